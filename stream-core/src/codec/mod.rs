@@ -1,0 +1,99 @@
+//! Codecs: how values become bytes and back.
+//!
+//! A codec is a few lines to write:
+//!
+//! ```
+//! use stream_core::codec::{Codec, CodecError};
+//!
+//! struct Celsius;
+//! impl Codec<f64> for Celsius {
+//!     fn encode(&self, value: &f64, out: &mut Vec<u8>) -> Result<(), CodecError> {
+//!         out.extend_from_slice(&value.to_be_bytes());
+//!         Ok(())
+//!     }
+//!     fn decode(&self, bytes: &[u8]) -> Result<f64, CodecError> {
+//!         let bytes = bytes.try_into().map_err(|_| CodecError::invalid("8 bytes expected"))?;
+//!         Ok(f64::from_be_bytes(bytes))
+//!     }
+//! }
+//! ```
+//!
+//! A codec must never depend on state that changes what the same bytes mean, and must give back what it was given:
+//! `decode(encode(v)) == v`.
+
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, FutureExt, ready};
+
+/// Turns values of `T` into bytes and back.
+pub trait Codec<T>: Send + Sync + 'static {
+    /// Appends the bytes of a value to `out`.
+    ///
+    /// # Errors
+    /// When the value has no representation. What was appended until then is thrown away by the caller.
+    fn encode(&self, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError>;
+
+    /// Reads a value.
+    ///
+    /// # Errors
+    /// [`CodecError::Invalid`] when the bytes are no value of `T`; [`CodecError::NotLoaded`] when something has to be
+    /// fetched first: then [`load`](Self::load) is awaited and `decode` called again.
+    fn decode(&self, bytes: &[u8]) -> Result<T, CodecError>;
+
+    /// Called once for each topic that the codec is used for, before the first value: a place to register a schema.
+    fn prepare<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<(), CodecError>> {
+        let _ = topic;
+        ready(Ok(())).boxed()
+    }
+
+    /// Fetches what a [`CodecError::NotLoaded`] named.
+    fn load(&self, id: u32) -> BoxFuture<'_, Result<(), CodecError>> {
+        ready(Err(CodecError::invalid(format!("nothing to load for id {id}")))).boxed()
+    }
+
+    /// What a value's bytes are, in a word or two with a version, such as `json` or `avro:v2`. Part of a store's
+    /// fingerprint: a store written under another name is refused, not misread.
+    fn name(&self) -> &str {
+        "custom"
+    }
+}
+
+/// A value that can't be encoded or bytes that can't be decoded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CodecError {
+    /// The bytes are no such value, or the value has no bytes.
+    #[error("{0}")]
+    Invalid(String),
+    /// Something must be loaded first, such as a schema by its id.
+    #[error("id {0} is not loaded")]
+    NotLoaded(u32),
+    /// The schema registry, or whatever stands behind the codec, failed. Trying again may help.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl CodecError {
+    /// An [`Invalid`](Self::Invalid) with that reason.
+    pub fn invalid(reason: impl Into<String>) -> Self {
+        Self::Invalid(reason.into())
+    }
+}
+
+impl<T: 'static, C: Codec<T> + ?Sized> Codec<T> for Arc<C> {
+    fn encode(&self, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        (**self).encode(value, out)
+    }
+    fn decode(&self, bytes: &[u8]) -> Result<T, CodecError> {
+        (**self).decode(bytes)
+    }
+    fn prepare<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<(), CodecError>> {
+        (**self).prepare(topic)
+    }
+    fn load(&self, id: u32) -> BoxFuture<'_, Result<(), CodecError>> {
+        (**self).load(id)
+    }
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+}

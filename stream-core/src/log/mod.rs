@@ -1,0 +1,225 @@
+//! The log: what the runtime asks of Kafka, and nothing else.
+//!
+//! Two implementations share these traits and one conformance suite: [`kafka`](crate::log::kafka) and
+//! [`embedded`](crate::log::embedded). What a real Kafka does decides wherever the two could differ.
+//!
+//! Everything here speaks in batches, so that the indirection costs nothing a record. This module must never know
+//! about groups graphs, tables or codecs; nothing above it may name `rdkafka`.
+//!
+//! # The pieces
+//! - [`Log`]: a connection's entry point: topics, offsets, and makers of the other pieces.
+//! - [`Member`]: one member of a consumer group. Yields assignments and revocations; each assigned partition comes
+//!   with a [`Fetch`] of its own, so that a task that is busy is simply not read from (that is the back-pressure).
+//! - [`Producer`]: takes batches, reports their delivery, and holds transactions when made with a transactional id.
+//! - [`Reader`]: reads partitions outside any group, for restores and views.
+
+mod batch;
+mod error;
+mod types;
+
+pub mod embedded;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::future::BoxFuture;
+
+pub use self::batch::{Headers, NewRecord, ProduceBatch, RecordBatch, RecordRef, Savepoint};
+pub use self::error::{ErrorClass, LogError};
+pub use self::types::{
+    AutoOffsetReset, Cleanup, Delivery, FailedRecord, FetchLimits, Fetched, GroupMember, GroupMetadata, Isolation,
+    MemberOptions, OffsetSpec, Offsets, Partitioner, ProducerOptions, Subscription, TopicConfig, TopicInfo,
+    TopicPartition, TopicSpec,
+};
+use crate::clock::Clock;
+
+/// Result of a log operation.
+pub type LogResult<T> = Result<T, LogError>;
+
+/// A shared handle on a log.
+pub type LogHandle = Arc<dyn Log>;
+
+/// A connection to a log: Kafka, or the embedded one.
+///
+/// All methods may be called from any thread. None blocks the caller: what takes time returns a future. Every future
+/// ends within a bound (a time-out is an error), except [`Member::next`] and [`Fetch::poll_fetch`], which wait for
+/// something to happen.
+pub trait Log: Send + Sync + 'static {
+    /// What this log is, for messages: `kafka at host:9092`, `the embedded log`.
+    fn name(&self) -> String;
+
+    /// The clock that everything on this log goes by.
+    fn clock(&self) -> Arc<dyn Clock>;
+
+    /// Looks topics up, in the order asked; `None` for one that does not exist. Never creates one.
+    fn topics(&self, names: Vec<Arc<str>>) -> BoxFuture<'static, LogResult<Vec<Option<TopicInfo>>>>;
+
+    /// Creates topics and returns once they can be used. One that exists already is
+    /// [`LogError::TopicExists`]; the others are created all the same.
+    fn create_topics(&self, topics: Vec<TopicSpec>) -> BoxFuture<'static, LogResult<()>>;
+
+    /// Deletes topics; one that does not exist is [`LogError::UnknownTopic`].
+    fn delete_topics(&self, names: Vec<Arc<str>>) -> BoxFuture<'static, LogResult<()>>;
+
+    /// Adds partitions to a topic, up to `total`.
+    fn grow_topic(&self, name: Arc<str>, total: i32) -> BoxFuture<'static, LogResult<()>>;
+
+    /// Deletes the records below each offset.
+    fn delete_records(&self, below: Offsets) -> BoxFuture<'static, LogResult<()>>;
+
+    /// Resolves positions to offsets, in the order asked. The end is the last stable offset for
+    /// [`Isolation::ReadCommitted`] and the high watermark for [`Isolation::ReadUncommitted`]. A time resolves to the
+    /// first offset whose record is at or after it, or to the end when there is none.
+    fn offsets(
+        &self,
+        of: Vec<(TopicPartition, OffsetSpec)>,
+        isolation: Isolation,
+    ) -> BoxFuture<'static, LogResult<Vec<i64>>>;
+
+    /// The committed offsets of a group, in the order asked, without joining it. `None` where there is none.
+    fn group_offsets(
+        &self,
+        group: Arc<str>,
+        of: Vec<TopicPartition>,
+    ) -> BoxFuture<'static, LogResult<Vec<Option<i64>>>>;
+
+    /// The live members of a group and what they subscribe to, as far as the log can tell.
+    fn group_members(&self, group: Arc<str>) -> BoxFuture<'static, LogResult<Vec<GroupMember>>>;
+
+    /// Joins a group. Nothing happens before the first [`Member::next`].
+    fn member(&self, options: MemberOptions) -> LogResult<Box<dyn Member>>;
+
+    /// Makes a producer. With a transactional id, older producers of that id are fenced and their open transaction
+    /// is aborted before this resolves.
+    fn producer(&self, options: ProducerOptions) -> BoxFuture<'static, LogResult<Arc<dyn Producer>>>;
+
+    /// Makes a reader outside any group.
+    fn reader(&self, isolation: Isolation) -> LogResult<Arc<dyn Reader>>;
+}
+
+/// What happened to a member of a group.
+#[non_exhaustive]
+pub enum MemberEvent {
+    /// Partitions that are newly this member's. Fetching starts at [`Assigned::start`].
+    Assigned(Vec<Assigned>),
+    /// Partitions that are about to go to another member. They stay this member's, commits included, until `done` is
+    /// dropped or its bound (below `max.poll.interval.ms`) passes; past it they are lost.
+    Revoking {
+        /// The partitions, co-partitioned ones included.
+        partitions: Vec<TopicPartition>,
+        /// Drop it once everything of these partitions is committed and their [`Fetch`]es are dropped.
+        done: RevokeToken,
+    },
+    /// Partitions that another member may already own. Nothing of them may be committed or produced any more.
+    Lost(Vec<TopicPartition>),
+}
+
+/// Holds a revocation back until it is dropped.
+#[derive(Debug)]
+pub struct RevokeToken(#[allow(dead_code, reason = "only its drop matters")] tokio::sync::oneshot::Sender<()>);
+
+impl RevokeToken {
+    /// A token and what resolves (with an error or not) once it is gone.
+    pub fn new() -> (Self, tokio::sync::oneshot::Receiver<()>) {
+        let (tx, rx) = tokio::sync::oneshot::channel();
+        (Self(tx), rx)
+    }
+}
+
+/// One partition that a member was given.
+pub struct Assigned {
+    /// Which one.
+    pub partition: TopicPartition,
+    /// Where fetching starts: the committed offset, else the start position made explicit (semantics D9). An offset
+    /// from a reset is not yet committed.
+    pub start: i64,
+    /// Whether `start` is a committed offset.
+    pub committed: bool,
+    /// Yields its records.
+    pub fetch: Box<dyn Fetch>,
+}
+
+/// One member of a consumer group.
+///
+/// With [`Subscription::Lead`], the group assigns the lead topic's partitions, and partition p of every co-partitioned
+/// topic comes and goes with the lead's p. The lead itself is not consumed unless it is also listed.
+pub trait Member: Send {
+    /// Waits for the next event. Must be polled all the time for the member to stay in its group (`max.poll.interval`
+    /// in Kafka's words). Cancel-safe.
+    fn next(&mut self) -> BoxFuture<'_, LogResult<MemberEvent>>;
+
+    /// A handle for commits, usable while `next` is pending and while a revocation is held back.
+    fn group(&self) -> Arc<dyn GroupHandle>;
+
+    /// Leaves the group (a static member stays until its session ends) and closes. The caller has committed and
+    /// dropped all [`Fetch`]es; no further event comes.
+    fn close(self: Box<Self>) -> BoxFuture<'static, LogResult<()>>;
+}
+
+/// Commits of a [`Member`].
+pub trait GroupHandle: Send + Sync + 'static {
+    /// Commits offsets under the group. Fails with [`LogError::NotMember`] when this member's generation is over.
+    fn commit(&self, offsets: Offsets) -> BoxFuture<'static, LogResult<()>>;
+
+    /// Who this member is now, for [`Producer::commit_transaction`]. `None` before the first assignment and after
+    /// the membership is lost.
+    fn metadata(&self) -> Option<GroupMetadata>;
+}
+
+/// Yields the records of one partition, in order.
+pub trait Fetch: Send {
+    /// Fills `into` (cleared first) with the next records within `limits` (at least one record is returned whatever
+    /// its size), or says that the end was reached. `Pending` wakes `cx` once there is something.
+    ///
+    /// Transient trouble is handled inside; errors are for the caller to act on, as
+    /// [`LogError::OffsetOutOfRange`].
+    fn poll_fetch(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut RecordBatch,
+        limits: FetchLimits,
+    ) -> Poll<LogResult<Fetched>>;
+
+    /// Goes on at `offset`. Nothing that was fetched before is yielded afterwards.
+    fn seek(&mut self, offset: i64) -> BoxFuture<'_, LogResult<()>>;
+}
+
+/// Reads partitions outside any group.
+pub trait Reader: Send + Sync + 'static {
+    /// Reads a partition from an offset on. Dropping the [`Fetch`] ends it. A partition can be read by one `Fetch` of
+    /// a reader at a time.
+    fn read(&self, partition: TopicPartition, from: i64) -> BoxFuture<'static, LogResult<Box<dyn Fetch>>>;
+}
+
+/// Writes batches to topics.
+///
+/// Idempotent, `acks=all`. Batches are taken in the order of the calls, and the records of one partition keep that
+/// order.
+pub trait Producer: Send + Sync + 'static {
+    /// Hands a batch over and returns at once; the future resolves when every record is acknowledged or failed, and
+    /// need not be awaited for the batch to go out.
+    ///
+    /// A caller bounds what it has under way; the producer queues whatever it is given.
+    /// With a transactional id, a transaction must be open, else every record fails.
+    fn send(&self, batch: Arc<ProduceBatch>) -> BoxFuture<'static, Delivery>;
+
+    /// Resolves when everything handed over before the call is acknowledged or failed.
+    fn flush(&self) -> BoxFuture<'static, LogResult<()>>;
+
+    /// Fails everything not yet acknowledged with [`LogError::Purged`]. What is on its way may still arrive.
+    fn purge(&self);
+
+    /// Opens a transaction.
+    fn begin_transaction(&self) -> BoxFuture<'static, LogResult<()>>;
+
+    /// Waits for every record of the open transaction, adds the group's offsets to it and commits it.
+    ///
+    /// On an error of class [`ErrorClass::Abortable`] the caller aborts; on [`ErrorClass::Fatal`] (fenced, say) this
+    /// producer is of no further use. A retriable error is retried inside.
+    fn commit_transaction(&self, offsets: Offsets, member: Option<GroupMetadata>) -> BoxFuture<'static, LogResult<()>>;
+
+    /// Aborts the open transaction; its unacknowledged records fail with [`LogError::Purged`].
+    fn abort_transaction(&self) -> BoxFuture<'static, LogResult<()>>;
+}

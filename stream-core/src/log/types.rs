@@ -1,0 +1,315 @@
+//! The plain data of the log's traits.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::LogError;
+
+/// A partition of a topic.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicPartition {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition's number, from 0.
+    pub partition: i32,
+}
+
+impl TopicPartition {
+    /// Names a partition.
+    pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
+        Self { topic: topic.into(), partition }
+    }
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.topic, self.partition)
+    }
+}
+
+impl fmt::Debug for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Offsets by partition: for a commit, the next offset to read.
+pub type Offsets = Vec<(TopicPartition, i64)>;
+
+/// A topic as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TopicInfo {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Number of partitions.
+    pub partitions: i32,
+    /// Replicas of each partition.
+    pub replication: i32,
+    /// Its configuration, as far as we use it.
+    pub config: TopicConfig,
+}
+
+impl TopicInfo {
+    /// Describes a topic.
+    pub fn new(name: Arc<str>, partitions: i32, replication: i32, config: TopicConfig) -> Self {
+        Self { name, partitions, replication, config }
+    }
+}
+
+/// A topic to create.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TopicSpec {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Number of partitions; the broker's default when `None`.
+    pub partitions: Option<i32>,
+    /// Replicas of each partition; the broker's default when `None`.
+    pub replication: Option<i32>,
+    /// Its configuration; `None` fields take the broker's default.
+    pub config: TopicConfig,
+}
+
+impl TopicSpec {
+    /// A topic with the broker's defaults.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self { name: name.into(), partitions: None, replication: None, config: TopicConfig::default() }
+    }
+
+    /// Sets the number of partitions.
+    #[must_use]
+    pub fn partitions(mut self, n: i32) -> Self {
+        self.partitions = Some(n);
+        self
+    }
+
+    /// Sets the configuration.
+    #[must_use]
+    pub fn config(mut self, config: TopicConfig) -> Self {
+        self.config = config;
+        self
+    }
+}
+
+/// The settings of a topic that matter here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopicConfig {
+    /// `cleanup.policy`.
+    pub cleanup: Option<Cleanup>,
+    /// `retention.ms`; -1 keeps for ever.
+    pub retention_ms: Option<i64>,
+    /// `delete.retention.ms`: how long a tombstone survives compaction.
+    pub delete_retention_ms: Option<i64>,
+    /// `max.message.bytes`: the largest record batch that the topic takes.
+    pub max_message_bytes: Option<i64>,
+    /// Any other setting, by Kafka's name. Not filled in by look-ups.
+    pub other: Vec<(String, String)>,
+}
+
+/// `cleanup.policy` of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cleanup {
+    /// Old records are deleted by time or size.
+    Delete,
+    /// The last record of each key is kept.
+    Compact,
+    /// Both.
+    CompactDelete,
+}
+
+impl Cleanup {
+    /// Whether the last record of each key can be relied on.
+    pub fn keeps_last(self) -> bool {
+        self == Self::Compact
+    }
+}
+
+/// Which records a reader sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// Only records outside transactions or of committed ones, up to the last stable offset.
+    #[default]
+    ReadCommitted,
+    /// Everything.
+    ReadUncommitted,
+}
+
+/// A position to resolve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetSpec {
+    /// The first offset there is.
+    Earliest,
+    /// One past the last.
+    Latest,
+    /// The first record at or after this time, in milliseconds since the epoch.
+    Time(i64),
+}
+
+/// Where a group starts on a partition without a committed offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum AutoOffsetReset {
+    /// At the first record.
+    #[default]
+    Earliest,
+    /// Behind the last record.
+    Latest,
+}
+
+/// What a member subscribes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subscription {
+    /// Topics whose partitions are assigned independently.
+    Topics(Vec<Arc<str>>),
+    /// One topic whose partitions are assigned; partition p of each co-partitioned topic follows the lead's p.
+    Lead {
+        /// The topic that the group subscribes to.
+        lead: Arc<str>,
+        /// The topics that are consumed.
+        with: Vec<Arc<str>>,
+    },
+}
+
+/// How to join a group.
+#[derive(Clone, Debug)]
+pub struct MemberOptions {
+    /// The group.
+    pub group: Arc<str>,
+    /// What to subscribe to.
+    pub subscription: Subscription,
+    /// `group.instance.id`, for static membership.
+    pub instance_id: Option<Arc<str>>,
+    /// Which records to read, and whether committed offsets are asked for with require-stable.
+    pub isolation: Isolation,
+    /// Where to start without a committed offset.
+    pub reset: AutoOffsetReset,
+    /// After this long without a sign of life a member is out. Ignored by Kafka's new group protocol.
+    pub session_timeout: Duration,
+    /// Bound on holding a revocation back, below which the work of it must be done.
+    pub revoke_timeout: Duration,
+    /// `group.protocol=consumer` (KIP-848) instead of the classic protocol. Kafka only.
+    pub new_protocol: bool,
+}
+
+impl MemberOptions {
+    /// A member with the defaults: earliest, read committed, 45 s of session, 60 s to hand over, classic protocol.
+    pub fn new(group: impl Into<Arc<str>>, subscription: Subscription) -> Self {
+        Self {
+            group: group.into(),
+            subscription,
+            instance_id: None,
+            isolation: Isolation::default(),
+            reset: AutoOffsetReset::default(),
+            session_timeout: Duration::from_secs(45),
+            revoke_timeout: Duration::from_secs(60),
+            new_protocol: false,
+        }
+    }
+}
+
+/// A live member of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupMember {
+    /// The id that the group coordinator gave it.
+    pub member_id: String,
+    /// The client's name for itself.
+    pub client_id: String,
+    /// The topics that it subscribes to; `None` if the log can't tell.
+    pub topics: Option<Vec<Arc<str>>>,
+}
+
+/// Who a member is, to tie a transaction to its generation.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct GroupMetadata {
+    /// The group.
+    pub group: Arc<str>,
+    /// What the log needs to check it; only the log that made it can read it.
+    pub detail: Arc<dyn Any + Send + Sync>,
+}
+
+impl GroupMetadata {
+    /// Wraps a log's own detail.
+    pub fn new(group: Arc<str>, detail: Arc<dyn Any + Send + Sync>) -> Self {
+        Self { group, detail }
+    }
+}
+
+impl fmt::Debug for GroupMetadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupMetadata").field("group", &self.group).finish_non_exhaustive()
+    }
+}
+
+/// How a key chooses its partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Partitioner {
+    /// What Java clients do: murmur2, and a random partition for a record without a key.
+    #[default]
+    Murmur2Random,
+    /// What Goka does: FNV-1a.
+    Fnv1aRandom,
+}
+
+/// How to produce.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ProducerOptions {
+    /// Makes the producer transactional.
+    pub transactional_id: Option<Arc<str>>,
+    /// How keys choose partitions.
+    pub partitioner: Partitioner,
+    /// How long a record may wait for its acknowledgement before it fails; default 30 s, below the session time-out.
+    pub delivery_timeout: Option<Duration>,
+    /// How long a transaction may stay open; default 10 s.
+    pub transaction_timeout: Option<Duration>,
+    /// The largest batch to send, no larger than the smallest `max.message.bytes` of the topics written to.
+    pub max_batch_bytes: Option<usize>,
+}
+
+/// How much one fetch may return.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchLimits {
+    /// Records.
+    pub records: usize,
+    /// Bytes of keys and values.
+    pub bytes: usize,
+}
+
+impl Default for FetchLimits {
+    fn default() -> Self {
+        Self { records: 1000, bytes: 1 << 20 }
+    }
+}
+
+/// What a fetch brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// At least one record.
+    Records,
+    /// None: everything up to the end, as it was at some moment after the fetch began, has been yielded. With read
+    /// committed the end is the last stable offset. Reported once for each end reached.
+    End,
+}
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub struct Delivery {
+    /// The highest offset written for each entry of [`ProduceBatch::topics`](super::ProduceBatch::topics), in that
+    /// order; of the topic's partition that the last record went to, so of use where all go to one partition.
+    pub last_offsets: Vec<Option<i64>>,
+    /// The records that failed, by index. Empty when all went well.
+    pub failed: Vec<FailedRecord>,
+}
+
+/// A record that could not be written.
+#[derive(Clone, Debug)]
+pub struct FailedRecord {
+    /// Its index in the batch.
+    pub index: usize,
+    /// Why.
+    pub error: LogError,
+}
