@@ -4,7 +4,20 @@
 //! prefix of the changelog, never more, and may always be thrown away: the changelog is the truth. A store must never
 //! mix its own metadata with the user's keys, and never give out a checkpoint that its data does not back.
 //!
+//! | store | where | for |
+//! |---|---|---|
+//! | [`SledStores`] | files under a directory | running; survives restarts, so that only the changelog's tail is read |
+//! | [`MemoryStores`] | this process | tests, simulations, tables small enough to restore at every start |
+//!
 //! One conformance suite, `tests/store_conformance.rs`, holds for all of them.
+//!
+//! Stores block: a call may wait for the disk. They know nothing of time, so that a checkpoint's time is the caller's.
+
+mod memory;
+mod sled;
+
+pub use self::memory::{CrashPoint, MemoryStores, Survivors};
+pub use self::sled::{SledOptions, SledStores};
 
 use std::fmt::Debug;
 use std::ops::Bound;
@@ -14,7 +27,11 @@ use std::sync::Arc;
 /// Opens the stores of one group on this machine.
 pub trait StoreBackend: Debug + Send + Sync + 'static {
     /// Opens a store, or makes it. A store that is corrupt is wiped and comes back empty, which is logged; one whose
-    /// fingerprint differs is [`StoreError::Fingerprint`].
+    /// fingerprint differs is [`StoreError::Fingerprint`], and stays as it is.
+    ///
+    /// A store that was never checkpointed comes back empty, too: nothing says what it contains, and to restore over
+    /// it could leave keys alive that were deleted long ago. A store that is still open is shared: it is one state,
+    /// with one writer.
     ///
     /// # Errors
     /// When the place can't be written, or is in use by another process.
@@ -23,10 +40,10 @@ pub trait StoreBackend: Debug + Send + Sync + 'static {
     /// Removes a closed store and everything in it. One that does not exist is no error.
     ///
     /// # Errors
-    /// When it can't be removed.
+    /// When it can't be removed, or is still open.
     fn destroy(&self, id: &StoreId) -> Result<(), StoreError>;
 
-    /// The stores that exist.
+    /// The stores that exist, in order.
     ///
     /// # Errors
     /// When the place can't be read.
@@ -80,6 +97,15 @@ pub struct KeyRange<'a> {
 impl KeyRange<'_> {
     /// Every key.
     pub const ALL: KeyRange<'static> = KeyRange { from: Bound::Unbounded, to: Bound::Unbounded };
+
+    /// Whether it ends before it begins, so that no key can be in it.
+    pub fn is_empty(&self) -> bool {
+        match (self.from, self.to) {
+            (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+            (Bound::Included(from), Bound::Included(to)) => from > to,
+            (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => from >= to,
+        }
+    }
 }
 
 /// The smallest key above every key with this prefix; `None` when there is none (the prefix is empty or all `0xff`).
@@ -126,7 +152,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// When the store fails.
     fn checkpoint(&self, at: Checkpoint) -> Result<(), StoreError>;
 
-    /// The checkpoint recorded last; `None` for a new store.
+    /// The checkpoint recorded last; `None` for a new store, which is empty when it is opened.
     ///
     /// # Errors
     /// When the store fails.

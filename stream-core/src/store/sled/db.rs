@@ -1,0 +1,234 @@
+//! An open store: one sled database with the user's keys in one tree and the metadata in another.
+//!
+//! Invariant: the checkpoint on the disk never says more than the data on the disk. Hence the order in
+//! [`checkpoint`](SledStore::checkpoint), and no checkpoint any more after a call that failed.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sled::{Db, Error, IVec, Tree};
+
+use super::dir::StateDir;
+use super::key;
+use crate::store::{Checkpoint, Direction, KeyRange, Pair, Scan, Store, StoreError};
+
+/// A file whose presence says that the database beside it is damaged.
+pub(super) const DAMAGED: &str = "damaged";
+
+const CHECKPOINT: &str = "checkpoint";
+const FINGERPRINT: &str = "fingerprint";
+
+/// One partition of a table.
+pub(super) struct SledStore {
+    /// Set by the first change that failed, or damage that was found. From then on nothing is written.
+    failed: AtomicBool,
+    fingerprint: String,
+    path: PathBuf,
+    keys: Tree,
+    meta: Tree,
+    db: Db,
+    /// The log file, for [`File::sync_data`].
+    file: File,
+    /// Held, never read: the lock of the state directory must outlive the database.
+    _dir: Arc<StateDir>,
+}
+
+/// What the metadata says.
+pub(super) struct Recorded {
+    pub(super) fingerprint: Option<String>,
+    pub(super) checkpoint: Option<Checkpoint>,
+    pub(super) has_keys: bool,
+}
+
+impl SledStore {
+    /// Wraps a database. [`recorded`](Self::recorded) has to be looked at before it is used.
+    pub(super) fn new(db: Db, path: PathBuf, fingerprint: String, dir: Arc<StateDir>) -> Result<Self, Error> {
+        let keys = db.open_tree("keys")?;
+        let meta = db.open_tree("meta")?;
+        let file = File::open(path.join("db"))?;
+        Ok(Self { failed: AtomicBool::new(false), fingerprint, path, keys, meta, db, file, _dir: dir })
+    }
+
+    /// What an earlier run left.
+    pub(super) fn recorded(&self) -> Result<Recorded, Error> {
+        let fingerprint = match self.meta.get(FINGERPRINT)? {
+            None => None,
+            Some(bytes) => Some(String::from_utf8(bytes.to_vec()).map_err(|_| unreadable(FINGERPRINT))?),
+        };
+        let checkpoint = self.read_checkpoint()?;
+        let has_keys = self.keys.iter().next().transpose()?.is_some();
+        Ok(Recorded { fingerprint, checkpoint, has_keys })
+    }
+
+    /// Records what the store is, once.
+    pub(super) fn record_fingerprint(&self, fingerprint: &str) -> Result<(), Error> {
+        self.meta.insert(FINGERPRINT, fingerprint)?;
+        self.db.flush()?;
+        Ok(())
+    }
+
+    /// Whether another handle may be given out.
+    pub(super) fn share(&self, fingerprint: &str) -> Result<(), StoreError> {
+        let expected = super::open::full_fingerprint(fingerprint);
+        if expected != self.fingerprint {
+            return Err(StoreError::Fingerprint { path: self.path.clone(), found: self.fingerprint.clone(), expected });
+        }
+        self.usable()
+    }
+
+    fn read_checkpoint(&self) -> Result<Option<Checkpoint>, Error> {
+        let Some(bytes) = self.meta.get(CHECKPOINT)? else { return Ok(None) };
+        let Some((offset, at_ms)) = bytes
+            .split_first_chunk()
+            .and_then(|(offset, rest)| Some((i64::from_be_bytes(*offset), i64::from_be_bytes(rest.try_into().ok()?))))
+        else {
+            return Err(unreadable(CHECKPOINT));
+        };
+        Ok(Some(Checkpoint { offset, at_ms }))
+    }
+
+    fn write_all(&self, entries: &mut dyn Iterator<Item = (&[u8], Option<&[u8]>)>) -> Result<(), Error> {
+        let mut scratch = Vec::new();
+        for (key, value) in entries {
+            let key = key::encode(key, &mut scratch);
+            match value {
+                Some(value) => self.keys.insert(key, value)?,
+                None => self.keys.remove(key)?,
+            };
+        }
+        Ok(())
+    }
+
+    fn checkpoint_now(&self, at: Checkpoint) -> Result<(), Error> {
+        self.flush()?;
+        let mut value = [0; 16];
+        let (offset, at_ms) = value.split_at_mut(8);
+        offset.copy_from_slice(&at.offset.to_be_bytes());
+        at_ms.copy_from_slice(&at.at_ms.to_be_bytes());
+        self.meta.insert(CHECKPOINT, &value)?;
+        self.flush()
+    }
+
+    fn clear_all(&self) -> Result<(), Error> {
+        self.meta.remove(CHECKPOINT)?;
+        self.flush()?;
+        self.keys.clear()?;
+        self.flush()
+    }
+
+    /// Writes everything to the disk. sled's own flush starts the writing and waits for it, but on Linux it leaves out
+    /// the file's size and the disk's cache.
+    fn flush(&self) -> Result<(), Error> {
+        self.db.flush()?;
+        self.file.sync_data()?;
+        Ok(())
+    }
+
+    fn usable(&self) -> Result<(), StoreError> {
+        if self.failed.load(Ordering::Acquire) {
+            let reason = "an earlier call failed; it must be closed and opened again".into();
+            return Err(StoreError::Failed { path: self.path.clone(), reason });
+        }
+        Ok(())
+    }
+
+    /// Runs a call that changes the store, unless one failed before.
+    fn change(&self, call: impl FnOnce() -> Result<(), Error>) -> Result<(), StoreError> {
+        self.usable()?;
+        call().map_err(|error| {
+            self.failed.store(true, Ordering::Release);
+            self.report(&error)
+        })
+    }
+
+    /// Takes note of an error.
+    fn report(&self, error: &Error) -> StoreError {
+        if is_damage(error) {
+            self.failed.store(true, Ordering::Release);
+            mark_damaged(&self.path, error);
+        }
+        StoreError::Failed { path: self.path.clone(), reason: error.to_string() }
+    }
+
+    fn pair(&self, found: Result<(IVec, IVec), Error>) -> Result<Pair, StoreError> {
+        let pair = found.and_then(|(key, value)| {
+            let key = key::decode(&key).ok_or_else(|| unreadable("key"))?;
+            Ok((key, value.to_vec()))
+        });
+        pair.map_err(|error| self.report(&error))
+    }
+}
+
+impl Store for SledStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let found = self.keys.get(key::encode(key, &mut Vec::new()));
+        Ok(found.map_err(|error| self.report(&error))?.map(|value| value.to_vec()))
+    }
+
+    fn range(&self, range: KeyRange<'_>, direction: Direction) -> Scan<'_> {
+        if range.is_empty() {
+            return Box::new(std::iter::empty());
+        }
+        let stored = |bound: Bound<&[u8]>| bound.map(|key| IVec::from(key::encode(key, &mut Vec::new())));
+        // A cursor: it locks and copies one page at a time.
+        let pairs = self.keys.range((stored(range.from), stored(range.to)));
+        match direction {
+            Direction::Forward => Box::new(pairs.map(|found| self.pair(found))),
+            Direction::Reverse => Box::new(pairs.rev().map(|found| self.pair(found))),
+        }
+    }
+
+    fn write(&self, entries: &mut dyn Iterator<Item = (&[u8], Option<&[u8]>)>) -> Result<(), StoreError> {
+        self.change(|| self.write_all(entries))
+    }
+
+    fn checkpoint(&self, at: Checkpoint) -> Result<(), StoreError> {
+        self.change(|| self.checkpoint_now(at))
+    }
+
+    fn checkpointed(&self) -> Result<Option<Checkpoint>, StoreError> {
+        self.read_checkpoint().map_err(|error| self.report(&error))
+    }
+
+    fn clear(&self) -> Result<(), StoreError> {
+        self.change(|| self.clear_all())
+    }
+
+    fn size(&self) -> u64 {
+        self.db.size_on_disk().unwrap_or(0)
+    }
+}
+
+impl fmt::Debug for SledStore {
+    /// The place only: sled's own form prints every value.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SledStore").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Whether an error means that the files are not what sled wrote, as against a disk that is full, say.
+pub(super) fn is_damage(error: &Error) -> bool {
+    match error {
+        Error::Io(error) => {
+            matches!(error.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof | ErrorKind::InvalidData)
+        }
+        _ => true,
+    }
+}
+
+/// Has the store wiped when it is next opened.
+fn mark_damaged(path: &Path, error: &Error) {
+    tracing::warn!(store = %path.display(), %error, "store is damaged: it will be wiped and restored at the next start");
+    if let Err(error) = fs::write(path.join(DAMAGED), error.to_string()) {
+        tracing::warn!(store = %path.display(), %error, "could not mark the store: remove it by hand");
+    }
+}
+
+fn unreadable(what: &str) -> Error {
+    Error::Io(std::io::Error::new(ErrorKind::InvalidData, format!("its {what} can't be read")))
+}

@@ -1,0 +1,144 @@
+//! Stores in files, by sled 0.34.
+//!
+//! One database per partition, so that a partition can move, be wiped or be corrupt on its own. Values are plain
+//! inserts: sled's batches cost twice the CPU and eight times the memory, and nothing needs them, for the checkpoint
+//! says how far the data can be trusted. Trees are never dropped: sled 0.34 leaks their pages.
+//!
+//! - `dir` owns the state directory: the lock, the layout, removal;
+//! - `open` decides whether what lies there can be used, and wipes it if not;
+//! - `db` is an open store;
+//! - `key` spells keys so that sled can scan them.
+
+mod db;
+mod dir;
+mod key;
+mod open;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use self::db::SledStore;
+use self::dir::StateDir;
+use super::{Store, StoreBackend, StoreError, StoreId};
+
+/// How [`SledStores`] work.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SledOptions {
+    /// Bytes of pages that each open store keeps in memory, about; default 64 MiB. What a machine needs is this times
+    /// the partitions that it may be assigned.
+    pub cache_bytes: u64,
+}
+
+impl Default for SledOptions {
+    fn default() -> Self {
+        Self { cache_bytes: 64 << 20 }
+    }
+}
+
+impl SledOptions {
+    /// Sets the bytes of pages that each open store keeps in memory, about.
+    #[must_use]
+    pub fn cache_bytes(mut self, bytes: u64) -> Self {
+        self.cache_bytes = bytes;
+        self
+    }
+}
+
+/// Stores in files below a directory, which belongs to one process at a time.
+///
+/// A store lies at `<directory>/<table>/<partition>/`. Nothing else of value is in there: with every process stopped,
+/// any of it may be removed, and is restored from Kafka.
+///
+/// A checkpoint is on the disk when [`Store::checkpoint`] returns, and so is everything before it. Dropping the last
+/// handle of a store writes what is left and waits for it.
+///
+/// sled has its own threads, seven and under load more, shared by every store of the process. They write and read pages
+/// only; they need no runtime and end with the process. Memory beyond the cache is about one buffer of 512 KiB or a few
+/// per store. A value above that size gets a file of its own.
+///
+/// sled finds out about a damaged page only when it reads it. Then the call is an error, and the store is wiped
+/// when it is next opened.
+///
+/// ```
+/// use stream_core::store::{Checkpoint, SledStores, StoreBackend, StoreId};
+///
+/// # let state = tempfile::tempdir().unwrap();
+/// # let dir = state.path();
+/// let stores = SledStores::open_dir(dir.join("user-clicks"))?;
+/// let store = stores.open(&StoreId::new("user-clicks-table", 0), "user-clicks json")?;
+/// store.write(&mut [(&b"alice"[..], Some(&b"7"[..]))].into_iter())?;
+/// store.checkpoint(Checkpoint { offset: 1, at_ms: 0 })?;
+/// assert_eq!(store.get(b"alice")?, Some(b"7".to_vec()));
+/// # Ok::<(), stream_core::store::StoreError>(())
+/// ```
+#[derive(Debug)]
+pub struct SledStores {
+    /// Shared with every open store: the lock must outlive them all.
+    dir: Arc<StateDir>,
+    options: SledOptions,
+    slots: Mutex<BTreeMap<StoreId, Arc<Slot>>>,
+}
+
+/// A store that is open, or was. Its mutex is held while it is opened or removed, which may take a while; the others'
+/// are not.
+type Slot = Mutex<Weak<SledStore>>;
+
+impl SledStores {
+    /// Takes a directory, made if need be, with the default options.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] when another process has it, [`StoreError::Directory`] when it can't be used.
+    pub fn open_dir(dir: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        Self::open_dir_with(dir, SledOptions::default())
+    }
+
+    /// Takes a directory, made if need be.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] when another process has it, [`StoreError::Directory`] when it can't be used.
+    pub fn open_dir_with(dir: impl Into<PathBuf>, options: SledOptions) -> Result<Self, StoreError> {
+        let dir = Arc::new(StateDir::lock(dir.into())?);
+        Ok(Self { dir, options, slots: Mutex::default() })
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn slot(&self, id: &StoreId) -> Arc<Slot> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(slots.entry(id.clone()).or_default())
+    }
+}
+
+impl StoreBackend for SledStores {
+    fn open(&self, id: &StoreId, fingerprint: &str) -> Result<Arc<dyn Store>, StoreError> {
+        let path = self.dir.store(id)?;
+        let slot = self.slot(id);
+        let mut open = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = open.upgrade() {
+            store.share(fingerprint)?;
+            return Ok(store);
+        }
+        let store = Arc::new(open::open(&self.dir, id, &path, fingerprint, &self.options)?);
+        *open = Arc::downgrade(&store);
+        Ok(store)
+    }
+
+    fn destroy(&self, id: &StoreId) -> Result<(), StoreError> {
+        let path = self.dir.store(id)?;
+        let slot = self.slot(id);
+        let open = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.strong_count() > 0 {
+            return Err(StoreError::Failed { path, reason: "still open, so it can't be removed".into() });
+        }
+        self.dir.remove(id)
+    }
+
+    fn list(&self) -> Result<Vec<StoreId>, StoreError> {
+        self.dir.list()
+    }
+}

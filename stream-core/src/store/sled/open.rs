@@ -1,0 +1,129 @@
+//! Opening a store: whether what lies on the disk can be used.
+//!
+//! What can't be read is wiped, for the changelog has it all. What can be read but was written by something else is left
+//! alone, for it may be wanted. What can't be reached is an error that names the place.
+
+use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use sled::{Config, Db, Error};
+
+use super::SledOptions;
+use super::db::{DAMAGED, SledStore, is_damage};
+use super::dir::StateDir;
+use crate::store::{StoreError, StoreId};
+
+/// How the files are laid out: the trees, how keys are spelled, what the metadata looks like.
+const FORMAT: &str = "sled-1";
+
+/// How often, and how long between, a database that was just closed is asked for its lock.
+const LOCK_TRIES: u32 = 500;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// What is wrong with a store that can't be given out as it is.
+enum Trouble {
+    /// Wipe it. With the reason.
+    Damaged(String),
+    /// Wipe it: it has keys, but nothing says which part of the changelog they are.
+    NeverCheckpointed,
+    /// Give up.
+    Error(StoreError),
+}
+
+/// What a store's fingerprint is on the disk.
+pub(super) fn full_fingerprint(fingerprint: &str) -> String {
+    format!("{FORMAT} {fingerprint}")
+}
+
+/// Opens a store that is not open.
+pub(super) fn open(
+    dir: &Arc<StateDir>,
+    id: &StoreId,
+    path: &Path,
+    fingerprint: &str,
+    options: &SledOptions,
+) -> Result<SledStore, StoreError> {
+    let fingerprint = full_fingerprint(fingerprint);
+    let attempt = || try_open(dir, path, &fingerprint, options);
+    match attempt() {
+        Ok(store) => return Ok(store),
+        Err(Trouble::Error(error)) => return Err(error),
+        Err(Trouble::Damaged(reason)) => {
+            tracing::warn!(store = %path.display(), reason, "store is damaged: wiped, to be restored from its changelog");
+        }
+        Err(Trouble::NeverCheckpointed) => {
+            tracing::info!(store = %path.display(), "store has no checkpoint: wiped, to be restored from its changelog");
+        }
+    }
+    dir.remove(id)?;
+    attempt().map_err(|trouble| match trouble {
+        Trouble::Error(error) => error,
+        Trouble::Damaged(reason) => StoreError::Failed { path: path.to_owned(), reason },
+        Trouble::NeverCheckpointed => {
+            StoreError::Failed { path: path.to_owned(), reason: "it has keys just after it was wiped".into() }
+        }
+    })
+}
+
+fn try_open(dir: &Arc<StateDir>, path: &Path, fingerprint: &str, options: &SledOptions) -> Result<SledStore, Trouble> {
+    let trouble = |error: Error| classify(path, &error);
+    if path.join(DAMAGED).exists() {
+        return Err(Trouble::Damaged("a page could not be read in an earlier run".into()));
+    }
+    let db = open_db(path, options)?;
+    let store = SledStore::new(db, path.to_owned(), fingerprint.to_owned(), Arc::clone(dir)).map_err(trouble)?;
+    let recorded = store.recorded().map_err(trouble)?;
+    match recorded.fingerprint {
+        Some(found) if found != fingerprint => Err(Trouble::Error(StoreError::Fingerprint {
+            path: path.to_owned(),
+            found,
+            expected: fingerprint.to_owned(),
+        })),
+        Some(_) if recorded.checkpoint.is_none() && recorded.has_keys => Err(Trouble::NeverCheckpointed),
+        Some(_) => Ok(store),
+        None if recorded.checkpoint.is_some() || recorded.has_keys => {
+            Err(Trouble::Damaged("it has lost its fingerprint".into()))
+        }
+        None => {
+            store.record_fingerprint(fingerprint).map_err(trouble)?;
+            Ok(store)
+        }
+    }
+}
+
+/// Opens the database. sled panics over some kinds of damage, which is caught.
+fn open_db(path: &Path, options: &SledOptions) -> Result<Db, Trouble> {
+    let config = Config::new().path(path).cache_capacity(options.cache_bytes).flush_every_ms(None);
+    let mut tries = 0;
+    loop {
+        match catch_unwind(AssertUnwindSafe(|| config.open())) {
+            Ok(Ok(db)) => return Ok(db),
+            // This process has the state directory, so it is sled's own thread that is about to let go of the file.
+            Ok(Err(error)) if is_lock(&error) && tries < LOCK_TRIES => {
+                tries += 1;
+                thread::sleep(LOCK_PAUSE);
+            }
+            Ok(Err(error)) => return Err(classify(path, &error)),
+            Err(_) => return Err(Trouble::Damaged("sled could not make sense of it".into())),
+        }
+    }
+}
+
+fn is_lock(error: &Error) -> bool {
+    matches!(error, Error::Io(error) if error.kind() == ErrorKind::Other
+        && error.to_string().starts_with("could not acquire lock"))
+}
+
+fn classify(path: &Path, error: &Error) -> Trouble {
+    let path = path.to_owned();
+    match error {
+        _ if is_lock(error) => Trouble::Error(StoreError::Locked { path }),
+        _ if is_damage(error) => Trouble::Damaged(error.to_string()),
+        Error::Io(error) => Trouble::Error(StoreError::Directory { path, reason: error.to_string() }),
+        _ => Trouble::Error(StoreError::Failed { path, reason: error.to_string() }),
+    }
+}
