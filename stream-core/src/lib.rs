@@ -2,5 +2,11 @@
 
 pub mod clock;
 pub mod codec;
+pub mod context;
+pub mod group;
 pub mod log;
+pub mod processor;
 pub mod store;
+mod table;
+pub mod topics;
+pub mod view;

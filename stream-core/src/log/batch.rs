@@ -20,8 +20,9 @@ impl Span {
         if self.len == usize::MAX { None } else { data.get(self.start..self.start + self.len) }
     }
 
-    fn moved(self, by: usize) -> Self {
-        if self.len == usize::MAX { self } else { Self { start: self.start + by, len: self.len } }
+    /// The same place once what began at `from` begins at `to`.
+    fn moved(self, from: usize, to: usize) -> Self {
+        if self.len == usize::MAX { self } else { Self { start: self.start - from + to, len: self.len } }
     }
 }
 
@@ -292,17 +293,24 @@ impl ProduceBatch {
 
     /// Appends all records of another batch.
     pub fn append(&mut self, other: &Self) {
+        self.append_from(other, Savepoint::default());
+    }
+
+    /// Appends the records of another batch that came after a savepoint of it.
+    pub fn append_from(&mut self, other: &Self, from: Savepoint) {
         let (data, headers) = (self.arena.data.len(), small(self.arena.headers.len()));
         let topics: Vec<u32> = other.topics.iter().map(|t| self.topic_index(t)).collect();
-        self.arena.data.extend_from_slice(&other.arena.data);
-        self.arena.headers.extend(
-            other.arena.headers.iter().map(|h| HeaderSpan { name: h.name.moved(data), value: h.value.moved(data) }),
-        );
-        self.entries.extend(other.entries.iter().map(|e| OutEntry {
+        let moved = |span: Span| span.moved(from.data, data);
+        self.arena.data.extend_from_slice(other.arena.data.get(from.data..).unwrap_or_default());
+        let spans = other.arena.headers.get(from.headers..).unwrap_or_default();
+        self.arena.headers.extend(spans.iter().map(|h| HeaderSpan { name: moved(h.name), value: moved(h.value) }));
+        let entries = other.entries.get(from.entries..).unwrap_or_default();
+        let first = small(from.headers);
+        self.entries.extend(entries.iter().map(|e| OutEntry {
             topic: topics.get(e.topic as usize).copied().unwrap_or_default(),
-            key: e.key.moved(data),
-            value: e.value.moved(data),
-            headers: (e.headers.0 + headers, e.headers.1 + headers),
+            key: moved(e.key),
+            value: moved(e.value),
+            headers: (e.headers.0 - first + headers, e.headers.1 - first + headers),
             ..*e
         }));
     }

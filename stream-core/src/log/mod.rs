@@ -15,6 +15,7 @@
 
 mod batch;
 mod error;
+mod partitioner;
 mod types;
 
 pub mod embedded;

@@ -1,0 +1,89 @@
+//! What the callbacks of one task share. It lives on the task's worker thread and never leaves it.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::deferred::DeferredEnd;
+use crate::clock::Clock;
+use crate::group::{CallbackError, Failure, GroupGraph};
+use crate::log::{Headers, RecordBatch, RecordRef};
+use crate::store::Store;
+use crate::table::TablePartition;
+use crate::view::Copies;
+
+/// The shared part of a task.
+pub(crate) struct Core {
+    pub(crate) graph: Arc<GroupGraph>,
+    pub(crate) partition: i32,
+    /// Borrowed only within one call of this module or of the task, never across a callback.
+    pub(crate) table: Option<RefCell<TablePartition>>,
+    pub(crate) joins: Vec<Arc<dyn Store>>,
+    pub(crate) lookups: Vec<Arc<Copies>>,
+    /// Largest record that each output takes, in bytes.
+    pub(crate) limits: Vec<usize>,
+    pub(crate) table_limit: usize,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) deferrals: mpsc::UnboundedSender<DeferredEnd>,
+    pub(crate) slots: Cell<u64>,
+}
+
+impl Core {
+    pub(crate) fn next_slot(&self) -> u64 {
+        self.slots.set(self.slots.get() + 1);
+        self.slots.get()
+    }
+
+    pub(crate) fn input_topic(&self, input: usize) -> Arc<str> {
+        self.graph.inputs.get(input).map_or_else(|| Arc::from(""), |e| Arc::clone(&e.input.topic))
+    }
+
+    /// Shows `read` the table's value of a key as later records of the partition see it.
+    pub(crate) fn with_table_value<R>(
+        &self,
+        key: &[u8],
+        read: impl FnOnce(Option<&[u8]>) -> Result<R, CallbackError>,
+    ) -> Result<R, CallbackError> {
+        let Some(table) = &self.table else { return read(None) };
+        table.borrow().with_value(key, read).map_err(|e| CallbackError::of(Failure::Store(e)))?
+    }
+}
+
+/// Where a record came from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source<'a> {
+    pub(crate) input: usize,
+    pub(crate) topic: &'a Arc<str>,
+}
+
+/// A record that outlives its batch: one that awaits, waits for its key, or has deferred work.
+#[derive(Debug)]
+pub(crate) struct OwnedRecord {
+    pub(crate) input: usize,
+    pub(crate) topic: Arc<str>,
+    /// Holds exactly this record.
+    batch: RecordBatch,
+}
+
+impl OwnedRecord {
+    pub(crate) fn new(source: Source<'_>, record: RecordRef<'_>) -> Self {
+        let mut batch = RecordBatch::new();
+        batch.push(record.offset, record.timestamp, record.key, record.value, record.headers.iter());
+        Self { input: source.input, topic: Arc::clone(source.topic), batch }
+    }
+
+    pub(crate) fn source(&self) -> Source<'_> {
+        Source { input: self.input, topic: &self.topic }
+    }
+
+    pub(crate) fn view(&self) -> RecordRef<'_> {
+        self.batch.get(0).unwrap_or(RecordRef {
+            offset: -1,
+            timestamp: 0,
+            key: None,
+            value: None,
+            headers: Headers::default(),
+        })
+    }
+}

@@ -1,0 +1,373 @@
+//! What a callback can do.
+//!
+//! A [`Ctx`] stages everything on a `Stage`: nothing leaves it before the callback returned `Ok` and every record
+//! before it is done (semantics D7). This module must never send, store or commit anything itself.
+
+mod core;
+mod deferred;
+mod stage;
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+pub(crate) use self::core::{Core, OwnedRecord, Source};
+pub use self::deferred::Deferred;
+pub(crate) use self::deferred::DeferredEnd;
+pub(crate) use self::stage::{Stage, Write};
+use crate::codec::CodecError;
+use crate::group::handler::{CodecOf, typed};
+use crate::group::{AnyCodec, CallbackError, CallbackResult, Failure, Join, Lookup, Loop, Output, Table};
+use crate::log::{Headers, LogError, NewRecord, RecordRef};
+
+/// What a callback can do, for one record. `S` says what the group's table is: [`NoTable`](crate::group::NoTable) or
+/// [`Table<V>`].
+pub struct Ctx<'a, S> {
+    core: &'a Core,
+    source: Source<'a>,
+    record: RecordRef<'a>,
+    stage: &'a mut Stage,
+    of: PhantomData<fn(S)>,
+}
+
+impl<'a, S> Ctx<'a, S> {
+    pub(crate) fn new(core: &'a Core, source: Source<'a>, record: RecordRef<'a>, stage: &'a mut Stage) -> Self {
+        Self { core, source, record, stage, of: PhantomData }
+    }
+
+    /// The record's key; `None` if it has none.
+    pub fn key(&self) -> Option<&'a [u8]> {
+        self.record.key
+    }
+
+    /// The record's key as text.
+    ///
+    /// # Errors
+    /// When it has none, or it is not UTF-8.
+    pub fn key_text(&self) -> Result<&'a str, CallbackError> {
+        let key = self.record.key.ok_or_else(|| CallbackError::of(Failure::NoKey("key_text()")))?;
+        std::str::from_utf8(key).map_err(|_| CallbackError::msg("the record's key is not UTF-8"))
+    }
+
+    /// The topic that the record came from.
+    pub fn topic(&self) -> &'a str {
+        self.source.topic
+    }
+
+    /// The partition of this task.
+    pub fn partition(&self) -> i32 {
+        self.core.partition
+    }
+
+    /// The record's offset; in a visitor, -1.
+    pub fn offset(&self) -> i64 {
+        self.record.offset
+    }
+
+    /// The record's time in milliseconds since the epoch.
+    pub fn timestamp(&self) -> i64 {
+        self.record.timestamp
+    }
+
+    /// The record's headers.
+    pub fn headers(&self) -> Headers<'a> {
+        self.record.headers
+    }
+
+    /// Whether the record's value is null (with [`NilValue::Pass`](crate::group::NilValue)).
+    pub fn value_is_nil(&self) -> bool {
+        self.record.value.is_none()
+    }
+
+    /// The group's name.
+    pub fn group(&self) -> &'a str {
+        self.core.graph.name()
+    }
+
+    /// Wall-clock time in milliseconds since the epoch, by the log's clock.
+    pub fn now_ms(&self) -> i64 {
+        self.core.clock.now_ms()
+    }
+
+    /// Writes to an output topic, with the record's own time.
+    ///
+    /// # Errors
+    /// When the value can't be encoded, or is larger than the topic takes.
+    pub fn emit<M: 'static>(&mut self, to: Output<M>, key: impl Key, value: &M) -> CallbackResult {
+        self.emit_with(to, key, value, Emit::default())
+    }
+
+    /// Writes to an output topic with headers, a time or a partition of the caller's.
+    ///
+    /// # Errors
+    /// As [`emit`](Self::emit).
+    pub fn emit_with<M: 'static>(&mut self, to: Output<M>, key: impl Key, value: &M, with: Emit<'_>) -> CallbackResult {
+        self.push((to.graph, to.index), "output", key.bytes(), Some(value), with)
+    }
+
+    /// Writes a null value, which is a tombstone on a compacted topic.
+    ///
+    /// # Errors
+    /// When the key alone is larger than the topic takes.
+    pub fn emit_nil<M: 'static>(&mut self, to: Output<M>, key: impl Key) -> CallbackResult {
+        self.push::<M>((to.graph, to.index), "output", key.bytes(), None, Emit::default())
+    }
+
+    /// Sends a record to this group itself, under another key.
+    ///
+    /// # Errors
+    /// As [`emit`](Self::emit).
+    pub fn loopback<M: 'static>(&mut self, to: Loop<M>, key: impl Key, value: &M) -> CallbackResult {
+        self.push((to.graph, to.index), "loop", key.bytes(), Some(value), Emit::default())
+    }
+
+    fn push<M: 'static>(
+        &mut self,
+        (graph, index): (u64, usize),
+        what: &'static str,
+        key: Option<&[u8]>,
+        value: Option<&M>,
+        with: Emit<'_>,
+    ) -> CallbackResult {
+        let foreign = || CallbackError::of(Failure::ForeignHandle(what));
+        let edge = self.core.graph.outputs.get(index).filter(|_| graph == self.core.graph.id).ok_or_else(foreign)?;
+        let codec = typed::<M>(&edge.codec).ok_or_else(foreign)?;
+        let before = self.stage.out.savepoint();
+        let size = self.stage.out.bytes();
+        let timestamp = Some(with.timestamp.unwrap_or(self.record.timestamp));
+        let record = NewRecord { topic: &edge.topic, partition: with.partition, timestamp, key, value: None };
+        let headers = with.headers.iter().map(|(name, value)| (*name, Some(*value)));
+        match value {
+            None => self.stage.out.push(record, headers),
+            Some(value) => self.stage.out.push_with(record, headers, |out| {
+                codec.encode(value, out).map_err(|error| {
+                    CallbackError::of(Failure::Encode { edge: format!("{what} {:?}", edge.topic), error })
+                })
+            })?,
+        }
+        let size = self.stage.out.bytes() - size;
+        let limit = self.core.limits.get(index).copied().unwrap_or(usize::MAX);
+        if size > limit {
+            self.stage.out.truncate(before);
+            return Err(CallbackError::of(Failure::Emit(too_large(&edge.topic, size, limit))));
+        }
+        Ok(())
+    }
+
+    /// The value that the joined table has for the record's own key.
+    ///
+    /// # Errors
+    /// When the record has no key, the value can't be decoded, or the store fails.
+    pub fn join<T: 'static>(&mut self, table: Join<T>) -> Result<Option<T>, CallbackError> {
+        let foreign = || CallbackError::of(Failure::ForeignHandle("join"));
+        let edge = self.core.graph.joins.get(table.index).filter(|_| table.graph == self.core.graph.id);
+        let (edge, store) = edge.zip(self.core.joins.get(table.index)).ok_or_else(foreign)?;
+        let key = self.record.key.ok_or_else(|| CallbackError::of(Failure::NoKey("join()")))?;
+        let bytes = store.get(key).map_err(|e| CallbackError::of(Failure::Store(e)))?;
+        self.decode_table(&edge.topic, &edge.codec, CodecOf::Join(table.index), bytes.as_deref())
+    }
+
+    /// The value that another table has for any key.
+    ///
+    /// # Errors
+    /// When the value can't be decoded, or the store fails.
+    pub fn lookup<T: 'static>(&mut self, table: Lookup<T>, key: impl Key) -> Result<Option<T>, CallbackError> {
+        let foreign = || CallbackError::of(Failure::ForeignHandle("lookup"));
+        let edge = self.core.graph.lookups.get(table.index).filter(|_| table.graph == self.core.graph.id);
+        let (edge, copy) = edge.zip(self.core.lookups.get(table.index)).ok_or_else(foreign)?;
+        let key = key.bytes().ok_or_else(|| CallbackError::of(Failure::NoKey("lookup()")))?;
+        let bytes = copy.get_bytes(key).map_err(|e| CallbackError::of(Failure::Store(e)))?;
+        self.decode_table(&edge.topic, &edge.codec, CodecOf::Lookup(table.index), bytes.as_deref())
+    }
+
+    fn decode_table<T: 'static>(
+        &mut self,
+        topic: &str,
+        codec: &Arc<dyn AnyCodec>,
+        of: CodecOf,
+        bytes: Option<&[u8]>,
+    ) -> Result<Option<T>, CallbackError> {
+        let Some(bytes) = bytes else { return Ok(None) };
+        let codec = typed::<T>(codec).ok_or_else(|| CallbackError::of(Failure::ForeignHandle("table")))?;
+        codec.decode(bytes).map(Some).map_err(|error| {
+            if let CodecError::NotLoaded(id) = error {
+                self.stage.missing = Some((of, id));
+            }
+            CallbackError::of(Failure::DecodeTable { table: topic.to_owned(), error })
+        })
+    }
+
+    /// Leaves the record open when the callback returns: its offset is not committed, and nothing that it did is
+    /// released, before [`Deferred::done`] is called, from any thread. May be called more than once a record; all must
+    /// be done.
+    pub fn defer(&mut self) -> Deferred {
+        let slot = *self.stage.slot.get_or_insert_with(|| self.core.next_slot());
+        self.stage.deferred += 1;
+        Deferred::new(slot, self.core.deferrals.clone())
+    }
+}
+
+impl<V: 'static> Ctx<'_, Table<V>> {
+    /// The table's value for the record's key, with what this callback itself has set.
+    ///
+    /// # Errors
+    /// When the record has no key, the value can't be decoded, or the store fails.
+    pub fn value(&mut self) -> Result<Option<V>, CallbackError> {
+        let Some(edge) = &self.core.graph.table else { return Ok(None) };
+        let of = CodecOf::Table;
+        match self.stage.write {
+            Write::Delete => Ok(None),
+            Write::Set => {
+                let bytes = std::mem::take(&mut self.stage.value);
+                let value = self.decode_table(&edge.topic, &edge.codec, of, Some(&bytes));
+                self.stage.value = bytes;
+                value
+            }
+            Write::None => {
+                let key = self.record.key.ok_or_else(|| CallbackError::of(Failure::NoKey("value()")))?;
+                let core = self.core;
+                core.with_table_value(key, |bytes| self.decode_table(&edge.topic, &edge.codec, of, bytes))
+            }
+        }
+    }
+
+    /// Whether the table has a value for the record's key.
+    ///
+    /// # Errors
+    /// When the record has no key, or the store fails.
+    pub fn has_value(&mut self) -> Result<bool, CallbackError> {
+        match self.stage.write {
+            Write::Delete => Ok(false),
+            Write::Set => Ok(true),
+            Write::None => {
+                let key = self.record.key.ok_or_else(|| CallbackError::of(Failure::NoKey("has_value()")))?;
+                self.core.with_table_value(key, |bytes| Ok(bytes.is_some()))
+            }
+        }
+    }
+
+    /// Sets the table's value for the record's key.
+    ///
+    /// # Errors
+    /// When the record has no key, or the value can't be encoded or is larger than the table's topic takes.
+    pub fn set(&mut self, value: impl Borrow<V>) -> CallbackResult {
+        let key = self.record.key.ok_or_else(|| CallbackError::of(Failure::NoKey("set()")))?;
+        let Some(edge) = &self.core.graph.table else { return Ok(()) };
+        let Some(codec) = typed::<V>(&edge.codec) else {
+            return Err(CallbackError::of(Failure::ForeignHandle("table")));
+        };
+        // What was set before must survive a value that can't be encoded, for the callback may go on.
+        let mut bytes = std::mem::take(&mut self.stage.spare);
+        bytes.clear();
+        let encoded = codec.encode(value.borrow(), &mut bytes);
+        let size = key.len() + bytes.len();
+        if encoded.is_ok() && size <= self.core.table_limit {
+            std::mem::swap(&mut self.stage.value, &mut bytes);
+            self.stage.write = Write::Set;
+        }
+        self.stage.spare = bytes;
+        encoded
+            .map_err(|error| CallbackError::of(Failure::Encode { edge: format!("table {:?}", edge.topic), error }))?;
+        if size > self.core.table_limit {
+            let error = too_large(&edge.topic, size, self.core.table_limit);
+            return Err(CallbackError::of(Failure::Emit(error)));
+        }
+        Ok(())
+    }
+
+    /// Removes the record's key from the table.
+    ///
+    /// # Errors
+    /// When the record has no key.
+    pub fn delete(&mut self) -> CallbackResult {
+        if self.record.key.is_none() {
+            return Err(CallbackError::of(Failure::NoKey("delete()")));
+        }
+        self.stage.write = Write::Delete;
+        Ok(())
+    }
+}
+
+fn too_large(topic: &str, size: usize, limit: usize) -> LogError {
+    LogError::TooLarge { topic: topic.to_owned(), size, limit: format!("{limit} bytes") }
+}
+
+impl<S> fmt::Debug for Ctx<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ctx({}[{}]@{})", self.source.topic, self.core.partition, self.record.offset)
+    }
+}
+
+/// What may be a key: bytes or text, or an optional one of either.
+pub trait Key {
+    /// Its bytes; `None` for no key.
+    fn bytes(&self) -> Option<&[u8]>;
+}
+
+impl Key for &[u8] {
+    fn bytes(&self) -> Option<&[u8]> {
+        Some(self)
+    }
+}
+impl<const N: usize> Key for &[u8; N] {
+    fn bytes(&self) -> Option<&[u8]> {
+        Some(*self)
+    }
+}
+impl Key for &Vec<u8> {
+    fn bytes(&self) -> Option<&[u8]> {
+        Some(self)
+    }
+}
+impl Key for &str {
+    fn bytes(&self) -> Option<&[u8]> {
+        Some(self.as_bytes())
+    }
+}
+impl Key for &String {
+    fn bytes(&self) -> Option<&[u8]> {
+        Some(self.as_bytes())
+    }
+}
+impl<K: Key> Key for Option<K> {
+    fn bytes(&self) -> Option<&[u8]> {
+        self.as_ref().and_then(Key::bytes)
+    }
+}
+
+/// How to write a record, for [`Ctx::emit_with`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Emit<'a> {
+    headers: &'a [(&'a str, &'a [u8])],
+    timestamp: Option<i64>,
+    partition: Option<i32>,
+}
+
+impl<'a> Emit<'a> {
+    /// As a plain [`Ctx::emit`].
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With these headers.
+    #[must_use]
+    pub fn headers(mut self, headers: &'a [(&'a str, &'a [u8])]) -> Self {
+        self.headers = headers;
+        self
+    }
+
+    /// With this time in milliseconds since the epoch, instead of the record's.
+    #[must_use]
+    pub fn timestamp(mut self, ms: i64) -> Self {
+        self.timestamp = Some(ms);
+        self
+    }
+
+    /// To this partition, instead of the key's.
+    #[must_use]
+    pub fn partition(mut self, partition: i32) -> Self {
+        self.partition = Some(partition);
+        self
+    }
+}

@@ -1,0 +1,263 @@
+//! Defining a group, edge by edge, and the checks at its end.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::error::{BuildError, CallbackResult};
+use super::graph::{
+    GroupGraph, InputEdge, OutputEdge, TableEdge, UpdateListener, VisitorEdge, loop_topic, table_topic,
+};
+use super::handler::{Handler, Join, Lookup, Loop, NoTable, OnRecord, OnVisit, Output, Record, Table, Visitor, erase};
+use super::policy::Input;
+use crate::codec::Codec;
+use crate::context::Ctx;
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// Where a group's definition begins.
+#[derive(Debug)]
+pub struct Group;
+
+impl Group {
+    /// Begins the definition of a group. The name is its Kafka consumer group and the prefix of its topics.
+    pub fn define(name: impl Into<Arc<str>>) -> GroupBuilder<NoTable> {
+        let graph = GroupGraph {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            name: name.into(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            table: None,
+            updates: Vec::new(),
+            joins: Vec::new(),
+            lookups: Vec::new(),
+            visitors: Vec::new(),
+            looped: None,
+        };
+        GroupBuilder { graph, foreign: None, loops: 0, of: PhantomData }
+    }
+}
+
+/// A group being defined. `S` is [`NoTable`] or [`Table<V>`]: it decides what callbacks may do with the table.
+#[derive(Debug)]
+pub struct GroupBuilder<S> {
+    graph: GroupGraph,
+    /// A handle of another builder that was passed in, for `build` to report.
+    foreign: Option<&'static str>,
+    loops: usize,
+    of: PhantomData<fn(S)>,
+}
+
+impl GroupBuilder<NoTable> {
+    /// Gives the group a table: a value of `V` for each key, in the topic `<group>-table`. Comes before the inputs, so
+    /// that their callbacks know its type.
+    #[must_use]
+    pub fn table<V: 'static>(mut self, codec: impl Codec<V>) -> GroupBuilder<Table<V>> {
+        let topic = table_topic(&self.graph.name);
+        self.graph.table = Some(TableEdge { topic, codec: erase::<V>(Arc::new(codec)) });
+        GroupBuilder { graph: self.graph, foreign: self.foreign, loops: self.loops, of: PhantomData }
+    }
+}
+
+impl<V: 'static> GroupBuilder<Table<V>> {
+    /// A function over every key of the table, called by [`Handle::visit`](crate::processor::Handle::visit) with an
+    /// argument. It may write its key's value and emit, as an input's callback may.
+    pub fn visitor<A, F>(&mut self, name: impl Into<Arc<str>>, callback: F) -> Visitor<A>
+    where
+        A: Send + Sync + 'static,
+        F: Fn(&mut Ctx<'_, Table<V>>, &A, V) -> CallbackResult + Send + Sync + 'static,
+    {
+        let handler = Box::new(OnVisit { callback, of: PhantomData::<fn(A, V)> });
+        self.graph.visitors.push(VisitorEdge { name: name.into(), handler });
+        Visitor::new(self.graph.id, self.graph.visitors.len() - 1)
+    }
+
+    /// Is called with each write to the table once it is acknowledged (exactly-once: committed): the partition, the
+    /// key, and the new value, `None` if it was deleted. Not called for what a restore brings back.
+    pub fn on_update<F>(&mut self, listener: F) -> &mut Self
+    where
+        F: Fn(i32, &[u8], Option<&V>) + Send + Sync + 'static,
+    {
+        let Some(table) = &self.graph.table else { return self };
+        let codec = Arc::clone(&table.codec);
+        let erased: UpdateListener = Box::new(move |partition, key, value| {
+            let Some(codec) = super::handler::typed::<V>(&codec) else { return };
+            match value.map(|bytes| codec.decode(bytes)).transpose() {
+                Ok(value) => listener(partition, key, value.as_ref()),
+                Err(error) => tracing::error!(%error, partition, "an update's value can't be decoded for its listener"),
+            }
+        });
+        self.graph.updates.push(erased);
+        self
+    }
+}
+
+impl<S: 'static> GroupBuilder<S> {
+    /// Reads a topic; the callback is called for each record, in order, and does not await.
+    pub fn input<M: 'static, C, F>(&mut self, topic: impl Into<Input>, codec: C, callback: F) -> &mut Self
+    where
+        C: Codec<M>,
+        F: Fn(&mut Ctx<'_, S>, M) -> CallbackResult + Send + Sync + 'static,
+    {
+        let codec = Arc::new(codec);
+        let handler = Handler::Sync(Box::new(OnRecord::<M, S, C, F>::new(Arc::clone(&codec), callback)));
+        self.add_input::<M>(topic.into(), false, codec, handler)
+    }
+
+    /// Reads a topic with a callback that awaits. Records of different keys are under way at once, up to
+    /// [`Input::concurrency`]; those of one key one after the other. What they do is released in offset order.
+    pub fn input_async<M: 'static, C, F>(&mut self, topic: impl Into<Input>, codec: C, callback: F) -> &mut Self
+    where
+        C: Codec<M>,
+        F: AsyncFn(&mut Ctx<'_, S>, M) -> CallbackResult + Send + Sync + 'static,
+    {
+        let codec = Arc::new(codec);
+        let handler = Handler::Async(Box::new(OnRecord::<M, S, C, F>::new(Arc::clone(&codec), callback)));
+        self.add_input::<M>(topic.into(), false, codec, handler)
+    }
+
+    /// Reads a topic some records at a time, for sinks. The batch is one unit: all of its offsets are done when the
+    /// callback returns, and an error concerns them all. It may emit; it has no table.
+    pub fn input_batch<M: 'static, C, F>(&mut self, topic: impl Into<Input>, codec: C, callback: F) -> &mut Self
+    where
+        C: Codec<M>,
+        F: AsyncFn(&mut Ctx<'_, NoTable>, &[Record<M>]) -> CallbackResult + Send + Sync + 'static,
+    {
+        let codec = Arc::new(codec);
+        let handler = Handler::Batch(Box::new(OnRecord::<M, S, C, F>::new(Arc::clone(&codec), callback)));
+        self.add_input::<M>(topic.into(), false, codec, handler)
+    }
+
+    /// Declares the topic `<group>-loop`, by which the group sends records to itself under other keys. Its callback
+    /// is set by [`on_loop`](Self::on_loop).
+    pub fn loopback<M: 'static>(&mut self, codec: impl Codec<M>) -> Loop<M> {
+        let topic = loop_topic(&self.graph.name);
+        self.graph.outputs.push(OutputEdge { topic, codec: erase::<M>(Arc::new(codec)) });
+        let index = self.graph.outputs.len() - 1;
+        self.graph.looped = Some(index);
+        self.loops += 1;
+        Loop::new(self.graph.id, index)
+    }
+
+    /// The callback for records that arrive by the loop.
+    pub fn on_loop<M: 'static, F>(&mut self, handle: Loop<M>, callback: F) -> &mut Self
+    where
+        F: Fn(&mut Ctx<'_, S>, M) -> CallbackResult + Send + Sync + 'static,
+    {
+        let edge = self.graph.outputs.get(handle.index).filter(|_| handle.graph == self.graph.id);
+        let Some((topic, codec)) =
+            edge.and_then(|e| Some((Arc::clone(&e.topic), super::handler::typed::<M>(&e.codec)?.clone())))
+        else {
+            self.foreign = Some("loop");
+            return self;
+        };
+        let codec = Arc::new(codec);
+        let handler = Handler::Sync(Box::new(OnRecord::<M, S, _, F>::new(Arc::clone(&codec), callback)));
+        self.add_input::<M>(Input::topic(topic), true, codec, handler)
+    }
+
+    /// A topic to write to, by [`Ctx::emit`].
+    pub fn output<M: 'static>(&mut self, topic: impl Into<Arc<str>>, codec: impl Codec<M>) -> Output<M> {
+        self.graph.outputs.push(OutputEdge { topic: topic.into(), codec: erase::<M>(Arc::new(codec)) });
+        Output::new(self.graph.id, self.graph.outputs.len() - 1)
+    }
+
+    /// A table of another group with the same number of partitions, read by the record's own key with [`Ctx::join`].
+    pub fn join<T: 'static>(&mut self, table: impl Into<Arc<str>>, codec: impl Codec<T>) -> Join<T> {
+        self.graph.joins.push(TableEdge { topic: table.into(), codec: erase::<T>(Arc::new(codec)) });
+        Join::new(self.graph.id, self.graph.joins.len() - 1)
+    }
+
+    /// Any table, of which each instance keeps a full copy, read by any key with [`Ctx::lookup`].
+    pub fn lookup<T: 'static>(&mut self, table: impl Into<Arc<str>>, codec: impl Codec<T>) -> Lookup<T> {
+        self.graph.lookups.push(TableEdge { topic: table.into(), codec: erase::<T>(Arc::new(codec)) });
+        Lookup::new(self.graph.id, self.graph.lookups.len() - 1)
+    }
+
+    fn add_input<M: 'static>(
+        &mut self,
+        input: Input,
+        is_loop: bool,
+        codec: Arc<impl Codec<M>>,
+        handler: Handler,
+    ) -> &mut Self {
+        self.graph.inputs.push(InputEdge { input, is_loop, codec: erase::<M>(codec), handler });
+        self
+    }
+
+    /// Checks the group.
+    ///
+    /// # Errors
+    /// A [`BuildError`] that names the edge which makes no sense.
+    pub fn build(self) -> Result<Arc<GroupGraph>, BuildError> {
+        let group = self.graph.name.to_string();
+        check_name("the group's name", &group)?;
+        if let Some(what) = self.foreign {
+            return Err(BuildError::ForeignHandle { group, what: what.to_owned() });
+        }
+        if self.loops > 1 {
+            return Err(BuildError::TwoLoops { group });
+        }
+        if self.graph.inputs.is_empty() {
+            return Err(BuildError::NoInput { group });
+        }
+        if self.graph.looped.is_some() && !self.graph.inputs.iter().any(|e| e.is_loop) {
+            return Err(BuildError::LoopUnread { group });
+        }
+        self.check_topics(&group)?;
+        let mut names = BTreeMap::new();
+        for visitor in &self.graph.visitors {
+            if names.insert(&*visitor.name, ()).is_some() {
+                return Err(BuildError::TwoVisitors { group, name: visitor.name.to_string() });
+            }
+        }
+        Ok(Arc::new(self.graph))
+    }
+
+    fn check_topics(&self, group: &str) -> Result<(), BuildError> {
+        let graph = &self.graph;
+        let mut read: BTreeMap<&str, String> = BTreeMap::new();
+        let inputs = graph.inputs.iter().map(|e| (if e.is_loop { "loop" } else { "input" }, &e.input.topic));
+        let joins = graph.joins.iter().map(|e| ("join", &e.topic));
+        let lookups = graph.lookups.iter().map(|e| ("lookup", &e.topic));
+        for (kind, topic) in inputs.chain(joins).chain(lookups) {
+            let edge = format!("{kind} {topic:?}");
+            check_name(&edge, topic)?;
+            if let Some(other) = read.insert(topic, edge.clone()) {
+                return Err(BuildError::Twice { group: group.to_owned(), edge, other });
+            }
+        }
+        for edge in &graph.inputs {
+            let named = || format!("input {:?}", edge.input.topic);
+            for (what, n) in [("concurrency", edge.input.concurrency), ("batch", edge.input.batch)] {
+                if n == 0 {
+                    return Err(BuildError::Zero { edge: named(), what: what.to_owned() });
+                }
+            }
+        }
+        for topic in graph.dead_letters() {
+            check_name(&format!("dead letter topic {topic:?}"), topic)?;
+        }
+        let owned = [(table_topic(group), "table", "ctx.set()"), (loop_topic(group), "loop", "loopback()")];
+        for (index, output) in graph.outputs.iter().enumerate().filter(|(i, _)| Some(*i) != graph.looped) {
+            debug_assert!(Some(index) != graph.looped);
+            let edge = format!("output {:?}", output.topic);
+            check_name(&edge, &output.topic)?;
+            if let Some((_, owned, instead)) = owned.iter().find(|(topic, ..)| *topic == output.topic) {
+                let (owned, instead) = ((*owned).to_owned(), (*instead).to_owned());
+                return Err(BuildError::OwnTopic { group: group.to_owned(), edge, owned, instead });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Kafka's rule for topic names, which are also names of directories here.
+fn check_name(edge: &str, name: &str) -> Result<(), BuildError> {
+    let valid = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    if valid && !matches!(name, "" | "." | "..") && name.len() <= 249 {
+        return Ok(());
+    }
+    Err(BuildError::Name { edge: edge.to_owned(), name: name.to_owned() })
+}

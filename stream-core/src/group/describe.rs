@@ -1,0 +1,88 @@
+//! A group graph in words and as a picture.
+
+use std::fmt::Write as _;
+
+use super::graph::GroupGraph;
+use super::handler::Handler;
+use super::policy::{ErrorPolicy, OnError};
+
+impl GroupGraph {
+    /// The graph as text, an edge a line.
+    pub fn describe(&self) -> String {
+        let mut out = format!("group {}\n", self.name);
+        for edge in &self.inputs {
+            let kind = if edge.is_loop { "loop" } else { "input" };
+            let how = match edge.handler {
+                Handler::Sync(_) => "",
+                Handler::Async(_) => ", awaiting",
+                Handler::Batch(_) => ", batches",
+            };
+            let policy = policy_text(&edge.input.policy);
+            line(&mut out, kind, &edge.input.topic, &format!("{}{how}, on error {policy}", edge.codec.name()));
+        }
+        for (i, edge) in self.outputs.iter().enumerate().filter(|(i, _)| Some(*i) != self.looped) {
+            debug_assert!(Some(i) != self.looped);
+            line(&mut out, "output", &edge.topic, edge.codec.name());
+        }
+        if let Some(table) = &self.table {
+            line(&mut out, "table", &table.topic, table.codec.name());
+        }
+        for join in &self.joins {
+            line(&mut out, "join", &join.topic, join.codec.name());
+        }
+        for lookup in &self.lookups {
+            line(&mut out, "lookup", &lookup.topic, lookup.codec.name());
+        }
+        for visitor in &self.visitors {
+            line(&mut out, "visitor", &visitor.name, "");
+        }
+        out
+    }
+
+    /// The graph as a [Mermaid](https://mermaid.js.org) flow chart.
+    pub fn mermaid(&self) -> String {
+        let mut out = String::from("flowchart LR\n");
+        let group = "group";
+        _ = writeln!(out, "  {group}[[{:?}]]", &*self.name);
+        for (i, edge) in self.inputs.iter().enumerate() {
+            if edge.is_loop {
+                _ = writeln!(out, "  in{i}({:?}) --> {group}\n  {group} --> in{i}", &*edge.input.topic);
+            } else {
+                _ = writeln!(out, "  in{i}({:?}) --> {group}", &*edge.input.topic);
+            }
+            if let OnError::DeadLetter(topic) = &edge.input.policy.then {
+                _ = writeln!(out, "  {group} -. dead letters .-> dead{i}({:?})", &**topic);
+            }
+        }
+        for (i, edge) in self.outputs.iter().enumerate().filter(|(i, _)| Some(*i) != self.looped) {
+            _ = writeln!(out, "  {group} --> out{i}({:?})", &*edge.topic);
+        }
+        if let Some(table) = &self.table {
+            _ = writeln!(out, "  {group} <--> table[({:?})]", &*table.topic);
+        }
+        for (i, join) in self.joins.iter().enumerate() {
+            _ = writeln!(out, "  join{i}[({:?})] -- join --> {group}", &*join.topic);
+        }
+        for (i, lookup) in self.lookups.iter().enumerate() {
+            _ = writeln!(out, "  lookup{i}[({:?})] -- lookup --> {group}", &*lookup.topic);
+        }
+        out
+    }
+}
+
+fn line(out: &mut String, kind: &str, topic: &str, more: &str) {
+    let more = if more.is_empty() { String::new() } else { format!(" ({more})") };
+    _ = writeln!(out, "  {kind:<7} {topic}{more}");
+}
+
+fn policy_text(policy: &ErrorPolicy) -> String {
+    let then = match &policy.then {
+        OnError::Fail => "fail".to_owned(),
+        OnError::Skip => "skip".to_owned(),
+        OnError::DeadLetter(topic) => format!("dead letter to {topic}"),
+    };
+    match &policy.retry {
+        Some(retry) => format!("retry {} times, then {then}", retry.attempts),
+        None => then,
+    }
+}

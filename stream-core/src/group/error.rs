@@ -1,0 +1,128 @@
+//! What can be wrong with a group graph, and what a callback can fail with.
+
+use std::fmt;
+
+use crate::codec::CodecError;
+use crate::log::LogError;
+use crate::store::StoreError;
+
+/// A group graph that makes no sense. Every variant names the edge.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the variants' messages say it")]
+pub enum BuildError {
+    /// A name that Kafka would refuse.
+    #[error("{edge}: {name:?} is not a valid name: use 1 to 249 letters, digits, '.', '_' or '-', and not '.' or '..'")]
+    Name { edge: String, name: String },
+    /// Nothing would ever call a callback.
+    #[error("group {group} has no input: add one with input(), input_async(), input_batch() or on_loop()")]
+    NoInput { group: String },
+    /// Two edges read the same topic.
+    #[error("group {group}: {edge} and {other} read the same topic: join them into one edge")]
+    Twice { group: String, edge: String, other: String },
+    /// An output to a topic that the group owns.
+    #[error("group {group}: {edge} writes to the group's own {owned}: use {instead}")]
+    OwnTopic { group: String, edge: String, owned: String, instead: String },
+    /// A loop that nothing reads.
+    #[error("group {group}: the loop has no callback: add one with on_loop()")]
+    LoopUnread { group: String },
+    /// A second loop.
+    #[error("group {group} has two loops: one loop can carry an enum")]
+    TwoLoops { group: String },
+    /// A handle that another builder made.
+    #[error("group {group}: the {what} handle belongs to another group")]
+    ForeignHandle { group: String, what: String },
+    /// Two visitors of one name.
+    #[error("group {group} has two visitors named {name:?}")]
+    TwoVisitors { group: String, name: String },
+    /// A limit of zero.
+    #[error("{edge}: {what} must be at least 1")]
+    Zero { edge: String, what: String },
+}
+
+/// Why a callback failed. Any error turns into one by `?`; [`CallbackError::msg`] makes one from words.
+pub struct CallbackError(Box<Failure>);
+
+/// What stands behind a [`CallbackError`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the variants' messages say it")]
+pub enum Failure {
+    /// The callback's own error.
+    #[error("{0}")]
+    User(Box<dyn std::error::Error + Send + Sync>),
+    /// The callback panicked.
+    #[error("the callback panicked: {0}")]
+    Panic(String),
+    /// The record's value can't be read.
+    #[error("the value can't be decoded: {0}")]
+    Decode(CodecError),
+    /// A value of a table can't be read.
+    #[error("the value of table {table} can't be decoded: {error}")]
+    DecodeTable { table: String, error: CodecError },
+    /// A value can't be written.
+    #[error("a value for {edge} can't be encoded: {error}")]
+    Encode { edge: String, error: CodecError },
+    /// A record that its topic would not take, or did not take.
+    #[error("emit: {0}")]
+    Emit(LogError),
+    /// The record has no key, and the operation needs one.
+    #[error("the record has no key, and {0} needs one")]
+    NoKey(&'static str),
+    /// A handle that another group made.
+    #[error("the {0} handle belongs to another group")]
+    ForeignHandle(&'static str),
+    /// The store failed.
+    #[error(transparent)]
+    Store(StoreError),
+    /// Deferred work that was dropped before it said how it ended.
+    #[error("the deferred work was dropped before done() or fail()")]
+    DeferredDropped,
+}
+
+impl CallbackError {
+    /// An error from words.
+    pub fn msg(text: impl fmt::Display) -> Self {
+        Self(Box::new(Failure::User(text.to_string().into())))
+    }
+
+    pub(crate) fn of(failure: Failure) -> Self {
+        Self(Box::new(failure))
+    }
+
+    /// What went wrong.
+    pub fn failure(&self) -> &Failure {
+        &self.0
+    }
+}
+
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for CallbackError {
+    fn from(error: E) -> Self {
+        Self(Box::new(Failure::User(Box::new(error))))
+    }
+}
+
+impl fmt::Display for CallbackError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)?;
+        let mut source = match &*self.0 {
+            Failure::User(error) => error.source(),
+            _ => None,
+        };
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for CallbackError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a callback returns. `Ok` releases everything it did; an error discards it all, and the input's
+/// [`ErrorPolicy`](crate::group::ErrorPolicy) says what follows.
+pub type CallbackResult = Result<(), CallbackError>;

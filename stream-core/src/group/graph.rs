@@ -1,0 +1,136 @@
+//! The built group graph: plain data about edges, with the callbacks behind it. No I/O happens here.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use super::handler::{Handler, VisitHandler};
+use super::policy::{Input, OnError};
+use crate::codec::{Codec, CodecError};
+use futures::future::BoxFuture;
+
+/// A group as it was defined, checked. Made by [`GroupBuilder::build`](crate::group::GroupBuilder::build).
+pub struct GroupGraph {
+    pub(crate) id: u64,
+    pub(crate) name: Arc<str>,
+    pub(crate) inputs: Vec<InputEdge>,
+    pub(crate) outputs: Vec<OutputEdge>,
+    pub(crate) table: Option<TableEdge>,
+    pub(crate) updates: Vec<UpdateListener>,
+    pub(crate) joins: Vec<TableEdge>,
+    pub(crate) lookups: Vec<TableEdge>,
+    pub(crate) visitors: Vec<VisitorEdge>,
+    /// Index in `outputs` of the loop, if there is one.
+    pub(crate) looped: Option<usize>,
+}
+
+/// Called with the partition, the key and the new value of an acknowledged table write.
+pub(crate) type UpdateListener = Box<dyn Fn(i32, &[u8], Option<&[u8]>) + Send + Sync>;
+
+pub(crate) struct InputEdge {
+    pub(crate) input: Input,
+    pub(crate) is_loop: bool,
+    pub(crate) codec: Arc<dyn AnyCodec>,
+    pub(crate) handler: Handler,
+}
+
+pub(crate) struct OutputEdge {
+    pub(crate) topic: Arc<str>,
+    pub(crate) codec: Arc<dyn AnyCodec>,
+}
+
+pub(crate) struct TableEdge {
+    pub(crate) topic: Arc<str>,
+    pub(crate) codec: Arc<dyn AnyCodec>,
+}
+
+pub(crate) struct VisitorEdge {
+    pub(crate) name: Arc<str>,
+    pub(crate) handler: Box<dyn VisitHandler>,
+}
+
+/// A codec whose value type is not named: what the runtime needs of it, and a way back to the type.
+pub(crate) trait AnyCodec: Send + Sync {
+    fn prepare<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<(), CodecError>>;
+    fn load(&self, id: u32) -> BoxFuture<'_, Result<(), CodecError>>;
+    fn name(&self) -> &str;
+    /// The `Arc<dyn Codec<T>>` inside.
+    fn typed(&self) -> &dyn Any;
+}
+
+pub(crate) struct Erased<T>(pub(crate) Arc<dyn Codec<T>>);
+
+impl<T: 'static> AnyCodec for Erased<T> {
+    fn prepare<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<(), CodecError>> {
+        self.0.prepare(topic)
+    }
+    fn load(&self, id: u32) -> BoxFuture<'_, Result<(), CodecError>> {
+        self.0.load(id)
+    }
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+    fn typed(&self) -> &dyn Any {
+        &self.0
+    }
+}
+
+impl GroupGraph {
+    /// The group's name: its consumer group, and the prefix of its topics.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The topic that the group subscribes to so that its inputs are co-partitioned: its table, else, when it joins,
+    /// `<group>-lead`; `None` for a group without state.
+    pub(crate) fn lead(&self) -> Option<Arc<str>> {
+        match &self.table {
+            Some(table) => Some(Arc::clone(&table.topic)),
+            None if self.joins.is_empty() => None,
+            None => Some(lead_topic(&self.name)),
+        }
+    }
+
+    /// Every codec with the topic that it is used for.
+    pub(crate) fn codecs(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<dyn AnyCodec>)> {
+        let tables = self.table.iter().chain(&self.joins).chain(&self.lookups);
+        (self.inputs.iter().map(|e| (&e.input.topic, &e.codec)))
+            .chain(self.outputs.iter().map(|e| (&e.topic, &e.codec)))
+            .chain(tables.map(|e| (&e.topic, &e.codec)))
+    }
+
+    /// Every topic that is written to.
+    pub(crate) fn written(&self) -> impl Iterator<Item = &Arc<str>> {
+        let outputs = self.outputs.iter().map(|e| &e.topic);
+        outputs.chain(self.table.iter().map(|e| &e.topic)).chain(self.dead_letters())
+    }
+
+    /// Topics that hold dead letters.
+    pub(crate) fn dead_letters(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.inputs.iter().filter_map(|e| match &e.input.policy.then {
+            OnError::DeadLetter(topic) => Some(topic),
+            _ => None,
+        })
+    }
+}
+
+impl fmt::Debug for GroupGraph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.describe())
+    }
+}
+
+/// `<group>-table`, the topic of a group's table.
+pub fn table_topic(group: &str) -> Arc<str> {
+    format!("{group}-table").into()
+}
+
+/// `<group>-loop`, the topic by which a group calls itself.
+pub fn loop_topic(group: &str) -> Arc<str> {
+    format!("{group}-loop").into()
+}
+
+/// `<group>-lead`, what a joining group without a table subscribes to.
+pub fn lead_topic(group: &str) -> Arc<str> {
+    format!("{group}-lead").into()
+}

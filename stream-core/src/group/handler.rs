@@ -1,0 +1,265 @@
+//! Where types end and bytes begin: the handles that callbacks hold, and the callbacks behind erased traits.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use futures::future::LocalBoxFuture;
+
+use super::error::{CallbackError, CallbackResult, Failure};
+use super::graph::{AnyCodec, Erased};
+use crate::codec::{Codec, CodecError};
+use crate::context::{Core, Ctx, OwnedRecord, Source, Stage};
+use crate::log::{RecordBatch, RecordRef};
+
+/// Marks a group without a table.
+#[derive(Debug)]
+pub struct NoTable;
+
+/// Marks a group whose table holds values of `V`.
+#[derive(Debug)]
+pub struct Table<V>(PhantomData<fn(V)>);
+
+macro_rules! handle {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        pub struct $name<T> {
+            pub(crate) graph: u64,
+            pub(crate) index: usize,
+            pub(crate) of: PhantomData<fn(T)>,
+        }
+        impl<T> $name<T> {
+            pub(crate) fn new(graph: u64, index: usize) -> Self {
+                Self { graph, index, of: PhantomData }
+            }
+        }
+        impl<T> Clone for $name<T> {
+            fn clone(&self) -> Self {
+                *self
+            }
+        }
+        impl<T> Copy for $name<T> {}
+        impl<T> fmt::Debug for $name<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.index)
+            }
+        }
+    };
+}
+
+handle! {
+    /// A topic that a group's callbacks write to.
+    Output
+}
+handle! {
+    /// The topic by which a group calls itself, with another key.
+    Loop
+}
+handle! {
+    /// A co-partitioned table of another group, read by the record's own key.
+    Join
+}
+handle! {
+    /// A full copy of a table of another group, read by any key.
+    Lookup
+}
+handle! {
+    /// A function over every key of the group's table, called from outside with an argument.
+    Visitor
+}
+
+/// A record of a batch callback.
+#[derive(Clone, Debug)]
+pub struct Record<M> {
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Its decoded value.
+    pub value: M,
+    /// Its offset.
+    pub offset: i64,
+    /// Its time in milliseconds since the epoch.
+    pub timestamp: i64,
+}
+
+/// An input's callback.
+pub(crate) enum Handler {
+    Sync(Box<dyn SyncHandler>),
+    Async(Box<dyn AsyncHandler>),
+    Batch(Box<dyn BatchHandler>),
+}
+
+/// Called for each record, on the task's own thread; never boxed, never awaits.
+pub(crate) trait SyncHandler: Send + Sync {
+    fn call(&self, core: &Core, source: Source<'_>, record: RecordRef<'_>, stage: &mut Stage) -> CallbackResult;
+}
+
+/// Called for each record; the future stays on the task's thread. Gives the stage back with what was staged.
+pub(crate) trait AsyncHandler: Send + Sync {
+    fn call(&self, core: Rc<Core>, record: Rc<OwnedRecord>, stage: Stage) -> StagedFuture;
+}
+
+/// Called for some records at a time.
+pub(crate) trait BatchHandler: Send + Sync {
+    fn call(&self, core: Rc<Core>, input: usize, records: Rc<RecordBatch>, stage: Stage) -> StagedFuture;
+}
+
+pub(crate) type StagedFuture = LocalBoxFuture<'static, (Stage, CallbackResult)>;
+
+/// Called for each key of the table.
+pub(crate) trait VisitHandler: Send + Sync {
+    fn call(
+        &self,
+        core: &Core,
+        source: Source<'_>,
+        record: RecordRef<'_>,
+        arg: &(dyn std::any::Any + Send + Sync),
+        stage: &mut Stage,
+    ) -> CallbackResult;
+}
+
+/// Decodes an input's value. What the codec misses is noted on the stage, so that the task can load it.
+fn decode<M>(
+    codec: &impl Codec<M>,
+    value: Option<&[u8]>,
+    source: CodecOf,
+    stage: &mut Stage,
+) -> Result<M, CallbackError> {
+    codec.decode(value.unwrap_or_default()).map_err(|error| {
+        if let CodecError::NotLoaded(id) = error {
+            stage.missing = Some((source, id));
+        }
+        CallbackError::of(Failure::Decode(error))
+    })
+}
+
+/// Whose codec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CodecOf {
+    Input(usize),
+    Table,
+    Join(usize),
+    Lookup(usize),
+}
+
+pub(crate) struct OnRecord<M, S, C, F> {
+    pub(crate) codec: Arc<C>,
+    pub(crate) callback: Arc<F>,
+    pub(crate) of: PhantomData<fn(M, S)>,
+}
+
+impl<M, S, C, F> OnRecord<M, S, C, F> {
+    pub(crate) fn new(codec: Arc<C>, callback: F) -> Self {
+        Self { codec, callback: Arc::new(callback), of: PhantomData }
+    }
+}
+
+impl<M, S, C, F> SyncHandler for OnRecord<M, S, C, F>
+where
+    M: 'static,
+    S: 'static,
+    C: Codec<M>,
+    F: Fn(&mut Ctx<'_, S>, M) -> CallbackResult + Send + Sync + 'static,
+{
+    fn call(&self, core: &Core, source: Source<'_>, record: RecordRef<'_>, stage: &mut Stage) -> CallbackResult {
+        let message = decode(&*self.codec, record.value, CodecOf::Input(source.input), stage)?;
+        (self.callback)(&mut Ctx::new(core, source, record, stage), message)
+    }
+}
+
+impl<M, S, C, F> AsyncHandler for OnRecord<M, S, C, F>
+where
+    M: 'static,
+    S: 'static,
+    C: Codec<M>,
+    F: AsyncFn(&mut Ctx<'_, S>, M) -> CallbackResult + Send + Sync + 'static,
+{
+    fn call(&self, core: Rc<Core>, record: Rc<OwnedRecord>, mut stage: Stage) -> StagedFuture {
+        let (codec, callback) = (Arc::clone(&self.codec), Arc::clone(&self.callback));
+        Box::pin(async move {
+            let (source, view) = (record.source(), record.view());
+            let result = match decode(&*codec, view.value, CodecOf::Input(source.input), &mut stage) {
+                Ok(message) => callback(&mut Ctx::new(&core, source, view, &mut stage), message).await,
+                Err(error) => Err(error),
+            };
+            (stage, result)
+        })
+    }
+}
+
+impl<M, S, C, F> BatchHandler for OnRecord<M, S, C, F>
+where
+    M: 'static,
+    S: 'static,
+    C: Codec<M>,
+    F: AsyncFn(&mut Ctx<'_, NoTable>, &[Record<M>]) -> CallbackResult + Send + Sync + 'static,
+{
+    fn call(&self, core: Rc<Core>, input: usize, records: Rc<RecordBatch>, mut stage: Stage) -> StagedFuture {
+        let (codec, callback) = (Arc::clone(&self.codec), Arc::clone(&self.callback));
+        Box::pin(async move {
+            let mut typed = Vec::with_capacity(records.len());
+            for record in records.iter() {
+                match decode(&*codec, record.value, CodecOf::Input(input), &mut stage) {
+                    Ok(value) => typed.push(Record {
+                        key: record.key.map(<[u8]>::to_vec),
+                        value,
+                        offset: record.offset,
+                        timestamp: record.timestamp,
+                    }),
+                    Err(error) => {
+                        let at = format!("offset {}: {error}", record.offset);
+                        return (stage, Err(CallbackError::msg(at)));
+                    }
+                }
+            }
+            let Some(last) = records.len().checked_sub(1).and_then(|i| records.get(i)) else {
+                return (stage, Ok(()));
+            };
+            let topic = core.input_topic(input);
+            let last = RecordRef { key: None, value: None, ..last };
+            let result =
+                callback(&mut Ctx::new(&core, Source { input, topic: &topic }, last, &mut stage), &typed).await;
+            (stage, result)
+        })
+    }
+}
+
+/// A visitor over a table of `V` with an argument of `A`.
+pub(crate) struct OnVisit<A, V, F> {
+    pub(crate) callback: F,
+    pub(crate) of: PhantomData<fn(A, V)>,
+}
+
+impl<A, V, F> VisitHandler for OnVisit<A, V, F>
+where
+    A: Send + Sync + 'static,
+    V: 'static,
+    F: Fn(&mut Ctx<'_, Table<V>>, &A, V) -> CallbackResult + Send + Sync + 'static,
+{
+    fn call(
+        &self,
+        core: &Core,
+        source: Source<'_>,
+        record: RecordRef<'_>,
+        arg: &(dyn std::any::Any + Send + Sync),
+        stage: &mut Stage,
+    ) -> CallbackResult {
+        let Some(arg) = arg.downcast_ref::<A>() else {
+            return Err(CallbackError::of(Failure::ForeignHandle("visitor")));
+        };
+        let mut ctx = Ctx::<Table<V>>::new(core, source, record, stage);
+        match ctx.value()? {
+            Some(value) => (self.callback)(&mut ctx, arg, value),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The typed codec behind an erased one.
+pub(crate) fn typed<T: 'static>(codec: &Arc<dyn AnyCodec>) -> Option<&Arc<dyn Codec<T>>> {
+    codec.typed().downcast_ref()
+}
+
+pub(crate) fn erase<T: 'static>(codec: Arc<impl Codec<T>>) -> Arc<dyn AnyCodec> {
+    Arc::new(Erased::<T>(codec))
+}

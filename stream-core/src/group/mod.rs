@@ -1,0 +1,37 @@
+//! The group graph: what a processor reads, writes and keeps, as typed edges.
+//!
+//! A group is defined once and checked by [`GroupBuilder::build`]; a [`Processor`](crate::processor::Processor) or the
+//! [tester](crate::testing) then runs it. This module does no I/O and must never know which log a group runs on.
+//!
+//! ```
+//! use stream_core::codec::{Json, Text};
+//! use stream_core::group::Group;
+//!
+//! let mut g = Group::define("user-clicks").table(Json::<u64>::new());
+//! let big = g.output("big-clickers", Text);
+//! g.input("clicks", Text, move |ctx, click| {
+//!     let n = ctx.value()?.unwrap_or(0) + 1;
+//!     if n == 1000 {
+//!         ctx.emit(big, ctx.key(), &click)?;
+//!     }
+//!     ctx.set(n)
+//! });
+//! let graph = g.build()?;
+//! assert!(graph.describe().contains("user-clicks-table"));
+//! # Ok::<(), stream_core::group::BuildError>(())
+//! ```
+
+mod builder;
+mod describe;
+mod error;
+mod graph;
+pub(crate) mod handler;
+mod policy;
+
+pub use self::builder::{Group, GroupBuilder};
+pub use self::error::{BuildError, CallbackError, CallbackResult, Failure};
+pub(crate) use self::graph::{AnyCodec, InputEdge};
+pub use self::graph::{GroupGraph, lead_topic, loop_topic, table_topic};
+pub(crate) use self::handler::Handler;
+pub use self::handler::{Join, Lookup, Loop, NoTable, Output, Record, Table, Visitor};
+pub use self::policy::{ErrorPolicy, Input, NilKey, NilValue, OnError, Retry};

@@ -1,0 +1,70 @@
+//! Why a processor stops.
+
+use std::time::Duration;
+
+use crate::codec::CodecError;
+use crate::log::LogError;
+use crate::store::StoreError;
+use crate::table::FollowError;
+
+/// Why a processor stops, or could not start.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the variants' messages say it")]
+pub enum ProcessorError {
+    /// A record failed, and its input's policy is to fail.
+    #[error("group {group}: record {topic}[{partition}]@{offset} (key {key}) failed: {reason}")]
+    Record { group: String, topic: String, partition: i32, offset: i64, key: String, reason: String },
+    /// A topic is not as the group needs it.
+    #[error("group {group}: {problem}; {remedy}")]
+    Topic { group: String, problem: String, remedy: String },
+    /// Another member of the group works on something else.
+    #[error(
+        "group {group}: its member {member} subscribes to {theirs}, this one to {ours}: stop it, or give this group \
+         another name"
+    )]
+    OtherMember { group: String, member: String, theirs: String, ours: String },
+    /// A codec could not get ready.
+    #[error("group {group}: the codec of topic {topic}: {error}")]
+    Codec { group: String, topic: String, error: CodecError },
+    /// The log failed.
+    #[error("group {group}: {doing}: {error}")]
+    Log { group: String, doing: String, error: LogError },
+    /// The store failed.
+    #[error("group {group}: {error}")]
+    Store { group: String, error: StoreError },
+    /// The processor was run a second time.
+    #[error("group {group}: this processor has run already: make a new one")]
+    AlreadyRun { group: String },
+    /// A partition's work could not be finished within the bound.
+    #[error("group {group}: the work under way did not end within {bound:?}; it will be done again after a restart")]
+    DrainTimeout { group: String, bound: Duration },
+    /// A worker thread could not be started.
+    #[error("group {group}: a worker thread could not be started: {reason}")]
+    Worker { group: String, reason: String },
+}
+
+impl ProcessorError {
+    pub(crate) fn log(group: &str, doing: impl Into<String>, error: LogError) -> Self {
+        Self::Log { group: group.to_owned(), doing: doing.into(), error }
+    }
+
+    pub(crate) fn store(group: &str, error: StoreError) -> Self {
+        Self::Store { group: group.to_owned(), error }
+    }
+
+    pub(crate) fn follow(group: &str, doing: impl Into<String>, error: FollowError) -> Self {
+        match error {
+            FollowError::Log(error) => Self::log(group, doing, error),
+            FollowError::Store(error) => Self::store(group, error),
+        }
+    }
+
+    /// Whether a new start may help: not so if a record or a topic is wrong, which stays so until somebody mends it.
+    pub(crate) fn may_pass(&self) -> bool {
+        !matches!(self, Self::Topic { .. } | Self::OtherMember { .. } | Self::AlreadyRun { .. })
+    }
+}
+
+/// Result of a processor's work.
+pub type ProcessorResult<T> = Result<T, ProcessorError>;

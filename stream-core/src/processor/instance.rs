@@ -1,0 +1,442 @@
+//! One run of a processor: joins the group, gives partitions to workers and takes them back, commits.
+//!
+//! The instance is one future. It owns the group membership and all bookkeeping about tasks; tasks own everything about
+//! their partition. It must never do a task's work, nor block: [`Member::next`] has to be polled all the time.
+//!
+//! Invariants:
+//! - Only positions that a task has published are committed, and those of a revoked partition before the revocation
+//!   is let go (commit before revoke).
+//! - Nothing of a lost partition is committed: its task's positions are dropped with the task.
+//! - A partition's next task starts after the previous one has closed its store.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+
+use super::env::Env;
+use super::error::{ProcessorError, ProcessorResult};
+use super::state::{Rebalance, Request, State, Status, TaskState};
+use super::task::{self, Command, Positions, Report, TaskSpec, VisitRequest};
+use super::worker::Workers;
+use super::{Listeners, Stop};
+use crate::log::{
+    Assigned, GroupHandle, LogError, LogResult, Member, MemberEvent, Offsets, RevokeToken, TopicPartition,
+};
+use crate::topics::{TopicFacts, check_growth};
+
+/// A task as its instance knows it.
+struct LiveTask {
+    partitions: Vec<TopicPartition>,
+    state: TaskState,
+    commands: mpsc::UnboundedSender<Command>,
+    positions: Arc<Positions>,
+    /// What was committed last; empty to commit anew.
+    committed: Offsets,
+}
+
+pub(super) struct Instance<'a> {
+    env: Arc<Env>,
+    facts: TopicFacts,
+    workers: &'a Workers,
+    listeners: &'a Listeners,
+    status: &'a watch::Sender<Status>,
+    member: Box<dyn Member>,
+    group: Arc<dyn GroupHandle>,
+    tasks: BTreeMap<u64, LiveTask>,
+    next_task: u64,
+    /// For each partition with a task that is not over, what resolves when it is.
+    closing: BTreeMap<(i32, usize), oneshot::Receiver<()>>,
+    reports: mpsc::UnboundedReceiver<(u64, Report)>,
+    reporter: mpsc::UnboundedSender<(u64, Report)>,
+    /// Revocations and the final stop under way.
+    handing_back: FuturesUnordered<BoxFuture<'static, HandedBack>>,
+    commit: Option<BoxFuture<'static, (Offsets, LogResult<()>)>>,
+    /// An assignment was seen, so that "no partitions" means that others have them.
+    assigned: bool,
+    failure: Option<ProcessorError>,
+    stopping: bool,
+}
+
+/// Tasks that gave their partitions back.
+struct HandedBack {
+    tasks: Vec<u64>,
+    result: ProcessorResult<()>,
+}
+
+impl<'a> Instance<'a> {
+    pub(super) fn new(
+        env: Arc<Env>,
+        facts: TopicFacts,
+        workers: &'a Workers,
+        listeners: &'a Listeners,
+        status: &'a watch::Sender<Status>,
+        member: Box<dyn Member>,
+    ) -> Self {
+        let (reporter, reports) = mpsc::unbounded_channel();
+        let group = member.group();
+        Self {
+            env,
+            facts,
+            workers,
+            listeners,
+            status,
+            member,
+            group,
+            tasks: BTreeMap::new(),
+            next_task: 0,
+            closing: BTreeMap::new(),
+            reports,
+            reporter,
+            handing_back: FuturesUnordered::new(),
+            commit: None,
+            assigned: false,
+            failure: None,
+            stopping: false,
+        }
+    }
+
+    /// Runs until told to stop, or something fails.
+    pub(super) async fn run(mut self, stop: &mut Stop) -> ProcessorResult<()> {
+        let options = &self.env.options;
+        let every = |period: Duration| {
+            let mut ticks = interval_at(Instant::now() + period, period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        };
+        let mut commits = every(options.commit_interval);
+        let mut recommits = every(options.recommit_interval);
+        let mut growth = every(options.topic_check_interval);
+        let mut growing: Option<BoxFuture<'static, Result<(), ProcessorError>>> = None;
+        loop {
+            if self.stopping && self.tasks.is_empty() && self.handing_back.is_empty() && self.commit.is_none() {
+                break;
+            }
+            tokio::select! {
+                biased;
+                Some((id, report)) = self.reports.recv() => self.report(id, report),
+                Some(done) = self.handing_back.next(), if !self.handing_back.is_empty() => self.handed_back(done),
+                (offsets, result) = pending_or(&mut self.commit) => self.committed(&offsets, result),
+                request = stop.requests.recv() => match request {
+                    Some(Request::Visit { visitor, arg, done }) => self.visit(visitor, &arg, done),
+                    // All handles gone is no reason to stop: the loop's own handle keeps the channel open.
+                    Some(Request::Stop) | None => {
+                        stop.asked = true;
+                        self.stop();
+                    }
+                },
+                () = stop.signal.as_mut(), if !stop.asked => {
+                    stop.asked = true;
+                    tracing::info!(group = self.env.graph.name(), "stopping: what is under way is finished first");
+                    self.stop();
+                }
+                event = self.member.next() => match event {
+                    Ok(event) => self.event(event),
+                    Err(error) => self.fail(ProcessorError::log(self.env.graph.name(), "stay in the group", error)),
+                },
+                _ = commits.tick() => self.begin_commit(),
+                _ = recommits.tick() => self.tasks.values_mut().for_each(|t| t.committed.clear()),
+                _ = growth.tick(), if growing.is_none() => {
+                    let (env, facts) = (Arc::clone(&self.env), self.facts.clone());
+                    growing = Some(async move { check_growth(&env.log, &env.graph, &facts).await }.boxed());
+                }
+                grown = pending_or(&mut growing) => if let Err(error) = grown { self.fail(error) },
+            }
+        }
+        for (_, closed) in std::mem::take(&mut self.closing) {
+            // An error means the same: the task is gone.
+            _ = closed.await;
+        }
+        let group = self.env.graph.name().to_owned();
+        let flushed = self.env.producer.flush().await;
+        let closed = self.member.close().await;
+        match self.failure {
+            Some(error) => Err(error),
+            None => {
+                flushed.map_err(|e| ProcessorError::log(&group, "flush", e))?;
+                closed.map_err(|e| ProcessorError::log(&group, "leave the group", e))
+            }
+        }
+    }
+
+    fn event(&mut self, event: MemberEvent) {
+        match event {
+            MemberEvent::Assigned(assigned) => {
+                self.assigned = true;
+                if !self.stopping {
+                    self.assign(assigned);
+                }
+            }
+            MemberEvent::Revoking { partitions, done } => {
+                tracing::info!(group = self.env.graph.name(), ?partitions, "partitions go to another instance");
+                self.listeners.rebalance(&Rebalance::Revoked(partitions.clone()));
+                let tasks = self.tasks_of(&partitions);
+                self.hand_back(tasks, Some(done));
+            }
+            MemberEvent::Lost(partitions) => {
+                tracing::warn!(
+                    group = self.env.graph.name(),
+                    ?partitions,
+                    "partitions are lost: another instance may have them; nothing more of them is committed"
+                );
+                self.listeners.rebalance(&Rebalance::Lost(partitions.clone()));
+                let tasks = self.tasks_of(&partitions);
+                if tasks.len() == self.tasks.len() {
+                    self.env.producer.purge();
+                }
+                for id in tasks {
+                    if let Some(task) = self.tasks.remove(&id) {
+                        _ = task.commands.send(Command::Abort);
+                    }
+                }
+            }
+        }
+        self.show();
+    }
+
+    fn tasks_of(&self, partitions: &[TopicPartition]) -> Vec<u64> {
+        let hit = |t: &LiveTask| t.partitions.iter().any(|p| partitions.contains(p));
+        self.tasks.iter().filter(|(_, t)| hit(t)).map(|(id, _)| *id).collect()
+    }
+
+    /// Starts a task for each partition; without a table or a join, for each partition of each topic.
+    fn assign(&mut self, assigned: Vec<Assigned>) {
+        let graph = Arc::clone(&self.env.graph);
+        let apart = graph.lead().is_none();
+        let mut by_task: BTreeMap<(i32, usize), Vec<(usize, Assigned)>> = BTreeMap::new();
+        let names: Vec<TopicPartition> = assigned.iter().map(|a| a.partition.clone()).collect();
+        if !names.is_empty() {
+            tracing::info!(group = graph.name(), partitions = ?names, "partitions came");
+        }
+        for a in assigned {
+            let Some(edge) = graph.inputs.iter().position(|e| e.input.topic == a.partition.topic) else { continue };
+            let task = (a.partition.partition, if apart { edge } else { 0 });
+            by_task.entry(task).or_default().push((edge, a));
+        }
+        for (key, mut inputs) in by_task {
+            inputs.sort_by_key(|(edge, _)| *edge);
+            self.start(key, inputs);
+        }
+        self.listeners.rebalance(&Rebalance::Assigned(names));
+        // Semantics D9: every position is committed at the assignment.
+        self.begin_commit();
+    }
+
+    fn start(&mut self, key: (i32, usize), inputs: Vec<(usize, Assigned)>) {
+        let partition = key.0;
+        let id = self.next_task;
+        self.next_task += 1;
+        let positions: Offsets = inputs.iter().map(|(_, a)| (a.partition.clone(), a.start)).collect();
+        let partitions = positions.iter().map(|(p, _)| p.clone()).collect();
+        let positions = Arc::new(Positions::new(positions));
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let (ended, closing) = oneshot::channel::<()>();
+        let spec = TaskSpec {
+            partition,
+            inputs,
+            env: Arc::clone(&self.env),
+            positions: Arc::clone(&positions),
+            commands: inbox,
+            reports: self.reporter.clone(),
+            id,
+            after: self.closing.remove(&key),
+        };
+        self.closing.insert(key, closing);
+        let committed = Offsets::new();
+        let state = TaskState::Restoring;
+        self.tasks.insert(id, LiveTask { partitions, state, commands, positions, committed });
+        let (reporter, group) = (self.reporter.clone(), self.env.graph.name().to_owned());
+        let start = move || {
+            async move {
+                if AssertUnwindSafe(task::run(spec)).catch_unwind().await.is_err() {
+                    let reason = format!("the task of partition {partition} panicked");
+                    _ = reporter.send((id, Report::Failed(ProcessorError::Worker { group, reason })));
+                }
+                drop(ended);
+            }
+            .boxed_local()
+        };
+        self.workers.spawn(partition, Box::new(start));
+    }
+
+    fn report(&mut self, id: u64, report: Report) {
+        match report {
+            Report::Running => {
+                if let Some(task) = self.tasks.get_mut(&id) {
+                    task.state = TaskState::Running;
+                }
+            }
+            Report::Failed(error) => {
+                // One that is lost or handed back already fails on its own.
+                if self.tasks.contains_key(&id) {
+                    self.fail(error);
+                } else {
+                    tracing::warn!(%error, "a partition that is no longer this instance's failed");
+                }
+            }
+        }
+        self.show();
+    }
+
+    /// Lets tasks finish, commits what they have done, then lets the revocation go.
+    fn hand_back(&mut self, tasks: Vec<u64>, token: Option<RevokeToken>) {
+        let bound = self.env.options.drain_timeout;
+        let group = Arc::clone(&self.group);
+        let name = self.env.graph.name().to_owned();
+        let mut drains = Vec::new();
+        for id in &tasks {
+            let Some(task) = self.tasks.get_mut(id) else { continue };
+            task.state = TaskState::Draining;
+            let (done, drained) = oneshot::channel();
+            _ = task.commands.send(Command::Drain(done));
+            drains.push((drained, Arc::clone(&task.positions)));
+        }
+        self.handing_back.push(
+            async move {
+                let (waits, positions): (Vec<_>, Vec<_>) = drains.into_iter().unzip();
+                // A task that fails meanwhile drops its end; what it published stands.
+                let in_time = timeout(bound, join_all(waits)).await.is_ok();
+                let offsets: Offsets = positions.iter().flat_map(|p| p.get()).collect();
+                let mut result = Ok(());
+                if !offsets.is_empty() {
+                    result = group.commit(offsets).await.map_err(|e| ProcessorError::log(&name, "commit", e));
+                }
+                if result.is_ok() && !in_time {
+                    result = Err(ProcessorError::DrainTimeout { group: name, bound });
+                }
+                drop(token);
+                HandedBack { tasks, result }
+            }
+            .boxed(),
+        );
+        self.show();
+    }
+
+    fn handed_back(&mut self, done: HandedBack) {
+        for id in done.tasks {
+            if let Some(task) = self.tasks.remove(&id) {
+                // Does nothing to one that has ended by itself.
+                _ = task.commands.send(Command::Abort);
+            }
+        }
+        match done.result {
+            Ok(()) => {}
+            // A generation that is over: the work is done again by the new owner.
+            Err(error @ ProcessorError::Log { error: LogError::NotMember { .. }, .. }) => {
+                tracing::warn!(%error, "the last commit before the partitions moved came too late");
+            }
+            Err(error) if self.stopping => self.failure = self.failure.take().or(Some(error)),
+            Err(error) => tracing::warn!(%error, "partitions were given back before all was done"),
+        }
+        self.show();
+    }
+
+    fn begin_commit(&mut self) {
+        if self.commit.is_some() {
+            return;
+        }
+        let mut offsets = Offsets::new();
+        for task in self.tasks.values() {
+            let now = task.positions.get();
+            offsets.extend(now.into_iter().filter(|o| !task.committed.contains(o)));
+        }
+        if offsets.is_empty() {
+            return;
+        }
+        let group = Arc::clone(&self.group);
+        self.commit = Some(
+            async move {
+                let result = group.commit(offsets.clone()).await;
+                (offsets, result)
+            }
+            .boxed(),
+        );
+    }
+
+    fn committed(&mut self, offsets: &Offsets, result: LogResult<()>) {
+        match result {
+            Ok(()) => {
+                let mut done = 0;
+                for task in self.tasks.values_mut() {
+                    for (partition, offset) in offsets.iter().filter(|(p, _)| task.partitions.contains(p)) {
+                        match task.committed.iter_mut().find(|(p, _)| p == partition) {
+                            Some((_, old)) => {
+                                done += u64::try_from(*offset - *old).unwrap_or_default();
+                                *old = *offset;
+                            }
+                            None => task.committed.push((partition.clone(), *offset)),
+                        }
+                    }
+                }
+                self.env.counters.done.fetch_add(done, Ordering::Relaxed);
+            }
+            Err(LogError::NotMember { reason, .. }) => {
+                tracing::debug!(group = self.env.graph.name(), reason, "a commit came while partitions move");
+            }
+            Err(error) if error.class() == crate::log::ErrorClass::Retriable => {
+                tracing::warn!(group = self.env.graph.name(), %error, "a commit failed and is tried again");
+            }
+            Err(error) => self.fail(ProcessorError::log(self.env.graph.name(), "commit", error)),
+        }
+    }
+
+    fn visit(
+        &mut self,
+        visitor: usize,
+        arg: &Arc<dyn std::any::Any + Send + Sync>,
+        done: oneshot::Sender<Vec<oneshot::Receiver<ProcessorResult<u64>>>>,
+    ) {
+        let mut answers = Vec::new();
+        for task in self.tasks.values() {
+            let (done, answer) = oneshot::channel();
+            // A task that has ended drops the answer's other end, which is the caller's error.
+            _ = task.commands.send(Command::Visit(VisitRequest { visitor, arg: Arc::clone(arg), done }));
+            answers.push(answer);
+        }
+        _ = done.send(answers);
+    }
+
+    fn fail(&mut self, error: ProcessorError) {
+        tracing::error!(%error, "the processor fails");
+        self.failure = self.failure.take().or(Some(error));
+        self.stop();
+    }
+
+    fn stop(&mut self) {
+        if self.stopping {
+            return;
+        }
+        self.stopping = true;
+        let busy = |t: &&LiveTask| t.state != TaskState::Draining;
+        let tasks = self.tasks.iter().filter(|(_, t)| busy(t)).map(|(id, _)| *id).collect();
+        self.hand_back(tasks, None);
+    }
+
+    /// Publishes what the instance is doing.
+    fn show(&mut self) {
+        let restoring = self.tasks.values().any(|t| t.state == TaskState::Restoring);
+        let state = match (self.stopping, self.assigned, restoring) {
+            (true, ..) => State::Stopping,
+            (false, false, _) => State::Starting,
+            (false, true, true) => State::Restoring,
+            (false, true, false) => State::Running,
+        };
+        let tasks = self.tasks.values().flat_map(|t| t.partitions.iter().map(|p| (p.clone(), t.state))).collect();
+        self.listeners.publish(self.status, Status { state, tasks });
+    }
+}
+
+/// Awaits what is there, and takes it away; waits for ever if nothing is.
+async fn pending_or<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
+    let Some(future) = slot else { return std::future::pending().await };
+    let done = future.await;
+    *slot = None;
+    done
+}

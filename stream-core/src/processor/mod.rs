@@ -1,0 +1,486 @@
+//! Processors: a group graph at work.
+//!
+//! ```text
+//! Processor::run ── start ──► Instance (one future: membership, assignment, commits)
+//!      ▲                          │ one task for each partition
+//!      └── restart on failure     ▼
+//!                             worker threads: Task (one future a partition: callbacks, table, effects)
+//! ```
+//!
+//! Who owns what: the **instance** owns the group membership and decides what is committed; a **task** owns its
+//! partition's inputs, table and unreleased effects and shares them with nobody; a **worker** is a thread with a runtime
+//! for its tasks. They talk by messages only; nothing is synchronised a record.
+
+mod env;
+mod error;
+mod instance;
+mod options;
+mod restore;
+mod state;
+mod task;
+mod worker;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use self::env::{Counters, Env};
+pub use self::error::{ProcessorError, ProcessorResult};
+use self::instance::Instance;
+pub use self::options::OnFailure;
+use self::options::Options;
+use self::state::Request;
+pub use self::state::{Handle, Rebalance, State, Status, TaskState};
+use self::worker::Workers;
+use crate::group::GroupGraph;
+use crate::log::{
+    AutoOffsetReset, FetchLimits, Isolation, LogHandle, MemberOptions, Partitioner, ProducerOptions, Subscription,
+};
+use crate::store::{SledStores, StoreBackend};
+use crate::topics::{self, TopicFacts, TopicOptions};
+
+/// Runs a group. Made with defaults, set by its methods, then [`run`](Self::run).
+///
+/// ```no_run
+/// # use stream_core::{group::Group, codec::Text, log::embedded::Embedded, processor::Processor};
+/// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+/// # let mut g = Group::define("echo");
+/// # g.input("words", Text, |_, _| Ok(()));
+/// let log = Embedded::new();
+/// let processor = Processor::new(g.build()?, log).state_dir("state");
+/// let handle = processor.handle();
+/// processor.run_until_signal().await?; // Ctrl-C or SIGTERM, or handle.stop()
+/// # Ok(())
+/// # }
+/// ```
+pub struct Processor {
+    graph: Arc<GroupGraph>,
+    log: LogHandle,
+    options: Options,
+    stores: Option<Arc<dyn StoreBackend>>,
+    state_dir: PathBuf,
+    listeners: Listeners,
+    status: watch::Sender<Status>,
+    handle: Handle,
+    requests: mpsc::UnboundedReceiver<Request>,
+    counters: Arc<Counters>,
+}
+
+type Listener<T> = Box<dyn Fn(&T) + Send + Sync>;
+
+/// What users want to be told.
+#[derive(Default)]
+struct Listeners {
+    states: Vec<Listener<Status>>,
+    rebalances: Vec<Listener<Rebalance>>,
+}
+
+impl Listeners {
+    fn rebalance(&self, what: &Rebalance) {
+        self.rebalances.iter().for_each(|listener| listener(what));
+    }
+
+    /// Publishes a status if it is a new one.
+    fn publish(&self, to: &watch::Sender<Status>, status: Status) {
+        let changed = to.send_if_modified(|old| {
+            let changed = *old != status;
+            if changed {
+                old.clone_from(&status);
+            }
+            changed
+        });
+        if changed {
+            tracing::debug!(state = ?status.state, partitions = status.tasks.len(), "processor state");
+            self.states.iter().for_each(|listener| listener(&status));
+        }
+    }
+}
+
+/// How an instance learns that it should stop.
+struct Stop {
+    requests: mpsc::UnboundedReceiver<Request>,
+    signal: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// It has been told: a failure from now on is not followed by a restart.
+    asked: bool,
+}
+
+impl Processor {
+    /// A processor of a group on a log, with the defaults: at least once, sled stores under `./state`, one worker a
+    /// core, commits every second.
+    pub fn new(graph: Arc<GroupGraph>, log: LogHandle) -> Self {
+        let (status, seen) = watch::channel(Status { state: State::Created, tasks: std::collections::BTreeMap::new() });
+        let (requests, inbox) = mpsc::unbounded_channel();
+        Self {
+            handle: Handle { graph: Arc::clone(&graph), status: seen, requests },
+            graph,
+            log,
+            options: Options::default(),
+            stores: None,
+            state_dir: PathBuf::from("state"),
+            listeners: Listeners::default(),
+            status,
+            requests: inbox,
+            counters: Arc::default(),
+        }
+    }
+
+    /// Where the stores lie: in a folder of the group's name below this directory. One process at a time may use it.
+    /// Default: `state`.
+    #[must_use]
+    pub fn state_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.state_dir = dir.into();
+        self
+    }
+
+    /// Stores of another kind, such as [`MemoryStores`](crate::store::MemoryStores).
+    #[must_use]
+    pub fn stores(mut self, stores: Arc<dyn StoreBackend>) -> Self {
+        self.stores = Some(stores);
+        self
+    }
+
+    /// Worker threads; default one a core. Partitions are spread over them.
+    #[must_use]
+    pub fn workers(mut self, threads: usize) -> Self {
+        self.options.workers = threads;
+        self
+    }
+
+    /// How often offsets are committed; default 1 s. After a crash, up to this much is processed again.
+    #[must_use]
+    pub fn commit_interval(mut self, every: Duration) -> Self {
+        self.options.commit_interval = every;
+        self
+    }
+
+    /// How often the write buffer goes to the store; default 10 s. After a crash, up to this much of the changelog is
+    /// read again. Nothing depends on it but the time of a restart.
+    #[must_use]
+    pub fn checkpoint_interval(mut self, every: Duration) -> Self {
+        self.options.checkpoint_interval = every;
+        self
+    }
+
+    /// Bytes of a partition's write buffer above which it goes to the store early; default 64 MiB.
+    #[must_use]
+    pub fn buffer_bytes(mut self, bytes: usize) -> Self {
+        self.options.buffer_bytes = bytes;
+        self
+    }
+
+    /// Bytes on their way to the log above which a partition waits for acknowledgements; default 8 MiB.
+    #[must_use]
+    pub fn in_flight_bytes(mut self, bytes: usize) -> Self {
+        self.options.in_flight_bytes = bytes;
+        self
+    }
+
+    /// Most that is taken from a partition at once; default 2,000 records or 1 MiB.
+    #[must_use]
+    pub fn fetch_limits(mut self, limits: FetchLimits) -> Self {
+        self.options.fetch = limits;
+        self
+    }
+
+    /// How long a record waits for an earlier one that another input may still bring (semantics D4); default 1 s.
+    #[must_use]
+    pub fn max_task_idle(mut self, wait: Duration) -> Self {
+        self.options.max_task_idle = wait;
+        self
+    }
+
+    /// Bound on finishing what is under way when partitions move or the processor stops; default 30 s.
+    #[must_use]
+    pub fn drain_timeout(mut self, bound: Duration) -> Self {
+        self.options.drain_timeout = bound;
+        self
+    }
+
+    /// `session.timeout.ms`; default 45 s. Records not acknowledged within two thirds of it fail and are written again.
+    #[must_use]
+    pub fn session_timeout(mut self, timeout: Duration) -> Self {
+        self.options.session_timeout = timeout;
+        self
+    }
+
+    /// `group.instance.id`: static membership, so that a restart within the session moves no partition.
+    #[must_use]
+    pub fn instance_id(mut self, id: impl Into<Arc<str>>) -> Self {
+        self.options.instance_id = Some(id.into());
+        self
+    }
+
+    /// `group.protocol=consumer` (KIP-848). All members of the group must use it; the session time-out is the broker's.
+    #[must_use]
+    pub fn new_group_protocol(mut self, on: bool) -> Self {
+        self.options.new_protocol = on;
+        self
+    }
+
+    /// Where to start on a partition without a committed offset; default the earliest record.
+    #[must_use]
+    pub fn auto_offset_reset(mut self, reset: AutoOffsetReset) -> Self {
+        self.options.reset = reset;
+        self
+    }
+
+    /// How the keys of emitted records choose partitions; default as Java clients do.
+    #[must_use]
+    pub fn partitioner(mut self, partitioner: Partitioner) -> Self {
+        self.options.partitioner = partitioner;
+        self
+    }
+
+    /// What happens when the instance fails; default [`OnFailure::Stop`].
+    #[must_use]
+    pub fn on_failure(mut self, then: OnFailure) -> Self {
+        self.options.on_failure = then;
+        self
+    }
+
+    /// How missing topics are made.
+    #[must_use]
+    pub fn topics(mut self, options: TopicOptions) -> Self {
+        self.options.topics = options;
+        self
+    }
+
+    /// How often topics are looked at for a change of their partition count; default 30 s.
+    #[must_use]
+    pub fn topic_check_interval(mut self, every: Duration) -> Self {
+        self.options.topic_check_interval = every;
+        self
+    }
+
+    /// Calls a listener with each new status. It must not block.
+    #[must_use]
+    pub fn on_state(mut self, listener: impl Fn(&Status) + Send + Sync + 'static) -> Self {
+        self.listeners.states.push(Box::new(listener));
+        self
+    }
+
+    /// Calls a listener with each change of the assignment. It must not block.
+    #[must_use]
+    pub fn on_rebalance(mut self, listener: impl Fn(&Rebalance) + Send + Sync + 'static) -> Self {
+        self.listeners.rebalances.push(Box::new(listener));
+        self
+    }
+
+    /// Observes and steers the processor while it runs.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Runs until [`Handle::stop`] is called or something fails. Must be polled all the time.
+    ///
+    /// # Errors
+    /// What made it fail, once [`OnFailure`] has had its way. Whatever was done and acknowledged is committed.
+    pub async fn run(self) -> ProcessorResult<()> {
+        self.run_until(std::future::pending()).await
+    }
+
+    /// Runs until Ctrl-C or, on Unix, SIGTERM.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn run_until_signal(self) -> ProcessorResult<()> {
+        self.run_until(stop_signal()).await
+    }
+
+    /// Runs until a future resolves.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn run_until(self, stop: impl Future<Output = ()> + Send + 'static) -> ProcessorResult<()> {
+        let group = self.graph.name();
+        let workers = Workers::threads(group, self.options.workers)
+            .map_err(|e| ProcessorError::Worker { group: group.to_owned(), reason: e.to_string() })?;
+        self.run_on(workers, Box::pin(stop)).await
+    }
+
+    /// Runs without threads of its own, on the current [`LocalSet`](tokio::task::LocalSet).
+    pub(crate) async fn run_here(self) -> ProcessorResult<()> {
+        self.run_on(Workers::Here, Box::pin(std::future::pending())).await
+    }
+
+    async fn run_on(
+        mut self,
+        workers: Workers,
+        signal: Pin<Box<dyn Future<Output = ()> + Send>>,
+    ) -> ProcessorResult<()> {
+        let mut failures = 0;
+        let (_, nothing) = mpsc::unbounded_channel();
+        let requests = std::mem::replace(&mut self.requests, nothing);
+        let mut stop = Stop { requests, signal, asked: false };
+        let result = loop {
+            let done = self.counters.done.load(Ordering::Relaxed);
+            let result = self.run_once(&workers, &mut stop).await;
+            let Err(error) = result else { break result };
+            if self.counters.done.load(Ordering::Relaxed) > done {
+                failures = 0;
+            }
+            match self.options.on_failure {
+                OnFailure::Restart { backoff, attempts } if failures < attempts && error.may_pass() && !stop.asked => {
+                    let wait = backoff.saturating_mul(1 << failures.min(6));
+                    failures += 1;
+                    tracing::warn!(%error, failures, ?wait, "the processor failed and is started again");
+                    tokio::select! {
+                        biased;
+                        () = stop.signal.as_mut() => break Ok(()),
+                        () = tokio::time::sleep(wait) => {}
+                    }
+                }
+                _ => break Err(error),
+            }
+        };
+        let state = if result.is_ok() { State::Stopped } else { State::Failed };
+        self.publish(state);
+        result
+    }
+
+    async fn run_once(&mut self, workers: &Workers, stop: &mut Stop) -> ProcessorResult<()> {
+        self.publish(State::Starting);
+        // Once for all restarts: the directory stays locked from the first on.
+        let stores = self.open_stores()?;
+        self.stores = Some(Arc::clone(&stores));
+        let starting = self.start(workers, stores);
+        let (env, facts, member) = tokio::select! {
+            biased;
+            () = stop.signal.as_mut() => {
+                stop.asked = true;
+                return Ok(());
+            }
+            started = starting => started?,
+        };
+        Instance::new(env, facts, workers, &self.listeners, &self.status, member).run(stop).await
+    }
+
+    /// Everything that comes before the group is joined.
+    async fn start(
+        &self,
+        workers: &Workers,
+        stores: Arc<dyn StoreBackend>,
+    ) -> ProcessorResult<(Arc<Env>, TopicFacts, Box<dyn crate::log::Member>)> {
+        let (graph, options) = (&self.graph, &self.options);
+        let group = graph.name();
+        let doing = |what: &'static str| move |e| ProcessorError::log(group, what, e);
+        let facts = topics::ensure(&self.log, graph, &options.topics).await?;
+        for (topic, codec) in graph.codecs() {
+            codec.prepare(topic).await.map_err(|error| ProcessorError::Codec {
+                group: group.to_owned(),
+                topic: topic.to_string(),
+                error,
+            })?;
+        }
+        self.refuse_other_members().await?;
+        let mut producer = ProducerOptions::default();
+        producer.partitioner = options.partitioner;
+        producer.delivery_timeout = Some(options.session_timeout * 2 / 3);
+        producer.max_batch_bytes = graph.written().map(|t| facts.limit(t)).min().filter(|n| *n < usize::MAX);
+        let producer = self.log.producer(producer).await.map_err(doing("make a producer"))?;
+        let reader = self.log.reader(Isolation::ReadCommitted).map_err(doing("make a reader"))?;
+        let tombstones = facts.tombstones();
+        let lookups =
+            restore::open_lookups(&self.log, graph, &facts, &tombstones, &reader, &*stores, options, workers).await?;
+        let env = Env {
+            graph: Arc::clone(graph),
+            log: Arc::clone(&self.log),
+            options: options.clone(),
+            producer,
+            reader,
+            stores,
+            lookups,
+            limits: graph.outputs.iter().map(|e| facts.limit(&e.topic)).collect(),
+            table_limit: graph.table.as_ref().map_or(usize::MAX, |t| facts.limit(&t.topic)),
+            tombstones,
+            counters: Arc::clone(&self.counters),
+        };
+        let mut member = MemberOptions::new(Arc::clone(&graph.name), self.subscription());
+        member.instance_id.clone_from(&options.instance_id);
+        member.reset = options.reset;
+        member.session_timeout = options.session_timeout;
+        member.revoke_timeout = options.drain_timeout + Duration::from_secs(10);
+        member.new_protocol = options.new_protocol;
+        let member = self.log.member(member).map_err(doing("join the group"))?;
+        Ok((Arc::new(env), facts, member))
+    }
+
+    fn open_stores(&self) -> ProcessorResult<Arc<dyn StoreBackend>> {
+        if let Some(stores) = &self.stores {
+            return Ok(Arc::clone(stores));
+        }
+        let dir = self.state_dir.join(&*self.graph.name);
+        let stores = SledStores::open_dir(dir).map_err(|e| ProcessorError::store(self.graph.name(), e))?;
+        Ok(Arc::new(stores))
+    }
+
+    fn subscription(&self) -> Subscription {
+        let with: Vec<Arc<str>> = self.graph.inputs.iter().map(|e| Arc::clone(&e.input.topic)).collect();
+        match self.graph.lead() {
+            Some(lead) => Subscription::Lead { lead, with },
+            None => Subscription::Topics(with),
+        }
+    }
+
+    /// Two releases with different subscriptions in one group could both own a partition.
+    async fn refuse_other_members(&self) -> ProcessorResult<()> {
+        let mut ours = match self.subscription() {
+            Subscription::Lead { lead, .. } => vec![lead],
+            Subscription::Topics(topics) => topics,
+        };
+        ours.sort_unstable();
+        let group = self.graph.name();
+        let members = self.log.group_members(Arc::clone(&self.graph.name)).await;
+        for member in members.map_err(|e| ProcessorError::log(group, "look at the group's members", e))? {
+            let Some(mut theirs) = member.topics else { continue };
+            theirs.sort_unstable();
+            if theirs != ours {
+                return Err(ProcessorError::OtherMember {
+                    group: group.to_owned(),
+                    member: member.member_id,
+                    theirs: theirs.join(", "),
+                    ours: ours.join(", "),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&self, state: State) {
+        self.listeners.publish(&self.status, Status { state, tasks: std::collections::BTreeMap::new() });
+    }
+}
+
+impl fmt::Debug for Processor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Processor({} on {})", self.graph.name(), self.log.name())
+    }
+}
+
+/// Resolves on Ctrl-C or, on Unix, SIGTERM.
+pub async fn stop_signal() {
+    #[cfg(unix)]
+    {
+        let mut term = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(term) => term,
+            Err(error) => {
+                tracing::error!(%error, "SIGTERM can't be listened to");
+                return std::future::pending().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = term.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        _ = tokio::signal::ctrl_c().await;
+    }
+}

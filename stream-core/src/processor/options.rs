@@ -1,0 +1,79 @@
+//! What can be set on a processor, in one place, with defaults.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::log::{AutoOffsetReset, FetchLimits, Partitioner};
+use crate::topics::TopicOptions;
+
+/// What an instance does when it fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnFailure {
+    /// `run` returns the error (the default).
+    Stop,
+    /// Start again after a wait that doubles from `backoff` up to 64 times that. After `attempts` failures in a row
+    /// without any record done in between, `run` returns the error all the same, so that a record that always fails
+    /// does not loop for ever.
+    Restart {
+        /// The first wait.
+        backoff: Duration,
+        /// Failures in a row.
+        attempts: u32,
+    },
+}
+
+/// The settings of a processor. Each has a method of the same name on [`Processor`](super::Processor).
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) workers: usize,
+    pub(crate) commit_interval: Duration,
+    pub(crate) recommit_interval: Duration,
+    pub(crate) checkpoint_interval: Duration,
+    pub(crate) buffer_bytes: usize,
+    /// A task hands over when it has released this many records …
+    pub(crate) batch_records: usize,
+    /// … or bytes, or when it has nothing else to do.
+    pub(crate) batch_bytes: usize,
+    /// Above this a task waits for acknowledgements.
+    pub(crate) in_flight_bytes: usize,
+    pub(crate) fetch: FetchLimits,
+    pub(crate) max_task_idle: Duration,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) session_timeout: Duration,
+    pub(crate) instance_id: Option<Arc<str>>,
+    pub(crate) new_protocol: bool,
+    pub(crate) reset: AutoOffsetReset,
+    pub(crate) partitioner: Partitioner,
+    pub(crate) on_failure: OnFailure,
+    pub(crate) progress_interval: Duration,
+    pub(crate) topic_check_interval: Duration,
+    pub(crate) topics: TopicOptions,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            commit_interval: Duration::from_secs(1),
+            recommit_interval: Duration::from_secs(30 * 60),
+            checkpoint_interval: Duration::from_secs(10),
+            buffer_bytes: 64 << 20,
+            batch_records: 2_000,
+            batch_bytes: 256 << 10,
+            in_flight_bytes: 8 << 20,
+            fetch: FetchLimits { records: 2_000, bytes: 1 << 20 },
+            max_task_idle: Duration::from_secs(1),
+            drain_timeout: Duration::from_secs(30),
+            session_timeout: Duration::from_secs(45),
+            instance_id: None,
+            new_protocol: false,
+            reset: AutoOffsetReset::Earliest,
+            partitioner: Partitioner::default(),
+            on_failure: OnFailure::Stop,
+            progress_interval: Duration::from_secs(5),
+            topic_check_interval: Duration::from_secs(30),
+            topics: TopicOptions::default(),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What a processor is doing, to be observed and awaited.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::error::{ProcessorError, ProcessorResult};
+use crate::group::{GroupGraph, Visitor};
+use crate::log::{LogError, TopicPartition};
+
+/// What a processor is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum State {
+    /// Not yet run.
+    Created,
+    /// Checks topics, opens lookups, joins its group.
+    Starting,
+    /// At least one partition's table is being restored.
+    Restoring,
+    /// All assigned partitions are processed.
+    Running,
+    /// Finishes what is under way.
+    Stopping,
+    /// Ended as told.
+    Stopped,
+    /// Ended by an error.
+    Failed,
+}
+
+/// What one partition's task is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TaskState {
+    /// Its table or a join is being restored.
+    Restoring,
+    /// Records are processed.
+    Running,
+    /// It finishes what is under way.
+    Draining,
+}
+
+/// A processor's state, with that of each partition it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// The whole.
+    pub state: State,
+    /// Its partitions.
+    pub tasks: BTreeMap<TopicPartition, TaskState>,
+}
+
+/// What happened to the assignment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rebalance {
+    /// Partitions came.
+    Assigned(Vec<TopicPartition>),
+    /// Partitions go, in order.
+    Revoked(Vec<TopicPartition>),
+    /// Partitions are gone: another instance may have them already.
+    Lost(Vec<TopicPartition>),
+}
+
+/// What a handle asks of the running instance.
+pub(super) enum Request {
+    Stop,
+    Visit {
+        visitor: usize,
+        arg: Arc<dyn Any + Send + Sync>,
+        done: oneshot::Sender<Vec<oneshot::Receiver<ProcessorResult<u64>>>>,
+    },
+}
+
+/// Observes and steers a processor from outside. Clones are equal.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub(super) graph: Arc<GroupGraph>,
+    pub(super) status: watch::Receiver<Status>,
+    pub(super) requests: mpsc::UnboundedSender<Request>,
+}
+
+impl Handle {
+    /// What the processor is doing now.
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// Resolves when the state is as asked, with what it was then. `None` if the processor is dropped before.
+    pub async fn wait_for(&self, mut test: impl FnMut(&Status) -> bool) -> Option<Status> {
+        let mut status = self.status.clone();
+        status.wait_for(|s| test(s)).await.ok().map(|s| s.clone())
+    }
+
+    /// Resolves once all assigned partitions are processed.
+    ///
+    /// # Errors
+    /// When the processor ends before.
+    pub async fn running(&self) -> ProcessorResult<()> {
+        let ended = |s: &Status| matches!(s.state, State::Stopped | State::Failed);
+        let status = self.wait_for(|s| s.state == State::Running || ended(s)).await;
+        match status {
+            Some(status) if !ended(&status) => Ok(()),
+            _ => Err(self.closed("wait for the processor to run")),
+        }
+    }
+
+    /// Asks the processor to stop: it finishes what is under way, commits, and leaves its group. `run` returns then.
+    pub fn stop(&self) {
+        // A processor that has ended has stopped.
+        _ = self.requests.send(Request::Stop);
+    }
+
+    /// Calls a visitor for every key of the partitions that this instance has, and resolves to the number of keys once
+    /// everything the visitor did is acknowledged.
+    ///
+    /// # Errors
+    /// When the visitor fails for a key, or a partition moves away meanwhile. Keys visited until then stay visited.
+    pub async fn visit<A: Send + Sync + 'static>(&self, visitor: Visitor<A>, arg: A) -> ProcessorResult<u64> {
+        if visitor.graph != self.graph.id {
+            let error = LogError::Config {
+                what: "visit".to_owned(),
+                reason: "the visitor handle belongs to another group".to_owned(),
+            };
+            return Err(ProcessorError::log(self.graph.name(), "visit", error));
+        }
+        let (done, answers) = oneshot::channel();
+        let request = Request::Visit { visitor: visitor.index, arg: Arc::new(arg), done };
+        if self.requests.send(request).is_err() {
+            return Err(self.closed("visit"));
+        }
+        let mut count = 0;
+        for answer in answers.await.map_err(|_| self.closed("visit"))? {
+            count += answer.await.map_err(|_| self.closed("visit"))??;
+        }
+        Ok(count)
+    }
+
+    fn closed(&self, what: &str) -> ProcessorError {
+        ProcessorError::log(self.graph.name(), what, LogError::Closed { what: "the processor".to_owned() })
+    }
+}

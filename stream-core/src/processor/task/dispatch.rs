@@ -1,0 +1,417 @@
+//! Records on their way through callbacks.
+//!
+//! While nothing is under way, a record of a non-awaiting input is processed in place: its effects go straight to the
+//! end of the released batch, and are cut off again if it fails. Any other record gets a slot.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use futures::FutureExt;
+
+use super::slots::{Slot, State, Work};
+use super::{SlotEnd, Task};
+use crate::context::{DeferredEnd, OwnedRecord, Source, Stage};
+use crate::group::handler::StagedFuture;
+use crate::group::{CallbackError, CallbackResult, Failure, Handler, InputEdge, NilKey, NilValue};
+use crate::log::{NewRecord, RecordBatch, RecordRef};
+use crate::processor::error::{ProcessorError, ProcessorResult};
+
+/// What the input's rules for nulls say of a record.
+enum Nulls {
+    Call,
+    LeaveOut,
+    Refuse,
+}
+
+fn nulls(edge: &InputEdge, has_table: bool, record: &RecordRef<'_>) -> Nulls {
+    match (record.value, edge.input.nil_value) {
+        (None, NilValue::Skip) => return Nulls::LeaveOut,
+        _ => {}
+    }
+    match (record.key, has_table, edge.input.nil_key) {
+        (None, true, NilKey::Skip) => Nulls::LeaveOut,
+        (None, true, NilKey::Error) => Nulls::Refuse,
+        _ => Nulls::Call,
+    }
+}
+
+impl Task {
+    /// Whether the next record of an input may be dispatched.
+    pub(super) fn room_for(&self, input: usize) -> bool {
+        if self.slots.is_empty() {
+            return true;
+        }
+        let Some(input) = self.inputs.get(input) else { return false };
+        let Some(edge) = self.core.graph.inputs.get(input.edge) else { return false };
+        if self.slots.len() >= edge.input.concurrency {
+            return false;
+        }
+        match edge.handler {
+            Handler::Async(_) => true,
+            Handler::Batch(_) => false,
+            // Callbacks that do not await are called in offset order, so a busy key holds all others back.
+            Handler::Sync(_) => {
+                let key = input.batch.get(input.at).and_then(|r| r.key);
+                !key.is_some_and(|key| self.slots.is_busy(key))
+            }
+        }
+    }
+
+    /// Processes fetched records of one input, up to a time.
+    pub(super) fn run_slice(&mut self, at: usize, until: i64) -> ProcessorResult<()> {
+        let graph = Arc::clone(&self.core.graph);
+        let Some(input) = self.inputs.get_mut(at) else { return Ok(()) };
+        let Some(edge) = graph.inputs.get(input.edge) else { return Ok(()) };
+        let topic = Arc::clone(input.topic());
+        let source = Source { input: input.edge, topic: &topic };
+        let batch = std::mem::take(&mut input.batch);
+        let mut next = input.at;
+        let one_by_one = self.replay.one_by_one(&self.inputs);
+        let mut result = Ok(());
+        if let Handler::Batch(_) = edge.handler {
+            next = self.dispatch_batch(at, edge, &batch, next, until);
+        } else {
+            while let Some(record) = batch.get(next).filter(|r| r.timestamp <= until) {
+                next += 1;
+                let direct = matches!(edge.handler, Handler::Sync(_)) && self.slots.is_empty();
+                result = if direct {
+                    self.call_in_place(at, edge, source, record)
+                } else {
+                    self.dispatch(at, edge, source, record)
+                };
+                let full = self.stage.out.bytes() >= self.env.options.batch_bytes;
+                if result.is_err() || one_by_one || full {
+                    break;
+                }
+                // In slots, each record is asked for anew, for it may have to wait.
+                if !self.slots.is_empty() {
+                    break;
+                }
+            }
+        }
+        if let Some(input) = self.inputs.get_mut(at) {
+            input.batch = batch;
+            input.at = next;
+        }
+        self.bound_buffer();
+        result
+    }
+
+    /// The fast path: call, and release at once.
+    fn call_in_place(
+        &mut self,
+        at: usize,
+        edge: &InputEdge,
+        source: Source<'_>,
+        record: RecordRef<'_>,
+    ) -> ProcessorResult<()> {
+        let Handler::Sync(handler) = &edge.handler else { return Ok(()) };
+        let before = self.stage.out.savepoint();
+        let first = self.stage.out.len();
+        self.stage.reset();
+        let result = match nulls(edge, self.core.table.is_some(), &record) {
+            Nulls::LeaveOut => Ok(()),
+            Nulls::Refuse => Err(CallbackError::of(Failure::NoKey("a group with a table"))),
+            Nulls::Call => match self.replay.poisoned(at, record.offset) {
+                Some(error) => Err(error),
+                None => guarded(|| handler.call(&self.core, source, record, &mut self.stage)),
+            },
+        };
+        if result.is_ok() && self.stage.deferred == 0 {
+            if let Some(value) = self.stage.written() {
+                let core = Rc::clone(&self.core);
+                if let (Some(table), Some(key)) = (&core.table, record.key) {
+                    table.borrow_mut().apply(key, value);
+                }
+                // Borrow of `stage.value` ends here: the push needs the whole stage.
+                let bytes = value.is_some().then(|| std::mem::take(&mut self.stage.value));
+                push_changelog(&core, &mut self.stage, record.key, bytes.as_deref(), record.timestamp);
+                if let Some(bytes) = bytes {
+                    self.stage.value = bytes;
+                }
+            }
+            self.released(at, first, record.offset, record.offset + 1);
+            return Ok(());
+        }
+        // It failed or deferred: what it staged moves to a slot of its own.
+        let mut stage = Stage { write: self.stage.write, deferred: self.stage.deferred, ..Stage::default() };
+        (stage.slot, stage.missing) = (self.stage.slot, self.stage.missing);
+        std::mem::swap(&mut stage.value, &mut self.stage.value);
+        stage.out.append_from(&self.stage.out, before);
+        self.stage.out.truncate(before);
+        self.stage.reset();
+        let id =
+            self.push_slot(at, Work::One(Rc::new(OwnedRecord::new(source, record))), record.offset + 1, State::Running);
+        self.slot_returned(id, stage, result)
+    }
+
+    /// Gives a record a slot, and calls its callback unless its key is busy.
+    fn dispatch(
+        &mut self,
+        at: usize,
+        edge: &InputEdge,
+        source: Source<'_>,
+        record: RecordRef<'_>,
+    ) -> ProcessorResult<()> {
+        let next = record.offset + 1;
+        match nulls(edge, self.core.table.is_some(), &record) {
+            Nulls::LeaveOut => {
+                self.push_slot(at, Work::One(Rc::new(OwnedRecord::new(source, record))), next, State::Done);
+                self.release();
+                Ok(())
+            }
+            Nulls::Refuse => {
+                let id = self.push_slot(at, Work::One(Rc::new(OwnedRecord::new(source, record))), next, State::Running);
+                self.slot_returned(id, Stage::default(), Err(CallbackError::of(Failure::NoKey("a group with a table"))))
+            }
+            Nulls::Call => {
+                let id = self.push_slot(at, Work::One(Rc::new(OwnedRecord::new(source, record))), next, State::Running);
+                self.call_slot(id)
+            }
+        }
+    }
+
+    fn dispatch_batch(&mut self, at: usize, edge: &InputEdge, batch: &RecordBatch, from: usize, until: i64) -> usize {
+        let mut records = RecordBatch::new();
+        let mut next = from;
+        let most = if self.replay.one_by_one(&self.inputs) { 1 } else { edge.input.batch };
+        let mut offset = None;
+        while records.len() < most
+            && let Some(record) = batch.get(next).filter(|r| r.timestamp <= until)
+        {
+            next += 1;
+            offset = Some(record.offset + 1);
+            if record.value.is_some() || edge.input.nil_value == NilValue::Pass {
+                records.push(record.offset, record.timestamp, record.key, record.value, record.headers.iter());
+            }
+        }
+        let Some(offset) = offset else { return next };
+        let state = if records.is_empty() { State::Done } else { State::Running };
+        let id = self.push_slot(at, Work::Many(Rc::new(records)), offset, state);
+        if state == State::Running {
+            // A batch callback has no way to fail before it is awaited.
+            _ = self.call_slot(id);
+        } else {
+            self.release();
+        }
+        next
+    }
+
+    fn push_slot(&mut self, input: usize, work: Work, next: i64, state: State) -> u64 {
+        let id = self.core.next_slot();
+        let alone = matches!(work, Work::Many(_));
+        let stage = Stage::default();
+        self.slots.push(Slot { id, input, next, work: Some(work), state, attempts: 0, stage, alone });
+        id
+    }
+
+    /// Calls a slot's callback, or starts to await it. A slot that waits for its key is left waiting.
+    pub(super) fn call_slot(&mut self, id: u64) -> ProcessorResult<()> {
+        let graph = Arc::clone(&self.core.graph);
+        let Some(slot) = self.slots.get(id).filter(|s| s.state != State::Waiting) else { return Ok(()) };
+        slot.state = State::Running;
+        let (input, next) = (slot.input, slot.next);
+        let Some(work) = slot.work.clone() else { return Ok(()) };
+        let Some(input_edge) = self.inputs.get(input).map(|i| i.edge) else { return Ok(()) };
+        let Some(edge) = graph.inputs.get(input_edge) else { return Ok(()) };
+        let stage = Stage::default();
+        if let Some(error) = self.replay.poisoned(input, next - 1) {
+            return self.slot_returned(id, stage, Err(error));
+        }
+        match (&edge.handler, work) {
+            (Handler::Sync(handler), Work::One(record)) => {
+                let mut stage = stage;
+                let result = guarded(|| handler.call(&self.core, record.source(), record.view(), &mut stage));
+                return self.slot_returned(id, stage, result);
+            }
+            (Handler::Async(handler), Work::One(record)) => {
+                let core = Rc::clone(&self.core);
+                match catch_unwind(AssertUnwindSafe(|| handler.call(core, record, stage))) {
+                    Ok(future) => self.await_slot(id, future),
+                    Err(panic) => return self.slot_returned(id, Stage::default(), Err(panicked(&panic))),
+                }
+            }
+            (Handler::Batch(handler), Work::Many(records)) => {
+                let core = Rc::clone(&self.core);
+                match catch_unwind(AssertUnwindSafe(|| handler.call(core, input_edge, records, stage))) {
+                    Ok(future) => self.await_slot(id, future),
+                    Err(panic) => return self.slot_returned(id, Stage::default(), Err(panicked(&panic))),
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn await_slot(&mut self, id: u64, future: StagedFuture) {
+        self.futures.push(Box::pin(async move {
+            match AssertUnwindSafe(future).catch_unwind().await {
+                Ok((stage, result)) => (id, SlotEnd::Returned(stage, result)),
+                Err(panic) => (id, SlotEnd::Returned(Stage::default(), Err(panicked(&panic)))),
+            }
+        }));
+    }
+
+    pub(super) fn slot_end(&mut self, id: u64, end: SlotEnd) -> ProcessorResult<()> {
+        if self.slots.get(id).is_none() {
+            return Ok(());
+        }
+        match end {
+            SlotEnd::Returned(stage, result) => self.slot_returned(id, stage, result),
+            SlotEnd::Again => self.call_slot(id),
+            SlotEnd::Unloadable(error) => self.slot_failed(id, error),
+        }
+    }
+
+    /// A slot's callback returned.
+    pub(super) fn slot_returned(&mut self, id: u64, stage: Stage, result: CallbackResult) -> ProcessorResult<()> {
+        let Some(slot) = self.slots.get(id) else { return Ok(()) };
+        slot.stage = stage;
+        match result {
+            Err(error) => self.slot_failed(id, error),
+            Ok(()) if slot.stage.deferred > 0 => {
+                slot.state = State::Open;
+                Ok(())
+            }
+            Ok(()) => self.slot_done(id),
+        }
+    }
+
+    pub(super) fn deferred_end(&mut self, end: DeferredEnd) -> ProcessorResult<()> {
+        let Some(slot) = self.slots.deferred(end.slot) else { return Ok(()) };
+        let id = slot.id;
+        slot.stage.deferred = slot.stage.deferred.saturating_sub(1);
+        match end.result {
+            // While the callback itself still runs, its own end decides.
+            Ok(()) if slot.stage.deferred == 0 && slot.state == State::Open => self.slot_done(id),
+            Ok(()) => Ok(()),
+            Err(error) => self.slot_failed(id, error),
+        }
+    }
+
+    /// Everything of a slot is done: its write is seen from now on, and what waits for its key begins.
+    pub(super) fn slot_done(&mut self, id: u64) -> ProcessorResult<()> {
+        let core = Rc::clone(&self.core);
+        let Some(slot) = self.slots.get(id) else { return Ok(()) };
+        slot.state = State::Done;
+        slot.alone = false;
+        if let (Some(table), Some(value), Some(key)) = (&core.table, slot.stage.written(), slot.key()) {
+            table.borrow_mut().apply(key, value);
+        }
+        let key = slot.key().map(<[u8]>::to_vec);
+        self.release();
+        let waiting = key.and_then(|key| self.slots.free(&key));
+        if let Some(next) = waiting
+            && let Some(slot) = self.slots.get(next)
+        {
+            slot.state = State::Running;
+            return self.call_slot(next);
+        }
+        Ok(())
+    }
+
+    /// Releases what is done at the front.
+    pub(super) fn release(&mut self) {
+        while let Some(slot) = self.slots.pop_done() {
+            let first = self.stage.out.len();
+            self.stage.out.append(&slot.stage.out);
+            if let (Some(value), Some(Work::One(record))) = (slot.stage.written(), &slot.work) {
+                let record = record.view();
+                push_changelog(&self.core, &mut self.stage, record.key, value, record.timestamp);
+            }
+            self.released(slot.input, first, slot.next - 1, slot.next);
+        }
+    }
+
+    /// Notes that an input is done up to `next`, and that the batch from `first` on is the work of `offset`.
+    pub(super) fn released(&mut self, input: usize, first: usize, offset: i64, next: i64) {
+        if self.stage.out.len() > first {
+            self.sources.push((first, input, offset));
+        }
+        if let Some(input) = self.inputs.get_mut(input) {
+            input.released = next;
+        }
+        self.moved = true;
+    }
+
+    /// Visits some keys; each is one record's worth of work.
+    pub(super) fn visit_slice(&mut self) -> ProcessorResult<()> {
+        const KEYS: usize = 256;
+        let graph = Arc::clone(&self.core.graph);
+        let Some(mut visit) = self.visits.pop_front() else { return Ok(()) };
+        let (Some(table), Some(visitor)) = (&self.core.table, graph.visitors.get(visit.request.visitor)) else {
+            return Ok(());
+        };
+        let keys = table.borrow().keys_after(visit.after.as_deref(), KEYS);
+        let keys = keys.map_err(|e| ProcessorError::store(graph.name(), e))?;
+        let Some(topic) = graph.table.as_ref().map(|t| Arc::clone(&t.topic)) else { return Ok(()) };
+        let (last, now) = (keys.len() < KEYS, self.core.clock.now_ms());
+        for key in keys {
+            let record = RecordRef {
+                offset: -1,
+                timestamp: now,
+                key: Some(&key),
+                value: None,
+                headers: crate::log::Headers::default(),
+            };
+            let before = self.stage.out.savepoint();
+            self.stage.reset();
+            let source = Source { input: usize::MAX, topic: &topic };
+            let arg = &*visit.request.arg;
+            let result = guarded(|| visitor.handler.call(&self.core, source, record, arg, &mut self.stage));
+            if let Err(error) = result {
+                self.stage.out.truncate(before);
+                let key = String::from_utf8_lossy(&key).into_owned();
+                let (group, topic) = (graph.name().to_owned(), topic.to_string());
+                let reason = format!("visitor {}: {error}", visitor.name);
+                let partition = self.core.partition;
+                let failed = ProcessorError::Record { group, topic, partition, offset: -1, key, reason };
+                _ = visit.request.done.send(Err(failed));
+                return Ok(());
+            }
+            let core = Rc::clone(&self.core);
+            if let (Some(value), Some(table)) = (self.stage.written().map(|v| v.map(<[u8]>::to_vec)), &core.table) {
+                table.borrow_mut().apply(&key, value.as_deref());
+                push_changelog(&core, &mut self.stage, Some(&key), value.as_deref(), now);
+            }
+            self.moved = true;
+            visit.count += 1;
+            visit.after = Some(key);
+        }
+        if last {
+            // Answered with the next acknowledgement, of nothing if the visitor did nothing.
+            self.visited.push((visit.request.done, visit.count));
+            self.moved = true;
+        } else {
+            self.visits.push_front(visit);
+        }
+        Ok(())
+    }
+}
+
+/// Adds a table write to what is released.
+fn push_changelog(
+    core: &crate::context::Core,
+    stage: &mut Stage,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    timestamp: i64,
+) {
+    let Some(edge) = &core.graph.table else { return };
+    let record =
+        NewRecord { topic: &edge.topic, partition: Some(core.partition), timestamp: Some(timestamp), key, value };
+    stage.out.push(record, std::iter::empty());
+}
+
+/// Calls a callback; a panic is an error too (semantics D6).
+fn guarded(call: impl FnOnce() -> CallbackResult) -> CallbackResult {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| Err(panicked(&panic)))
+}
+
+fn panicked(panic: &Box<dyn Any + Send>) -> CallbackError {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    CallbackError::of(Failure::Panic(text.unwrap_or_else(|| "no message".to_owned())))
+}

@@ -1,0 +1,108 @@
+//! One input of a task, and which input is next (semantics D4).
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::log::{Fetch, FetchLimits, Fetched, LogError, RecordBatch, TopicPartition};
+
+/// One input partition of a task.
+pub(super) struct TaskInput {
+    /// Which input edge of the graph.
+    pub(super) edge: usize,
+    pub(super) partition: TopicPartition,
+    fetch: Box<dyn Fetch>,
+    /// Records fetched; those from `at` on are not dispatched yet.
+    pub(super) batch: RecordBatch,
+    pub(super) at: usize,
+    /// The last fetch reached the end, and nothing came since.
+    caught_up: bool,
+    /// Everything below is released: done, and its effects in the outbox or further.
+    pub(super) released: i64,
+    /// Everything below is acknowledged: what may be committed.
+    pub(super) acknowledged: i64,
+}
+
+impl TaskInput {
+    pub(super) fn new(edge: usize, partition: TopicPartition, start: i64, fetch: Box<dyn Fetch>) -> Self {
+        Self {
+            edge,
+            partition,
+            fetch,
+            batch: RecordBatch::new(),
+            at: 0,
+            caught_up: false,
+            released: start,
+            acknowledged: start,
+        }
+    }
+
+    pub(super) fn topic(&self) -> &Arc<str> {
+        &self.partition.topic
+    }
+
+    /// Time of the next record.
+    pub(super) fn head(&self) -> Option<i64> {
+        self.batch.get(self.at).map(|r| r.timestamp)
+    }
+
+    /// Fetches if there is no record left; afterwards `cx` is woken when there is something.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>, limits: FetchLimits) -> Result<(), LogError> {
+        while self.at >= self.batch.len() {
+            self.at = 0;
+            match self.fetch.poll_fetch(cx, &mut self.batch, limits) {
+                Poll::Pending => {
+                    self.batch.clear();
+                    break;
+                }
+                Poll::Ready(Ok(Fetched::End)) => self.caught_up = true,
+                Poll::Ready(Ok(Fetched::Records)) => self.caught_up = false,
+                Poll::Ready(Err(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes back to what is acknowledged.
+    pub(super) async fn rewind(&mut self) -> Result<(), LogError> {
+        self.batch.clear();
+        self.at = 0;
+        self.caught_up = false;
+        self.released = self.acknowledged;
+        self.fetch.seek(self.acknowledged).await
+    }
+}
+
+/// Which input is next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// None has a record.
+    Nothing,
+    /// This one, for records up to this time.
+    Input(usize, i64),
+    /// This one, but another may yet bring an earlier record.
+    Unsure(usize, i64),
+}
+
+/// The input with the earliest head; of equal ones the first.
+pub(super) fn choose(inputs: &[TaskInput]) -> Next {
+    let mut best: Option<(i64, usize)> = None;
+    let mut until = i64::MAX;
+    let mut unsure = false;
+    for (i, input) in inputs.iter().enumerate() {
+        match (input.head(), best) {
+            (None, _) => unsure |= !input.caught_up,
+            (Some(ts), None) => best = Some((ts, i)),
+            (Some(ts), Some((least, _))) if ts < least => {
+                // Equal times go to the earlier edge: this one stops just before.
+                until = least.saturating_sub(1);
+                best = Some((ts, i));
+            }
+            (Some(ts), Some(_)) => until = until.min(ts),
+        }
+    }
+    match best {
+        None => Next::Nothing,
+        Some((_, i)) if unsure => Next::Unsure(i, until),
+        Some((_, i)) => Next::Input(i, until),
+    }
+}

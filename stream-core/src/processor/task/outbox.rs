@@ -1,0 +1,101 @@
+//! What a task has released: handed to the producer in batches, acknowledged in order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::future::BoxFuture;
+
+use crate::log::{Delivery, ProduceBatch};
+
+/// A batch on its way.
+pub(super) struct HandOver {
+    pub(super) batch: Arc<ProduceBatch>,
+    /// For each input, everything below is done once this batch is acknowledged.
+    pub(super) positions: Vec<i64>,
+    /// Which record made which part of the batch: index of its first record in the batch, input, offset.
+    pub(super) sources: Vec<(usize, usize, i64)>,
+    delivery: BoxFuture<'static, Delivery>,
+}
+
+impl HandOver {
+    /// The input and offset of the record that wrote the batch's record at `index`.
+    pub(super) fn source(&self, index: usize) -> Option<(usize, i64)> {
+        let at = self.sources.partition_point(|(first, ..)| *first <= index);
+        let (_, input, offset) = self.sources.get(at.checked_sub(1)?)?;
+        Some((*input, *offset))
+    }
+}
+
+/// Batches on their way, oldest first.
+#[derive(Default)]
+pub(super) struct Outbox {
+    pending: VecDeque<HandOver>,
+    bytes: usize,
+    spare: Vec<ProduceBatch>,
+    spare_sources: Vec<Vec<(usize, usize, i64)>>,
+}
+
+impl Outbox {
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Whether so much is on its way that the task should wait.
+    pub(super) fn is_full(&self, bytes: usize) -> bool {
+        self.bytes >= bytes
+    }
+
+    pub(super) fn push(
+        &mut self,
+        batch: Arc<ProduceBatch>,
+        positions: Vec<i64>,
+        sources: Vec<(usize, usize, i64)>,
+        delivery: BoxFuture<'static, Delivery>,
+    ) {
+        self.bytes += weight(&batch);
+        self.pending.push_back(HandOver { batch, positions, sources, delivery });
+    }
+
+    /// The oldest batch, once its delivery is known.
+    pub(super) fn poll_delivered(&mut self, cx: &mut Context<'_>) -> Poll<(HandOver, Delivery)> {
+        let Some(front) = self.pending.front_mut() else { return Poll::Pending };
+        match front.delivery.as_mut().poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(delivery) => match self.pending.pop_front() {
+                Some(front) => {
+                    self.bytes = self.bytes.saturating_sub(weight(&front.batch));
+                    Poll::Ready((front, delivery))
+                }
+                None => Poll::Pending,
+            },
+        }
+    }
+
+    /// Memory for the next batch.
+    pub(super) fn fresh(&mut self) -> (ProduceBatch, Vec<(usize, usize, i64)>) {
+        (self.spare.pop().unwrap_or_default(), self.spare_sources.pop().unwrap_or_default())
+    }
+
+    /// Takes a finished batch's memory back.
+    pub(super) fn recycle(&mut self, done: HandOver) {
+        const KEEP: usize = 4;
+        let HandOver { batch, mut sources, delivery, .. } = done;
+        drop(delivery);
+        if self.spare.len() < KEEP
+            && let Ok(mut batch) = Arc::try_unwrap(batch)
+        {
+            batch.clear();
+            self.spare.push(batch);
+        }
+        if self.spare_sources.len() < KEEP {
+            sources.clear();
+            self.spare_sources.push(sources);
+        }
+    }
+}
+
+/// Bytes that a batch keeps busy, the producer's own bookkeeping included, roughly.
+fn weight(batch: &ProduceBatch) -> usize {
+    batch.bytes() + 100 * batch.len()
+}

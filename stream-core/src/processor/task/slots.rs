@@ -1,0 +1,134 @@
+//! Records under way: those that await, wait for their key, hold deferred work, or are tried again.
+//!
+//! Slots stand in the order of dispatch and are released from the front only, so that effects leave in offset order
+//! (semantics D7). One key has at most one slot that is not `Waiting`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use crate::context::{OwnedRecord, Stage};
+use crate::log::RecordBatch;
+
+/// What a slot works on.
+#[derive(Clone, Debug)]
+pub(super) enum Work {
+    One(Rc<OwnedRecord>),
+    /// Records of a batch input.
+    Many(Rc<RecordBatch>),
+}
+
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub(super) enum State {
+    /// Its key is busy.
+    Waiting,
+    /// Its callback is awaited.
+    Running,
+    /// Its callback returned; deferred work is open.
+    Open,
+    /// It waits to be tried again, or for a codec to load something.
+    Resting,
+    /// Everything is done.
+    Done,
+}
+
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) id: u64,
+    /// Index among the task's inputs.
+    pub(super) input: usize,
+    /// Offset after its last record.
+    pub(super) next: i64,
+    pub(super) work: Option<Work>,
+    pub(super) state: State,
+    pub(super) attempts: u32,
+    pub(super) stage: Stage,
+    /// Keeps all else from being dispatched: a batch, or a record of a non-awaiting input that is tried again.
+    pub(super) alone: bool,
+}
+
+impl Slot {
+    pub(super) fn key(&self) -> Option<&[u8]> {
+        match self.work.as_ref()? {
+            Work::One(record) => record.view().key,
+            Work::Many(_) => None,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    ring: VecDeque<Slot>,
+    /// For each key under way, the slots that wait for it, in order.
+    busy: BTreeMap<Box<[u8]>, VecDeque<u64>>,
+}
+
+impl Slots {
+    pub(super) fn is_empty(&self) -> bool {
+        self.ring.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// Whether nothing else may be dispatched.
+    pub(super) fn alone(&self) -> bool {
+        self.ring.iter().any(|s| s.alone)
+    }
+
+    pub(super) fn is_busy(&self, key: &[u8]) -> bool {
+        self.busy.contains_key(key)
+    }
+
+    /// Adds a slot; its state becomes `Waiting` if its key is busy.
+    pub(super) fn push(&mut self, mut slot: Slot) {
+        if slot.state != State::Done
+            && let Some(key) = slot.key()
+        {
+            if let Some(queue) = self.busy.get_mut(key) {
+                queue.push_back(slot.id);
+                slot.state = State::Waiting;
+            } else {
+                self.busy.insert(key.into(), VecDeque::new());
+            }
+        }
+        self.ring.push_back(slot);
+    }
+
+    pub(super) fn get(&mut self, id: u64) -> Option<&mut Slot> {
+        let at = self.ring.binary_search_by_key(&id, |s| s.id).ok()?;
+        self.ring.get_mut(at)
+    }
+
+    /// The slot that opened this deferred work.
+    pub(super) fn deferred(&mut self, token: u64) -> Option<&mut Slot> {
+        self.ring.iter_mut().find(|s| s.stage.slot == Some(token))
+    }
+
+    /// A key's slot is done: the next one that waits for the key.
+    pub(super) fn free(&mut self, key: &[u8]) -> Option<u64> {
+        let queue = self.busy.get_mut(key)?;
+        let next = queue.pop_front();
+        if next.is_none() {
+            self.busy.remove(key);
+        }
+        next
+    }
+
+    /// The front slot, once it is done.
+    pub(super) fn pop_done(&mut self) -> Option<Slot> {
+        if self.ring.front()?.state == State::Done { self.ring.pop_front() } else { None }
+    }
+
+    /// For the end of the task: forgets what would not end by itself soon, and all behind it. Says which are gone.
+    pub(super) fn cut_waiting(&mut self) -> Vec<u64> {
+        let stuck = |s: &Slot| matches!(s.state, State::Waiting | State::Resting);
+        let at = self.ring.iter().position(stuck).unwrap_or(self.ring.len());
+        self.ring.drain(at..).map(|s| s.id).collect()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.ring.clear();
+        self.busy.clear();
+    }
+}

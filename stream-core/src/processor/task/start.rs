@@ -1,0 +1,97 @@
+//! The start of a task: its stores are opened, its table and joins restored.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use futures::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::delivery::Replay;
+use super::input::TaskInput;
+use super::outbox::Outbox;
+use super::slots::Slots;
+use super::{Checkpointing, Task, TaskSpec};
+use crate::context::{Core, Stage};
+use crate::log::{Isolation, OffsetSpec, TopicPartition};
+use crate::processor::env::Env;
+use crate::processor::error::{ProcessorError, ProcessorResult};
+use crate::processor::restore::{Goal, open_and_restore};
+use crate::table::TablePartition;
+
+impl Task {
+    /// Opens and restores. `None` when the partition is to be given up before that is done.
+    pub(super) async fn start(mut spec: TaskSpec) -> ProcessorResult<Option<Self>> {
+        let env = Arc::clone(&spec.env);
+        let graph = Arc::clone(&env.graph);
+        // A command during the restore can only be the end: there is nothing to finish yet.
+        let (table, joins) = tokio::select! {
+            biased;
+            _ = spec.commands.recv() => return Ok(None),
+            restored = restore_all(&env, spec.partition) => restored?,
+        };
+        let (deferrals, deferred) = mpsc::unbounded_channel();
+        let (stores, followers): (Vec<_>, Vec<_>) = joins.into_iter().unzip();
+        let core = Core {
+            graph,
+            partition: spec.partition,
+            table: table.map(RefCell::new),
+            joins: stores,
+            lookups: env.lookups.clone(),
+            limits: env.limits.clone(),
+            table_limit: env.table_limit,
+            clock: env.log.clock(),
+            deferrals,
+            slots: Cell::new(0),
+        };
+        let inputs = spec.inputs.into_iter().map(|(edge, a)| TaskInput::new(edge, a.partition, a.start, a.fetch));
+        let next_checkpoint = Box::pin(tokio::time::sleep_until(Instant::now() + env.options.checkpoint_interval));
+        Ok(Some(Self {
+            core: Rc::new(core),
+            inputs: inputs.collect(),
+            stage: Stage::default(),
+            sources: Vec::new(),
+            moved: false,
+            slots: Slots::default(),
+            futures: FuturesUnordered::new(),
+            deferred,
+            outbox: Outbox::default(),
+            joins: followers,
+            positions: spec.positions,
+            commands: spec.commands,
+            visits: VecDeque::new(),
+            visited: Vec::new(),
+            draining: None,
+            idle: None,
+            idle_passed: false,
+            checkpoint: Checkpointing::No,
+            next_checkpoint,
+            replay: Replay::default(),
+            env,
+        }))
+    }
+}
+
+type Joined = (Arc<dyn crate::store::Store>, crate::table::Follower);
+
+async fn restore_all(env: &Env, number: i32) -> ProcessorResult<(Option<TablePartition>, Vec<Joined>)> {
+    let mut table = None;
+    if let Some(edge) = &env.graph.table {
+        let partition = TopicPartition::new(Arc::clone(&edge.topic), number);
+        // Semantics D3: the committed offsets of the inputs were fetched at the assignment; now the changelog's end,
+        // from a reader that sees uncommitted records; then its committed records up to that end.
+        let end = env.log.offsets(vec![(partition.clone(), OffsetSpec::Latest)], Isolation::ReadUncommitted).await;
+        let end = end.map_err(|e| ProcessorError::log(env.graph.name(), format!("find the end of {partition}"), e))?;
+        let goal = Goal::Offset(end.first().copied().unwrap_or_default());
+        let (store, follower) = open_and_restore(env, &partition, edge.codec.name(), goal).await?;
+        table = Some(TablePartition::new(store, follower.position()));
+    }
+    let mut joins = Vec::new();
+    for edge in &env.graph.joins {
+        let partition = TopicPartition::new(Arc::clone(&edge.topic), number);
+        joins.push(open_and_restore(env, &partition, edge.codec.name(), Goal::End).await?);
+    }
+    Ok((table, joins))
+}

@@ -1,0 +1,61 @@
+//! Worker threads, each with a runtime of its own.
+//!
+//! Tasks are futures that need not be `Send`: a task is made on its worker and stays there. In a simulation or a
+//! test there are no threads: tasks are spawned on the current [`LocalSet`](tokio::task::LocalSet).
+
+use futures::future::LocalBoxFuture;
+use tokio::sync::mpsc;
+use tokio::task::{LocalSet, spawn_local};
+
+/// Makes a task's future on the thread where it will live.
+pub(super) type Start = Box<dyn FnOnce() -> LocalBoxFuture<'static, ()> + Send>;
+
+/// Where tasks run.
+pub(super) enum Workers {
+    /// On threads.
+    Threads(Vec<mpsc::UnboundedSender<Start>>),
+    /// On the thread that runs the instance.
+    Here,
+}
+
+impl Workers {
+    /// Starts `n` threads. They end by themselves once this is dropped and their tasks are over.
+    pub(super) fn threads(group: &str, n: usize) -> std::io::Result<Self> {
+        let mut workers = Vec::new();
+        for i in 0..n.max(1) {
+            let (starts, mut inbox) = mpsc::unbounded_channel::<Start>();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            std::thread::Builder::new().name(format!("{group}-{i}")).spawn(move || {
+                let local = LocalSet::new();
+                let tasks = async {
+                    let mut running = tokio::task::JoinSet::new();
+                    while let Some(start) = inbox.recv().await {
+                        running.spawn_local(start());
+                        while running.try_join_next().is_some() {}
+                    }
+                    while running.join_next().await.is_some() {}
+                };
+                local.block_on(&runtime, tasks);
+            })?;
+            workers.push(starts);
+        }
+        Ok(Self::Threads(workers))
+    }
+
+    /// Starts a task; those of one partition always go to the same worker.
+    pub(super) fn spawn(&self, partition: i32, start: Start) {
+        match self {
+            Self::Here => {
+                spawn_local(start());
+            }
+            Self::Threads(workers) => {
+                let at = usize::try_from(partition).unwrap_or_default().checked_rem(workers.len()).unwrap_or_default();
+                if let Some(worker) = workers.get(at)
+                    && worker.send(start).is_err()
+                {
+                    tracing::error!(partition, "the worker thread is gone");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Brings a topic into a store: the restore of a table's partition, a join's partition, a view's.
+//!
+//! A follower owns its store's content as long as it lives: nobody else writes to the store meanwhile. It never moves
+//! the checkpoint past what it has written.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use crate::log::{Fetch, FetchLimits, Fetched, LogError, RecordBatch};
+use crate::store::{Checkpoint, Store, StoreError};
+
+/// What a step brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// So many records were applied.
+    Applied(usize),
+    /// The end, as it was during the step, is reached.
+    CaughtUp,
+}
+
+/// Copies one partition of a compacted topic into a store.
+pub(crate) struct Follower {
+    fetch: Box<dyn Fetch>,
+    store: Arc<dyn Store>,
+    batch: RecordBatch,
+    limits: FetchLimits,
+    /// The next offset to apply.
+    next: i64,
+    checkpointed: i64,
+}
+
+/// Why a follower can't go on.
+#[derive(Clone, Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub(crate) enum FollowError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Follower {
+    /// Goes on at `next`, up to which the store is complete.
+    pub(crate) fn new(fetch: Box<dyn Fetch>, store: Arc<dyn Store>, next: i64) -> Self {
+        let limits = FetchLimits { records: 4096, bytes: 1 << 20 };
+        Self { fetch, store, batch: RecordBatch::new(), limits, next, checkpointed: next }
+    }
+
+    /// The next offset to apply; what is below is in the store.
+    pub(crate) fn position(&self) -> i64 {
+        self.next
+    }
+
+    /// Applies what there is, or waits. `applied` sees each record after it is in the store.
+    pub(crate) fn poll_step(
+        &mut self,
+        cx: &mut Context<'_>,
+        applied: &mut dyn FnMut(&[u8], Option<&[u8]>),
+    ) -> Poll<Result<Step, FollowError>> {
+        match ready!(self.fetch.poll_fetch(cx, &mut self.batch, self.limits))? {
+            Fetched::End => Poll::Ready(Ok(Step::CaughtUp)),
+            Fetched::Records => {
+                // A record without a key has no place in a table; Kafka refuses it on a compacted topic.
+                let mut keyed = self.batch.iter().filter_map(|r| Some((r.key?, r.value)));
+                self.store.write(&mut keyed)?;
+                if let Some(last) = self.batch.len().checked_sub(1).and_then(|i| self.batch.get(i)) {
+                    self.next = last.offset + 1;
+                }
+                for record in self.batch.iter() {
+                    if let Some(key) = record.key {
+                        applied(key, record.value);
+                    }
+                }
+                Poll::Ready(Ok(Step::Applied(self.batch.len())))
+            }
+        }
+    }
+
+    /// The position is known to be at least here: markers and compacted records lie below.
+    pub(crate) fn skip_to(&mut self, offset: i64) {
+        self.next = self.next.max(offset);
+    }
+
+    /// Records how far the store is, unless it is recorded already.
+    pub(crate) fn checkpoint(&mut self, at_ms: i64) -> Result<(), StoreError> {
+        if self.next != self.checkpointed {
+            self.store.checkpoint(Checkpoint { offset: self.next, at_ms })?;
+            self.checkpointed = self.next;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,243 @@
+//! One partition of a group's table.
+//!
+//! A write is seen by later records of the partition at once, from the **write buffer**. It goes to the changelog with
+//! the record's other effects, and counts as *acknowledged* when the log says so (exactly-once: when the transaction
+//! is committed). From time to time a **checkpoint** moves the acknowledged values to the store and records how much
+//! of the changelog they cover (semantics D2).
+//!
+//! Invariants:
+//! - The store never holds a value that the changelog did not acknowledge.
+//! - The recorded offset never covers a value that the store lacks.
+//! - `unacked` of an entry counts its writes between [`apply`](TablePartition::apply) and
+//!   [`acknowledge`](TablePartition::acknowledge); while it is above 0, `below` has the acknowledged value.
+
+mod follow;
+
+use std::collections::HashMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+pub(crate) use self::follow::{FollowError, Follower, Step};
+use crate::store::{Checkpoint, Direction, KeyRange, Store, StoreError};
+
+/// What lies under an entry's unacknowledged value.
+#[derive(Debug, PartialEq, Eq)]
+enum Below {
+    /// Whatever the store has.
+    Store,
+    /// An acknowledged value (or deletion) that the store lacks.
+    Value(Option<Vec<u8>>),
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// The newest value; `None` is deleted.
+    value: Option<Vec<u8>>,
+    /// Writes not yet acknowledged.
+    unacked: u32,
+    /// With `unacked == 0`: the store lacks `value`.
+    dirty: bool,
+    /// With `unacked > 0`: what is acknowledged.
+    below: Below,
+}
+
+impl Entry {
+    fn clean() -> Self {
+        Self { value: None, unacked: 0, dirty: false, below: Below::Store }
+    }
+
+    /// The acknowledged value that the store lacks.
+    fn unstored(&self) -> Option<Option<&[u8]>> {
+        match (&self.below, self.unacked) {
+            (_, 0) => self.dirty.then_some(self.value.as_deref()),
+            (Below::Value(value), _) => Some(value.as_deref()),
+            (Below::Store, _) => None,
+        }
+    }
+
+    fn stored(&mut self) {
+        if self.unacked == 0 {
+            self.dirty = false;
+        } else {
+            self.below = Below::Store;
+        }
+    }
+}
+
+/// A partition of a table: the write buffer and the store under it. Lives on its task's thread.
+#[derive(Debug)]
+pub(crate) struct TablePartition {
+    store: Arc<dyn Store>,
+    buffer: HashMap<Box<[u8]>, Entry>,
+    /// Bytes of keys and values in the buffer, roughly.
+    bytes: usize,
+    /// Changelog offset up to which everything is acknowledged.
+    next_offset: i64,
+    /// The last checkpoint's offset.
+    checkpointed: i64,
+    /// Keys that a checkpoint in progress has still to look at.
+    pending: Vec<Box<[u8]>>,
+    pending_offset: i64,
+}
+
+/// Writes of a checkpoint between two looks at other work.
+const CHECKPOINT_CHUNK: usize = 256;
+
+impl TablePartition {
+    /// A table over a restored store, whose changelog was read up to `next_offset`.
+    pub(crate) fn new(store: Arc<dyn Store>, next_offset: i64) -> Self {
+        Self {
+            store,
+            buffer: HashMap::new(),
+            bytes: 0,
+            next_offset,
+            checkpointed: next_offset,
+            pending: Vec::new(),
+            pending_offset: next_offset,
+        }
+    }
+
+    /// The newest value of a key, unacknowledged ones included.
+    pub(crate) fn with_value<R>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> R) -> Result<R, StoreError> {
+        match self.buffer.get(key) {
+            Some(entry) => Ok(read(entry.value.as_deref())),
+            None => Ok(read(self.store.get(key)?.as_deref())),
+        }
+    }
+
+    /// Takes a write in. It is seen from now on, and waits for its acknowledgement.
+    pub(crate) fn apply(&mut self, key: &[u8], value: Option<&[u8]>) {
+        let entry = if let Some(entry) = self.buffer.get_mut(key) {
+            entry
+        } else {
+            self.bytes += key.len() + size_of::<Entry>() + 32;
+            self.buffer.entry(key.into()).or_insert_with(Entry::clean)
+        };
+        if entry.unacked == 0 {
+            entry.below = if entry.dirty { Below::Value(entry.value.clone()) } else { Below::Store };
+        }
+        entry.unacked += 1;
+        set(&mut entry.value, value, &mut self.bytes);
+    }
+
+    /// The changelog has a write; those of one key are acknowledged in the order in which they were applied.
+    pub(crate) fn acknowledge(&mut self, key: &[u8], value: Option<&[u8]>) {
+        let Some(entry) = self.buffer.get_mut(key) else { return };
+        entry.unacked = entry.unacked.saturating_sub(1);
+        if entry.unacked == 0 {
+            entry.dirty = true;
+            entry.below = Below::Store;
+        } else if let Below::Value(old) = &mut entry.below {
+            set(old, value, &mut self.bytes);
+        } else {
+            entry.below = Below::Value(value.map(<[u8]>::to_vec));
+        }
+    }
+
+    /// Everything in the changelog below `offset` is acknowledged.
+    pub(crate) fn advance(&mut self, offset: i64) {
+        self.next_offset = self.next_offset.max(offset);
+    }
+
+    /// Goes back to what is acknowledged.
+    pub(crate) fn rollback(&mut self) {
+        self.buffer.retain(|_, entry| {
+            if entry.unacked == 0 {
+                return true;
+            }
+            entry.unacked = 0;
+            match std::mem::replace(&mut entry.below, Below::Store) {
+                Below::Store => false,
+                Below::Value(value) => {
+                    entry.value = value;
+                    entry.dirty = true;
+                    true
+                }
+            }
+        });
+        self.bytes = self.buffer.iter().map(|(k, e)| k.len() + size_of::<Entry>() + 32 + len(&e.value)).sum();
+    }
+
+    /// Bytes that the buffer takes, roughly.
+    pub(crate) fn buffered(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether a checkpoint would record anything new.
+    pub(crate) fn behind(&self) -> bool {
+        self.checkpointed < self.next_offset
+    }
+
+    /// Begins a checkpoint at what is acknowledged now; [`checkpoint_step`](Self::checkpoint_step) carries it out.
+    pub(crate) fn checkpoint_begin(&mut self) {
+        self.pending = self.buffer.iter().filter(|(_, e)| e.unstored().is_some()).map(|(k, _)| k.clone()).collect();
+        // Neighbours together: sorted writes are much cheaper for a tree.
+        self.pending.sort_unstable_by(|a, b| b.cmp(a));
+        self.pending_offset = self.next_offset;
+    }
+
+    /// Writes a part; true once the checkpoint is recorded. Values acknowledged since it began may be written too:
+    /// the changelog after the recorded offset is replayed over them, which does no harm.
+    pub(crate) fn checkpoint_step(&mut self, at_ms: i64) -> Result<bool, StoreError> {
+        let from = self.pending.len().saturating_sub(CHECKPOINT_CHUNK);
+        let chunk = self.pending.split_off(from);
+        let mut writes = chunk.iter().rev().filter_map(|key| {
+            let value = self.buffer.get(key)?.unstored()?;
+            Some((&**key, value))
+        });
+        self.store.write(&mut writes)?;
+        for key in &chunk {
+            if let Some(entry) = self.buffer.get_mut(key) {
+                entry.stored();
+            }
+        }
+        if !self.pending.is_empty() {
+            return Ok(false);
+        }
+        self.store.checkpoint(Checkpoint { offset: self.pending_offset, at_ms })?;
+        self.checkpointed = self.pending_offset;
+        Ok(true)
+    }
+
+    /// Drops from the buffer what the store has too.
+    pub(crate) fn evict(&mut self) {
+        let bytes = &mut self.bytes;
+        self.buffer.retain(|key, entry| {
+            let keep = entry.unacked > 0 || entry.dirty;
+            if !keep {
+                *bytes = bytes.saturating_sub(key.len() + size_of::<Entry>() + 32 + len(&entry.value));
+            }
+            keep
+        });
+    }
+
+    /// Up to `n` keys above `after`, in order, as they are now, unacknowledged ones included.
+    pub(crate) fn keys_after(&self, after: Option<&[u8]>, n: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut keys: Vec<Vec<u8>> =
+            (self.buffer.keys()).filter(|k| after.is_none_or(|a| &***k > a)).map(|k| k.to_vec()).collect();
+        for pair in self.store.range(KeyRange { from, to: Bound::Unbounded }, Direction::Forward).take(n) {
+            keys.push(pair?.0);
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        keys.truncate(n);
+        Ok(keys)
+    }
+}
+
+/// Replaces a value in place, so that its memory is used again.
+fn set(place: &mut Option<Vec<u8>>, value: Option<&[u8]>, bytes: &mut usize) {
+    *bytes = bytes.saturating_sub(len(place)) + value.map_or(0, <[u8]>::len);
+    match (place, value) {
+        (Some(old), Some(new)) => {
+            old.clear();
+            old.extend_from_slice(new);
+        }
+        (place, new) => *place = new.map(<[u8]>::to_vec),
+    }
+}
+
+fn len(value: &Option<Vec<u8>>) -> usize {
+    value.as_ref().map_or(0, Vec::len)
+}

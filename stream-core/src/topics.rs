@@ -1,0 +1,281 @@
+//! The topic manager: what a group's topics must be, made so where they are missing, checked where they exist.
+//!
+//! It never changes a topic that exists, and never deletes one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::group::GroupGraph;
+use crate::log::{Cleanup, LogError, LogHandle, LogResult, TopicConfig, TopicInfo, TopicSpec};
+use crate::processor::ProcessorError;
+
+/// How missing topics are made.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TopicOptions {
+    /// Whether to make them at all (default); else a missing topic is an error.
+    pub create: bool,
+    /// Partitions of inputs and outputs that are missing; the existing inputs' count, else the broker's default.
+    pub partitions: Option<i32>,
+    /// Replicas of each partition; the broker's default if not set.
+    pub replication: Option<i32>,
+    /// `retention.ms` of outputs and dead letters that are made; the broker's default if not set.
+    pub retention_ms: Option<i64>,
+    /// How long to wait for joined and looked-up tables, which their own groups make.
+    pub wait_for_tables: Duration,
+}
+
+impl Default for TopicOptions {
+    fn default() -> Self {
+        Self {
+            create: true,
+            partitions: None,
+            replication: None,
+            retention_ms: None,
+            wait_for_tables: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What a group needs to know of its topics.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TopicFacts {
+    /// Every topic of the group.
+    pub(crate) topics: BTreeMap<Arc<str>, TopicInfo>,
+    /// Topics whose partition count must not change while the group runs.
+    pub(crate) fixed: BTreeMap<Arc<str>, i32>,
+}
+
+/// What Kafka itself adds to a record: the batch's header and the record's lengths.
+const RECORD_OVERHEAD: i64 = 128;
+
+impl TopicFacts {
+    /// The largest record that a topic takes, in bytes of key, value and headers.
+    pub(crate) fn limit(&self, topic: &str) -> usize {
+        let bytes = self.topics.get(topic).and_then(|t| t.config.max_message_bytes);
+        bytes.and_then(|b| usize::try_from(b - RECORD_OVERHEAD).ok()).unwrap_or(usize::MAX)
+    }
+
+    pub(crate) fn tombstones(&self) -> BTreeMap<Arc<str>, i64> {
+        self.topics.iter().filter_map(|(name, t)| Some((Arc::clone(name), t.config.delete_retention_ms?))).collect()
+    }
+}
+
+struct Manager<'a> {
+    log: &'a LogHandle,
+    graph: &'a GroupGraph,
+    options: &'a TopicOptions,
+}
+
+/// Makes what is missing and checks what exists.
+pub(crate) async fn ensure(
+    log: &LogHandle,
+    graph: &GroupGraph,
+    options: &TopicOptions,
+) -> Result<TopicFacts, ProcessorError> {
+    Manager { log, graph, options }.ensure().await
+}
+
+impl Manager<'_> {
+    async fn ensure(&self) -> Result<TopicFacts, ProcessorError> {
+        let graph = self.graph;
+        let inputs: Vec<_> = graph.inputs.iter().filter(|e| !e.is_loop).map(|e| Arc::clone(&e.input.topic)).collect();
+        let tables: Vec<_> = graph.joins.iter().chain(&graph.lookups).map(|e| Arc::clone(&e.topic)).collect();
+        let mut known = self.look_up(&inputs).await?;
+        self.wait_for_tables(&tables, &mut known).await?;
+
+        // The inputs first: what the group owns takes its partition count from them.
+        let count = inputs.iter().filter_map(|t| known.get(t)).map(|t| t.partitions).max();
+        let count = count.or(self.options.partitions);
+        self.make(inputs.iter().map(|t| self.spec(t, count, None)).collect(), &mut known).await?;
+        let lead = graph.lead();
+        let count = inputs.iter().filter_map(|t| known.get(t)).map(|t| t.partitions).max().or(count);
+        let mut own: Vec<TopicSpec> = Vec::new();
+        if let Some(table) = &graph.table {
+            own.push(self.spec(&table.topic, count, Some(compacted())));
+        }
+        for edge in graph.inputs.iter().filter(|e| e.is_loop) {
+            let keep = TopicConfig { retention_ms: Some(-1), ..TopicConfig::default() };
+            own.push(self.spec(&edge.input.topic, count, Some(keep)));
+        }
+        if let Some(lead) = lead.as_ref().filter(|l| graph.table.as_ref().is_none_or(|t| t.topic != **l)) {
+            own.push(self.spec(lead, count, None));
+        }
+        let written = TopicConfig { retention_ms: self.options.retention_ms, ..TopicConfig::default() };
+        let others = graph.outputs.iter().map(|e| &e.topic).chain(graph.dead_letters());
+        for topic in others {
+            if !own.iter().any(|s| s.name == *topic) {
+                own.push(self.spec(topic, self.options.partitions.or(count), Some(written.clone())));
+            }
+        }
+        self.make(own, &mut known).await?;
+        let fixed = self.check(&known, lead.as_ref())?;
+        Ok(TopicFacts { topics: known, fixed })
+    }
+
+    fn spec(&self, name: &Arc<str>, partitions: Option<i32>, config: Option<TopicConfig>) -> TopicSpec {
+        let mut spec = TopicSpec::new(Arc::clone(name)).config(config.unwrap_or_default());
+        spec.partitions = partitions;
+        spec.replication = self.options.replication;
+        spec
+    }
+
+    async fn look_up(&self, names: &[Arc<str>]) -> Result<BTreeMap<Arc<str>, TopicInfo>, ProcessorError> {
+        let found = self.log.topics(names.to_vec()).await.map_err(|e| self.log_error("look topics up", e))?;
+        Ok(names.iter().zip(found).filter_map(|(name, info)| Some((Arc::clone(name), info?))).collect())
+    }
+
+    async fn wait_for_tables(
+        &self,
+        tables: &[Arc<str>],
+        known: &mut BTreeMap<Arc<str>, TopicInfo>,
+    ) -> Result<(), ProcessorError> {
+        let until = Instant::now() + self.options.wait_for_tables;
+        let mut told = false;
+        loop {
+            known.append(&mut self.look_up(tables).await?);
+            let Some(missing) = tables.iter().find(|t| !known.contains_key(*t)) else { return Ok(()) };
+            if Instant::now() >= until {
+                let problem = format!("table topic {missing} does not exist");
+                return Err(self.error(problem, "start the group that owns it first, or create the topic"));
+            }
+            if !told {
+                tracing::info!(group = self.graph.name(), table = %missing, "waiting for another group's table");
+                told = true;
+            }
+            // Topics are not announced, so they are asked for.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Makes the topics that do not exist, and learns what all of them are.
+    async fn make(
+        &self,
+        specs: Vec<TopicSpec>,
+        known: &mut BTreeMap<Arc<str>, TopicInfo>,
+    ) -> Result<(), ProcessorError> {
+        let names: Vec<_> = specs.iter().map(|s| Arc::clone(&s.name)).collect();
+        known.append(&mut self.look_up(&names).await?);
+        let mut missing: Vec<TopicSpec> = specs.into_iter().filter(|s| !known.contains_key(&s.name)).collect();
+        missing.dedup_by(|a, b| a.name == b.name);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let list = missing.iter().map(|s| s.name.to_string()).collect::<Vec<_>>().join(", ");
+        if !self.options.create {
+            return Err(
+                self.error(format!("missing topics: {list}"), "create them, or let the group create its topics")
+            );
+        }
+        tracing::info!(group = self.graph.name(), topics = list, "creating topics");
+        match create(self.log, missing).await {
+            // Another instance was faster.
+            Ok(()) | Err(LogError::TopicExists { .. }) => {}
+            Err(error) => return Err(self.log_error(format!("create topics {list}"), error)),
+        }
+        known.append(&mut self.look_up(&names).await?);
+        match names.iter().find(|n| !known.contains_key(*n)) {
+            None => Ok(()),
+            Some(name) => Err(self.log_error("create topics", LogError::UnknownTopic { topic: name.to_string() })),
+        }
+    }
+
+    /// Checks partition counts and cleanup policies; returns the counts that must stay.
+    fn check(
+        &self,
+        known: &BTreeMap<Arc<str>, TopicInfo>,
+        lead: Option<&Arc<str>>,
+    ) -> Result<BTreeMap<Arc<str>, i32>, ProcessorError> {
+        let graph = self.graph;
+        for edge in graph.table.iter().chain(&graph.joins).chain(&graph.lookups) {
+            let Some(info) = known.get(&edge.topic) else { continue };
+            if info.config.cleanup.is_some_and(|c| !c.keeps_last()) {
+                let policy = match info.config.cleanup {
+                    Some(Cleanup::Delete) => "delete",
+                    _ => "compact,delete",
+                };
+                return Err(self.error(
+                    format!("table topic {} has cleanup.policy={policy}, so its values would expire", edge.topic),
+                    &format!(
+                        "set it by: kafka-configs.sh --alter --entity-type topics --entity-name {} --add-config \
+                         cleanup.policy=compact",
+                        edge.topic
+                    ),
+                ));
+            }
+        }
+        let inputs = graph.inputs.iter().map(|e| &e.input.topic);
+        let mut fixed: BTreeMap<Arc<str>, i32> = BTreeMap::new();
+        let together: BTreeSet<&Arc<str>> = match lead {
+            None => {
+                fixed.extend(inputs.filter_map(|t| Some((Arc::clone(t), known.get(t)?.partitions))));
+                return Ok(fixed);
+            }
+            Some(lead) => inputs.chain(graph.joins.iter().map(|e| &e.topic)).chain([lead]).collect(),
+        };
+        fixed.extend(together.into_iter().filter_map(|t| Some((Arc::clone(t), known.get(t)?.partitions))));
+        let counts: BTreeSet<i32> = fixed.values().copied().collect();
+        if counts.len() > 1 {
+            let list = fixed.iter().map(|(t, n)| format!("{t} has {n}")).collect::<Vec<_>>().join(", ");
+            return Err(self.error(
+                format!("its inputs, table and joins must have the same number of partitions, but {list}"),
+                "grow the smaller ones (kafka-topics.sh --alter --topic NAME --partitions N; keys move, so only while \
+                 a topic is empty), or write the odd one to a topic of the right count first",
+            ));
+        }
+        Ok(fixed)
+    }
+
+    fn error(&self, problem: String, remedy: &str) -> ProcessorError {
+        ProcessorError::Topic { group: self.graph.name().to_owned(), problem, remedy: remedy.to_owned() }
+    }
+
+    fn log_error(&self, doing: impl Into<String>, error: LogError) -> ProcessorError {
+        ProcessorError::log(self.graph.name(), doing, error)
+    }
+}
+
+async fn create(log: &LogHandle, topics: Vec<TopicSpec>) -> LogResult<()> {
+    log.create_topics(topics).await
+}
+
+fn compacted() -> TopicConfig {
+    TopicConfig { cleanup: Some(Cleanup::Compact), ..TopicConfig::default() }
+}
+
+/// Says so when a topic has grown since the group started.
+pub(crate) async fn check_growth(
+    log: &LogHandle,
+    graph: &GroupGraph,
+    facts: &TopicFacts,
+) -> Result<(), ProcessorError> {
+    let names: Vec<_> = facts.fixed.keys().cloned().collect();
+    let found = match log.topics(names).await {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::debug!(group = graph.name(), %error, "could not look at the topics' partition counts");
+            return Ok(());
+        }
+    };
+    for ((topic, was), info) in facts.fixed.iter().zip(found) {
+        let now = info.map_or(0, |i| i.partitions);
+        if now != *was {
+            let problem = if now == 0 {
+                format!("topic {topic} was deleted while the group ran")
+            } else {
+                format!("topic {topic} changed from {was} to {now} partitions while the group ran")
+            };
+            return Err(ProcessorError::Topic {
+                group: graph.name().to_owned(),
+                problem,
+                remedy: "keys have moved between partitions, so the table no longer fits: give all co-partitioned \
+                         topics the same count and start the group under a new name"
+                    .to_owned(),
+            });
+        }
+    }
+    Ok(())
+}

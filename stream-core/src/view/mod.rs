@@ -1,0 +1,5 @@
+//! Views.
+
+mod copies;
+
+pub(crate) use self::copies::Copies;
