@@ -15,6 +15,7 @@
 
 mod batch;
 mod error;
+pub mod partitioner;
 mod types;
 
 pub mod embedded;
