@@ -15,7 +15,11 @@
 
 mod batch;
 mod error;
+<<<<<<< HEAD
 mod partitioner;
+=======
+pub mod partitioner;
+>>>>>>> embedded
 mod types;
 
 pub mod embedded;
