@@ -15,11 +15,7 @@
 
 mod batch;
 mod error;
-<<<<<<< HEAD
-mod partitioner;
-=======
 pub mod partitioner;
->>>>>>> embedded
 mod types;
 
 pub mod embedded;
