@@ -210,7 +210,7 @@ impl Tester {
             if waited >= PATIENCE {
                 return Err(stuck);
             }
-            self.block_on(tokio::time::sleep(STEP));
+            self.block_on(async { tokio::time::sleep(STEP).await });
             waited += STEP;
         }
     }
@@ -253,7 +253,7 @@ impl Tester {
     /// As [`drain`](Self::drain).
     pub fn advance(&self, by: Duration) -> Result<(), TesterError> {
         self.0.clock.advance(by);
-        self.block_on(tokio::time::sleep(STEP));
+        self.block_on(async { tokio::time::sleep(STEP).await });
         self.drain()
     }
 
