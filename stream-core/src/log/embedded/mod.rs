@@ -7,7 +7,7 @@
 //!
 //! [`Embedded::faults`] makes it go wrong on demand.
 //!
-//! Members live by being polled: one whose [`Member::next`](super::Member::next) is not polled for its session
+//! Members live by being polled: one whose [`Member::next`] is not polled for its session
 //! time-out is out of its group. A member that is dropped without `close` is such a one.
 
 mod assign;
