@@ -48,7 +48,15 @@ pub(super) struct Shared {
     pub(super) epoch: AtomicU64,
     pub(super) owned: Mutex<BTreeMap<TopicPartition, Arc<Slot>>>,
     pub(super) poller: OnceLock<Thread>,
+    pub(super) attendance: Mutex<Attendance>,
     pub(super) events: mpsc::UnboundedSender<LogResult<MemberEvent>>,
+}
+
+/// Whether somebody waits for the member's events.
+pub(super) struct Attendance {
+    pub(super) waiting: bool,
+    /// When that changed.
+    pub(super) since: Instant,
 }
 
 /// Where partitions start, and whether that is a committed offset.
@@ -163,11 +171,15 @@ impl Shared {
     /// Answers a revocation, which may be a loss.
     pub(super) fn revoke(&self, consumer: &Consumer, tpl: &TopicPartitionList) {
         let lost = consumer.assignment_lost();
-        let mut old = self.expand(tpl);
-        {
+        let old: Vec<TopicPartition> = {
             let owned = lock(&self.owned);
-            old.retain(|tp| owned.contains_key(tp));
-        }
+            // With the membership everything is lost at once, whichever part of it this callback is about.
+            if lost {
+                owned.keys().cloned().collect()
+            } else {
+                self.expand(tpl).into_iter().filter(|tp| owned.contains_key(tp)).collect()
+            }
+        };
         tracing::debug!(target: "kafka", group = %self.options.group, partitions = ?old, lost, "revoked");
         if lost {
             self.joined.store(false, Ordering::Release);
@@ -247,6 +259,8 @@ impl Shared {
             Some("it is closing")
         } else if self.lost.load(Ordering::Acquire) > 0 || self.epoch.load(Ordering::Acquire) != epoch {
             Some("partitions were lost")
+        } else if self.consumer.get().and_then(Weak::upgrade).is_none_or(|c| c.assignment_lost()) {
+            Some("the group went on without it")
         } else if self.joined.load(Ordering::Acquire) {
             None
         } else {

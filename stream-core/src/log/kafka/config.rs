@@ -150,8 +150,8 @@ pub(super) fn member(options: &KafkaOptions, member: &MemberOptions) -> ClientCo
         c.set("heartbeat.interval.ms", ms(beat));
     }
     // Holding a revocation back must not cost the membership; look-ups of offsets come on top.
-    let held = member.revoke_timeout + options.request_timeout + Duration::from_secs(60);
-    c.set("max.poll.interval.ms", ms(held.max(member.session_timeout).max(Duration::from_secs(300))));
+    let held = member.revoke_timeout + options.request_timeout + Duration::from_secs(5);
+    c.set("max.poll.interval.ms", ms(held.max(member.session_timeout)));
     c
 }
 

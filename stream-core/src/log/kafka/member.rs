@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -15,7 +15,7 @@ use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::{mpsc, oneshot};
 
-use super::assignment::Shared;
+use super::assignment::{Attendance, Shared};
 use super::blocking::{Serial, spawn};
 use super::config;
 use super::connection::{Connection, Consumer, POLL, close};
@@ -56,6 +56,7 @@ impl KafkaMember {
             epoch: AtomicU64::new(0),
             owned: Mutex::default(),
             poller: OnceLock::new(),
+            attendance: Mutex::new(Attendance { waiting: false, since: Instant::now() }),
             events: tx,
         });
         let ctx = ConsumerCtx::member(ctx, Arc::clone(&shared));
@@ -113,6 +114,35 @@ fn check(options: &MemberOptions) -> LogResult<()> {
     }
 }
 
+/// Somebody waits for events, as long as this lives.
+struct Attending<'a>(&'a Shared);
+
+impl<'a> Attending<'a> {
+    fn begin(shared: &'a Shared) -> Self {
+        *lock(&shared.attendance) = Attendance { waiting: true, since: Instant::now() };
+        if let Some(thread) = shared.poller.get() {
+            thread.unpark();
+        }
+        Self(shared)
+    }
+}
+
+impl Drop for Attending<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.attendance) = Attendance { waiting: false, since: Instant::now() };
+    }
+}
+
+/// How long a member is polled without anybody waiting for its events.
+const UNATTENDED: Duration = Duration::from_secs(1);
+
+/// A caller that is stuck must not keep its partitions for ever. If nobody waits for events, the consumer is not
+/// polled either, and past `max.poll.interval.ms` librdkafka leaves the group.
+fn attended(shared: &Shared) -> bool {
+    let attendance = lock(&shared.attendance);
+    attendance.waiting || attendance.since.elapsed() < UNATTENDED
+}
+
 /// The poll thread.
 fn poll(shared: &Arc<Shared>, consumer: Arc<Consumer>) {
     let _ = shared.poller.set(std::thread::current());
@@ -125,6 +155,10 @@ fn poll(shared: &Arc<Shared>, consumer: Arc<Consumer>) {
         let _ = shared.events.send(Err(shared.scene.error(&what, &e)));
     }
     while !shared.is_closing() {
+        if !attended(shared) {
+            std::thread::park_timeout(POLL);
+            continue;
+        }
         match consumer.poll(POLL) {
             None => {}
             Some(Ok(message)) => {
@@ -176,7 +210,9 @@ impl Member for KafkaMember {
     fn next(&mut self) -> BoxFuture<'_, LogResult<MemberEvent>> {
         async move {
             self.start()?;
+            let attending = Attending::begin(&self.shared);
             let event = self.events.recv().await;
+            drop(attending);
             let event = event.unwrap_or_else(|| Err(LogError::Closed { what: "member".into() }))?;
             if matches!(event, MemberEvent::Lost(_)) {
                 // From here on the caller knows, and what it commits is meant for the new generation.
@@ -284,7 +320,7 @@ fn commit(shared: &Shared, offsets: &Offsets, epoch: u64) -> LogResult<()> {
         drop(consumer);
         match code(&e) {
             Some(code) if membership_over(code) => return Err(not_member(&super::error::words(code))),
-            Some(code) if passing(code) && std::time::Instant::now() + PAUSE < until => std::thread::sleep(PAUSE),
+            Some(code) if passing(code) && Instant::now() + PAUSE < until => std::thread::sleep(PAUSE),
             _ => return Err(shared.scene.error(&what, &e)),
         }
     }

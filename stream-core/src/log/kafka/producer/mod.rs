@@ -32,7 +32,8 @@ use super::connection::{Connection, POLL};
 use super::context::{Ctx, Health};
 use super::error::{Scene, code, words};
 use crate::log::{
-    Delivery, FailedRecord, GroupMetadata, LogError, LogResult, Offsets, ProduceBatch, Producer, ProducerOptions,
+    Delivery, FailedRecord, GroupMetadata, LogError, LogResult, NewRecord, Offsets, ProduceBatch, Producer,
+    ProducerOptions, TopicPartition,
 };
 
 /// What the sender is asked to do.
@@ -74,31 +75,35 @@ impl ProducerContext for ProducerCtx {
     fn delivery(&self, result: &DeliveryResult<'_>, word: usize) {
         match result {
             Ok(message) => self.slots.written(word, message.offset()),
-            Err((error, _)) => self.slots.failed(word, |topic, size| undelivered(&self.scene, error, topic, size)),
+            Err((error, _)) => self.slots.failed(word, |record| undelivered(&self.scene, error, record)),
         }
     }
 }
 
 /// Why a record was not written.
-fn undelivered(scene: &Scene, error: &KafkaError, topic: &str, size: usize) -> LogError {
+fn undelivered(scene: &Scene, error: &KafkaError, record: NewRecord<'_>) -> LogError {
     use RDKafkaErrorCode as C;
-    let what = || format!("writing to topic {topic}");
-    match code(error) {
-        Some(C::MessageSizeTooLarge | C::MessageBatchTooLarge | C::InvalidMessageSize) => {
+    let what = || format!("writing to topic {}", record.topic);
+    let topic = record.topic.to_string();
+    match (code(error), record.partition) {
+        (Some(C::MessageSizeTooLarge | C::MessageBatchTooLarge | C::InvalidMessageSize), _) => {
+            let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
             let limit = if size >= config::MAX_RECORD_BYTES {
                 format!("{} bytes, the most that is sent at all", config::MAX_RECORD_BYTES)
             } else {
                 "the topic's max.message.bytes".to_owned()
             };
-            LogError::TooLarge { topic: topic.to_owned(), size, limit }
+            LogError::TooLarge { topic, size, limit }
         }
-        Some(C::UnknownTopic | C::UnknownTopicOrPartition) => LogError::UnknownTopic { topic: topic.to_owned() },
-        // Fatal to this producer: what it was is said by the next call on it.
-        Some(C::State) => {
+        (Some(C::UnknownTopic | C::UnknownTopicOrPartition), _) => LogError::UnknownTopic { topic },
+        (Some(C::UnknownPartition), Some(partition)) => {
+            LogError::UnknownPartition { partition: TopicPartition::new(Arc::clone(record.topic), partition) }
+        }
+        (Some(C::State), _) => {
             LogError::Abortable { what: what(), reason: "no transaction is open, or it must be aborted".into() }
         }
-        Some(code) => scene.coded(&what(), code, &words(code)),
-        None => LogError::Fatal { what: what(), reason: error.to_string() },
+        (Some(code), _) => scene.coded(&what(), code, &words(code)),
+        (None, _) => LogError::Fatal { what: what(), reason: error.to_string() },
     }
 }
 

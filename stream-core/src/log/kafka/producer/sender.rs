@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
 
@@ -194,20 +194,11 @@ impl Sender {
                     std::thread::sleep(MOMENT);
                 }
                 Err((e, _)) => {
-                    self.slots.failed(word, |topic, size| self.unproduced(&e, topic, size, record.partition));
+                    let fatal = if code(&e) == Some(RDKafkaErrorCode::Fatal) { self.fatal() } else { None };
+                    self.slots.failed(word, |record| fatal.unwrap_or_else(|| undelivered(&self.scene, &e, record)));
                     return Ok(());
                 }
             }
-        }
-    }
-
-    fn unproduced(&self, error: &KafkaError, topic: &str, size: usize, partition: Option<i32>) -> LogError {
-        match (code(error), partition) {
-            (Some(RDKafkaErrorCode::UnknownPartition), Some(partition)) => {
-                LogError::UnknownPartition { partition: crate::log::TopicPartition::new(topic, partition) }
-            }
-            (Some(RDKafkaErrorCode::Fatal), _) => self.fatal().unwrap_or_else(|| undelivered(&self.scene, error, topic, size)),
-            _ => undelivered(&self.scene, error, topic, size),
         }
     }
 

@@ -14,7 +14,7 @@ use futures::channel::oneshot;
 
 use super::tracker::Tracker;
 use crate::log::kafka::context::lock;
-use crate::log::{Delivery, FailedRecord, LogError, ProduceBatch};
+use crate::log::{Delivery, FailedRecord, LogError, NewRecord, ProduceBatch};
 
 /// So many batches can be under way; more wait. At 5 ms a round trip that is over a million batches a second.
 const SLOTS: u32 = 8192;
@@ -142,16 +142,14 @@ impl Slots {
         self.count(tag.slot, slot, 1);
     }
 
-    /// A record failed. `error` gets its topic, and the sizes of its key and value.
-    pub(super) fn failed(&self, word: usize, error: impl FnOnce(&str, usize) -> LogError) {
+    /// A record failed.
+    pub(super) fn failed(&self, word: usize, error: impl FnOnce(NewRecord<'_>) -> LogError) {
         let tag = Tag::unpack(word);
         let Some(slot) = self.slot(tag.slot) else { return };
         if let Some(detail) = &mut *lock(&slot.detail) {
             let index = tag.index as usize;
-            let record = detail.batch.get(index).map(|(r, _)| r);
-            let size = record.map_or(0, |r| r.key.map_or(0, <[u8]>::len) + r.value.map_or(0, <[u8]>::len));
-            let error = error(record.map_or("", |r| r.topic), size);
-            detail.failed.push(FailedRecord { index, error });
+            let error = detail.batch.get(index).map(|(record, _)| error(record));
+            detail.failed.extend(error.map(|error| FailedRecord { index, error }));
         }
         self.count(tag.slot, slot, 1);
     }
@@ -197,7 +195,6 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::NewRecord;
 
     fn batch(topics: &[&str]) -> Arc<ProduceBatch> {
         let mut batch = ProduceBatch::new();
@@ -236,11 +233,7 @@ mod tests {
                 assert!(rx.try_recv().unwrap().is_none());
                 slots.written(tag(index), 10 + index as i64);
             }
-            slots.failed(tag(1), |topic, size| LogError::TooLarge {
-                topic: topic.into(),
-                size,
-                limit: round.to_string(),
-            });
+            slots.failed(tag(1), |r| LogError::TooLarge { topic: r.topic.to_string(), size: 3, limit: round.to_string() });
             let delivery = rx.try_recv().unwrap().unwrap();
             let offsets = [Some(18), None, Some(12), Some(13), Some(14), Some(15), Some(16), Some(70)];
             assert_eq!(delivery.last_offsets, offsets);
