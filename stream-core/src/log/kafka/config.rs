@@ -177,7 +177,8 @@ pub(super) fn producer(options: &KafkaOptions, producer: &ProducerOptions) -> Cl
     if let Some(id) = &producer.transactional_id {
         let timeout = producer.transaction_timeout.unwrap_or(TRANSACTION_TIMEOUT);
         c.set("transactional.id", &**id).set("transaction.timeout.ms", ms(timeout));
-        // librdkafka wants records to fail before their transaction does.
+        // librdkafka wants records and requests to fail before their transaction does.
+        c.set("socket.timeout.ms", ms(timeout.min(options.request_timeout)));
         c.set("message.timeout.ms", ms(producer.delivery_timeout.unwrap_or(DELIVERY_TIMEOUT).min(timeout)));
     }
     c
