@@ -1,0 +1,39 @@
+//! How products become bytes: JSON, or Avro with a schema registry.
+
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use processors_common::{CommonArgs, Exit};
+use stream_core::codec::{Codec, Json};
+
+use crate::product::Product;
+
+/// A codec of products, of either format.
+pub type ProductCodec = Arc<dyn Codec<Product>>;
+
+/// How products are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Plain JSON
+    #[default]
+    Json,
+    /// Avro, its schema in the schema registry
+    Avro,
+}
+
+impl Format {
+    /// Makes codecs, one for each topic that is read or written.
+    ///
+    /// # Errors
+    /// For Avro: when no registry is given, or this build has no Avro.
+    pub fn codecs(self, common: &CommonArgs) -> Result<impl Fn() -> ProductCodec + use<>, Exit> {
+        let registry = match self {
+            Self::Json => None,
+            Self::Avro => Some(avro::registry(common)?),
+        };
+        Ok(move || match &registry {
+            None => Arc::new(Json::<Product>::new()) as ProductCodec,
+            Some(registry) => avro::codec(registry),
+        })
+    }
+}
