@@ -8,5 +8,7 @@ pub mod log;
 pub mod processor;
 pub mod store;
 mod table;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod topics;
 pub mod view;

@@ -99,6 +99,11 @@ impl GroupGraph {
             .chain(tables.map(|e| (&e.topic, &e.codec)))
     }
 
+    /// The topics that are consumed.
+    pub(crate) fn input_topics(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.inputs.iter().map(|e| &e.input.topic)
+    }
+
     /// Every topic that is written to.
     pub(crate) fn written(&self) -> impl Iterator<Item = &Arc<str>> {
         let outputs = self.outputs.iter().map(|e| &e.topic);

@@ -15,7 +15,7 @@
 
 mod batch;
 mod error;
-mod partitioner;
+pub mod partitioner;
 mod types;
 
 pub mod embedded;

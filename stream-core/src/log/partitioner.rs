@@ -19,7 +19,7 @@ impl Partitioner {
     }
 }
 
-/// The 32-bit MurmurHash2 of the Java client (`org.apache.kafka.common.utils.Utils.murmur2`).
+/// The 32-bit murmur2 of the Java client (`org.apache.kafka.common.utils.Utils.murmur2`).
 pub fn murmur2(data: &[u8]) -> i32 {
     const M: u32 = 0x5bd1_e995;
     const SEED: u32 = 0x9747_b28c;

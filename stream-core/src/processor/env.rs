@@ -1,11 +1,11 @@
 //! What all tasks of an instance share.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::options::Options;
-use crate::group::GroupGraph;
+use crate::group::{CallbackError, GroupGraph};
 use crate::log::{LogHandle, Producer, Reader};
 use crate::store::StoreBackend;
 use crate::view::Copies;
@@ -26,6 +26,7 @@ pub(super) struct Env {
     /// How long each table's topic keeps tombstones.
     pub(super) tombstones: BTreeMap<Arc<str>, i64>,
     pub(super) counters: Arc<Counters>,
+    pub(super) faults: CallbackFaults,
 }
 
 impl Env {
@@ -41,4 +42,31 @@ pub(crate) struct Counters {
     pub(crate) done: AtomicU64,
     pub(crate) skipped: AtomicU64,
     pub(crate) dead_lettered: AtomicU64,
+}
+
+type Fault = Box<dyn FnMut(&str) -> Option<CallbackError> + Send>;
+
+/// Lets callbacks fail on purpose: asked with the input's topic before each call. Costs a load where it is not set.
+#[derive(Clone, Default)]
+pub(crate) struct CallbackFaults(Option<Arc<Mutex<Option<Fault>>>>);
+
+impl CallbackFaults {
+    #[cfg(feature = "testing")]
+    pub(crate) fn settable() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn set(&self, fault: impl FnMut(&str) -> Option<CallbackError> + Send + 'static) {
+        if let Some(slot) = &self.0 {
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(fault));
+        }
+    }
+
+    /// The error that a callback for this topic is to fail with, if any.
+    pub(super) fn check(&self, topic: &str) -> Result<(), CallbackError> {
+        let Some(slot) = &self.0 else { return Ok(()) };
+        let mut fault = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        fault.as_mut().and_then(|fault| fault(topic)).map_or(Ok(()), Err)
+    }
 }

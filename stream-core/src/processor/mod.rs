@@ -29,6 +29,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+#[cfg_attr(not(feature = "testing"), allow(unused_imports))]
+pub(crate) use self::env::CallbackFaults;
 use self::env::{Counters, Env};
 pub use self::error::{ProcessorError, ProcessorResult};
 use self::instance::Instance;
@@ -69,6 +71,7 @@ pub struct Processor {
     handle: Handle,
     requests: mpsc::UnboundedReceiver<Request>,
     counters: Arc<Counters>,
+    faults: CallbackFaults,
 }
 
 type Listener<T> = Box<dyn Fn(&T) + Send + Sync>;
@@ -126,6 +129,7 @@ impl Processor {
             status,
             requests: inbox,
             counters: Arc::default(),
+            faults: CallbackFaults::default(),
         }
     }
 
@@ -271,6 +275,14 @@ impl Processor {
         self
     }
 
+    /// Lets callbacks fail on purpose.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub(crate) fn callback_faults(mut self, faults: CallbackFaults) -> Self {
+        self.faults = faults;
+        self
+    }
+
     /// Observes and steers the processor while it runs.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
@@ -304,6 +316,7 @@ impl Processor {
     }
 
     /// Runs without threads of its own, on the current [`LocalSet`](tokio::task::LocalSet).
+    #[cfg(feature = "testing")]
     pub(crate) async fn run_here(self) -> ProcessorResult<()> {
         self.run_on(Workers::Here, Box::pin(std::future::pending())).await
     }
@@ -399,6 +412,7 @@ impl Processor {
             table_limit: graph.table.as_ref().map_or(usize::MAX, |t| facts.limit(&t.topic)),
             tombstones,
             counters: Arc::clone(&self.counters),
+            faults: self.faults.clone(),
         };
         let mut member = MemberOptions::new(Arc::clone(&graph.name), self.subscription());
         member.instance_id.clone_from(&options.instance_id);

@@ -5,7 +5,7 @@
 
 use futures::future::LocalBoxFuture;
 use tokio::sync::mpsc;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::LocalSet;
 
 /// Makes a task's future on the thread where it will live.
 pub(super) type Start = Box<dyn FnOnce() -> LocalBoxFuture<'static, ()> + Send>;
@@ -15,6 +15,7 @@ pub(super) enum Workers {
     /// On threads.
     Threads(Vec<mpsc::UnboundedSender<Start>>),
     /// On the thread that runs the instance.
+    #[cfg(feature = "testing")]
     Here,
 }
 
@@ -45,8 +46,9 @@ impl Workers {
     /// Starts a task; those of one partition always go to the same worker.
     pub(super) fn spawn(&self, partition: i32, start: Start) {
         match self {
+            #[cfg(feature = "testing")]
             Self::Here => {
-                spawn_local(start());
+                tokio::task::spawn_local(start());
             }
             Self::Threads(workers) => {
                 let at = usize::try_from(partition).unwrap_or_default().checked_rem(workers.len()).unwrap_or_default();

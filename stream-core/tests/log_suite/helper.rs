@@ -300,12 +300,12 @@ impl Known {
                 if self.hold {
                     self.revoking.push((partitions, done));
                 } else {
-                    partitions.iter().for_each(|p| drop(self.owned.remove(p)));
+                    self.owned.retain(|p, _| !partitions.contains(p));
                     drop(done);
                 }
             }
             Ok(MemberEvent::Lost(list)) => {
-                list.iter().for_each(|p| drop(self.owned.remove(p)));
+                self.owned.retain(|p, _| !list.contains(p));
                 self.revoking.retain(|(held, _)| !held.iter().any(|p| list.contains(p)));
                 self.history.push(Happened::Lost(list));
             }

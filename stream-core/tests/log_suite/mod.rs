@@ -11,6 +11,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::similar_names,
+    clippy::struct_excessive_bools,
     reason = "tests"
 )]
 

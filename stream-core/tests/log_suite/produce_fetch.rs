@@ -332,7 +332,7 @@ pub async fn limits(world: &impl World) {
     for (limits, most) in [
         (FetchLimits { records: 1, bytes: 1 << 20 }, 1),
         (FetchLimits { records: 10, bytes: 1 }, 1),
-        (FetchLimits { records: 10, bytes: 1010 }, 2),
+        (FetchLimits { records: 10, bytes: 1004 }, 2),
         (FetchLimits { records: 10, bytes: 1 << 20 }, 10),
     ] {
         let (fetched, records) = fetch_with(&mut *fetch, limits).await.unwrap();

@@ -1,1 +1,222 @@
-//! The embedded log.
+//! The embedded log: topics, groups and transactions inside one process, in memory.
+//!
+//! It behaves as Kafka does, down to markers that take offsets, generations and fencing; the same conformance suite
+//! runs against both. It is not a server: everything is gone with the process, and nothing is deleted by time or size
+//! (compacted topics are compacted). It runs no task or thread of its own and nothing in it is random: with a paused
+//! clock, one thread and the same calls, the same things happen.
+//!
+//! [`Embedded::faults`] makes it go wrong on demand.
+//!
+//! Members live by being polled: one whose [`Member::next`] is not polled for its session
+//! time-out is out of its group. A member that is dropped without `close` is such a one.
+
+mod assign;
+mod compact;
+mod faults;
+mod fetch;
+mod group;
+mod member;
+mod outbox;
+mod partition;
+mod producer;
+mod state;
+mod topics;
+mod transactions;
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+pub use self::faults::{CommitHold, Fault, Faults, On, Outgoing, Pending};
+use self::fetch::EmbeddedReader;
+use self::member::EmbeddedMember;
+use self::producer::EmbeddedProducer;
+use self::state::{Shared, State, ready};
+use crate::clock::{Clock, SystemClock};
+use crate::log::{
+    GroupMember, Isolation, Log, LogError, LogResult, Member, MemberOptions, OffsetSpec, Offsets, Producer,
+    ProducerOptions, Reader, TopicInfo, TopicPartition, TopicSpec,
+};
+
+const NAME: &str = "the embedded log";
+
+/// An embedded log. All handles of one see the same topics and groups.
+pub struct Embedded {
+    shared: Arc<Shared>,
+}
+
+impl Embedded {
+    /// An empty log on the machine's clock.
+    #[allow(clippy::new_ret_no_self, reason = "a log is shared")]
+    pub fn new() -> Arc<Self> {
+        Self::with_clock(Arc::new(SystemClock))
+    }
+
+    /// An empty log on a clock of your choice: records without a time get its time, and tombstones age by it.
+    /// Sessions, transactions and delivery time-outs go by `tokio::time`.
+    pub fn with_clock(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self { shared: Shared::new(clock) })
+    }
+
+    /// Makes things go wrong.
+    pub fn faults(&self) -> Faults {
+        Faults::new(Arc::clone(&self.shared))
+    }
+
+    /// Compacts all compacted topics, up to the last record of each partition (which is the active end) and to the
+    /// last stable offset. Otherwise a partition is compacted when its log has doubled.
+    pub fn compact_now(&self) {
+        self.shared.with(|state| {
+            let now = state.clock.now_ms();
+            state.topics.all().for_each(|topic| topic.compact(now));
+        });
+    }
+
+    /// Does something with the state if the log is in reach.
+    fn ask<R: Send + 'static>(
+        &self,
+        what: &str,
+        work: impl FnOnce(&mut State) -> LogResult<R>,
+    ) -> BoxFuture<'static, LogResult<R>> {
+        let answer = self.shared.with(|state| {
+            state.reach(what)?;
+            work(state)
+        });
+        ready(answer)
+    }
+}
+
+/// Does something with each of a list, and gives the first error.
+fn each<T>(list: Vec<T>, mut work: impl FnMut(T) -> LogResult<()>) -> LogResult<()> {
+    // All are tried, whatever becomes of one.
+    let results: Vec<_> = list.into_iter().map(&mut work).collect();
+    results.into_iter().collect()
+}
+
+impl Log for Embedded {
+    fn name(&self) -> String {
+        NAME.to_owned()
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.shared.clock)
+    }
+
+    fn topics(&self, names: Vec<Arc<str>>) -> BoxFuture<'static, LogResult<Vec<Option<TopicInfo>>>> {
+        self.ask("look topics up", |state| {
+            Ok(names.iter().map(|name| state.topics.get(name).map(topics::Topic::info)).collect())
+        })
+    }
+
+    fn create_topics(&self, topics: Vec<TopicSpec>) -> BoxFuture<'static, LogResult<()>> {
+        self.ask("create topics", |state| {
+            each(topics, |spec| {
+                let name = Arc::clone(&spec.name);
+                state.topics.create(spec)?;
+                state.topic_changed(&name);
+                Ok(())
+            })
+        })
+    }
+
+    fn delete_topics(&self, names: Vec<Arc<str>>) -> BoxFuture<'static, LogResult<()>> {
+        self.ask("delete topics", |state| {
+            each(names, |name| {
+                let mut topic = state.topics.delete(&name)?;
+                topic.partitions.iter_mut().for_each(|p| p.wake(&mut state.wake));
+                for group in state.groups.values_mut() {
+                    group.committed.retain(|of, _| of.topic != name);
+                }
+                state.topic_changed(&name);
+                Ok(())
+            })
+        })
+    }
+
+    fn grow_topic(&self, name: Arc<str>, total: i32) -> BoxFuture<'static, LogResult<()>> {
+        self.ask("grow a topic", |state| {
+            state.topics.grow(&name, total)?;
+            state.topic_changed(&name);
+            Ok(())
+        })
+    }
+
+    fn delete_records(&self, below: Offsets) -> BoxFuture<'static, LogResult<()>> {
+        self.ask("delete records", |state| {
+            each(below, |(of, offset)| {
+                if !state.topics.named(&of.topic)?.can_delete() {
+                    let what = format!("delete records of {of}");
+                    return Err(LogError::Config { what, reason: "its cleanup.policy is compact only".to_owned() });
+                }
+                let partition = state.topics.partition(&of)?;
+                let (start, end) = (partition.start, partition.next);
+                if !(0..=end).contains(&offset) {
+                    return Err(LogError::OffsetOutOfRange { partition: of, offset, start, end });
+                }
+                partition.delete_below(offset);
+                Ok(())
+            })
+        })
+    }
+
+    fn offsets(
+        &self,
+        of: Vec<(TopicPartition, OffsetSpec)>,
+        isolation: Isolation,
+    ) -> BoxFuture<'static, LogResult<Vec<i64>>> {
+        self.ask("look offsets up", |state| {
+            of.iter()
+                .map(|(of, spec)| {
+                    let partition = state.topics.partition(of)?;
+                    Ok(match spec {
+                        OffsetSpec::Earliest => partition.start,
+                        OffsetSpec::Latest => partition.end(isolation),
+                        OffsetSpec::Time(time) => partition.offset_at(*time, isolation),
+                    })
+                })
+                .collect()
+        })
+    }
+
+    fn group_offsets(
+        &self,
+        group: Arc<str>,
+        of: Vec<TopicPartition>,
+    ) -> BoxFuture<'static, LogResult<Vec<Option<i64>>>> {
+        self.ask("look a group's offsets up", |state| {
+            let committed = state.groups.get(&group).map(|g| &g.committed);
+            Ok(of.iter().map(|of| committed.and_then(|c| c.get(of)).copied()).collect())
+        })
+    }
+
+    fn group_members(&self, group: Arc<str>) -> BoxFuture<'static, LogResult<Vec<GroupMember>>> {
+        self.ask("list a group's members", |state| {
+            let members = state.groups.get(&group).into_iter().flat_map(|g| &g.members);
+            let describe = |(id, member): (&u64, &group::Membership)| GroupMember {
+                member_id: member::member_id(*id),
+                client_id: member.options.instance_id.as_ref().map_or("embedded", |i| i).to_owned(),
+                topics: Some(member.topics()),
+            };
+            Ok(members.map(describe).collect())
+        })
+    }
+
+    fn member(&self, options: MemberOptions) -> LogResult<Box<dyn Member>> {
+        if options.group.is_empty() {
+            return Err(LogError::Config {
+                what: "join a group".to_owned(),
+                reason: "the group has no name".to_owned(),
+            });
+        }
+        Ok(Box::new(EmbeddedMember::new(Arc::clone(&self.shared), options)))
+    }
+
+    fn producer(&self, options: ProducerOptions) -> BoxFuture<'static, LogResult<Arc<dyn Producer>>> {
+        let made = EmbeddedProducer::new(&self.shared, &options);
+        ready(made.map(|p| Arc::new(p) as Arc<dyn Producer>))
+    }
+
+    fn reader(&self, isolation: Isolation) -> LogResult<Arc<dyn Reader>> {
+        Ok(Arc::new(EmbeddedReader::new(Arc::clone(&self.shared), isolation)))
+    }
+}

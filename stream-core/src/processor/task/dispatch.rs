@@ -116,7 +116,8 @@ impl Task {
             Nulls::Refuse => Err(CallbackError::of(Failure::NoKey("a group with a table"))),
             Nulls::Call => match self.replay.poisoned(at, record.offset) {
                 Some(error) => Err(error),
-                None => guarded(|| handler.call(&self.core, source, record, &mut self.stage)),
+                None => (self.env.faults.check(&edge.input.topic))
+                    .and_then(|()| guarded(|| handler.call(&self.core, source, record, &mut self.stage))),
             },
         };
         if result.is_ok() && self.stage.deferred == 0 {
@@ -217,7 +218,8 @@ impl Task {
         let Some(input_edge) = self.inputs.get(input).map(|i| i.edge) else { return Ok(()) };
         let Some(edge) = graph.inputs.get(input_edge) else { return Ok(()) };
         let stage = Stage::default();
-        if let Some(error) = self.replay.poisoned(input, next - 1) {
+        let fault = self.replay.poisoned(input, next - 1).or_else(|| self.env.faults.check(&edge.input.topic).err());
+        if let Some(error) = fault {
             return self.slot_returned(id, stage, Err(error));
         }
         match (&edge.handler, work) {

@@ -6,12 +6,16 @@
 //!
 //! - `dir` owns the state directory: the lock, the layout, removal;
 //! - `open` decides whether what lies there can be used, and wipes it if not;
+//! - `log_check` finds damage that sled would pass over;
 //! - `db` is an open store;
+//! - `files` brings its files to the disk;
 //! - `key` spells keys so that sled can scan them.
 
 mod db;
 mod dir;
+mod files;
 mod key;
+mod log_check;
 mod open;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,302 @@
+//! Faults on demand, for tests and simulations: what a network and a cluster do to their clients.
+//!
+//! ```
+//! # use stream_core::log::{LogError, embedded::Embedded};
+//! let log = Embedded::new();
+//! // The first record of this topic is never written; the others are.
+//! let fault = log.faults().on(|record| record.topic == "mails").times(1).fail(LogError::Timeout {
+//!     what: "deliver".into(),
+//!     reason: "injected".into(),
+//! });
+//! assert_eq!(fault.hits(), 0);
+//! drop(fault); // From here on all is well again.
+//! ```
+//!
+//! Faults of deliveries are met when a record is handed to [`Producer::send`](crate::log::Producer::send), first rule
+//! first, one rule a record. A rule lasts until its [`Fault`] is dropped. Predicates run under the log's lock: they
+//! must not use the log.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::state::Shared;
+use crate::log::{LogError, NewRecord, Offsets};
+
+pub(super) type RuleId = u64;
+type Matches = Box<dyn FnMut(&Outgoing<'_>) -> bool + Send>;
+
+/// A record on its way to the log, as a predicate sees it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Outgoing<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// The partition that it goes to.
+    pub partition: i32,
+    /// Its key.
+    pub key: Option<&'a [u8]>,
+    /// Its value.
+    pub value: Option<&'a [u8]>,
+    /// The producer's transactional id.
+    pub transactional_id: Option<&'a str>,
+}
+
+impl<'a> Outgoing<'a> {
+    pub(super) fn new(record: &NewRecord<'a>, partition: i32, transactional_id: Option<&'a str>) -> Self {
+        Self { topic: record.topic, partition, key: record.key, value: record.value, transactional_id }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Action {
+    Fail(LogError),
+    FailAfterWrite(LogError),
+    Delay(Duration),
+    HoldAck,
+}
+
+struct Rule {
+    matches: Matches,
+    action: Action,
+    left: Option<usize>,
+    hits: usize,
+}
+
+/// What goes wrong at present.
+pub(super) struct Rules {
+    pub(super) available: bool,
+    /// Guards that hold transactions between their offsets and their end.
+    pub(super) commit_holds: usize,
+    /// Errors of the next transaction commits, and whether the commit takes effect all the same.
+    pub(super) commit_errors: VecDeque<(LogError, bool)>,
+    pub(super) offset_errors: VecDeque<LogError>,
+    deliveries: BTreeMap<RuleId, Rule>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            available: true,
+            commit_holds: 0,
+            commit_errors: VecDeque::new(),
+            offset_errors: VecDeque::new(),
+            deliveries: BTreeMap::new(),
+        }
+    }
+}
+
+impl Rules {
+    /// Whether records are written and acknowledged at once.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.available && self.deliveries.is_empty()
+    }
+
+    /// What happens to a record.
+    pub(super) fn meet(&mut self, record: &Outgoing<'_>) -> Option<(RuleId, Action)> {
+        for (id, rule) in &mut self.deliveries {
+            if rule.left != Some(0) && (rule.matches)(record) {
+                rule.left = rule.left.map(|n| n - 1);
+                rule.hits += 1;
+                return Some((*id, rule.action.clone()));
+            }
+        }
+        None
+    }
+}
+
+/// Makes faults. Of [`Embedded::faults`](super::Embedded::faults).
+pub struct Faults {
+    shared: Arc<Shared>,
+}
+
+impl Faults {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Chooses records on their way to the log; say next what becomes of them. The predicate may keep a state, as the
+    /// random numbers of a simulation.
+    pub fn on(&self, matches: impl FnMut(&Outgoing<'_>) -> bool + Send + 'static) -> On {
+        On { shared: Arc::clone(&self.shared), matches: Box::new(matches), times: None }
+    }
+
+    /// Makes the log reachable or not. While it is not, look-ups and commits fail with [`LogError::Unreachable`],
+    /// members and fetches wait, and records wait until their delivery time-out fails them. When it is back, all
+    /// sessions begin anew; transactions may have run out of time.
+    pub fn set_available(&self, available: bool) {
+        self.shared.with(|state| state.set_available(available));
+    }
+
+    /// Takes a member out of its group, as if its session were over; it learns of it when it is polled. The id is that
+    /// of [`Log::group_members`](crate::log::Log::group_members). Whether there was such a member.
+    pub fn expire_member(&self, group: &str, member_id: &str) -> bool {
+        self.shared.with(|state| {
+            let Some((name, group)) = state.groups.get_key_value(group) else { return false };
+            let found = group.members.keys().copied().find(|id| super::member::member_id(*id) == member_id);
+            let name = Arc::clone(name);
+            let (Some(id), Some(group)) = (found, state.groups.get_mut(&name)) else { return false };
+            group.remove(id, &mut state.wake);
+            state.rebalance(&name);
+            true
+        })
+    }
+
+    /// Rebalances a group: every partition moves to the next member, or away and back where there is only one.
+    pub fn rebalance(&self, group: &str) {
+        self.shared.with(|state| {
+            if let Some(group) = state.groups.get_mut(group) {
+                group.rotate(&mut state.wake);
+            }
+        });
+    }
+
+    /// Holds every transaction that is being committed at the point where its offsets are sent and nothing is
+    /// decided. Its time-out runs on.
+    pub fn hold_commits(&self) -> CommitHold {
+        self.shared.with(|state| state.rules.commit_holds += 1);
+        CommitHold { shared: Arc::clone(&self.shared) }
+    }
+
+    /// The next commit of a transaction fails with this error and has no effect.
+    pub fn fail_commit(&self, error: LogError) {
+        self.shared.with(|state| state.rules.commit_errors.push_back((error, false)));
+    }
+
+    /// The next commit of a transaction takes effect and is reported as this error: its answer was lost.
+    pub fn fail_commit_after(&self, error: LogError) {
+        self.shared.with(|state| state.rules.commit_errors.push_back((error, true)));
+    }
+
+    /// The next commit of offsets by a member fails with this error and has no effect.
+    pub fn fail_offset_commit(&self, error: LogError) {
+        self.shared.with(|state| state.rules.offset_errors.push_back(error));
+    }
+
+    /// Leaves offsets of a group in an undecided transaction, as a predecessor that died in the middle of its commit
+    /// does.
+    pub fn pending_offsets(&self, group: &str, offsets: Offsets) -> Pending {
+        let number = self.shared.with(|state| {
+            let number = state.id();
+            state.groups.entry(group.into()).or_default().pending.insert(number, offsets);
+            number
+        });
+        Pending { shared: Arc::clone(&self.shared), group: group.into(), number }
+    }
+}
+
+/// Records that were chosen. See [`Faults::on`].
+#[must_use = "nothing happens before it is said what becomes of the records"]
+pub struct On {
+    shared: Arc<Shared>,
+    matches: Matches,
+    times: Option<usize>,
+}
+
+impl On {
+    /// Only the first `n` records that match.
+    pub fn times(mut self, n: usize) -> Self {
+        self.times = Some(n);
+        self
+    }
+
+    /// They are not written, and fail with this error.
+    pub fn fail(self, error: LogError) -> Fault {
+        self.act(Action::Fail(error))
+    }
+
+    /// They are written, and fail with this error all the same: the acknowledgement was lost.
+    pub fn fail_after_write(self, error: LogError) -> Fault {
+        self.act(Action::FailAfterWrite(error))
+    }
+
+    /// They are written later, and what follows them to the same partition waits for them.
+    pub fn delay(self, by: Duration) -> Fault {
+        self.act(Action::Delay(by))
+    }
+
+    /// They are written, and not acknowledged before the [`Fault`] is dropped (or their delivery time-out fails them).
+    pub fn hold_acks(self) -> Fault {
+        self.act(Action::HoldAck)
+    }
+
+    fn act(self, action: Action) -> Fault {
+        let rule = Rule { matches: self.matches, action, left: self.times, hits: 0 };
+        let id = self.shared.with(|state| {
+            let id = state.id();
+            state.rules.deliveries.insert(id, rule);
+            id
+        });
+        Fault { shared: self.shared, id }
+    }
+}
+
+/// A fault of deliveries, until it is dropped.
+#[must_use = "dropping it ends the fault"]
+pub struct Fault {
+    shared: Arc<Shared>,
+    id: RuleId,
+}
+
+impl Fault {
+    /// How many records it has met.
+    pub fn hits(&self) -> usize {
+        self.shared.with(|state| state.rules.deliveries.get(&self.id).map_or(0, |r| r.hits))
+    }
+}
+
+impl Drop for Fault {
+    fn drop(&mut self) {
+        // The rule's predicate is dropped outside of the lock: it is the caller's.
+        let gone = self.shared.with(|state| {
+            state.release(self.id);
+            state.rules.deliveries.remove(&self.id)
+        });
+        drop(gone);
+    }
+}
+
+/// Holds transactions that are being committed, until it is dropped.
+#[must_use = "dropping it lets the commits go on"]
+pub struct CommitHold {
+    shared: Arc<Shared>,
+}
+
+impl Drop for CommitHold {
+    fn drop(&mut self) {
+        self.shared.with(|state| {
+            state.rules.commit_holds = state.rules.commit_holds.saturating_sub(1);
+            state.changed = true;
+        });
+    }
+}
+
+/// Offsets in an undecided transaction. Dropping it leaves them undecided for ever.
+pub struct Pending {
+    shared: Arc<Shared>,
+    group: Arc<str>,
+    number: u64,
+}
+
+impl Pending {
+    /// The transaction is committed.
+    pub fn commit(self) {
+        self.decide(true);
+    }
+
+    /// The transaction is aborted.
+    pub fn abort(self) {
+        self.decide(false);
+    }
+
+    fn decide(self, commit: bool) {
+        self.shared.with(|state| {
+            let Some(group) = state.groups.get_mut(&self.group) else { return };
+            let offsets = group.pending.remove(&self.number).unwrap_or_default();
+            if commit {
+                group.committed.extend(offsets);
+            }
+            group.wake(&mut state.wake);
+        });
+    }
+}

@@ -1,0 +1,404 @@
+//! What a producer has under way: placing records, writing them, and their acknowledgements.
+//!
+//! Without faults a batch is written and acknowledged at once. With faults, records queue for their partition, in
+//! order, and acknowledgements may be held back; each record is acknowledged or failed exactly once. A record that was
+//! failed by its delivery time-out may still have been written, as in Kafka.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::faults::{Action, Outgoing, RuleId};
+use super::state::State;
+use super::topics::Topics;
+use super::transactions::{Identity, Transactions};
+use crate::log::{
+    Delivery, FailedRecord, Headers, LogError, LogResult, NewRecord, Partitioner, ProduceBatch, TopicPartition,
+};
+
+/// Who is to be told what became of a batch.
+pub(super) type Told = (oneshot::Sender<Delivery>, Delivery);
+/// A topic's number and a partition.
+type Place = (usize, i32);
+
+/// One producer's state.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    pub(super) identity: Option<Identity>,
+    pub(super) partitioner: Partitioner,
+    pub(super) limit: Option<usize>,
+    pub(super) delivery_timeout: Duration,
+    /// Spreads records without a key, in turn: nothing here is random.
+    pub(super) spread: u32,
+    /// Whether somebody sees to what is queued.
+    pub(super) driven: bool,
+    queues: BTreeMap<Place, VecDeque<Queued>>,
+    sends: BTreeMap<u64, Sending>,
+}
+
+#[derive(Debug)]
+struct Queued {
+    send: u64,
+    index: usize,
+    ready: Instant,
+    fault: Option<(RuleId, Action)>,
+}
+
+#[derive(Debug)]
+struct Held {
+    rule: RuleId,
+    index: usize,
+    topic: usize,
+    offset: i64,
+}
+
+/// A batch that is not yet wholly acknowledged.
+#[derive(Debug)]
+struct Sending {
+    batch: Arc<ProduceBatch>,
+    expires: Instant,
+    open: Vec<bool>,
+    left: usize,
+    delivery: Delivery,
+    done: Option<oneshot::Sender<Delivery>>,
+    held: Vec<Held>,
+}
+
+impl Sending {
+    fn ack(&mut self, index: usize, topic: usize, offset: i64) {
+        if self.close(index)
+            && let Some(last) = self.delivery.last_offsets.get_mut(topic)
+        {
+            *last = (*last).max(Some(offset));
+        }
+    }
+
+    fn fail(&mut self, index: usize, error: LogError) {
+        if self.close(index) {
+            self.delivery.failed.push(FailedRecord { index, error });
+        }
+    }
+
+    fn fail_rest(&mut self, error: &LogError) {
+        for index in 0..self.open.len() {
+            self.fail(index, error.clone());
+        }
+    }
+
+    /// Whether a record was still open; it is not any more.
+    fn close(&mut self, index: usize) -> bool {
+        let was = self.open.get_mut(index).is_some_and(std::mem::take);
+        self.left -= usize::from(was);
+        was
+    }
+}
+
+impl Outbox {
+    pub(super) fn new(identity: Option<Identity>, partitioner: Partitioner, number: u64) -> Self {
+        Self {
+            identity,
+            partitioner,
+            limit: None,
+            delivery_timeout: Duration::from_secs(30),
+            spread: u32::try_from(number).unwrap_or_default(),
+            driven: false,
+            queues: BTreeMap::new(),
+            sends: BTreeMap::new(),
+        }
+    }
+
+    /// Whether everything sent up to a number is acknowledged or failed.
+    pub(super) fn is_done(&self, up_to: u64) -> bool {
+        self.sends.first_key_value().is_none_or(|(send, _)| *send > up_to)
+    }
+
+    /// The newest send under way.
+    pub(super) fn newest(&self) -> u64 {
+        self.sends.last_key_value().map_or(0, |(send, _)| *send)
+    }
+
+    /// The next moment at which time changes something.
+    pub(super) fn due(&self, available: bool) -> Option<Instant> {
+        let fronts = self.queues.values().filter_map(|q| q.front()).map(|q| q.ready).filter(|_| available);
+        fronts.chain(self.sends.values().map(|s| s.expires)).min()
+    }
+
+    fn place(&mut self, topics: &mut Topics, number: Option<usize>, record: &NewRecord<'_>) -> LogResult<Place> {
+        let unknown = || LogError::UnknownTopic { topic: record.topic.to_string() };
+        let number = number.ok_or_else(unknown)?;
+        let count = topics.at(number).ok_or_else(unknown)?.count();
+        let partition = match (record.partition, record.key) {
+            (Some(partition), _) => partition,
+            (None, Some(key)) => self.partitioner.partition(key, count),
+            (None, None) => {
+                self.spread = self.spread.wrapping_add(1);
+                i32::try_from(self.spread % count.unsigned_abs().max(1)).unwrap_or_default()
+            }
+        };
+        if !(0..count).contains(&partition) {
+            let partition = TopicPartition::new(Arc::clone(record.topic), partition);
+            return Err(LogError::UnknownPartition { partition });
+        }
+        Ok((number, partition))
+    }
+
+    /// Takes away what is completely decided; its senders are told once the lock is released.
+    fn complete(&mut self, told: &mut Vec<Told>) {
+        self.sends.retain(|_, sending| {
+            if sending.left == 0
+                && let Some(done) = sending.done.take()
+            {
+                let mut delivery = std::mem::take(&mut sending.delivery);
+                delivery.failed.sort_by_key(|f| f.index);
+                told.push((done, delivery));
+            }
+            sending.left > 0
+        });
+    }
+
+    fn drop_queued(&mut self, gone: impl Fn(u64) -> bool) {
+        self.queues.retain(|_, queue| {
+            queue.retain(|q| !gone(q.send));
+            !queue.is_empty()
+        });
+    }
+}
+
+/// Writes records of one producer.
+struct Writer<'a> {
+    topics: &'a mut Topics,
+    transactions: &'a mut Transactions,
+    wake: &'a mut Vec<Waker>,
+    now: Instant,
+    now_ms: i64,
+    /// Where the last record went, with its transaction, so that a run to one place looks it up once.
+    last: Option<(Place, u64)>,
+    /// A time-out that began.
+    due: Option<Instant>,
+}
+
+impl Writer<'_> {
+    fn write(&mut self, outbox: &Outbox, place: Place, record: &NewRecord<'_>, headers: Headers<'_>) -> LogResult<i64> {
+        let unknown = || LogError::UnknownTopic { topic: record.topic.to_string() };
+        let topic = self.topics.at(place.0).ok_or_else(unknown)?;
+        topic.check(record, headers, outbox.limit)?;
+        let txn = match (&outbox.identity, self.last) {
+            (None, _) => 0,
+            (Some(_), Some((last, txn))) if last == place => txn,
+            (Some(who), _) => {
+                let (txn, due) = self.transactions.enlist(who, place, self.now)?;
+                self.due = self.due.or(due);
+                self.last = Some((place, txn));
+                txn
+            }
+        };
+        let offset = topic.append(place.1, record, headers, self.now_ms, txn)?;
+        if let Some(partition) = topic.partition(place.1) {
+            partition.wake(self.wake);
+        }
+        Ok(offset)
+    }
+}
+
+/// What became of a send: known at once, or later.
+pub(super) enum Sent {
+    Now(Delivery),
+    Later(oneshot::Receiver<Delivery>),
+}
+
+impl State {
+    /// Takes a batch of a producer.
+    #[allow(clippy::needless_pass_by_value, reason = "it is handed over")]
+    pub(super) fn send(&mut self, producer: u64, batch: Arc<ProduceBatch>) -> Sent {
+        let number = self.id();
+        let numbers: Vec<_> = batch.topics().iter().map(|t| self.topics.number(t)).collect();
+        let Some(mut outbox) = self.outboxes.remove(&producer) else {
+            let error = LogError::Closed { what: "send".to_owned() };
+            let failed = (0..batch.len()).map(|index| FailedRecord { index, error: error.clone() }).collect();
+            return Sent::Now(Delivery { last_offsets: vec![None; numbers.len()], failed });
+        };
+        let sent = if self.rules.is_quiet() && outbox.queues.is_empty() {
+            Sent::Now(self.send_now(&mut outbox, &batch, &numbers))
+        } else {
+            Sent::Later(self.send_later(&mut outbox, number, &batch, &numbers))
+        };
+        self.outboxes.insert(producer, outbox);
+        sent
+    }
+
+    fn writer(&mut self, now: Instant) -> Writer<'_> {
+        let Self { topics, transactions, wake, clock, .. } = self;
+        Writer { topics, transactions, wake, now, now_ms: clock.now_ms(), last: None, due: None }
+    }
+
+    fn send_now(&mut self, outbox: &mut Outbox, batch: &ProduceBatch, numbers: &[Option<usize>]) -> Delivery {
+        let mut delivery = Delivery { last_offsets: vec![None; numbers.len()], failed: Vec::new() };
+        let mut writer = self.writer(Instant::now());
+        for (index, (record, headers)) in batch.iter().enumerate() {
+            let topic = batch.topic_of(index).unwrap_or(usize::MAX);
+            let place = outbox.place(writer.topics, numbers.get(topic).copied().flatten(), &record);
+            match place.and_then(|place| writer.write(outbox, place, &record, headers)) {
+                Ok(offset) => {
+                    if let Some(last) = delivery.last_offsets.get_mut(topic) {
+                        *last = Some(offset);
+                    }
+                }
+                Err(error) => delivery.failed.push(FailedRecord { index, error }),
+            }
+        }
+        if let Some(due) = writer.due {
+            self.due_at(due);
+        }
+        if let (Some(who), Some(first)) = (&outbox.identity, delivery.failed.first()) {
+            self.transactions.fail(who, &first.error.to_string());
+        }
+        delivery
+    }
+
+    fn send_later(
+        &mut self,
+        outbox: &mut Outbox,
+        number: u64,
+        batch: &Arc<ProduceBatch>,
+        numbers: &[Option<usize>],
+    ) -> oneshot::Receiver<Delivery> {
+        let now = Instant::now();
+        let (done, receiver) = oneshot::channel();
+        let mut sending = Sending {
+            batch: Arc::clone(batch),
+            expires: now + outbox.delivery_timeout,
+            open: vec![true; batch.len()],
+            left: batch.len(),
+            delivery: Delivery { last_offsets: vec![None; numbers.len()], failed: Vec::new() },
+            done: Some(done),
+            held: Vec::new(),
+        };
+        for (index, (record, _)) in batch.iter().enumerate() {
+            let topic = batch.topic_of(index).and_then(|t| numbers.get(t).copied().flatten());
+            let place = match outbox.place(&mut self.topics, topic, &record) {
+                Ok(place) => place,
+                Err(error) => {
+                    sending.fail(index, error);
+                    continue;
+                }
+            };
+            let transactional_id = outbox.identity.as_ref().map(|i| &*i.id);
+            let fault = self.rules.meet(&Outgoing::new(&record, place.1, transactional_id));
+            let ready = match &fault {
+                Some((_, Action::Fail(error))) => {
+                    sending.fail(index, error.clone());
+                    continue;
+                }
+                Some((_, Action::Delay(by))) => now + *by,
+                _ => now,
+            };
+            outbox.queues.entry(place).or_default().push_back(Queued { send: number, index, ready, fault });
+        }
+        if let (Some(who), Some(first)) = (&outbox.identity, sending.delivery.failed.first()) {
+            self.transactions.fail(who, &first.error.to_string());
+        }
+        outbox.sends.insert(number, sending);
+        self.pump(outbox, now);
+        if let Some(due) = outbox.due(self.rules.available) {
+            self.due_at(due);
+        }
+        receiver
+    }
+
+    /// Writes what is queued and may be written.
+    fn pump(&mut self, outbox: &mut Outbox, now: Instant) {
+        if self.rules.available {
+            let mut queues = std::mem::take(&mut outbox.queues);
+            let mut sends = std::mem::take(&mut outbox.sends);
+            let mut writer = self.writer(now);
+            let mut failed = None;
+            for (place, queue) in &mut queues {
+                while queue.front().is_some_and(|q| q.ready <= now)
+                    && let Some(queued) = queue.pop_front()
+                {
+                    let Some(sending) = sends.get_mut(&queued.send) else { continue };
+                    let batch = Arc::clone(&sending.batch);
+                    let Some((record, headers)) = batch.get(queued.index) else { continue };
+                    let topic = batch.topic_of(queued.index).unwrap_or(usize::MAX);
+                    match (writer.write(outbox, *place, &record, headers), queued.fault) {
+                        (Ok(offset), Some((rule, Action::HoldAck))) => {
+                            sending.held.push(Held { rule, index: queued.index, topic, offset });
+                        }
+                        (Ok(_), Some((_, Action::FailAfterWrite(error)))) | (Err(error), _) => {
+                            failed.get_or_insert_with(|| error.to_string());
+                            sending.fail(queued.index, error);
+                        }
+                        (Ok(offset), _) => sending.ack(queued.index, topic, offset),
+                    }
+                }
+            }
+            queues.retain(|_, queue| !queue.is_empty());
+            let due = writer.due;
+            (outbox.queues, outbox.sends) = (queues, sends);
+            if let Some(due) = due {
+                self.due_at(due);
+            }
+            if let (Some(who), Some(reason)) = (&outbox.identity, failed) {
+                self.transactions.fail(who, &reason);
+            }
+        }
+        outbox.complete(&mut self.told);
+    }
+
+    pub(super) fn tick_outboxes(&mut self, now: Instant) {
+        for (id, mut outbox) in std::mem::take(&mut self.outboxes) {
+            self.pump(&mut outbox, now);
+            let over: Vec<u64> = outbox.sends.iter().filter(|(_, s)| s.expires <= now).map(|(n, _)| *n).collect();
+            self.fail_sends(&mut outbox, &over, |o| LogError::Timeout {
+                what: "deliver a record".to_owned(),
+                reason: format!("not acknowledged within {:?}", o.delivery_timeout),
+            });
+            self.outboxes.insert(id, outbox);
+        }
+    }
+
+    /// Fails what a producer has under way.
+    pub(super) fn purge(&mut self, producer: u64) {
+        let Some(mut outbox) = self.outboxes.remove(&producer) else { return };
+        let all: Vec<u64> = outbox.sends.keys().copied().collect();
+        self.fail_sends(&mut outbox, &all, |_| LogError::Purged);
+        self.outboxes.insert(producer, outbox);
+    }
+
+    fn fail_sends(&mut self, outbox: &mut Outbox, which: &[u64], error: impl Fn(&Outbox) -> LogError) {
+        if which.is_empty() {
+            return;
+        }
+        let error = error(outbox);
+        outbox.drop_queued(|send| which.contains(&send));
+        for send in which {
+            if let Some(sending) = outbox.sends.get_mut(send) {
+                sending.fail_rest(&error);
+            }
+        }
+        if let Some(who) = &outbox.identity {
+            self.transactions.fail(who, &error.to_string());
+        }
+        outbox.complete(&mut self.told);
+    }
+
+    /// Acknowledges what a rule held back.
+    pub(super) fn release(&mut self, rule: RuleId) {
+        for outbox in self.outboxes.values_mut() {
+            for sending in outbox.sends.values_mut() {
+                for held in std::mem::take(&mut sending.held) {
+                    if held.rule == rule {
+                        sending.ack(held.index, held.topic, held.offset);
+                    } else {
+                        sending.held.push(held);
+                    }
+                }
+            }
+            outbox.complete(&mut self.told);
+        }
+    }
+}
