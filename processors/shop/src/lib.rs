@@ -13,6 +13,7 @@
 //! [`topics`] (names).
 
 pub mod codec;
+pub mod emitter;
 pub mod filter;
 pub mod generator;
 pub mod product;

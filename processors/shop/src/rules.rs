@@ -5,7 +5,7 @@ use std::sync::Arc;
 use stream_core::clock::Clock;
 use stream_core::codec::Json;
 use stream_core::log::{LogError, LogHandle, LogResult};
-use stream_core::view::Emitter;
+use crate::emitter::Emitter;
 
 use crate::filter::RULE_KEY;
 use crate::rule::{BadPattern, Matcher, Rule};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use stream_core::clock::Clock;
 use stream_core::log::LogResult;
-use stream_core::view::Emitter;
+use crate::emitter::Emitter;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::generator::Generator;
@@ -46,7 +46,7 @@ impl Times<'_> {
 }
 
 /// Writes products until as many are written as the pace says, or `stop` resolves. Returns how many; all of them are
-/// acknowledged.
+/// acknowledged. `on_written` is told the number now and then.
 ///
 /// # Errors
 /// When one can't be written.
@@ -56,6 +56,7 @@ pub async fn sell(
     pace: Pace,
     times: Times<'_>,
     stop: impl Future<Output = ()>,
+    on_written: impl Fn(u64),
 ) -> LogResult<u64> {
     let wanted = pace.count.unwrap_or(u64::MAX);
     let mut tick = (!pace.interval.is_zero()).then(|| interval(pace.interval));
@@ -81,6 +82,7 @@ pub async fn sell(
             emitter.emit(&product.product_id, &product).await?;
             written += 1;
         }
+        on_written(written);
     }
     emitter.flush().await?;
     Ok(written)

@@ -8,7 +8,7 @@ use shop::Find;
 use shop::topics::TopicNames;
 use stream_core::codec::Json;
 use stream_core::processor::stop_signal;
-use stream_core::view::Emitter;
+use shop::emitter::Emitter;
 
 /// Writes what a user searches for to Kafka: a line is one search, typed or from a pipe
 #[derive(Parser, Debug)]

@@ -9,7 +9,7 @@ use shop::sell::{Pace, Times, sell};
 use shop::topics::TopicNames;
 use shop::{Format, Generator};
 use stream_core::processor::stop_signal;
-use stream_core::view::Emitter;
+use shop::emitter::Emitter;
 
 /// Writes made-up products to Kafka, so many at a time
 #[derive(Parser, Debug)]
@@ -68,7 +68,7 @@ async fn shop(cli: Cli) -> Result<(), Exit> {
         None => (clock.now_ms().unsigned_abs(), Times::Clock(&*clock)),
     };
     let pace = Pace { rate: cli.rate, interval: cli.interval, count: cli.count };
-    let written = sell(&emitter, Generator::new(seed, cli.updates), pace, times, stop_signal()).await?;
+    let written = sell(&emitter, Generator::new(seed, cli.updates), pace, times, stop_signal(), |_| {}).await?;
     emitter.close().await?;
     say(format_args!("{written} products written to {}", cli.names.product_topic));
     Ok(())
