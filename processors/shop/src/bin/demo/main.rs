@@ -126,35 +126,28 @@ async fn time_is_up(for_: Option<Duration>) {
 /// Sets the rules that are typed or come by a pipe; if there is nobody to type any, one that shows what happens.
 async fn type_rules(for_: Option<Duration>, rules: &Rules, screen: &Screen) {
     let mut prompt = Prompt::open(screen::PROMPT);
-    let mut own = match for_ {
-        Some(time) if !prompt.interactive() => Some(time / 3),
-        _ => None,
-    };
-    loop {
-        let line = tokio::select! {
-            biased;
-            line = prompt.next() => line,
-            () = time_is_up(own) => {
-                own = None;
-                say(format_args!("{}lamp     (there is no terminal here, so the demo types for you)", screen::PROMPT));
-                Line::Text("lamp".into())
-            }
-        };
-        match line {
-            Line::Text(line) => {
-                own = None;
-                screen.ruled(rules.set(Rule::typed(&line)).await);
-            }
-            Line::Interrupt => return,
-            Line::End if prompt.interactive() => return,
-            // A pipe's end: nothing more is typed, but the demo goes on.
-            Line::End => {
-                if own.is_some() {
-                    time_is_up(own).await;
-                }
-                return std::future::pending().await;
-            }
+    let by_itself = for_.filter(|_| !prompt.interactive()).map(|time| time / 3);
+    let line = tokio::select! {
+        biased;
+        line = typed(&mut prompt) => line,
+        () = time_is_up(by_itself) => {
+            say(format_args!("{}lamp    (there is no terminal here, so the demo types for you)", screen::PROMPT));
+            Some("lamp".into())
         }
+    };
+    let mut next = line;
+    while let Some(line) = next {
+        screen.ruled(rules.set(Rule::typed(&line)).await);
+        next = typed(&mut prompt).await;
+    }
+}
+
+/// The next line; `None` if somebody at the terminal ends it. A pipe's end ends nothing, it only brings no more lines.
+async fn typed(prompt: &mut Prompt) -> Option<String> {
+    match prompt.next().await {
+        Line::Text(line) => Some(line),
+        Line::End if !prompt.interactive() => std::future::pending().await,
+        Line::End | Line::Interrupt => None,
     }
 }
 

@@ -83,7 +83,7 @@ impl Screen {
             counts.left += 1;
             let was = counts.table.remove(id).unwrap_or_default();
             drop(counts);
-            return say(format_args!("{} {id}  {was}", self.coloured("31", "-")));
+            return say(format_args!("{} {id}  was {was}", self.coloured("31", "-")));
         };
         counts.passed += 1;
         counts.table.insert(id.to_owned(), product.name.clone());
@@ -121,7 +121,7 @@ impl Screen {
             let line = {
                 let mut counts = self.counts();
                 let unshown = std::mem::take(&mut counts.unshown);
-                let more = if unshown > 0 { format!(" (of the last ones {unshown} not shown)") } else { String::new() };
+                let more = if unshown > 0 { format!(" ({unshown} of the last not shown)") } else { String::new() };
                 format!(
                     "  {} products, {} passed{more}, {} in the table; rule: {}",
                     counts.products,
@@ -138,8 +138,7 @@ impl Screen {
     pub(crate) fn end(&self, products: u64) {
         let counts = self.counts();
         say(format_args!(
-            "\n{products} products were written, and all of them judged: {} passed. {} of those were renamed later and left\n\
-             the table, which holds {} now.\n\
+            "\n{products} products were written and judged: {} passed, {} left the table again, which holds {} now.\n\
              The same on a real Kafka: make kafka-up; make product-filter; make shop\n\
              demo: products={products} passed={}",
             counts.passed,
