@@ -156,8 +156,8 @@ macro_rules! log_suite {
             null_keys_spread
             order_holds_over_many_batches
             delivery_names_the_last_offsets
-            too_large_for_the_client_fails_alone
-            too_large_for_the_topic_fails
+            larger_than_a_batch_goes_alone
+            too_large_for_the_topic_fails_alone
             null_key_on_a_compacted_topic_fails
             unknown_topic_and_partition_fail_alone
             offsets_earliest_latest_and_by_time

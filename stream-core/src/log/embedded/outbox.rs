@@ -30,7 +30,6 @@ type Place = (usize, i32);
 pub(super) struct Outbox {
     pub(super) identity: Option<Identity>,
     pub(super) partitioner: Partitioner,
-    pub(super) limit: Option<usize>,
     pub(super) delivery_timeout: Duration,
     /// Spreads records without a key, in turn: nothing here is random.
     pub(super) spread: u32,
@@ -102,7 +101,6 @@ impl Outbox {
         Self {
             identity,
             partitioner,
-            limit: None,
             delivery_timeout: Duration::from_secs(30),
             spread: u32::try_from(number).unwrap_or_default(),
             driven: false,
@@ -185,7 +183,7 @@ impl Writer<'_> {
     fn write(&mut self, outbox: &Outbox, place: Place, record: &NewRecord<'_>, headers: Headers<'_>) -> LogResult<i64> {
         let unknown = || LogError::UnknownTopic { topic: record.topic.to_string() };
         let topic = self.topics.at(place.0).ok_or_else(unknown)?;
-        topic.check(record, headers, outbox.limit)?;
+        topic.check(record, headers)?;
         let txn = match (&outbox.identity, self.last) {
             (None, _) => 0,
             (Some(_), Some((last, txn))) if last == place => txn,

@@ -33,7 +33,6 @@ impl EmbeddedProducer {
             let id = state.id();
             let identity = options.transactional_id.as_ref().map(|name| state.take_over(name, timeout));
             let mut outbox = Outbox::new(identity.clone(), options.partitioner, id);
-            outbox.limit = options.max_batch_bytes;
             outbox.delivery_timeout = patience;
             state.outboxes.insert(id, outbox);
             Ok(Self { shared: Arc::clone(shared), id, identity, patience })
