@@ -50,7 +50,7 @@ Examples:
   echo lamp | product-filter --prompt               the end of a pipe does not end it";
 
 fn main() -> ExitCode {
-    run(filter(parse(&[])))
+    run(filter(parse(&[&["find_topic"]])))
 }
 
 async fn filter(cli: Cli) -> Result<(), Exit> {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use processors_common::{CommonArgs, Exit, Group, parse, run, say, topics};
+use processors_common::{CommonArgs, Exit, PROCESSING_FLAGS, parse, run, say, topics};
 use shop::sell::{Pace, Times, sell};
 use shop::topics::TopicNames;
 use shop::{Format, Generator};
@@ -54,7 +54,7 @@ const EXAMPLES: &str = "Examples:
                                                     Avro; the brokers from $KAFKA_BROKERS";
 
 fn main() -> ExitCode {
-    run(shop(parse(&[Group::Processing])))
+    run(shop(parse(&[PROCESSING_FLAGS, &["filter_group", "rules_topic", "find_topic"]])))
 }
 
 async fn shop(cli: Cli) -> Result<(), Exit> {
