@@ -61,7 +61,7 @@ async fn filter(cli: Cli) -> Result<(), Exit> {
     };
     asked.as_ref().map(Matcher::new).transpose().map_err(Exit::usage)?;
     let log = cli.common.connect("product-filter")?;
-    let graph = filter::define(&cli.names, cli.format.codecs(&cli.common)?).build()?;
+    let graph = filter::define(&cli.names, cli.format.codec(&cli.common)?).build()?;
     // Nobody else makes it, and the group waits for it.
     topics::create_missing(&log, vec![cli.names.rules(&cli.common)]).await?;
     let rules = Rules::open(&cli.names.rules_topic, &log).await?;

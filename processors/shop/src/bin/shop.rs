@@ -59,10 +59,10 @@ fn main() -> ExitCode {
 
 async fn shop(cli: Cli) -> Result<(), Exit> {
     let log = cli.common.connect("shop")?;
-    let codecs = cli.format.codecs(&cli.common)?;
+    let codec = cli.format.codec(&cli.common)?;
     let clock = log.clock();
     topics::create_missing(&log, vec![cli.names.products(&cli.common)]).await?;
-    let emitter = Emitter::new(&cli.names.product_topic, codecs(), log).await?;
+    let emitter = Emitter::new(&cli.names.product_topic, codec, log).await?;
     let (seed, times) = match cli.seed {
         Some(seed) => (seed, Times::Seeded),
         None => (clock.now_ms().unsigned_abs(), Times::Clock(&*clock)),
