@@ -131,36 +131,22 @@ fn duration(text: &str) -> Result<Duration, String> {
     if duration.is_zero() { Err("must be longer than nothing".into()) } else { Ok(duration) }
 }
 
-/// Some of the common flags.
-#[derive(Clone, Copy, Debug)]
-pub enum Group {
-    /// Those of [`TopicArgs`].
-    Topics,
-    /// Those of [`ProcessingArgs`].
-    Processing,
-    /// That of the schema registry.
-    Values,
-}
+/// The flags of [`TopicArgs`], for [`parse`].
+pub const TOPIC_FLAGS: &[&str] = &["partitions", "replication"];
+/// The flags of [`ProcessingArgs`], for [`parse`].
+pub const PROCESSING_FLAGS: &[&str] = &["state_dir", "commit_interval", "instance_id"];
+/// The flag of the schema registry, for [`parse`].
+pub const REGISTRY_FLAGS: &[&str] = &["schema_registry"];
 
-impl Group {
-    fn flags(self) -> &'static [&'static str] {
-        match self {
-            Self::Topics => &["partitions", "replication"],
-            Self::Processing => &["state_dir", "commit_interval", "instance_id"],
-            Self::Values => &["schema_registry"],
-        }
-    }
-}
-
-/// Reads the command line. Flags of the `unused` groups are taken, so that all binaries can be started with the same
+/// Reads the command line. The `unused` flags are taken, so that all binaries of a system can be started with the same
 /// ones, but are left out of `--help`, since they change nothing here.
-pub fn parse<T: Parser>(unused: &[Group]) -> T {
-    let mut command = T::command();
-    for flag in unused.iter().flat_map(|g| g.flags()) {
-        command = command.mut_arg(flag, |arg| arg.hide(true));
-    }
-    let matches = command.get_matches();
-    T::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+pub fn parse<T: Parser>(unused: &[&[&str]]) -> T {
+    let hidden = unused.concat();
+    let command = T::command().mut_args(|arg| {
+        let hide = hidden.contains(&arg.get_id().as_str());
+        arg.hide(hide)
+    });
+    T::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
 }
 
 #[cfg(test)]
@@ -182,10 +168,10 @@ mod tests {
     }
 
     #[test]
-    fn every_group_names_flags_that_exist() {
+    fn flags_that_can_be_hidden_exist() {
         let command = <Cli as clap::CommandFactory>::command();
         command.clone().debug_assert();
-        for flag in [Group::Topics, Group::Processing, Group::Values].into_iter().flat_map(Group::flags) {
+        for flag in [TOPIC_FLAGS, PROCESSING_FLAGS, REGISTRY_FLAGS].concat() {
             assert!(command.get_arguments().any(|a| a.get_id() == flag), "{flag}");
         }
     }

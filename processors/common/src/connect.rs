@@ -59,15 +59,17 @@ impl CommonArgs {
         }
     }
 
-    /// The schema registry's URL.
+    /// The schema registry.
     ///
     /// # Errors
-    /// When it is not given.
-    pub fn registry(&self) -> Result<&str, Exit> {
+    /// When none is given, or what is given is no URL.
+    #[cfg(feature = "avro")]
+    pub fn registry(&self) -> Result<stream_core::codec::SchemaRegistry, Exit> {
         let url = self.schema_registry.as_deref().map(str::trim).filter(|u| !u.is_empty());
-        url.ok_or_else(|| {
+        let url = url.ok_or_else(|| {
             Exit::usage("Avro needs a schema registry: use --schema-registry URL, or set SCHEMA_REGISTRY_URL")
-        })
+        })?;
+        stream_core::codec::SchemaRegistry::new(url).map_err(Exit::usage)
     }
 }
 

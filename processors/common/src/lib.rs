@@ -15,7 +15,9 @@ mod logging;
 mod prompt;
 pub mod topics;
 
-pub use self::args::{CommonArgs, Group, KafkaArgs, Mechanism, ProcessingArgs, TopicArgs, parse};
+pub use self::args::{
+    CommonArgs, KafkaArgs, Mechanism, PROCESSING_FLAGS, ProcessingArgs, REGISTRY_FLAGS, TOPIC_FLAGS, TopicArgs, parse,
+};
 pub use self::console::say;
 pub use self::exit::{Exit, run};
 pub use self::logging::start as start_logging;

@@ -22,30 +22,30 @@ pub enum Format {
 }
 
 impl Format {
-    /// Makes codecs, one for each topic that is read or written.
+    /// The codec. One serves all topics.
     ///
     /// # Errors
     /// For Avro: when no registry is given, or this build has no Avro.
-    pub fn codecs(self, common: &CommonArgs) -> Result<Box<dyn Fn() -> ProductCodec>, Exit> {
+    pub fn codec(self, common: &CommonArgs) -> Result<ProductCodec, Exit> {
         match self {
-            Self::Json => Ok(Box::new(json)),
+            Self::Json => Ok(json()),
             Self::Avro => avro(common),
         }
     }
 }
 
-/// A codec of JSON.
+/// JSON.
 pub fn json() -> ProductCodec {
     Arc::new(Json::<Product>::new())
 }
 
 #[cfg(feature = "avro")]
-fn avro(common: &CommonArgs) -> Result<Box<dyn Fn() -> ProductCodec>, Exit> {
-    let _ = common.registry()?;
-    todo!()
+fn avro(common: &CommonArgs) -> Result<ProductCodec, Exit> {
+    use stream_core::codec::Avro;
+    Ok(Arc::new(Avro::<Product>::new(crate::product::AVRO_SCHEMA, &common.registry()?)?))
 }
 
 #[cfg(not(feature = "avro"))]
-fn avro(_: &CommonArgs) -> Result<Box<dyn Fn() -> ProductCodec>, Exit> {
+fn avro(_: &CommonArgs) -> Result<ProductCodec, Exit> {
     Err(Exit::usage("this build has no Avro: build it with the cargo feature \"avro\""))
 }

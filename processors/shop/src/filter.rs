@@ -21,15 +21,15 @@ pub const RULE_KEY: &str = "filter";
 /// client, does no harm even across a restart.
 pub const LAST_GOOD_KEY: &str = "filter.last-good";
 
-/// Defines the group. The codec is asked for once for the input and once for the table.
-pub fn define(names: &TopicNames, codec: impl Fn() -> ProductCodec) -> GroupBuilder<Table<Product>> {
-    let mut g = Group::define(names.filter_group.as_str()).table(codec());
+/// Defines the group.
+pub fn define(names: &TopicNames, codec: ProductCodec) -> GroupBuilder<Table<Product>> {
+    let mut g = Group::define(names.filter_group.as_str()).table(Arc::clone(&codec));
     let judge = Judge {
         rules: g.lookup(names.rules_topic.as_str(), Json::<Rule>::new()),
         last_good: g.output(names.rules_topic.as_str(), Json::<Rule>::new()),
         known: Mutex::default(),
     };
-    g.input(&names.product_topic, codec(), move |ctx, product| {
+    g.input(&names.product_topic, codec, move |ctx, product| {
         if judge.matcher(ctx)?.passes(&product.name) {
             ctx.set(product)
         } else if ctx.has_value()? {

@@ -6,7 +6,7 @@ use processors_common::topics::compacted;
 use stream_core::group::table_topic;
 use stream_core::log::TopicSpec;
 
-/// Names of the topics. Each binary shows and takes those that it uses; all of them take all.
+/// Names of the topics. All binaries take all of them, and show those that they use.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Names")]
 #[group(skip)]

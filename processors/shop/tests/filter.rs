@@ -47,7 +47,7 @@ impl Shop {
 
     /// Starts an instance with nothing on disk or in memory, as on a new machine.
     async fn start(&mut self) {
-        let graph = filter::define(&self.names, codec::json).build().unwrap();
+        let graph = filter::define(&self.names, codec::json()).build().unwrap();
         let processor = Processor::new(graph, Arc::clone(&self.log))
             .stores(Arc::new(MemoryStores::new()))
             .commit_interval(Duration::from_millis(20))

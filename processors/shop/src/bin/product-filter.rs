@@ -50,7 +50,7 @@ Examples:
   echo lamp | product-filter --prompt               the end of a pipe does not end it";
 
 fn main() -> ExitCode {
-    run(filter(parse(&[])))
+    run(filter(parse(&[&["find_topic"]])))
 }
 
 async fn filter(cli: Cli) -> Result<(), Exit> {
@@ -61,7 +61,7 @@ async fn filter(cli: Cli) -> Result<(), Exit> {
     };
     asked.as_ref().map(Matcher::new).transpose().map_err(Exit::usage)?;
     let log = cli.common.connect("product-filter")?;
-    let graph = filter::define(&cli.names, cli.format.codecs(&cli.common)?).build()?;
+    let graph = filter::define(&cli.names, cli.format.codec(&cli.common)?).build()?;
     // Nobody else makes it, and the group waits for it.
     topics::create_missing(&log, vec![cli.names.rules(&cli.common)]).await?;
     let rules = Rules::open(&cli.names.rules_topic, &log).await?;

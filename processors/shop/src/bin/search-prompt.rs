@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use processors_common::{CommonArgs, Exit, Group, Line, Prompt, parse, run, say, topics};
+use processors_common::{CommonArgs, Exit, PROCESSING_FLAGS, REGISTRY_FLAGS, Line, Prompt, parse, run, say, topics};
 use shop::Find;
 use shop::topics::TopicNames;
 use stream_core::codec::Json;
@@ -30,7 +30,7 @@ const EXAMPLES: &str = "Examples:
   echo 'Bright brass desk lamp' | search-prompt --user ann     the brokers from $KAFKA_BROKERS";
 
 fn main() -> ExitCode {
-    run(search(parse(&[Group::Processing, Group::Values])))
+    run(search(parse(&[PROCESSING_FLAGS, REGISTRY_FLAGS, &["filter_group", "rules_topic", "product_topic"]])))
 }
 
 async fn search(cli: Cli) -> Result<(), Exit> {

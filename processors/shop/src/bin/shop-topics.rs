@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand};
-use processors_common::{CommonArgs, Exit, Group, parse, run, say, topics};
+use clap::{Parser, ValueEnum};
+use processors_common::{CommonArgs, Exit, PROCESSING_FLAGS, REGISTRY_FLAGS, parse, run, say, topics};
 use shop::topics::TopicNames;
 
 /// Makes or deletes the shop's topics
@@ -13,7 +13,7 @@ use shop::topics::TopicNames;
 #[derive(Parser, Debug)]
 #[command(name = "shop-topics", version, after_help = EXAMPLES, max_term_width = 100)]
 struct Cli {
-    #[command(subcommand)]
+    /// What to do
     action: Action,
 
     #[command(flatten)]
@@ -23,7 +23,7 @@ struct Cli {
     common: CommonArgs,
 }
 
-#[derive(Subcommand, Clone, Copy, Debug)]
+#[derive(ValueEnum, Clone, Copy, Debug)]
 enum Action {
     /// Make the topics that are missing
     Create,
@@ -32,11 +32,11 @@ enum Action {
 }
 
 const EXAMPLES: &str = "Examples:
-  shop-topics --brokers localhost:9092 --partitions 4 create
-  shop-topics --brokers localhost:9092 delete";
+  shop-topics create --brokers localhost:9092 --partitions 4
+  shop-topics delete                                the brokers from $KAFKA_BROKERS";
 
 fn main() -> ExitCode {
-    run(manage(parse(&[Group::Processing, Group::Values])))
+    run(manage(parse(&[PROCESSING_FLAGS, REGISTRY_FLAGS])))
 }
 
 async fn manage(cli: Cli) -> Result<(), Exit> {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use processors_common::{CommonArgs, Exit, Group, parse, run, say, topics};
+use processors_common::{CommonArgs, Exit, PROCESSING_FLAGS, parse, run, say, topics};
 use shop::sell::{Pace, Times, sell};
 use shop::topics::TopicNames;
 use shop::{Format, Generator};
@@ -54,15 +54,15 @@ const EXAMPLES: &str = "Examples:
                                                     Avro; the brokers from $KAFKA_BROKERS";
 
 fn main() -> ExitCode {
-    run(shop(parse(&[Group::Processing])))
+    run(shop(parse(&[PROCESSING_FLAGS, &["filter_group", "rules_topic", "find_topic"]])))
 }
 
 async fn shop(cli: Cli) -> Result<(), Exit> {
     let log = cli.common.connect("shop")?;
-    let codecs = cli.format.codecs(&cli.common)?;
+    let codec = cli.format.codec(&cli.common)?;
     let clock = log.clock();
     topics::create_missing(&log, vec![cli.names.products(&cli.common)]).await?;
-    let emitter = Emitter::new(&cli.names.product_topic, codecs(), log).await?;
+    let emitter = Emitter::new(&cli.names.product_topic, codec, log).await?;
     let (seed, times) = match cli.seed {
         Some(seed) => (seed, Times::Seeded),
         None => (clock.now_ms().unsigned_abs(), Times::Clock(&*clock)),

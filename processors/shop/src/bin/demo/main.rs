@@ -60,7 +60,7 @@ async fn demo(cli: Cli) -> Result<(), Exit> {
     let rules = Rules::open(&names.rules_topic, &log).await?;
     let screen = Screen::new();
 
-    let mut group = filter::define(&names, codec::json);
+    let mut group = filter::define(&names, codec::json());
     group.on_update({
         let screen = Arc::clone(&screen);
         move |_, key, product| screen.updated(&String::from_utf8_lossy(key), product)
