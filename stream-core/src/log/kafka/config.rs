@@ -136,6 +136,9 @@ pub(super) fn reader(options: &KafkaOptions, isolation: Isolation) -> ClientConf
 pub(super) fn member(options: &KafkaOptions, member: &MemberOptions) -> ClientConfig {
     let mut c = fetching(options, member.isolation);
     c.set("group.id", &*member.group);
+    // The line that tells of a changed member id is a debug line.
+    let debug = c.get("debug").map_or("cgrp".to_owned(), |user| format!("{user},cgrp"));
+    c.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
     if let Some(id) = &member.instance_id {
         c.set("group.instance.id", &**id);
     }

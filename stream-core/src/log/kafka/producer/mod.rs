@@ -120,9 +120,6 @@ impl KafkaProducer {
         let config = config::producer(&connection.options, &options);
         let client = BaseProducer::from_config_and_context(&config, ctx).map_err(|e| config::refused(&e))?;
         let client: Arc<BaseProducer<ProducerCtx>> = Arc::new(client);
-        if options.transactional_id.is_some() {
-            transaction::init(&client, &scene, connection.until())?;
-        }
         let (commands, queue) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let (polled, stopped, ended) = (Arc::clone(&client), Arc::clone(&stop), mpsc::channel::<()>());
@@ -134,6 +131,12 @@ impl KafkaProducer {
             // The sender's thread is the one that waits for the client's end.
             drop((polled, polling));
         })?;
+        if options.transactional_id.is_some()
+            && let Err(e) = transaction::init(&client, &scene, connection.until())
+        {
+            stop.store(true, Ordering::Release);
+            return Err(e);
+        }
         let sender =
             Sender::new(connection, scene, client, slots, Arc::clone(&tracker), &options, (stop, ended.1));
         spawn("kafka-sender", move || sender.run(&queue))?;
