@@ -45,7 +45,9 @@ impl MockWorld {
         std::thread::spawn(move || {
             let mock = MockCluster::new(3).unwrap();
             tx.send(mock.bootstrap_servers()).unwrap();
-            queue.into_iter().for_each(|job| job(&mock));
+            for job in queue {
+                job(&mock);
+            }
         });
         let options = KafkaOptions::new(brokers.recv().unwrap()).request_timeout(Duration::from_secs(10));
         Self { kafka: Kafka::connect(set(options)).unwrap(), mock: jobs }
@@ -82,7 +84,14 @@ impl World for MockWorld {
     }
 
     fn caps(&self) -> Caps {
-        Caps { transactions: false, admin: false, times: false, topic_limits: false, group_admin: false }
+        Caps {
+            transactions: false,
+            admin: false,
+            times: false,
+            topic_limits: false,
+            group_admin: false,
+            static_members: false,
+        }
     }
 
     fn make_topic(&self, spec: TopicSpec) -> BoxFuture<'static, ()> {
@@ -100,15 +109,18 @@ async fn passing_errors_of_the_broker_lose_and_double_nothing() {
         let (log, name) = (world.log(), topic(&world, 1).await);
         let writer = producer(&log).await;
         write_numbers(&writer, &name, 0, 0, 10).await;
-        world.fail(RDKafkaApiKey::Produce, &[
-            Code::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
-            Code::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
-            Code::RD_KAFKA_RESP_ERR__TRANSPORT,
-        ]);
-        world.fail(RDKafkaApiKey::Fetch, &[
-            Code::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
-            Code::RD_KAFKA_RESP_ERR__TRANSPORT,
-        ]);
+        world.fail(
+            RDKafkaApiKey::Produce,
+            &[
+                Code::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+                Code::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
+                Code::RD_KAFKA_RESP_ERR__TRANSPORT,
+            ],
+        );
+        world.fail(
+            RDKafkaApiKey::Fetch,
+            &[Code::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION, Code::RD_KAFKA_RESP_ERR__TRANSPORT],
+        );
         write_numbers(&writer, &name, 0, 10, 10).await;
         let got = read_all(&log, &name, 0, Isolation::ReadCommitted).await;
         assert_eq!(values(&got), (0..20).map(|n| n.to_string()).collect::<Vec<_>>());
@@ -125,18 +137,24 @@ async fn passing_errors_of_the_coordinator_are_tried_again() {
         let subscription = || Subscription::Lead { lead: Arc::clone(&lead), with: vec![Arc::clone(&name)] };
         let client = Client::join(&log, lead_options(&group, subscription()));
         client.owns(2).await;
-        world.fail(RDKafkaApiKey::OffsetCommit, &[
-            Code::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
-            Code::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS,
-            Code::RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
-        ]);
+        world.fail(
+            RDKafkaApiKey::OffsetCommit,
+            &[
+                Code::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
+                Code::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS,
+                Code::RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
+            ],
+        );
         client.group.commit(vec![(tp(&name, 0), 3)]).await.unwrap();
         client.close().await;
-        world.fail(RDKafkaApiKey::OffsetFetch, &[
-            Code::RD_KAFKA_RESP_ERR_UNSTABLE_OFFSET_COMMIT,
-            Code::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
-            Code::RD_KAFKA_RESP_ERR__TRANSPORT,
-        ]);
+        world.fail(
+            RDKafkaApiKey::OffsetFetch,
+            &[
+                Code::RD_KAFKA_RESP_ERR_UNSTABLE_OFFSET_COMMIT,
+                Code::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
+                Code::RD_KAFKA_RESP_ERR__TRANSPORT,
+            ],
+        );
         let client = Client::join(&log, lead_options(&group, subscription()));
         client.owns(2).await;
         let mut assigned = client.take(&tp(&name, 0));
@@ -336,9 +354,10 @@ async fn unreachable_brokers_are_named_within_a_bound() {
 }
 
 #[tokio::test]
-async fn the_newest_of_a_revocation_and_a_close_wins() {
+async fn closing_does_not_wait_for_a_held_revocation() {
     bounded(async {
-        let world = MockWorld::new();
+        // The mock's rebalances are slow, and a member leaves between two of them.
+        let world = MockWorld::with(|o| o.request_timeout(Duration::from_secs(60)));
         let (log, name, group) = (world.log(), topic(&world, 2).await, unique("g"));
         let mut options = member_options(&group, &[&name]);
         options.revoke_timeout = Duration::from_secs(120);

@@ -236,11 +236,12 @@ impl Shared {
         }
         for tp in &old {
             // Whoever reads it right now finishes first; then there is nothing left to read.
-            let slot = lock(&self.held).remove(tp).flatten();
-            slot.into_iter().for_each(|slot| slot.close());
+            if let Some(slot) = lock(&self.held).remove(tp).flatten() {
+                slot.close();
+            }
         }
-        let list = list(old.iter().map(|tp| (tp, Offset::Invalid)));
-        self.answer(list.and_then(|list| consumer.incremental_unassign(&list)));
+        let gone = list(old.iter().map(|tp| (tp, Offset::Invalid)));
+        self.answer(gone.and_then(|gone| consumer.incremental_unassign(&gone)));
     }
 
     fn mark_lost(&self, partitions: Vec<TopicPartition>) {
@@ -267,16 +268,17 @@ impl Shared {
         tracing::warn!(target: "kafka", group = %self.options.group, partitions = ?owned, "membership lost: {reason}");
         self.mark_lost(owned.clone());
         for tp in owned {
-            let slot = lock(&self.held).get_mut(&tp).and_then(Option::take);
-            slot.into_iter().for_each(|slot| slot.close());
+            if let Some(slot) = lock(&self.held).get_mut(&tp).and_then(Option::take) {
+                slot.close();
+            }
         }
     }
 
     /// librdkafka says that its member id is another. One that is taken away is the end of the membership.
     pub(super) fn member_id_changed(&self, line: &str) {
-        let had_none = line.contains("id \"\" ->") || line.contains("\"(not-set)\" ->");
-        let has_none = line.ends_with("-> \"\"") || line.ends_with("-> \"(not-set)\"");
-        if has_none && !had_none && !self.leaving.load(Ordering::Acquire) {
+        let new_member = line.contains("id \"\" ->") || line.contains("\"(not-set)\" ->");
+        let taken_away = line.ends_with("-> \"\"") || line.ends_with("-> \"(not-set)\"");
+        if taken_away && !new_member && !self.leaving.load(Ordering::Acquire) {
             self.lose("the group coordinator does not know it any more");
         }
     }
@@ -319,7 +321,9 @@ impl Shared {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         *lock(&self.metadata) = None;
         for slot in lock(&self.held).values_mut() {
-            slot.take().into_iter().for_each(|slot| slot.close());
+            if let Some(slot) = slot.take() {
+                slot.close();
+            }
         }
     }
 

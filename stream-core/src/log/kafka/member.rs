@@ -206,10 +206,16 @@ fn reported(shared: &Shared, what: &str, error: &KafkaError, topics: &[&str]) ->
             tracing::warn!(target: "kafka", group = %shared.options.group, "not polled for too long: {reason}");
             None
         }
-        (_, C::TopicAuthorizationFailed | C::GroupAuthorizationFailed | C::InconsistentGroupProtocol)
-        | (_, C::InvalidGroupId | C::InvalidSessionTimeout | C::GroupMaxSizeReached | C::UnsupportedAssignor) => {
-            Some(shared.scene.coded(what, code, &reason))
-        }
+        (
+            _,
+            C::TopicAuthorizationFailed
+            | C::GroupAuthorizationFailed
+            | C::InconsistentGroupProtocol
+            | C::InvalidGroupId
+            | C::InvalidSessionTimeout
+            | C::GroupMaxSizeReached
+            | C::UnsupportedAssignor,
+        ) => Some(shared.scene.coded(what, code, &reason)),
         _ => None,
     }
 }

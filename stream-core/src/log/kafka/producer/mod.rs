@@ -109,7 +109,7 @@ fn undelivered(scene: &Scene, error: &KafkaError, record: NewRecord<'_>) -> LogE
 
 impl KafkaProducer {
     /// Starts a producer. Blocks while a transactional one fences its predecessors.
-    pub(super) fn new(connection: Arc<Connection>, options: ProducerOptions) -> LogResult<Self> {
+    pub(super) fn new(connection: Arc<Connection>, options: &ProducerOptions) -> LogResult<Self> {
         let health = Arc::new(Health::default());
         let scene = Arc::new(Scene { brokers: connection.options.brokers.clone(), health: Arc::clone(&health) });
         let tracker = Arc::new(Tracker::default());
@@ -117,7 +117,7 @@ impl KafkaProducer {
         let name = options.transactional_id.as_ref().map_or("producer".into(), |id| format!("producer {id}"));
         let base = Ctx::new(name, health);
         let ctx = ProducerCtx { base, scene: Arc::clone(&scene), slots: Arc::clone(&slots) };
-        let config = config::producer(&connection.options, &options);
+        let config = config::producer(&connection.options, options);
         let client = BaseProducer::from_config_and_context(&config, ctx).map_err(|e| config::refused(&e))?;
         let client: Arc<BaseProducer<ProducerCtx>> = Arc::new(client);
         let (commands, queue) = mpsc::channel();
@@ -137,8 +137,7 @@ impl KafkaProducer {
             stop.store(true, Ordering::Release);
             return Err(e);
         }
-        let sender =
-            Sender::new(connection, scene, client, slots, Arc::clone(&tracker), &options, (stop, ended.1));
+        let sender = Sender::new(connection, scene, client, slots, Arc::clone(&tracker), options, (stop, ended.1));
         spawn("kafka-sender", move || sender.run(&queue))?;
         Ok(Self { commands, tracker })
     }
@@ -153,7 +152,11 @@ impl KafkaProducer {
         let (tx, rx) = oneshot::channel();
         // A queue that is gone drops the command, and with it the sender of the answer.
         let queue = |before| drop(self.commands.send(command(before, tx)));
-        if void { self.tracker.void(queue) } else { self.tracker.between(queue) }
+        if void {
+            self.tracker.void(queue)
+        } else {
+            self.tracker.between(queue)
+        }
         rx.map(move |got| got.unwrap_or_else(|_| Err(LogError::Closed { what: what.into() }))).boxed()
     }
 }
