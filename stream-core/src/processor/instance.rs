@@ -61,6 +61,8 @@ pub(super) struct Instance<'a> {
     commit: Option<BoxFuture<'static, (Offsets, LogResult<()>)>>,
     /// An assignment was seen, so that "no partitions" means that others have them.
     assigned: bool,
+    /// Puts what the tasks release into transactions; for exactly-once.
+    transactions: Option<BoxFuture<'static, LogResult<()>>>,
     failure: Option<ProcessorError>,
     stopping: bool,
 }
@@ -79,6 +81,7 @@ impl<'a> Instance<'a> {
         listeners: &'a Listeners,
         status: &'a watch::Sender<Status>,
         member: Box<dyn Member>,
+        transactions: Option<BoxFuture<'static, LogResult<()>>>,
     ) -> Self {
         let (reporter, reports) = mpsc::unbounded_channel();
         let group = member.group();
@@ -98,6 +101,7 @@ impl<'a> Instance<'a> {
             handing_back: FuturesUnordered::new(),
             commit: None,
             assigned: false,
+            transactions,
             failure: None,
             stopping: false,
         }
@@ -111,7 +115,7 @@ impl<'a> Instance<'a> {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ticks
         };
-        let mut commits = every(options.commit_interval);
+        let mut commits = every(options.commit_interval());
         let mut recommits = every(options.recommit_interval);
         let mut growth = every(options.topic_check_interval);
         let mut growing: Option<BoxFuture<'static, Result<(), ProcessorError>>> = None;
@@ -142,7 +146,10 @@ impl<'a> Instance<'a> {
                     Err(error) => self.fail(ProcessorError::log(self.env.graph.name(), "stay in the group", error)),
                 },
                 _ = commits.tick() => self.begin_commit(),
-                _ = recommits.tick() => self.tasks.values_mut().for_each(|t| t.committed.clear()),
+                _ = recommits.tick() => self.recommit(),
+                ended = pending_or(&mut self.transactions) => if let Err(error) = ended {
+                    self.fail(ProcessorError::log(self.env.graph.name(), "commit a transaction", error));
+                },
                 _ = growth.tick(), if growing.is_none() => {
                     let (env, facts) = (Arc::clone(&self.env), self.facts.clone());
                     growing = Some(async move { check_growth(&env.log, &env.graph, &facts).await }.boxed());
@@ -155,7 +162,7 @@ impl<'a> Instance<'a> {
             _ = closed.await;
         }
         let group = self.env.graph.name().to_owned();
-        let flushed = self.env.producer.flush().await;
+        let flushed = self.env.egress.producer().flush().await;
         let closed = self.member.close().await;
         match self.failure {
             Some(error) => Err(error),
@@ -188,8 +195,10 @@ impl<'a> Instance<'a> {
                 );
                 self.listeners.rebalance(&Rebalance::Lost(partitions.clone()));
                 let tasks = self.tasks_of(&partitions);
-                if tasks.len() == self.tasks.len() {
-                    self.env.producer.purge();
+                match self.env.egress.transactions() {
+                    Some(transactions) => transactions.lost(tasks.clone()),
+                    None if tasks.len() == self.tasks.len() => self.env.egress.producer().purge(),
+                    None => {}
                 }
                 for id in tasks {
                     if let Some(task) = self.tasks.remove(&id) {
@@ -290,6 +299,7 @@ impl<'a> Instance<'a> {
         let bound = self.env.options.drain_timeout;
         let group = Arc::clone(&self.group);
         let name = self.env.graph.name().to_owned();
+        let plain = self.env.egress.transactions().is_none();
         let mut drains = Vec::new();
         for id in &tasks {
             let Some(task) = self.tasks.get_mut(id) else { continue };
@@ -305,7 +315,7 @@ impl<'a> Instance<'a> {
                 let in_time = timeout(bound, join_all(waits)).await.is_ok();
                 let offsets: Offsets = positions.iter().flat_map(|p| p.get()).collect();
                 let mut result = Ok(());
-                if !offsets.is_empty() {
+                if !offsets.is_empty() && plain {
                     result = group.commit(offsets).await.map_err(|e| ProcessorError::log(&name, "commit", e));
                 }
                 if result.is_ok() && !in_time {
@@ -338,6 +348,18 @@ impl<'a> Instance<'a> {
         self.show();
     }
 
+    /// Has every position committed anew, so that offsets of idle inputs do not expire (semantics D9).
+    fn recommit(&mut self) {
+        for task in self.tasks.values_mut() {
+            if self.env.egress.transactions().is_some() {
+                // A task that has ended has no position left.
+                _ = task.commands.send(Command::Recommit);
+            } else {
+                task.committed.clear();
+            }
+        }
+    }
+
     fn begin_commit(&mut self) {
         if self.commit.is_some() {
             return;
@@ -349,6 +371,10 @@ impl<'a> Instance<'a> {
         }
         if offsets.is_empty() {
             return;
+        }
+        if self.env.egress.transactions().is_some() {
+            // The transactions have committed them; a plain commit could set one back.
+            return self.committed(&offsets, Ok(()));
         }
         let group = Arc::clone(&self.group);
         self.commit = Some(

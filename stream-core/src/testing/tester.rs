@@ -247,6 +247,11 @@ impl Tester {
         Ok(self.read(partition, from)?.iter().any(|r| r.offset < to))
     }
 
+    /// Lets all groups work for a (virtual) while, finished or not.
+    pub fn run_for(&self, time: Duration) {
+        self.block_on(async { tokio::time::sleep(time).await });
+    }
+
     /// Moves the wall clock; what falls due is done before this returns.
     ///
     /// # Errors

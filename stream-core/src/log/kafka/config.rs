@@ -164,10 +164,13 @@ pub(super) fn producer(options: &KafkaOptions, producer: &ProducerOptions) -> Cl
     c.set("batch.num.messages", "50000");
     apply(&mut c, &options.producer);
     c.set("enable.idempotence", "true").set("acks", "all");
-    c.set("partitioner", match producer.partitioner {
-        Partitioner::Murmur2Random => "murmur2_random",
-        Partitioner::Fnv1aRandom => "fnv1a_random",
-    });
+    c.set(
+        "partitioner",
+        match producer.partitioner {
+            Partitioner::Murmur2Random => "murmur2_random",
+            Partitioner::Fnv1aRandom => "fnv1a_random",
+        },
+    );
     c.set("message.timeout.ms", ms(producer.delivery_timeout.unwrap_or(DELIVERY_TIMEOUT)));
     // Batches are kept below the smallest topic's limit, yet a single record may be as large as a topic lets it:
     // librdkafka sends one that is larger than a batch in a batch of its own.

@@ -34,7 +34,10 @@ pub(super) fn left(until: Instant) -> Duration {
 }
 
 /// Tries until it works, fails for good, or the time is up.
-pub(super) fn again<T>(until: Instant, mut step: impl FnMut(Duration) -> Result<T, KafkaError>) -> Result<T, KafkaError> {
+pub(super) fn again<T>(
+    until: Instant,
+    mut step: impl FnMut(Duration) -> Result<T, KafkaError>,
+) -> Result<T, KafkaError> {
     loop {
         match step(left(until)) {
             Err(e) if code(&e).is_some_and(passing) && Instant::now() + PAUSE < until => std::thread::sleep(PAUSE),

@@ -9,8 +9,8 @@ use rdkafka::types::RDKafkaRespErr;
 
 use std::sync::Arc;
 
-use super::context::Ctx;
 use super::assignment::Shared;
+use super::context::Ctx;
 
 /// The context of a consumer, which may be a member of a group.
 pub(super) struct ConsumerCtx {

@@ -57,11 +57,8 @@ impl Task {
         let batch = Arc::new(std::mem::replace(&mut self.stage.out, batch));
         let sources = std::mem::replace(&mut self.sources, sources);
         let positions = self.inputs.iter().map(|i| i.released).collect();
-        let delivery = if batch.is_empty() {
-            Box::pin(std::future::ready(Delivery::default()))
-        } else {
-            self.env.producer.send(Arc::clone(&batch))
-        };
+        let named = || self.inputs.iter().map(|i| (i.partition.clone(), i.released)).collect();
+        let delivery = self.env.egress.hand_over(self.id, self.epoch, Arc::clone(&batch), named);
         self.outbox.push(batch, positions, sources, delivery);
         self.moved = false;
     }
@@ -155,6 +152,8 @@ impl Task {
             return Err(ProcessorError::log(&group, format!("write for partition {partition}"), error.clone()));
         }
         tracing::warn!(group = &*group, partition, %error, "a write failed: going back to what is acknowledged");
+        // What was handed over before is void; what comes now counts again.
+        self.epoch += 1;
         self.futures.clear();
         self.slots.clear();
         while self.deferred.try_recv().is_ok() {}

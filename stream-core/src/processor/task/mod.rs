@@ -46,6 +46,8 @@ use crate::table::{Follower, Step};
 pub(super) enum Command {
     /// Finish what is under way, then say so and end.
     Drain(oneshot::Sender<()>),
+    /// Commit the positions anew, unchanged or not (semantics D9).
+    Recommit,
     /// End at once: nothing more may be done.
     Abort,
     /// Run a visitor over every key.
@@ -131,6 +133,9 @@ enum Turn {
 }
 
 struct Task {
+    id: u64,
+    /// Counts how often the task went back.
+    epoch: u64,
     env: Arc<Env>,
     core: Rc<Core>,
     inputs: Vec<TaskInput>,
@@ -207,6 +212,7 @@ impl Task {
                     self.visits.push_back(Visit { request, after: None, count: 0 });
                 }
                 Turn::Command(Some(Command::Drain(done))) => self.drain(done),
+                Turn::Command(Some(Command::Recommit)) => self.moved = true,
                 // Told to, or the instance is gone.
                 Turn::Command(Some(Command::Abort) | None) => return Ok(false),
                 Turn::Delivered(batch, delivery) => self.delivered(batch, delivery).await?,

@@ -134,8 +134,7 @@ impl KafkaProducer {
             // The sender's thread is the one that waits for the client's end.
             drop((polled, polling));
         })?;
-        let sender =
-            Sender::new(connection, scene, client, slots, Arc::clone(&tracker), &options, (stop, ended.1));
+        let sender = Sender::new(connection, scene, client, slots, Arc::clone(&tracker), &options, (stop, ended.1));
         spawn("kafka-sender", move || sender.run(&queue))?;
         Ok(Self { commands, tracker })
     }
@@ -150,7 +149,11 @@ impl KafkaProducer {
         let (tx, rx) = oneshot::channel();
         // A queue that is gone drops the command, and with it the sender of the answer.
         let queue = |before| drop(self.commands.send(command(before, tx)));
-        if void { self.tracker.void(queue) } else { self.tracker.between(queue) }
+        if void {
+            self.tracker.void(queue)
+        } else {
+            self.tracker.between(queue)
+        }
         rx.map(move |got| got.unwrap_or_else(|_| Err(LogError::Closed { what: what.into() }))).boxed()
     }
 }

@@ -96,7 +96,8 @@ pub(super) struct Taken(u16);
 
 impl Slots {
     pub(super) fn new(tracker: Arc<Tracker>) -> Self {
-        let slot = || Slot { left: AtomicU32::new(0), lasts: [const { Last::new() }; TOPICS], detail: Mutex::new(None) };
+        let slot =
+            || Slot { left: AtomicU32::new(0), lasts: [const { Last::new() }; TOPICS], detail: Mutex::new(None) };
         let slots = (0..SLOTS).map(|_| slot()).collect();
         let free = (0..SLOTS).rev().filter_map(|n| u16::try_from(n).ok()).collect();
         Self { slots, free: Mutex::new(free), tracker }
@@ -233,7 +234,11 @@ mod tests {
                 assert!(rx.try_recv().unwrap().is_none());
                 slots.written(tag(index), 10 + index as i64);
             }
-            slots.failed(tag(1), |r| LogError::TooLarge { topic: r.topic.to_string(), size: 3, limit: round.to_string() });
+            slots.failed(tag(1), |r| LogError::TooLarge {
+                topic: r.topic.to_string(),
+                size: 3,
+                limit: round.to_string(),
+            });
             let delivery = rx.try_recv().unwrap().unwrap();
             let offsets = [Some(18), None, Some(12), Some(13), Some(14), Some(15), Some(16), Some(70)];
             assert_eq!(delivery.last_offsets, offsets);
