@@ -14,6 +14,7 @@
 mod env;
 mod error;
 mod instance;
+mod lookups;
 mod options;
 mod restore;
 mod state;
@@ -36,12 +37,13 @@ pub(crate) use self::env::CallbackFaults;
 use self::env::{Counters, Egress, Env};
 pub use self::error::{ProcessorError, ProcessorResult};
 use self::instance::Instance;
+use self::lookups::Lookups;
 use self::options::Options;
 pub use self::options::{Guarantee, OnFailure};
 use self::state::Request;
 pub use self::state::{Handle, Rebalance, State, Status, TaskState};
 use self::transactions::Transactions;
-use self::worker::Workers;
+pub(crate) use self::worker::Workers;
 use crate::group::GroupGraph;
 use crate::log::{
     AutoOffsetReset, FetchLimits, Isolation, LogHandle, LogResult, MemberOptions, Partitioner, ProducerOptions,
@@ -376,7 +378,21 @@ impl Processor {
         // Once for all restarts: the directory stays locked from the first on.
         let stores = self.open_stores()?;
         self.stores = Some(Arc::clone(&stores));
-        let starting = self.start(workers, stores);
+        let mut lookups = Lookups::default();
+        let result = self.run_with(workers, stores, &mut lookups, stop).await;
+        // Nobody may write to their stores when the next start opens them.
+        lookups.close().await;
+        result
+    }
+
+    async fn run_with(
+        &self,
+        workers: &Workers,
+        stores: Arc<dyn StoreBackend>,
+        lookups: &mut Lookups,
+        stop: &mut Stop,
+    ) -> ProcessorResult<()> {
+        let starting = self.start(workers, stores, lookups);
         let (env, facts, member, transactions) = tokio::select! {
             biased;
             () = stop.signal.as_mut() => {
@@ -389,7 +405,12 @@ impl Processor {
     }
 
     /// Everything that comes before the group is joined.
-    async fn start(&self, workers: &Workers, stores: Arc<dyn StoreBackend>) -> ProcessorResult<Started> {
+    async fn start(
+        &self,
+        workers: &Workers,
+        stores: Arc<dyn StoreBackend>,
+        lookups: &mut Lookups,
+    ) -> ProcessorResult<Started> {
         let (graph, options) = (&self.graph, &self.options);
         let group = graph.name();
         let doing = |what: &'static str| move |e| ProcessorError::log(group, what, e);
@@ -415,9 +436,8 @@ impl Processor {
         }
         let producer = self.log.producer(producer).await.map_err(doing("make a producer"))?;
         let reader = self.log.reader(Isolation::ReadCommitted).map_err(doing("make a reader"))?;
-        let tombstones = facts.tombstones();
-        let lookups =
-            restore::open_lookups(&self.log, graph, &facts, &tombstones, &reader, &*stores, options, workers).await?;
+        lookups.open(&self.log, graph, &facts, &*stores, options, workers)?;
+        lookups.caught_up(group).await?;
         let mut member = MemberOptions::new(Arc::clone(&graph.name), self.subscription());
         member.instance_id.clone_from(&options.instance_id);
         member.reset = options.reset;
@@ -440,10 +460,10 @@ impl Processor {
             egress,
             reader,
             stores,
-            lookups,
+            lookups: lookups.copies(),
             limits: graph.outputs.iter().map(|e| facts.limit(&e.topic)).collect(),
             table_limit: graph.table.as_ref().map_or(usize::MAX, |t| facts.limit(&t.topic)),
-            tombstones,
+            tombstones: facts.tombstones(),
             counters: Arc::clone(&self.counters),
             faults: self.faults.clone(),
         };
