@@ -14,6 +14,7 @@
 mod env;
 mod error;
 mod instance;
+mod lookups;
 mod options;
 mod restore;
 mod state;
@@ -34,11 +35,12 @@ pub(crate) use self::env::CallbackFaults;
 use self::env::{Counters, Env};
 pub use self::error::{ProcessorError, ProcessorResult};
 use self::instance::Instance;
+use self::lookups::Lookups;
 pub use self::options::OnFailure;
 use self::options::Options;
 use self::state::Request;
 pub use self::state::{Handle, Rebalance, State, Status, TaskState};
-use self::worker::Workers;
+pub(crate) use self::worker::Workers;
 use crate::group::GroupGraph;
 use crate::log::{
     AutoOffsetReset, FetchLimits, Isolation, LogHandle, MemberOptions, Partitioner, ProducerOptions, Subscription,
@@ -361,7 +363,21 @@ impl Processor {
         // Once for all restarts: the directory stays locked from the first on.
         let stores = self.open_stores()?;
         self.stores = Some(Arc::clone(&stores));
-        let starting = self.start(workers, stores);
+        let mut lookups = Lookups::default();
+        let result = self.run_with(workers, stores, &mut lookups, stop).await;
+        // Nobody may write to their stores when the next start opens them.
+        lookups.close().await;
+        result
+    }
+
+    async fn run_with(
+        &self,
+        workers: &Workers,
+        stores: Arc<dyn StoreBackend>,
+        lookups: &mut Lookups,
+        stop: &mut Stop,
+    ) -> ProcessorResult<()> {
+        let starting = self.start(workers, stores, lookups);
         let (env, facts, member) = tokio::select! {
             biased;
             () = stop.signal.as_mut() => {
@@ -378,6 +394,7 @@ impl Processor {
         &self,
         workers: &Workers,
         stores: Arc<dyn StoreBackend>,
+        lookups: &mut Lookups,
     ) -> ProcessorResult<(Arc<Env>, TopicFacts, Box<dyn crate::log::Member>)> {
         let (graph, options) = (&self.graph, &self.options);
         let group = graph.name();
@@ -397,9 +414,8 @@ impl Processor {
         producer.max_batch_bytes = graph.written().map(|t| facts.limit(t)).min().filter(|n| *n < usize::MAX);
         let producer = self.log.producer(producer).await.map_err(doing("make a producer"))?;
         let reader = self.log.reader(Isolation::ReadCommitted).map_err(doing("make a reader"))?;
-        let tombstones = facts.tombstones();
-        let lookups =
-            restore::open_lookups(&self.log, graph, &facts, &tombstones, &reader, &*stores, options, workers).await?;
+        lookups.open(&self.log, graph, &facts, &*stores, options, workers)?;
+        lookups.caught_up(group).await?;
         let env = Env {
             graph: Arc::clone(graph),
             log: Arc::clone(&self.log),
@@ -407,10 +423,10 @@ impl Processor {
             producer,
             reader,
             stores,
-            lookups,
+            lookups: lookups.copies(),
             limits: graph.outputs.iter().map(|e| facts.limit(&e.topic)).collect(),
             table_limit: graph.table.as_ref().map_or(usize::MAX, |t| facts.limit(&t.topic)),
-            tombstones,
+            tombstones: facts.tombstones(),
             counters: Arc::clone(&self.counters),
             faults: self.faults.clone(),
         };

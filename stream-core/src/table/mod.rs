@@ -12,12 +12,14 @@
 //!   [`acknowledge`](TablePartition::acknowledge); while it is above 0, `below` has the acknowledged value.
 
 mod follow;
+mod restore;
 
 use std::collections::HashMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
 pub(crate) use self::follow::{FollowError, Follower, Step};
+pub(crate) use self::restore::{Goal, Known, Progress, Source, restore};
 use crate::store::{Checkpoint, Direction, KeyRange, Store, StoreError};
 
 /// What lies under an entry's unacknowledged value.

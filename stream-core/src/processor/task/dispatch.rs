@@ -138,7 +138,7 @@ impl Task {
         }
         // It failed or deferred: what it staged moves to a slot of its own.
         let mut stage = Stage { write: self.stage.write, deferred: self.stage.deferred, ..Stage::default() };
-        (stage.slot, stage.missing) = (self.stage.slot, self.stage.missing);
+        (stage.slot, stage.obstacle) = (self.stage.slot, self.stage.obstacle.take());
         std::mem::swap(&mut stage.value, &mut self.stage.value);
         stage.out.append_from(&self.stage.out, before);
         self.stage.out.truncate(before);

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::slots::{State, Work};
 use super::{SlotEnd, Task};
 use crate::codec::CodecError;
-use crate::context::Stage;
+use crate::context::{Obstacle, Stage};
 use crate::group::handler::CodecOf;
 use crate::group::{AnyCodec, CallbackError, Handler, OnError};
 use crate::log::{NewRecord, RecordRef};
@@ -22,26 +22,44 @@ impl Task {
         let graph = Arc::clone(&self.core.graph);
         let Some(slot) = self.slots.get(id) else { return Ok(()) };
         let (input, next) = (slot.input, slot.next);
-        let missing = slot.stage.missing;
+        let obstacle = slot.stage.obstacle.take();
         // What it staged is void, and so is deferred work that is still open.
         slot.stage = Stage::default();
         slot.state = State::Resting;
-        slot.attempts += 1;
+        // Waiting for a lookup is no attempt.
+        slot.attempts += u32::from(!matches!(obstacle, Some(Obstacle::Lookup(_))));
         let attempts = slot.attempts;
         let Some(edge) = self.inputs.get(input).and_then(|i| graph.inputs.get(i.edge)) else { return Ok(()) };
         slot.alone |= matches!(edge.handler, Handler::Sync(_));
         if self.replay.poisoned(input, next - 1).is_none() {
-            if let Some((of, missed)) = missing
-                && attempts <= MAX_LOADS
-                && let Some(codec) = self.codec(of)
-            {
-                self.futures.push(Box::pin(async move {
-                    match codec.load(missed).await {
-                        Ok(()) => (id, SlotEnd::Again),
-                        Err(error) => (id, SlotEnd::Unloadable(load_error(missed, &error))),
+            match obstacle {
+                Some(Obstacle::Load(of, missed)) if attempts <= MAX_LOADS => {
+                    if let Some(codec) = self.codec(of) {
+                        self.futures.push(Box::pin(async move {
+                            match codec.load(missed).await {
+                                Ok(()) => (id, SlotEnd::Again),
+                                Err(error) => (id, SlotEnd::Unloadable(load_error(missed, &error))),
+                            }
+                        }));
+                        return Ok(());
                     }
-                }));
-                return Ok(());
+                }
+                Some(Obstacle::Lookup(index)) => {
+                    if let Some(copies) = self.core.lookups.get(index).map(Arc::clone) {
+                        self.futures.push(Box::pin(async move {
+                            copies.readable().await;
+                            (id, SlotEnd::Again)
+                        }));
+                        return Ok(());
+                    }
+                }
+                // These are no fault of the record's, so its policy has no say: leaving it out would lose it.
+                Some(Obstacle::LookupEnded(index, reason)) => {
+                    let table = graph.lookups.get(index).map_or_else(String::new, |e| e.topic.to_string());
+                    return Err(ProcessorError::Lookup { group: graph.name().to_owned(), table, reason });
+                }
+                Some(Obstacle::Store(error)) => return Err(ProcessorError::store(graph.name(), error)),
+                Some(Obstacle::Load(..)) | None => {}
             }
             if let Some(retry) = edge.input.policy.retry.filter(|r| attempts <= r.attempts) {
                 let delay = retry.delay(attempts - 1);

@@ -18,8 +18,8 @@ use crate::context::{Core, Stage};
 use crate::log::{Isolation, OffsetSpec, TopicPartition};
 use crate::processor::env::Env;
 use crate::processor::error::{ProcessorError, ProcessorResult};
-use crate::processor::restore::{Goal, open_and_restore};
-use crate::table::TablePartition;
+use crate::processor::restore::open_and_restore;
+use crate::table::{Goal, TablePartition};
 
 impl Task {
     /// Opens and restores. `None` when the partition is to be given up before that is done.
