@@ -21,6 +21,7 @@ mod state;
 mod task;
 mod worker;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -112,6 +113,41 @@ struct Stop {
     signal: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// It has been told: a failure from now on is not followed by a restart.
     asked: bool,
+    /// What was requested while no instance was there to see to it.
+    queued: VecDeque<Request>,
+}
+
+impl Stop {
+    /// Resolves when it should stop; other requests wait for the next instance. Cancel-safe.
+    async fn told(&mut self) {
+        while !self.asked {
+            if let visit @ Request::Visit { .. } = self.receive().await {
+                self.queued.push_back(visit);
+            }
+        }
+    }
+
+    /// The next request for the instance. Cancel-safe.
+    async fn request(&mut self) -> Request {
+        match self.queued.pop_front() {
+            Some(request) => request,
+            None => self.receive().await,
+        }
+    }
+
+    async fn receive(&mut self) -> Request {
+        let request = tokio::select! {
+            biased;
+            () = self.signal.as_mut(), if !self.asked => {
+                tracing::info!("stopping: what is under way is finished first");
+                Request::Stop
+            }
+            // The processor's own handle keeps the channel open: all others gone is no reason to stop.
+            request = self.requests.recv() => request.unwrap_or(Request::Stop),
+        };
+        self.asked |= matches!(request, Request::Stop);
+        request
+    }
 }
 
 impl Processor {
@@ -331,7 +367,7 @@ impl Processor {
         let mut failures = 0;
         let (_, nothing) = mpsc::unbounded_channel();
         let requests = std::mem::replace(&mut self.requests, nothing);
-        let mut stop = Stop { requests, signal, asked: false };
+        let mut stop = Stop { requests, signal, asked: false, queued: VecDeque::new() };
         let result = loop {
             let done = self.counters.done.load(Ordering::Relaxed);
             let result = self.run_once(&workers, &mut stop).await;
@@ -346,7 +382,7 @@ impl Processor {
                     tracing::warn!(%error, failures, ?wait, "the processor failed and is started again");
                     tokio::select! {
                         biased;
-                        () = stop.signal.as_mut() => break Ok(()),
+                        () = stop.told() => break Ok(()),
                         () = tokio::time::sleep(wait) => {}
                     }
                 }
@@ -380,10 +416,7 @@ impl Processor {
         let starting = self.start(workers, stores, lookups);
         let (env, facts, member) = tokio::select! {
             biased;
-            () = stop.signal.as_mut() => {
-                stop.asked = true;
-                return Ok(());
-            }
+            () = stop.told() => return Ok(()),
             started = starting => started?,
         };
         Instance::new(env, facts, workers, &self.listeners, &self.status, member).run(stop).await
