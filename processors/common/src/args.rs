@@ -1,4 +1,5 @@
 //! The flags that every binary takes. Nothing is done with them here but checking: see `connect`.
+#![allow(clippy::doc_markdown, reason = "the comments of flags are what --help shows")]
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -69,7 +70,13 @@ pub struct KafkaArgs {
     pub tls_key: Option<PathBuf>,
 
     /// How the user proves the password
-    #[arg(long, value_name = "NAME", env = "KAFKA_SASL_MECHANISM", hide_env_values = true, default_value = "scram-sha-512")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "KAFKA_SASL_MECHANISM",
+        hide_env_values = true,
+        default_value = "scram-sha-512"
+    )]
     pub sasl_mechanism: Mechanism,
 
     /// Log in as this user. The password comes from $KAFKA_SASL_PASSWORD or a file, never from a flag
