@@ -1,74 +1,174 @@
 #!/usr/bin/env bash
-# A Kafka on this machine: one broker, no security, for trying things and for tests. Needs Java 17 or newer, and Maven
-# the first time, for the jars; or Docker, where there is no Java.
+# A Kafka for this machine, without containers: one KRaft node out of its published jars, fetched with Maven.
+#
+#   docker/kafka.sh up        start it (fetches it the first time) and print KAFKA_BROKERS=host:port
+#   docker/kafka.sh env       print the variables of one that runs, for eval
+#   docker/kafka.sh stop      end it and keep its data
+#   docker/kafka.sh restart   stop, then up on the same data
+#   docker/kafka.sh down      end it and delete its data (the jars stay)
+#
+# KAFKA_PORT     PLAINTEXT port on 127.0.0.1 (9092)
+# TLS=1          also SSL on the next port and SASL_SSL (user "stream", password "stream-secret"; SCRAM and PLAIN) on
+#                the one after, with certificates made here; needs openssl
+# STREAM_STATE   where everything is kept (target), in the folder kafka
+# KAFKA_VERSION  version to run (4.1.0)      KAFKA_HEAP  JVM memory (-Xms256m -Xmx512m)
+# KAFKA_EXTRA    further lines for server.properties
+#
+# Exit code 3: something to run it with is missing (Java 17, Maven, openssl). Needs bash, nothing of this needs root.
 set -euo pipefail
 
-usage() {
-  cat <<'TEXT'
-docker/kafka.sh up|down|start|stop|wipe|status
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+port=${KAFKA_PORT:-9092}
+version=${KAFKA_VERSION:-4.1.0}
+tls=${TLS:-}
+state=${STREAM_STATE:-$root/target}
+mkdir -p "$state/kafka"
+dir=$(cd "$state/kafka" && pwd)
+jars=$dir/jars-$version
+pidfile=$dir/kafka.pid
+log=$dir/kafka.log
+conf=$dir/server.properties
 
-  up      start a broker, wait until it is ready, say how to use it
-  down    stop it; its data stays
-  start   as up, but silent
-  stop    as down, but silent
-  wipe    stop it and remove its data
-  status  print HOST:PORT if it runs, else nothing (exit code 1)
-
-  KAFKA_PORT   where it listens; default 9092. The port below by 2 is taken, too.
-  KAFKA_NAME   a name for its files, so that several can run; default kafka
-  KAFKA_STATE  where its data, logs and jars lie; default ~/.cache/stream-core
-TEXT
+say() { printf '%s\n' "$*" >&2; }
+die() {
+  local code=$1
+  shift
+  say "kafka.sh: $*"
+  exit "$code"
 }
 
-VERSION=4.1.0
-PORT=${KAFKA_PORT:-9092}
-NAME=${KAFKA_NAME:-kafka}
-STATE=${KAFKA_STATE:-${XDG_CACHE_HOME:-$HOME/.cache}/stream-core}
-JARS=${KAFKA_JARS:-${XDG_CACHE_HOME:-$HOME/.cache}/stream-core/kafka-$VERSION}
-DIR=$STATE/$NAME
-PID=$DIR/pid
-LOG=$DIR/server.log
-CONTAINER=stream-core-$NAME
+case $port in '' | *[!0-9]*) die 2 "KAFKA_PORT=$port is no port" ;; esac
 
-die() { echo "kafka.sh: $*" >&2; exit 1; }
+# --- what it runs with -------------------------------------------------------------------------------------------
 
-java_bin() { if [ -n "${JAVA_HOME:-}" ]; then echo "$JAVA_HOME/bin/java"; else command -v java; fi; }
+find_java() {
+  java=java
+  [ -n "${JAVA_HOME:-}" ] && [ -x "$JAVA_HOME/bin/java" ] && java=$JAVA_HOME/bin/java
+  command -v "$java" > /dev/null || die 3 "Java is missing: install a JRE of version 17 or newer (or set JAVA_HOME)"
+  local major
+  major=$("$java" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1)
+  [ "${major:-0}" -ge 17 ] || die 3 "Java ${major:-of unknown version} is too old: Kafka $version needs 17 or newer"
+}
 
-# The major version, 0 without Java.
-java_version() { { "$(java_bin)" -version 2>&1 || true; } | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -1; }
-
-fetch_jars() {
-  [ -f "$JARS/complete" ] && return
-  command -v mvn >/dev/null || die "Maven is needed the first time, to fetch Kafka's jars: install it (Debian: apt install maven)"
-  mkdir -p "$JARS"
-  echo "fetching Kafka $VERSION from Maven Central (100 MB, once)" >&2
-  cat > "$JARS/pom.xml" <<XML
+fetch() {
+  [ -f "$jars/.complete" ] && return 0
+  command -v mvn > /dev/null || die 3 "Maven (mvn) is missing: it fetches Kafka's jars"
+  say "fetching Kafka $version (about 130 MB, once) ..."
+  # Into place in one step: a fetch that is cut short leaves nothing half done.
+  local part=$dir/fetching
+  rm -rf "$part" "$jars"
+  mkdir -p "$part"
+  cat > "$part/pom.xml" << POM
 <project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
-  <groupId>local</groupId><artifactId>kafka-run</artifactId><version>1</version>
+  <groupId>stream</groupId><artifactId>kafka-run</artifactId><version>1</version>
   <dependencies>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$VERSION</version></dependency>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>$VERSION</version></dependency>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$version</version></dependency>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>$version</version></dependency>
     <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>2.25.1</version></dependency>
     <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-core</artifactId><version>2.25.1</version></dependency>
   </dependencies>
 </project>
-XML
-  mvn -q -B -f "$JARS/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$JARS" \
-    > "$JARS/mvn.log" 2>&1 || { tail -5 "$JARS/mvn.log" >&2; die "Maven could not fetch the jars, see $JARS/mvn.log"; }
-  touch "$JARS/complete"
+POM
+  mvn -q -B -f "$part/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
+    -DincludeScope=runtime -DoutputDirectory="$part" > "$dir/mvn.log" 2>&1 || {
+    tail -n 15 "$dir/mvn.log" >&2
+    die 1 "Maven could not fetch Kafka $version; its output is in $dir/mvn.log"
+  }
+  touch "$part/.complete"
+  mv "$part" "$jars"
+}
+
+# --- its process -------------------------------------------------------------------------------------------------
+
+# The pid of the broker that this script started, if it still runs. A pid file that outlived its process may name
+# somebody else's by now: only one that runs on our configuration is ours.
+our_pid() {
+  local pid
+  pid=$(cat "$pidfile" 2> /dev/null) || return 1
+  case $pid in '' | *[!0-9]*) return 1 ;; esac
+  ps -p "$pid" -o args= 2> /dev/null | grep -qF -- "$conf" || return 1
+  printf '%s' "$pid"
+}
+
+taken() { (exec 3<> "/dev/tcp/127.0.0.1/$1") 2> /dev/null; }
+
+end() {
+  local pid
+  if pid=$(our_pid); then
+    kill "$pid" 2> /dev/null || true
+    for _ in $(seq 1 300); do
+      our_pid > /dev/null || break
+      sleep 0.1
+    done
+    if our_pid > /dev/null; then
+      say "it does not end by itself: killed"
+      kill -9 "$pid" 2> /dev/null || true
+    fi
+    say "Kafka (pid $pid) ended"
+  else
+    say "no Kafka of ours runs"
+  fi
+  rm -f "$pidfile"
+}
+
+# --- its configuration -------------------------------------------------------------------------------------------
+
+certificates() {
+  local t=$dir/tls
+  [ -s "$t/server.pem" ] && return 0
+  command -v openssl > /dev/null || die 3 "openssl is missing: it makes the certificates for TLS=1"
+  mkdir -p "$t"
+  (
+    umask 077
+    cd "$t"
+    {
+      openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj "/CN=stream test CA" -keyout ca.key -out ca.pem
+      printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\n' > server.ext
+      openssl req -newkey rsa:2048 -nodes -subj "/CN=localhost" -keyout server.key -out server.csr
+      openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 3650 -extfile server.ext \
+        -out server.crt
+      openssl pkcs8 -topk8 -nocrypt -in server.key -out server.p8
+    } > openssl.log 2>&1 || {
+      cat openssl.log >&2
+      exit 1
+    }
+    # Kafka reads PEM stores itself: key, certificate and chain in one file.
+    cat server.p8 server.crt ca.pem > server.part
+    mv server.part server.pem
+  ) || die 1 "the certificates could not be made"
+}
+
+# The one it had before if that is free, else the next free port that is none of the others.
+controller_port() {
+  local candidate
+  candidate=$(sed -n 's/^controller.quorum.voters=1@127.0.0.1:\([0-9]*\)$/\1/p' "$conf" 2> /dev/null || true)
+  if [ -z "$candidate" ] || [ "$candidate" -eq "$port" ] || [ "$candidate" -eq $((port + 1)) ] ||
+    [ "$candidate" -eq $((port + 2)) ] || taken "$candidate"; then
+    candidate=$((port + 3))
+    while taken "$candidate"; do candidate=$((candidate + 1)); done
+  fi
+  printf '%s' "$candidate"
 }
 
 configure() {
-  mkdir -p "$DIR"
-  cat > "$DIR/server.properties" <<TEXT
+  local controller=$1 listeners protocols
+  listeners=PLAINTEXT://127.0.0.1:$port
+  protocols=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+  if [ -n "$tls" ]; then
+    certificates
+    listeners=$listeners,SSL://127.0.0.1:$((port + 1)),SASL_SSL://127.0.0.1:$((port + 2))
+    protocols=$protocols,SSL:SSL,SASL_SSL:SASL_SSL
+  fi
+  cat > "$conf" << PROPERTIES
 process.roles=broker,controller
 node.id=1
-controller.quorum.voters=1@127.0.0.1:$((PORT - 2))
+controller.quorum.voters=1@127.0.0.1:$controller
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:$PORT,CONTROLLER://127.0.0.1:$((PORT - 2))
-advertised.listeners=PLAINTEXT://127.0.0.1:$PORT
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
-log.dirs=$DIR/data
+listeners=$listeners,CONTROLLER://127.0.0.1:$controller
+advertised.listeners=$listeners
+listener.security.protocol.map=$protocols
+inter.broker.listener.name=PLAINTEXT
+log.dirs=$dir/data
 num.partitions=1
 offsets.topic.num.partitions=4
 offsets.topic.replication.factor=1
@@ -78,97 +178,104 @@ transaction.state.log.min.isr=1
 share.coordinator.state.topic.num.partitions=4
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
+# One node, and nobody to wait for; tests should not wait for what is a background matter in production either.
 group.initial.rebalance.delay.ms=0
+transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+log.cleaner.backoff.ms=1000
 log.cleaner.dedupe.buffer.size=16777216
-TEXT
-  cat > "$DIR/log4j2.xml" <<'XML'
-<Configuration status="WARN">
-  <Appenders><Console name="c"><PatternLayout pattern="%d %p %c{1} %m%n"/></Console></Appenders>
-  <Loggers><Root level="INFO"><AppenderRef ref="c"/></Root></Loggers>
-</Configuration>
+PROPERTIES
+  if [ -n "$tls" ]; then
+    cat >> "$conf" << PROPERTIES
+ssl.keystore.type=PEM
+ssl.keystore.location=$dir/tls/server.pem
+ssl.truststore.type=PEM
+ssl.truststore.location=$dir/tls/ca.pem
+sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512,PLAIN
+listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_stream="stream-secret";
+PROPERTIES
+  fi
+  printf '%s\n' "${KAFKA_EXTRA:-}" >> "$conf"
+  cat > "$dir/log4j2.xml" << XML
+<Configuration status="WARN"><Appenders><Console name="c"><PatternLayout pattern="%d %p %c{1} %m%n"/></Console></Appenders>
+<Loggers><Root level="${KAFKA_LOG:-INFO}"><AppenderRef ref="c"/></Root></Loggers></Configuration>
 XML
 }
 
-# The process is ours only if it is that Kafka: a pid may be another's by now.
-running() { [ -f "$PID" ] && [[ $(ps -ww -p "$(cat "$PID")" -o args= 2>/dev/null) == *"$DIR/server.properties"* ]]; }
+# --- commands ----------------------------------------------------------------------------------------------------
 
-in_docker() { command -v docker >/dev/null && [ -n "$(docker ps -q -f "name=^$CONTAINER\$" 2>/dev/null)" ]; }
+env_of() {
+  local listeners
+  listeners=$(sed -n 's/^advertised.listeners=//p' "$conf")
+  printf '%s\n' "$listeners" | tr ',' '\n' | sed -n \
+    -e 's|^PLAINTEXT://|KAFKA_BROKERS=|p' \
+    -e 's|^SSL://127.0.0.1:|KAFKA_BROKERS_SSL=localhost:|p' \
+    -e 's|^SASL_SSL://127.0.0.1:|KAFKA_BROKERS_SASL_SSL=localhost:|p'
+  case $listeners in *SSL*) printf 'KAFKA_CA=%s\n' "$dir/tls/ca.pem" ;; esac
+}
 
-java_start() {
-  fetch_jars
-  configure
-  local run=("$(java_bin)" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 "-Dlog4j2.configurationFile=$DIR/log4j2.xml" -cp "$JARS/*")
-  [ -f "$DIR/data/meta.properties" ] || "${run[@]}" -Xmx256m kafka.tools.StorageTool format -t MkU3OEVBNTcwNTJENDM2Qk \
-    -c "$DIR/server.properties" > "$DIR/format.log" 2>&1 || { tail -5 "$DIR/format.log" >&2; die "formatting $DIR failed"; }
-  # A session of its own, so that a Ctrl-C here does not reach it. Nothing of ours stays open in it.
-  local session=(); if command -v setsid >/dev/null; then session=(setsid); fi
-  "${session[@]}" "${run[@]}" -Xms256m -Xmx512m kafka.Kafka "$DIR/server.properties" > "$LOG" 2>&1 < /dev/null &
-  echo $! > "$PID"
-  for _ in $(seq 600); do
-    grep -q "Kafka Server started" "$LOG" && return
-    running || { tail -5 "$LOG" >&2; die "the broker ended, see $LOG (is port $PORT in use?)"; }
+up() {
+  local pid p
+  if pid=$(our_pid); then
+    say "Kafka runs already (pid $pid)"
+    env_of
+    return 0
+  fi
+  find_java
+  for p in "$port" ${tls:+$((port + 1)) $((port + 2))}; do
+    taken "$p" && die 1 "port $p on 127.0.0.1 is taken by another program; set KAFKA_PORT to a free one"
+  done
+  fetch
+  configure "$(controller_port)"
+  local classes="$jars/*" options=(-XX:+UseSerialGC -XX:TieredStopAtLevel=1 "-Dlog4j2.configurationFile=$dir/log4j2.xml")
+  if [ ! -f "$dir/data/meta.properties" ]; then
+    rm -rf "$dir/data"
+    "$java" -Xmx256m "${options[@]}" -cp "$classes" kafka.tools.StorageTool format -t c3RyZWFtLWxvY2FsLTAwMQ \
+      -c "$conf" --add-scram 'SCRAM-SHA-256=[name=stream,password=stream-secret]' \
+      --add-scram 'SCRAM-SHA-512=[name=stream,password=stream-secret]' > "$dir/format.log" 2>&1 || {
+      tail -n 10 "$dir/format.log" >&2
+      die 1 "the data folder could not be made"
+    }
+  fi
+  # Out of this terminal's process group, so that its Ctrl-C does not reach the broker.
+  local detach=nohup heap
+  command -v setsid > /dev/null && detach=setsid
+  read -r -a heap <<< "${KAFKA_HEAP:--Xms256m -Xmx512m}"
+  "$detach" "$java" "${heap[@]}" "${options[@]}" -cp "$classes" kafka.Kafka "$conf" > "$log" 2>&1 < /dev/null &
+  pid=$!
+  printf '%s\n' "$pid" > "$pidfile"
+  for _ in $(seq 1 600); do
+    if grep -q 'Kafka Server started' "$log"; then
+      say "Kafka $version runs (pid $pid, log $log)"
+      env_of
+      return 0
+    fi
+    kill -0 "$pid" 2> /dev/null || break
     sleep 0.1
   done
-  die "the broker was not ready within a minute, see $LOG"
-}
-
-java_stop() {
-  running || { rm -f "$PID"; return 0; }
-  kill "$(cat "$PID")"
-  for _ in $(seq 300); do running || break; sleep 0.1; done
-  if running; then kill -9 "$(cat "$PID")"; fi
-  rm -f "$PID"
-}
-
-docker_start() {
-  docker start "$CONTAINER" >/dev/null 2>&1 || docker run -d --name "$CONTAINER" -p "127.0.0.1:$PORT:$PORT" \
-    -e KAFKA_NODE_ID=1 -e KAFKA_PROCESS_ROLES=broker,controller -e KAFKA_CONTROLLER_LISTENER_NAMES=CONTROLLER \
-    -e "KAFKA_LISTENERS=PLAINTEXT://:$PORT,CONTROLLER://:29093" -e "KAFKA_ADVERTISED_LISTENERS=PLAINTEXT://127.0.0.1:$PORT" \
-    -e KAFKA_LISTENER_SECURITY_PROTOCOL_MAP=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT \
-    -e KAFKA_CONTROLLER_QUORUM_VOTERS=1@localhost:29093 -e KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR=1 \
-    -e KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR=1 -e KAFKA_TRANSACTION_STATE_LOG_MIN_ISR=1 \
-    -e KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS=0 "apache/kafka:$VERSION" >/dev/null
-  for _ in $(seq 600); do
-    # To a file: grep -q at a pipe's end would break the pipe.
-    docker logs "$CONTAINER" 2>&1 | grep "Kafka Server started" >/dev/null && return
-    sleep 0.1
-  done
-  die "the container was not ready within a minute: docker logs $CONTAINER"
-}
-
-# Java where it is new enough, else Docker.
-how() {
-  local version; version=$(java_version)
-  if [ "${version:-0}" -ge 17 ]; then echo java
-  elif command -v docker >/dev/null; then echo docker
-  else die "Java 17 or newer is needed (and Maven, once), or Docker; without either: make demo needs no Kafka"; fi
-}
-
-start() {
-  case $(how) in
-    java) running || java_start ;;
-    docker) docker_start ;;
-    *) exit 1 ;;
-  esac
-}
-
-stop() {
-  java_stop
-  if command -v docker >/dev/null; then docker stop "$CONTAINER" >/dev/null 2>&1 || true; fi
+  tail -n 15 "$log" >&2
+  end
+  die 1 "Kafka did not start; its log is $log"
 }
 
 case ${1:-} in
-  up)
-    start
-    echo "Kafka listens on 127.0.0.1:$PORT; its files are in $DIR. Now:"
-    echo "  export KAFKA_BROKERS=127.0.0.1:$PORT" ;;
-  down) stop; echo "Kafka is stopped; its data stays in $DIR (docker/kafka.sh wipe removes it)" ;;
-  start) start ;;
-  stop) stop ;;
-  wipe)
-    stop
-    if command -v docker >/dev/null; then docker rm -f "$CONTAINER" >/dev/null 2>&1 || true; fi
-    rm -rf "$DIR" ;;
-  status) { running || in_docker; } && echo "127.0.0.1:$PORT" ;;
-  *) usage; exit 2 ;;
+  up) up ;;
+  env)
+    our_pid > /dev/null || die 1 "no Kafka of ours runs: docker/kafka.sh up"
+    env_of
+    ;;
+  stop) end ;;
+  restart)
+    end
+    up
+    ;;
+  down)
+    end
+    rm -rf "$dir/data"
+    ;;
+  *)
+    sed -n '2,9p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' >&2
+    exit 2
+    ;;
 esac
