@@ -64,6 +64,7 @@
 pub mod clock;
 pub mod codec;
 pub mod context;
+pub mod emitter;
 pub mod group;
 pub mod log;
 pub mod processor;

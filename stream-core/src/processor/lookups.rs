@@ -35,8 +35,8 @@ impl Lookups {
             let copies = Copies::open(info, stores, edge.codec.name(), options.partitioner);
             let copies = Arc::new(copies.map_err(|e| ProcessorError::store(group, e))?);
             let keeping = KeeperOptions {
-                checkpoint_interval: options.checkpoint_interval,
-                progress_interval: options.progress_interval,
+                checkpoint: options.checkpoint_interval,
+                progress: options.progress_interval,
                 ..KeeperOptions::default()
             };
             let (keeper, work) = Keeper::new(Arc::clone(&copies), log, info, None, keeping)

@@ -27,21 +27,17 @@ use crate::log::{ErrorClass, Isolation, LogError, LogHandle, OffsetSpec, Reader,
 use crate::store::{Checkpoint, StoreError};
 use crate::table::{FollowError, Goal, Known, Progress, Source, Step};
 
-/// How a copy is kept.
+/// How often what is done for a copy.
 #[derive(Clone, Debug)]
 pub(crate) struct KeeperOptions {
-    pub(crate) checkpoint_interval: Duration,
-    pub(crate) progress_interval: Duration,
-    pub(crate) probe_interval: Duration,
+    pub(crate) checkpoint: Duration,
+    pub(crate) progress: Duration,
+    pub(crate) probe: Duration,
 }
 
 impl Default for KeeperOptions {
     fn default() -> Self {
-        Self {
-            checkpoint_interval: Duration::from_secs(10),
-            progress_interval: Duration::from_secs(5),
-            probe_interval: Duration::from_secs(10),
-        }
+        Self { checkpoint: Duration::from_secs(10), progress: Duration::from_secs(5), probe: Duration::from_secs(10) }
     }
 }
 
@@ -180,7 +176,7 @@ impl Keeping {
         let topic = self.copies.topic();
         let count = i32::try_from(self.probes.len()).unwrap_or(i32::MAX);
         loop {
-            sleep(self.options.probe_interval).await;
+            sleep(self.options.probe).await;
             let at_ms = self.log.clock().now_ms();
             match self.ask().await {
                 Ok((partitions, _)) if partitions > count => {
@@ -336,8 +332,8 @@ impl<'a> Lane<'a> {
         copy.set_end(end);
         self.keeping.copies.set_phase(self.index, Phase::Restoring, None);
 
-        let mut progress = Some(Progress::new(partition, position, options.progress_interval));
-        let mut checkpoints = interval_at(Instant::now() + options.checkpoint_interval, options.checkpoint_interval);
+        let mut progress = Some(Progress::new(partition, position, options.progress));
+        let mut checkpoints = interval_at(Instant::now() + options.checkpoint, options.checkpoint);
         checkpoints.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut late = Vec::new();
         loop {

@@ -149,10 +149,10 @@ impl<V: 'static> View<V> {
         match status {
             Ok(ViewStatus { state: ViewState::Running, .. }) => Ok(()),
             Ok(ViewStatus { state: ViewState::Failed, reason }) => Err(ViewError::Failed {
-                topic: self.topic().to_owned(),
+                topic: Arc::clone(self.inner.topic()),
                 reason: reason.as_deref().unwrap_or("for no known reason").to_owned(),
             }),
-            _ => Err(ViewError::Closed { topic: self.topic().to_owned() }),
+            _ => Err(ViewError::Closed { topic: Arc::clone(self.inner.topic()) }),
         }
     }
 
@@ -185,6 +185,15 @@ impl<V: 'static> View<V> {
         if let Some(keeper) = keeper {
             keeper.close().await;
         }
+    }
+}
+
+impl<'v, V: 'static> IntoIterator for &'v View<V> {
+    type Item = Result<Row<V>, ViewError>;
+    type IntoIter = Rows<'v, V>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }
 
