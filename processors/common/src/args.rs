@@ -1,4 +1,5 @@
 //! The flags that every binary takes. Nothing is done with them here but checking: see `connect`.
+#![allow(clippy::doc_markdown, reason = "the comments of flags are what --help shows")]
 
 use std::path::PathBuf;
 use std::time::Duration;

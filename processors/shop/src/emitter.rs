@@ -1,5 +1,5 @@
 //! Stand-in until the library has its own.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unused_async)]
 use std::sync::Arc;
 
 use stream_core::codec::Codec;

@@ -1,5 +1,6 @@
 //! The filter on products in Avro, with a schema registry of the test's own.
 #![cfg(feature = "avro")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 #[path = "../../../stream-core/tests/fake_registry/mod.rs"]
 #[allow(dead_code, reason = "other tests use more of it")]

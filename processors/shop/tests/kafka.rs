@@ -1,5 +1,6 @@
 //! The binaries as processes on a real Kafka, all the way: topics, products, rules, the table, searches, the end.
 #![cfg(feature = "kafka")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::io::Write;
