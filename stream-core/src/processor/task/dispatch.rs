@@ -83,7 +83,8 @@ impl Task {
                     self.dispatch(at, edge, source, record)
                 };
                 let full = self.stage.out.bytes() >= self.env.options.batch_bytes;
-                if result.is_err() || one_by_one || full {
+                // Once the end has begun, the record that failed is where this input stops.
+                if result.is_err() || one_by_one || full || self.ending.is_some() {
                     break;
                 }
                 // In slots, each record is asked for anew, for it may have to wait.
