@@ -9,6 +9,7 @@ pub mod broker;
 pub mod counting;
 pub mod mock;
 pub mod moves;
+pub mod rules;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
