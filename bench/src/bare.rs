@@ -37,9 +37,9 @@ pub(crate) fn run(args: &Args, store: StoreKind) -> Outcome<Measured> {
     let dir = tempfile::tempdir()?;
     let tree = match store {
         StoreKind::Memory => None,
-        StoreKind::Sled => Some(
-            sled::Config::new().path(dir.path()).cache_capacity(256 << 20).flush_every_ms(None).open()?,
-        ),
+        StoreKind::Sled => {
+            Some(sled::Config::new().path(dir.path()).cache_capacity(256 << 20).flush_every_ms(None).open()?)
+        }
     };
     let mut counts: HashMap<Vec<u8>, u64> = HashMap::new();
     let mut dirty: HashMap<Vec<u8>, u64> = HashMap::new();

@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 use stream_core::codec::Int64;
 use stream_core::group::{Group, table_topic};
 use stream_core::log::kafka::{Kafka, KafkaOptions};
-use stream_core::log::{
-    Fetched, FetchLimits, Isolation, LogHandle, OffsetSpec, RecordBatch, TopicPartition,
-};
+use stream_core::log::{FetchLimits, Fetched, Isolation, LogHandle, OffsetSpec, RecordBatch, TopicPartition};
 use stream_core::processor::Processor;
 use stream_core::store::MemoryStores;
 

@@ -192,19 +192,8 @@ impl Manager<'_> {
         let graph = self.graph;
         for edge in graph.table.iter().chain(&graph.joins).chain(&graph.lookups) {
             let Some(info) = known.get(&edge.topic) else { continue };
-            if info.config.cleanup.is_some_and(|c| !c.keeps_last()) {
-                let policy = match info.config.cleanup {
-                    Some(Cleanup::Delete) => "delete",
-                    _ => "compact,delete",
-                };
-                return Err(self.error(
-                    format!("table topic {} has cleanup.policy={policy}, so its values would expire", edge.topic),
-                    &format!(
-                        "set it by: kafka-configs.sh --alter --entity-type topics --entity-name {} --add-config \
-                         cleanup.policy=compact",
-                        edge.topic
-                    ),
-                ));
+            if let Some((problem, remedy)) = expires(info) {
+                return Err(self.error(problem, &remedy));
             }
         }
         let inputs = graph.inputs.iter().map(|e| &e.input.topic);
@@ -236,6 +225,22 @@ impl Manager<'_> {
     fn log_error(&self, doing: impl Into<String>, error: LogError) -> ProcessorError {
         ProcessorError::log(self.graph.name(), doing, error)
     }
+}
+
+/// Whether values of a table topic would expire: what is wrong, and the remedy.
+pub(crate) fn expires(table: &TopicInfo) -> Option<(String, String)> {
+    let policy = match table.config.cleanup? {
+        Cleanup::Compact => return None,
+        Cleanup::Delete => "delete",
+        Cleanup::CompactDelete => "compact,delete",
+    };
+    let topic = &table.name;
+    let problem = format!("table topic {topic} has cleanup.policy={policy}, so its values would expire");
+    let remedy = format!(
+        "set it by: kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config \
+         cleanup.policy=compact"
+    );
+    Some((problem, remedy))
 }
 
 async fn create(log: &LogHandle, topics: Vec<TopicSpec>) -> LogResult<()> {

@@ -54,11 +54,8 @@ impl World for KafkaWorld {
     ) -> BoxFuture<'static, Option<Box<dyn PendingOffsets>>> {
         let brokers = brokers();
         let pending = blocking(move || {
-            let consumer: BaseConsumer = ClientConfig::new()
-                .set("bootstrap.servers", &brokers)
-                .set("group.id", &*group)
-                .create()
-                .unwrap();
+            let consumer: BaseConsumer =
+                ClientConfig::new().set("bootstrap.servers", &brokers).set("group.id", &*group).create().unwrap();
             let producer: BaseProducer = ClientConfig::new()
                 .set("bootstrap.servers", &brokers)
                 .set("transactional.id", &*unique("pending"))

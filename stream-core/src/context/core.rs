@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 
 use super::deferred::DeferredEnd;
 use crate::clock::Clock;
-use crate::group::{CallbackError, Failure, GroupGraph};
+use crate::group::GroupGraph;
 use crate::log::{Headers, RecordBatch, RecordRef};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::table::TablePartition;
 use crate::view::Copies;
 
@@ -43,10 +43,10 @@ impl Core {
     pub(crate) fn with_table_value<R>(
         &self,
         key: &[u8],
-        read: impl FnOnce(Option<&[u8]>) -> Result<R, CallbackError>,
-    ) -> Result<R, CallbackError> {
-        let Some(table) = &self.table else { return read(None) };
-        table.borrow().with_value(key, read).map_err(|e| CallbackError::of(Failure::Store(e)))?
+        read: impl FnOnce(Option<&[u8]>) -> R,
+    ) -> Result<R, StoreError> {
+        let Some(table) = &self.table else { return Ok(read(None)) };
+        table.borrow().with_value(key, read)
     }
 }
 

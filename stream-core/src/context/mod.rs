@@ -15,11 +15,13 @@ use std::sync::Arc;
 pub(crate) use self::core::{Core, OwnedRecord, Source};
 pub use self::deferred::Deferred;
 pub(crate) use self::deferred::DeferredEnd;
-pub(crate) use self::stage::{Stage, Write};
+pub(crate) use self::stage::{Obstacle, Stage, Write};
 use crate::codec::CodecError;
 use crate::group::handler::{CodecOf, typed};
 use crate::group::{AnyCodec, CallbackError, CallbackResult, Failure, Join, Lookup, Loop, Output, Table};
 use crate::log::{Headers, LogError, NewRecord, RecordRef};
+use crate::store::StoreError;
+use crate::view::CopyError;
 
 /// What a callback can do, for one record. `S` says what the group's table is: [`NoTable`](crate::group::NoTable) or
 /// [`Table<V>`].
@@ -164,7 +166,7 @@ impl<'a, S> Ctx<'a, S> {
         let edge = self.core.graph.joins.get(table.index).filter(|_| table.graph == self.core.graph.id);
         let (edge, store) = edge.zip(self.core.joins.get(table.index)).ok_or_else(foreign)?;
         let key = self.record.key.ok_or_else(|| CallbackError::of(Failure::NoKey("join()")))?;
-        let bytes = store.get(key).map_err(|e| CallbackError::of(Failure::Store(e)))?;
+        let bytes = store.get(key).map_err(|e| self.store_failed(e))?;
         self.decode_table(&edge.topic, &edge.codec, CodecOf::Join(table.index), bytes.as_deref())
     }
 
@@ -177,8 +179,24 @@ impl<'a, S> Ctx<'a, S> {
         let edge = self.core.graph.lookups.get(table.index).filter(|_| table.graph == self.core.graph.id);
         let (edge, copy) = edge.zip(self.core.lookups.get(table.index)).ok_or_else(foreign)?;
         let key = key.bytes().ok_or_else(|| CallbackError::of(Failure::NoKey("lookup()")))?;
-        let bytes = copy.get_bytes(key).map_err(|e| CallbackError::of(Failure::Store(e)))?;
+        let bytes = copy.get_bytes(key).map_err(|e| self.lookup_failed(table.index, &edge.topic, e))?;
         self.decode_table(&edge.topic, &edge.codec, CodecOf::Lookup(table.index), bytes.as_deref())
+    }
+
+    /// Notes that it is not the record that is at fault.
+    fn store_failed(&mut self, error: StoreError) -> CallbackError {
+        self.stage.obstacle = Some(Obstacle::Store(error.clone()));
+        CallbackError::of(Failure::Store(error))
+    }
+
+    fn lookup_failed(&mut self, index: usize, table: &str, error: CopyError) -> CallbackError {
+        let reason = error.to_string();
+        self.stage.obstacle = Some(match error {
+            CopyError::Store(error) => Obstacle::Store(error),
+            CopyError::Restoring(_) => Obstacle::Lookup(index),
+            CopyError::Closed | CopyError::Failed(_) => Obstacle::LookupEnded(index, reason.clone()),
+        });
+        CallbackError::of(Failure::Lookup { table: table.to_owned(), reason })
     }
 
     fn decode_table<T: 'static>(
@@ -192,7 +210,7 @@ impl<'a, S> Ctx<'a, S> {
         let codec = typed::<T>(codec).ok_or_else(|| CallbackError::of(Failure::ForeignHandle("table")))?;
         codec.decode(bytes).map(Some).map_err(|error| {
             if let CodecError::NotLoaded(id) = error {
-                self.stage.missing = Some((of, id));
+                self.stage.obstacle = Some(Obstacle::Load(of, id));
             }
             CallbackError::of(Failure::DecodeTable { table: topic.to_owned(), error })
         })
@@ -227,7 +245,8 @@ impl<V: 'static> Ctx<'_, Table<V>> {
             Write::None => {
                 let key = self.record.key.ok_or_else(|| CallbackError::of(Failure::NoKey("value()")))?;
                 let core = self.core;
-                core.with_table_value(key, |bytes| self.decode_table(&edge.topic, &edge.codec, of, bytes))
+                let value = core.with_table_value(key, |bytes| self.decode_table(&edge.topic, &edge.codec, of, bytes));
+                value.map_err(|e| self.store_failed(e))?
             }
         }
     }
@@ -242,7 +261,7 @@ impl<V: 'static> Ctx<'_, Table<V>> {
             Write::Set => Ok(true),
             Write::None => {
                 let key = self.record.key.ok_or_else(|| CallbackError::of(Failure::NoKey("has_value()")))?;
-                self.core.with_table_value(key, |bytes| Ok(bytes.is_some()))
+                self.core.with_table_value(key, |bytes| bytes.is_some()).map_err(|e| self.store_failed(e))
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::group::handler::CodecOf;
 use crate::log::ProduceBatch;
+use crate::store::StoreError;
 
 /// What a callback did with its key's value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,6 +11,19 @@ pub(crate) enum Write {
     None,
     Set,
     Delete,
+}
+
+/// What kept a callback from getting a value, through no fault of its record's.
+#[derive(Clone, Debug)]
+pub(crate) enum Obstacle {
+    /// A codec wants this to be loaded.
+    Load(CodecOf, u32),
+    /// A lookup is being restored.
+    Lookup(usize),
+    /// A lookup has ended.
+    LookupEnded(usize, String),
+    /// The store failed.
+    Store(StoreError),
 }
 
 /// The staged effects of one record. Reused from record to record, so that it allocates nothing.
@@ -27,8 +41,8 @@ pub(crate) struct Stage {
     pub(crate) slot: Option<u64>,
     /// Number of deferred works still open.
     pub(crate) deferred: u32,
-    /// What a codec asked to be loaded.
-    pub(crate) missing: Option<(CodecOf, u32)>,
+    /// What the callback met with.
+    pub(crate) obstacle: Option<Obstacle>,
 }
 
 impl Stage {
@@ -37,7 +51,7 @@ impl Stage {
         self.write = Write::None;
         self.slot = None;
         self.deferred = 0;
-        self.missing = None;
+        self.obstacle = None;
     }
 
     /// The value that the table gets: `None` for no write, `Some(None)` for a deletion.

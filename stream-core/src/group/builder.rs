@@ -219,11 +219,19 @@ impl<S: 'static> GroupBuilder<S> {
         let graph = &self.graph;
         let mut read: BTreeMap<&str, String> = BTreeMap::new();
         let inputs = graph.inputs.iter().map(|e| (if e.is_loop { "loop" } else { "input" }, &e.input.topic));
+        let owned = [(table_topic(group), "table", "ctx.value()"), (loop_topic(group), "loop", "on_loop()")];
         let joins = graph.joins.iter().map(|e| ("join", &e.topic));
         let lookups = graph.lookups.iter().map(|e| ("lookup", &e.topic));
         for (kind, topic) in inputs.chain(joins).chain(lookups) {
             let edge = format!("{kind} {topic:?}");
             check_name(&edge, topic)?;
+            // A copy of the own table would share its store with the table itself, and lag behind it.
+            if kind != "loop"
+                && let Some((_, owned, instead)) = owned.iter().find(|(own, ..)| own == topic)
+            {
+                let (owned, instead) = ((*owned).to_owned(), (*instead).to_owned());
+                return Err(BuildError::OwnTopic { group: group.to_owned(), edge, owned, instead });
+            }
             if let Some(other) = read.insert(topic, edge.clone()) {
                 return Err(BuildError::Twice { group: group.to_owned(), edge, other });
             }

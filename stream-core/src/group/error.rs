@@ -20,8 +20,8 @@ pub enum BuildError {
     /// Two edges read the same topic.
     #[error("group {group}: {edge} and {other} read the same topic: join them into one edge")]
     Twice { group: String, edge: String, other: String },
-    /// An output to a topic that the group owns.
-    #[error("group {group}: {edge} writes to the group's own {owned}: use {instead}")]
+    /// An edge to a topic that the group owns.
+    #[error("group {group}: {edge} is the group's own {owned}: use {instead}")]
     OwnTopic { group: String, edge: String, owned: String, instead: String },
     /// A loop that nothing reads.
     #[error("group {group}: the loop has no callback: add one with on_loop()")]
@@ -75,6 +75,9 @@ pub enum Failure {
     /// The store failed.
     #[error(transparent)]
     Store(StoreError),
+    /// A looked-up table can't be read.
+    #[error("lookup {table}: {reason}")]
+    Lookup { table: String, reason: String },
     /// Deferred work that was dropped before it said how it ended.
     #[error("the deferred work was dropped before done() or fail()")]
     DeferredDropped,

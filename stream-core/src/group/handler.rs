@@ -10,7 +10,7 @@ use futures::future::LocalBoxFuture;
 use super::error::{CallbackError, CallbackResult, Failure};
 use super::graph::{AnyCodec, Erased};
 use crate::codec::{Codec, CodecError};
-use crate::context::{Core, Ctx, OwnedRecord, Source, Stage};
+use crate::context::{Core, Ctx, Obstacle, OwnedRecord, Source, Stage};
 use crate::log::{RecordBatch, RecordRef};
 
 /// Marks a group without a table.
@@ -127,7 +127,7 @@ fn decode<M>(
 ) -> Result<M, CallbackError> {
     codec.decode(value.unwrap_or_default()).map_err(|error| {
         if let CodecError::NotLoaded(id) = error {
-            stage.missing = Some((source, id));
+            stage.obstacle = Some(Obstacle::Load(source, id));
         }
         CallbackError::of(Failure::Decode(error))
     })

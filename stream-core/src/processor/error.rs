@@ -33,6 +33,9 @@ pub enum ProcessorError {
     /// The store failed.
     #[error("group {group}: {error}")]
     Store { group: String, error: StoreError },
+    /// The copy of a looked-up table can't be kept up to date.
+    #[error("group {group}: lookup {table}: {reason}")]
+    Lookup { group: String, table: String, reason: String },
     /// The processor was run a second time.
     #[error("group {group}: this processor has run already: make a new one")]
     AlreadyRun { group: String },

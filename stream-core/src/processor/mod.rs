@@ -14,12 +14,14 @@
 mod env;
 mod error;
 mod instance;
+mod lookups;
 mod options;
 mod restore;
 mod state;
 mod task;
 mod worker;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -34,11 +36,12 @@ pub(crate) use self::env::CallbackFaults;
 use self::env::{Counters, Env};
 pub use self::error::{ProcessorError, ProcessorResult};
 use self::instance::Instance;
+use self::lookups::Lookups;
 pub use self::options::OnFailure;
 use self::options::Options;
 use self::state::Request;
 pub use self::state::{Handle, Rebalance, State, Status, TaskState};
-use self::worker::Workers;
+pub(crate) use self::worker::Workers;
 use crate::group::GroupGraph;
 use crate::log::{
     AutoOffsetReset, FetchLimits, Isolation, LogHandle, MemberOptions, Partitioner, ProducerOptions, Subscription,
@@ -110,6 +113,41 @@ struct Stop {
     signal: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// It has been told: a failure from now on is not followed by a restart.
     asked: bool,
+    /// What was requested while no instance was there to see to it.
+    queued: VecDeque<Request>,
+}
+
+impl Stop {
+    /// Resolves when it should stop; other requests wait for the next instance. Cancel-safe.
+    async fn told(&mut self) {
+        while !self.asked {
+            if let visit @ Request::Visit { .. } = self.receive().await {
+                self.queued.push_back(visit);
+            }
+        }
+    }
+
+    /// The next request for the instance. Cancel-safe.
+    async fn request(&mut self) -> Request {
+        match self.queued.pop_front() {
+            Some(request) => request,
+            None => self.receive().await,
+        }
+    }
+
+    async fn receive(&mut self) -> Request {
+        let request = tokio::select! {
+            biased;
+            () = self.signal.as_mut(), if !self.asked => {
+                tracing::info!("stopping: what is under way is finished first");
+                Request::Stop
+            }
+            // The processor's own handle keeps the channel open: all others gone is no reason to stop.
+            request = self.requests.recv() => request.unwrap_or(Request::Stop),
+        };
+        self.asked |= matches!(request, Request::Stop);
+        request
+    }
 }
 
 impl Processor {
@@ -329,7 +367,7 @@ impl Processor {
         let mut failures = 0;
         let (_, nothing) = mpsc::unbounded_channel();
         let requests = std::mem::replace(&mut self.requests, nothing);
-        let mut stop = Stop { requests, signal, asked: false };
+        let mut stop = Stop { requests, signal, asked: false, queued: VecDeque::new() };
         let result = loop {
             let done = self.counters.done.load(Ordering::Relaxed);
             let result = self.run_once(&workers, &mut stop).await;
@@ -344,7 +382,7 @@ impl Processor {
                     tracing::warn!(%error, failures, ?wait, "the processor failed and is started again");
                     tokio::select! {
                         biased;
-                        () = stop.signal.as_mut() => break Ok(()),
+                        () = stop.told() => break Ok(()),
                         () = tokio::time::sleep(wait) => {}
                     }
                 }
@@ -361,13 +399,24 @@ impl Processor {
         // Once for all restarts: the directory stays locked from the first on.
         let stores = self.open_stores()?;
         self.stores = Some(Arc::clone(&stores));
-        let starting = self.start(workers, stores);
+        let mut lookups = Lookups::default();
+        let result = self.run_with(workers, stores, &mut lookups, stop).await;
+        // Nobody may write to their stores when the next start opens them.
+        lookups.close().await;
+        result
+    }
+
+    async fn run_with(
+        &self,
+        workers: &Workers,
+        stores: Arc<dyn StoreBackend>,
+        lookups: &mut Lookups,
+        stop: &mut Stop,
+    ) -> ProcessorResult<()> {
+        let starting = self.start(workers, stores, lookups);
         let (env, facts, member) = tokio::select! {
             biased;
-            () = stop.signal.as_mut() => {
-                stop.asked = true;
-                return Ok(());
-            }
+            () = stop.told() => return Ok(()),
             started = starting => started?,
         };
         Instance::new(env, facts, workers, &self.listeners, &self.status, member).run(stop).await
@@ -378,6 +427,7 @@ impl Processor {
         &self,
         workers: &Workers,
         stores: Arc<dyn StoreBackend>,
+        lookups: &mut Lookups,
     ) -> ProcessorResult<(Arc<Env>, TopicFacts, Box<dyn crate::log::Member>)> {
         let (graph, options) = (&self.graph, &self.options);
         let group = graph.name();
@@ -397,9 +447,8 @@ impl Processor {
         producer.max_batch_bytes = graph.written().map(|t| facts.limit(t)).min().filter(|n| *n < usize::MAX);
         let producer = self.log.producer(producer).await.map_err(doing("make a producer"))?;
         let reader = self.log.reader(Isolation::ReadCommitted).map_err(doing("make a reader"))?;
-        let tombstones = facts.tombstones();
-        let lookups =
-            restore::open_lookups(&self.log, graph, &facts, &tombstones, &reader, &*stores, options, workers).await?;
+        lookups.open(&self.log, graph, &facts, &*stores, options, workers)?;
+        lookups.caught_up(group).await?;
         let env = Env {
             graph: Arc::clone(graph),
             log: Arc::clone(&self.log),
@@ -407,10 +456,10 @@ impl Processor {
             producer,
             reader,
             stores,
-            lookups,
+            lookups: lookups.copies(),
             limits: graph.outputs.iter().map(|e| facts.limit(&e.topic)).collect(),
             table_limit: graph.table.as_ref().map_or(usize::MAX, |t| facts.limit(&t.topic)),
-            tombstones,
+            tombstones: facts.tombstones(),
             counters: Arc::clone(&self.counters),
             faults: self.faults.clone(),
         };

@@ -1,5 +1,7 @@
 //! Worker threads, each with a runtime of its own.
 //!
+//! Of processors, and of views, which take one each.
+//!
 //! Tasks are futures that need not be `Send`: a task is made on its worker and stays there. In a simulation or a
 //! test there are no threads: tasks are spawned on the current [`LocalSet`](tokio::task::LocalSet).
 
@@ -8,10 +10,10 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 /// Makes a task's future on the thread where it will live.
-pub(super) type Start = Box<dyn FnOnce() -> LocalBoxFuture<'static, ()> + Send>;
+pub(crate) type Start = Box<dyn FnOnce() -> LocalBoxFuture<'static, ()> + Send>;
 
 /// Where tasks run.
-pub(super) enum Workers {
+pub(crate) enum Workers {
     /// On threads.
     Threads(Vec<mpsc::UnboundedSender<Start>>),
     /// On the thread that runs the instance.
@@ -21,7 +23,7 @@ pub(super) enum Workers {
 
 impl Workers {
     /// Starts `n` threads. They end by themselves once this is dropped and their tasks are over.
-    pub(super) fn threads(group: &str, n: usize) -> std::io::Result<Self> {
+    pub(crate) fn threads(group: &str, n: usize) -> std::io::Result<Self> {
         let mut workers = Vec::new();
         for i in 0..n.max(1) {
             let (starts, mut inbox) = mpsc::unbounded_channel::<Start>();
@@ -44,7 +46,7 @@ impl Workers {
     }
 
     /// Starts a task; those of one partition always go to the same worker.
-    pub(super) fn spawn(&self, partition: i32, start: Start) {
+    pub(crate) fn spawn(&self, partition: i32, start: Start) {
         match self {
             #[cfg(feature = "testing")]
             Self::Here => {

@@ -124,7 +124,7 @@ pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
 pub type Pair = (Vec<u8>, Vec<u8>);
 
 /// What a scan yields.
-pub type Scan<'a> = Box<dyn Iterator<Item = Result<Pair, StoreError>> + 'a>;
+pub type Scan<'a> = Box<dyn Iterator<Item = Result<Pair, StoreError>> + Send + 'a>;
 
 /// One partition of a table. Reads may come from any thread while one thread writes.
 ///

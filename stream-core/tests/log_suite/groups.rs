@@ -177,6 +177,9 @@ pub async fn a_member_that_comes_back_is_told_what_it_lost(world: &impl World) {
 }
 
 pub async fn static_member_returns_without_a_rebalance(world: &impl World) {
+    if !world.caps().static_members {
+        return;
+    }
     let (log, name, group) = (world.log(), topic(world, 2).await, unique("g"));
     let options = |instance: &str| {
         let mut options = member_options(&group, &[&name]);

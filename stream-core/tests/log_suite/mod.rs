@@ -44,11 +44,20 @@ pub struct Caps {
     pub topic_limits: bool,
     /// `group_members` and `group_offsets` answer (mock cluster: no).
     pub group_admin: bool,
+    /// A static member that returns within its session is not waited for (mock cluster: minutes).
+    pub static_members: bool,
 }
 
 impl Caps {
     /// Everything.
-    pub const ALL: Self = Self { transactions: true, admin: true, times: true, topic_limits: true, group_admin: true };
+    pub const ALL: Self = Self {
+        transactions: true,
+        admin: true,
+        times: true,
+        topic_limits: true,
+        group_admin: true,
+        static_members: true,
+    };
 }
 
 /// Offsets that lie in an open transaction: sent to it, and not yet committed with it.

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rdkafka::Offset;
-use rdkafka::admin::{AdminOptions, ConfigResource, NewPartitions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier};
 use rdkafka::admin::TopicReplication;
+use rdkafka::admin::{
+    AdminOptions, ConfigResource, NewPartitions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
+};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::connection::Connection;

@@ -1,12 +1,19 @@
 //! What a member owns, and how that changes: the bodies of librdkafka's rebalance callbacks.
 //!
 //! Runs on the member's poll thread, inside the callback. Invariants:
-//! - `owned` is what is assigned to the consumer: it changes here only, together with `incremental_(un)assign`, and one
-//!   partition too many would fail the whole call, so only differences are passed on.
+//! - `held` is what is assigned to the consumer: it changes here only, together with `incremental_(un)assign`, and one
+//!   partition too many would fail the whole call, so only differences are passed on. A partition whose slot is gone is
+//!   lost to the caller and waits for its unassignment.
 //! - Every callback answers with exactly one such call, even an empty one, or the group would wait for ever.
 //! - A loss is marked (`lost`, `epoch`) before anything is unassigned, for librdkafka joins anew right after that and
 //!   commits would go under the new generation. The mark is taken off when the caller takes the event.
 //! - Nothing is sent while closing: nobody would take it.
+//!
+//! librdkafka tells of a lost membership by a revocation with `assignment_lost`, but not if it happens while an earlier
+//! callback is unanswered: then it joins anew as if nothing had been, still holding partitions that others have by now.
+//! What it always does is to reset its member id, which it says in a debug line; that line is what losses go by
+//! ([`Shared::member_id_changed`]). For the same reason the group's metadata is taken at callbacks, when there is a
+//! membership, and not when it is asked for: Kafka takes offsets without a generation from anybody.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -18,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::Consumer as _;
+use rdkafka::consumer::{Consumer as _, ConsumerGroupMetadata};
 use rdkafka::error::KafkaError;
 use tokio::sync::mpsc;
 
@@ -46,7 +53,13 @@ pub(super) struct Shared {
     pub(super) lost: AtomicUsize,
     /// Counts losses.
     pub(super) epoch: AtomicU64,
-    pub(super) owned: Mutex<BTreeMap<TopicPartition, Arc<Slot>>>,
+    pub(super) held: Mutex<BTreeMap<TopicPartition, Option<Arc<Slot>>>>,
+    /// Of the newest generation that is known to be ours.
+    pub(super) metadata: Mutex<Option<Arc<ConsumerGroupMetadata>>>,
+    /// Unsubscribed, and waiting for what that brings.
+    pub(super) leaving: AtomicBool,
+    /// When the poll thread last went to wait for events.
+    pub(super) polled: Mutex<Instant>,
     pub(super) poller: OnceLock<Thread>,
     pub(super) attendance: Mutex<Attendance>,
     pub(super) events: mpsc::UnboundedSender<LogResult<MemberEvent>>,
@@ -93,22 +106,44 @@ impl Shared {
         }
     }
 
+    pub(super) fn owns(&self, tp: &TopicPartition) -> bool {
+        matches!(lock(&self.held).get(tp), Some(Some(_)))
+    }
+
+    /// Whether something waits for its unassignment.
+    pub(super) fn has_remains(&self) -> bool {
+        lock(&self.held).values().any(Option::is_none)
+    }
+
+    /// Takes note of the generation that a callback is about.
+    fn note_generation(&self, consumer: &Consumer) {
+        let metadata = consumer.group_metadata().map(Arc::new);
+        // The thread may have stood still before it came here, for so long that the membership is another's: then the
+        // metadata may be without a generation.
+        let stood_still = lock(&self.polled).elapsed() > self.options.session_timeout / 2;
+        if stood_still {
+            self.lose("the process stood still");
+        } else if !self.is_closing() && !self.leaving.load(Ordering::Acquire) {
+            *lock(&self.metadata) = metadata;
+        }
+    }
+
     /// Answers an assignment.
     pub(super) fn assign(self: &Arc<Self>, consumer: &Consumer, tpl: &TopicPartitionList) {
+        self.note_generation(consumer);
         let mut new = self.expand(tpl);
-        {
-            let owned = lock(&self.owned);
-            new.retain(|tp| !owned.contains_key(tp));
-        }
+        new.retain(|tp| !lock(&self.held).contains_key(tp));
         tracing::debug!(target: "kafka", group = %self.options.group, partitions = ?new, "assigned");
-        if self.is_closing() {
+        // With remains of a lost membership there is no telling what is whose: the poll thread starts over.
+        let refused = self.is_closing() || self.leaving.load(Ordering::Acquire) || self.has_remains();
+        if refused {
             new.clear();
         }
         let starts = if new.is_empty() { Ok(Vec::new()) } else { self.starts(consumer, &new) };
         let assigned = starts.and_then(|starts| self.start(consumer, starts));
         match assigned {
             Ok(assigned) => {
-                self.joined.store(true, Ordering::Release);
+                self.joined.store(!refused, Ordering::Release);
                 if !assigned.is_empty() {
                     self.send(Ok(MemberEvent::Assigned(assigned)));
                 }
@@ -155,13 +190,17 @@ impl Shared {
         let what = format!("taking partitions of group {}", self.options.group);
         let shared = self.consumer.get().and_then(Weak::upgrade);
         let shared = shared.ok_or_else(|| LogError::Closed { what: what.clone() })?;
+        if starts.is_empty() {
+            self.answer(consumer.incremental_assign(&TopicPartitionList::new()));
+            return Ok(Vec::new());
+        }
         let slots = starts.iter().map(|(tp, ..)| Slot::open(&shared, tp)).collect::<LogResult<Vec<_>>>()?;
         let assigned = list(starts.iter().map(|(tp, offset, _)| (tp, Offset::Offset(*offset))))
             .and_then(|list| consumer.incremental_assign(&list));
         assigned.map_err(|e| self.scene.error(&what, &e))?;
-        let mut owned = lock(&self.owned);
+        let mut held = lock(&self.held);
         let assigned = starts.into_iter().zip(slots).map(|((partition, start, committed), slot)| {
-            owned.insert(partition.clone(), Arc::clone(&slot));
+            held.insert(partition.clone(), Some(Arc::clone(&slot)));
             let fetch = KafkaFetch::new(partition.clone(), slot, Arc::clone(self) as _, start);
             Assigned { partition, start, committed, fetch: Box::new(fetch) }
         });
@@ -171,44 +210,77 @@ impl Shared {
     /// Answers a revocation, which may be a loss.
     pub(super) fn revoke(&self, consumer: &Consumer, tpl: &TopicPartitionList) {
         let lost = consumer.assignment_lost();
-        let old: Vec<TopicPartition> = {
-            let owned = lock(&self.owned);
-            // With the membership everything is lost at once, whichever part of it this callback is about.
-            if lost {
-                owned.keys().cloned().collect()
-            } else {
-                self.expand(tpl).into_iter().filter(|tp| owned.contains_key(tp)).collect()
-            }
-        };
-        tracing::debug!(target: "kafka", group = %self.options.group, partitions = ?old, lost, "revoked");
         if lost {
-            self.joined.store(false, Ordering::Release);
+            // With the membership everything is lost at once, whichever part of it this callback is about.
+            self.lose("the group went on without it");
+        } else {
+            self.note_generation(consumer);
         }
-        let held = match () {
-            () if old.is_empty() || self.is_closing() => Held::Done,
-            () if lost => Held::Lost,
-            () => self.hold(consumer, &old),
-        };
-        if matches!(held, Held::Lost | Held::TooLong) {
-            if held == Held::TooLong {
-                let (group, bound) = (&self.options.group, self.options.revoke_timeout);
-                tracing::warn!(target: "kafka", %group, ?bound, partitions = ?old, "not handed over in time: lost");
+        let mut old = self.expand(tpl);
+        if lost || self.leaving.load(Ordering::Acquire) {
+            old = lock(&self.held).keys().cloned().collect();
+        }
+        old.retain(|tp| lock(&self.held).contains_key(tp));
+        let moving: Vec<_> = old.iter().filter(|tp| self.owns(tp)).cloned().collect();
+        tracing::debug!(target: "kafka", group = %self.options.group, partitions = ?old, lost, "revoked");
+        if !moving.is_empty() && !self.is_closing() {
+            match self.hold(consumer, &moving) {
+                Held::Done | Held::Closing => {}
+                Held::Lost => self.lose("the group went on without it"),
+                Held::TooLong => {
+                    let (group, bound) = (&self.options.group, self.options.revoke_timeout);
+                    tracing::warn!(target: "kafka", %group, ?bound, partitions = ?moving, "not handed over in time");
+                    self.mark_lost(moving);
+                }
             }
-            self.mark_lost(old.clone());
         }
-        {
-            let mut owned = lock(&self.owned);
-            // Whoever reads one of these right now finishes first; then there is nothing left to read.
-            old.iter().filter_map(|tp| owned.remove(tp)).for_each(|slot| slot.close());
+        for tp in &old {
+            // Whoever reads it right now finishes first; then there is nothing left to read.
+            if let Some(slot) = lock(&self.held).remove(tp).flatten() {
+                slot.close();
+            }
         }
-        let list = list(old.iter().map(|tp| (tp, Offset::Invalid)));
-        self.answer(list.and_then(|list| consumer.incremental_unassign(&list)));
+        let gone = list(old.iter().map(|tp| (tp, Offset::Invalid)));
+        self.answer(gone.and_then(|gone| consumer.incremental_unassign(&gone)));
     }
 
     fn mark_lost(&self, partitions: Vec<TopicPartition>) {
         self.lost.fetch_add(1, Ordering::AcqRel);
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.send(Ok(MemberEvent::Lost(partitions)));
+    }
+
+    /// The membership is over: everything is lost, and waits for its unassignment.
+    pub(super) fn lose(&self, reason: &str) {
+        if self.is_closing() {
+            return;
+        }
+        self.joined.store(false, Ordering::Release);
+        *lock(&self.metadata) = None;
+        let owned: Vec<_> = {
+            let held = lock(&self.held);
+            held.iter().filter(|(_, slot)| slot.is_some()).map(|(tp, _)| tp.clone()).collect()
+        };
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        if owned.is_empty() {
+            return;
+        }
+        tracing::warn!(target: "kafka", group = %self.options.group, partitions = ?owned, "membership lost: {reason}");
+        self.mark_lost(owned.clone());
+        for tp in owned {
+            if let Some(slot) = lock(&self.held).get_mut(&tp).and_then(Option::take) {
+                slot.close();
+            }
+        }
+    }
+
+    /// librdkafka says that its member id is another. One that is taken away is the end of the membership.
+    pub(super) fn member_id_changed(&self, line: &str) {
+        let new_member = line.contains("id \"\" ->") || line.contains("\"(not-set)\" ->");
+        let taken_away = line.ends_with("-> \"\"") || line.ends_with("-> \"(not-set)\"");
+        if taken_away && !new_member && !self.leaving.load(Ordering::Acquire) {
+            self.lose("the group coordinator does not know it any more");
+        }
     }
 
     /// Waits until the caller has handed over, within the bound.
@@ -226,7 +298,6 @@ impl Shared {
                 return Held::Closing;
             }
             if consumer.assignment_lost() {
-                self.joined.store(false, Ordering::Release);
                 return Held::Lost;
             }
             let left = until.saturating_duration_since(Instant::now());
@@ -248,8 +319,11 @@ impl Shared {
     pub(super) fn release(&self) {
         self.joined.store(false, Ordering::Release);
         self.epoch.fetch_add(1, Ordering::AcqRel);
-        for slot in lock(&self.owned).values() {
-            slot.close();
+        *lock(&self.metadata) = None;
+        for slot in lock(&self.held).values_mut() {
+            if let Some(slot) = slot.take() {
+                slot.close();
+            }
         }
     }
 

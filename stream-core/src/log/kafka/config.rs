@@ -136,6 +136,9 @@ pub(super) fn reader(options: &KafkaOptions, isolation: Isolation) -> ClientConf
 pub(super) fn member(options: &KafkaOptions, member: &MemberOptions) -> ClientConfig {
     let mut c = fetching(options, member.isolation);
     c.set("group.id", &*member.group);
+    // The line that tells of a changed member id is a debug line.
+    let debug = c.get("debug").map_or("cgrp".to_owned(), |user| format!("{user},cgrp"));
+    c.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
     if let Some(id) = &member.instance_id {
         c.set("group.instance.id", &**id);
     }
@@ -164,10 +167,13 @@ pub(super) fn producer(options: &KafkaOptions, producer: &ProducerOptions) -> Cl
     c.set("batch.num.messages", "50000");
     apply(&mut c, &options.producer);
     c.set("enable.idempotence", "true").set("acks", "all");
-    c.set("partitioner", match producer.partitioner {
-        Partitioner::Murmur2Random => "murmur2_random",
-        Partitioner::Fnv1aRandom => "fnv1a_random",
-    });
+    c.set(
+        "partitioner",
+        match producer.partitioner {
+            Partitioner::Murmur2Random => "murmur2_random",
+            Partitioner::Fnv1aRandom => "fnv1a_random",
+        },
+    );
     c.set("message.timeout.ms", ms(producer.delivery_timeout.unwrap_or(DELIVERY_TIMEOUT)));
     // Batches are kept below the smallest topic's limit, yet a single record may be as large as a topic lets it:
     // librdkafka sends one that is larger than a batch in a batch of its own.

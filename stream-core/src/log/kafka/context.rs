@@ -85,9 +85,10 @@ impl ClientContext for Ctx {
                 tracing::error!(target: "kafka", client, facility, "{line}");
             }
             RDKafkaLogLevel::Warning => tracing::warn!(target: "kafka", client, facility, "{line}"),
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
                 tracing::debug!(target: "kafka", client, facility, "{line}");
             }
+            RDKafkaLogLevel::Debug => tracing::trace!(target: "kafka", client, facility, "{line}"),
         }
     }
 

@@ -83,7 +83,11 @@ impl Scene {
         match self.health.trouble() {
             Some((C::Authentication | C::SaslAuthenticationFailed, reason)) => LogError::Auth { what, reason },
             Some((_, trouble)) => LogError::Unreachable { what, brokers: self.brokers.clone(), reason: trouble },
-            None if matches!(code, C::OperationTimedOut | C::RequestTimedOut | C::TimedOutQueue | C::MessageTimedOut) => {
+            None if matches!(
+                code,
+                C::OperationTimedOut | C::RequestTimedOut | C::TimedOutQueue | C::MessageTimedOut
+            ) =>
+            {
                 LogError::Timeout { what, reason }
             }
             None => LogError::Unreachable { what, brokers: self.brokers.clone(), reason },

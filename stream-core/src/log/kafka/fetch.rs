@@ -193,7 +193,9 @@ impl Fetch for KafkaFetch {
         self.spare.clear();
         let mut registered = false;
         loop {
-            if into.is_empty() && let Some(next) = self.next.take() {
+            if into.is_empty()
+                && let Some(next) = self.next.take()
+            {
                 return Poll::Ready(next);
             }
             let stop = if self.next.is_some() { Stop::Full } else { self.drain(into, limits) };

@@ -54,7 +54,10 @@ impl KafkaMember {
             joined: AtomicBool::new(false),
             lost: AtomicUsize::new(0),
             epoch: AtomicU64::new(0),
-            owned: Mutex::default(),
+            held: Mutex::default(),
+            metadata: Mutex::default(),
+            leaving: AtomicBool::new(false),
+            polled: Mutex::new(Instant::now()),
             poller: OnceLock::new(),
             attendance: Mutex::new(Attendance { waiting: false, since: Instant::now() }),
             events: tx,
@@ -133,16 +136,6 @@ impl Drop for Attending<'_> {
     }
 }
 
-/// How long a member is polled without anybody waiting for its events.
-const UNATTENDED: Duration = Duration::from_secs(1);
-
-/// A caller that is stuck must not keep its partitions for ever. If nobody waits for events, the consumer is not
-/// polled either, and past `max.poll.interval.ms` librdkafka leaves the group.
-fn attended(shared: &Shared) -> bool {
-    let attendance = lock(&shared.attendance);
-    attendance.waiting || attendance.since.elapsed() < UNATTENDED
-}
-
 /// The poll thread.
 fn poll(shared: &Arc<Shared>, consumer: Arc<Consumer>) {
     let _ = shared.poller.set(std::thread::current());
@@ -151,14 +144,29 @@ fn poll(shared: &Arc<Shared>, consumer: Arc<Consumer>) {
         Subscription::Lead { lead, .. } => vec![lead],
     };
     let what = format!("joining group {}", shared.options.group);
-    if let Err(e) = consumer.subscribe(&topics) {
-        let _ = shared.events.send(Err(shared.scene.error(&what, &e)));
-    }
+    let mut subscribed = false;
     while !shared.is_closing() {
-        if !attended(shared) {
-            std::thread::park_timeout(POLL);
-            continue;
+        let attended = {
+            let attendance = lock(&shared.attendance);
+            attendance.waiting || attendance.since.elapsed() < shared.options.session_timeout
+        };
+        if subscribed && !attended {
+            // A caller that is stuck must not keep its partitions for ever.
+            shared.lose("nobody waited for its events for the time of a session");
         }
+        if subscribed && (!attended || (shared.has_remains() && !consumer.assignment_lost())) {
+            shared.leaving.store(true, Ordering::Release);
+            consumer.unsubscribe();
+            subscribed = false;
+        }
+        if !subscribed && attended && lock(&shared.held).is_empty() {
+            shared.leaving.store(false, Ordering::Release);
+            if let Err(e) = consumer.subscribe(&topics) {
+                let _ = shared.events.send(Err(shared.scene.error(&what, &e)));
+            }
+            subscribed = true;
+        }
+        *lock(&shared.polled) = Instant::now();
         match consumer.poll(POLL) {
             None => {}
             Some(Ok(message)) => {
@@ -198,10 +206,16 @@ fn reported(shared: &Shared, what: &str, error: &KafkaError, topics: &[&str]) ->
             tracing::warn!(target: "kafka", group = %shared.options.group, "not polled for too long: {reason}");
             None
         }
-        (_, C::TopicAuthorizationFailed | C::GroupAuthorizationFailed | C::InconsistentGroupProtocol)
-        | (_, C::InvalidGroupId | C::InvalidSessionTimeout | C::GroupMaxSizeReached | C::UnsupportedAssignor) => {
-            Some(shared.scene.coded(what, code, &reason))
-        }
+        (
+            _,
+            C::TopicAuthorizationFailed
+            | C::GroupAuthorizationFailed
+            | C::InconsistentGroupProtocol
+            | C::InvalidGroupId
+            | C::InvalidSessionTimeout
+            | C::GroupMaxSizeReached
+            | C::UnsupportedAssignor,
+        ) => Some(shared.scene.coded(what, code, &reason)),
         _ => None,
     }
 }
@@ -268,11 +282,9 @@ impl GroupHandle for KafkaGroup {
         if let Some(reason) = self.shared.over(epoch) {
             return futures::future::err(self.not_member(reason)).boxed();
         }
-        let owned = lock(&self.shared.owned);
-        if let Some((tp, _)) = offsets.iter().find(|(tp, _)| !owned.contains_key(tp)) {
+        if let Some((tp, _)) = offsets.iter().find(|(tp, _)| !self.shared.owns(tp)) {
             return futures::future::err(self.not_member(&format!("{tp} is not its own"))).boxed();
         }
-        drop(owned);
         if offsets.is_empty() {
             return futures::future::ok(()).boxed();
         }
@@ -283,15 +295,8 @@ impl GroupHandle for KafkaGroup {
     fn metadata(&self) -> Option<GroupMetadata> {
         let shared = &self.shared;
         let epoch = shared.epoch.load(Ordering::Acquire);
-        if shared.over(epoch).is_some() {
-            return None;
-        }
-        let detail = shared.consumer.get()?.upgrade()?.group_metadata()?;
-        // What was asked for may already be of the time after a loss.
-        if shared.over(epoch).is_some() {
-            return None;
-        }
-        Some(GroupMetadata::new(Arc::clone(&shared.options.group), Arc::new(detail)))
+        let detail = lock(&shared.metadata).clone()?;
+        shared.over(epoch).is_none().then(|| GroupMetadata::new(Arc::clone(&shared.options.group), detail))
     }
 }
 
@@ -339,7 +344,7 @@ impl Owner for Shared {
         let (shared, tp, pool) = (Arc::clone(&self), tp.clone(), self.connection.pool.clone());
         pool.run("seeking", move || {
             let what = format!("seeking {tp} to {offset}");
-            if !lock(&shared.owned).contains_key(&tp) {
+            if !shared.owns(&tp) {
                 let group = shared.options.group.to_string();
                 return Err(LogError::NotMember { what, group, reason: "the partition is not its own".into() });
             }

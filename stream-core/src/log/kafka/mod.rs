@@ -115,7 +115,7 @@ impl Log for Kafka {
     fn producer(&self, options: ProducerOptions) -> BoxFuture<'static, LogResult<Arc<dyn Producer>>> {
         let connection = Arc::clone(&self.connection);
         self.connection.pool.run("making a producer", move || {
-            Ok(Arc::new(producer::KafkaProducer::new(connection, options)?) as Arc<dyn Producer>)
+            Ok(Arc::new(producer::KafkaProducer::new(connection, &options)?) as Arc<dyn Producer>)
         })
     }
 

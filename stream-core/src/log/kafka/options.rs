@@ -324,10 +324,8 @@ mod tests {
 
     #[test]
     fn debug_shows_no_secret() {
-        let sasl = Sasl::new(SaslMechanism::Plain, "ann", "hush").tls(Tls {
-            key_password: Some("hush".into()),
-            ..Tls::default()
-        });
+        let sasl = Sasl::new(SaslMechanism::Plain, "ann", "hush")
+            .tls(Tls { key_password: Some("hush".into()), ..Tls::default() });
         let options = KafkaOptions::new("a:1")
             .security(Security::Sasl(sasl))
             .property("sasl.password", "hush")

@@ -34,7 +34,10 @@ pub(super) fn left(until: Instant) -> Duration {
 }
 
 /// Tries until it works, fails for good, or the time is up.
-pub(super) fn again<T>(until: Instant, mut step: impl FnMut(Duration) -> Result<T, KafkaError>) -> Result<T, KafkaError> {
+pub(super) fn again<T>(
+    until: Instant,
+    mut step: impl FnMut(Duration) -> Result<T, KafkaError>,
+) -> Result<T, KafkaError> {
     loop {
         match step(left(until)) {
             Err(e) if code(&e).is_some_and(passing) && Instant::now() + PAUSE < until => std::thread::sleep(PAUSE),
@@ -221,7 +224,7 @@ pub(super) fn committed(
     until: Instant,
     stop: impl Fn() -> bool,
 ) -> Result<Vec<Option<i64>>, KafkaError> {
-    let step = || {
+    let ask = || {
         // In short steps, so that a member that is closed need not wait for the bound.
         let time = left(until).min(Duration::from_secs(2));
         let answer = consumer.committed_offsets(list(of.iter().map(|tp| (tp, Offset::Invalid)))?, time)?;
@@ -235,7 +238,7 @@ pub(super) fn committed(
         Ok(of.iter().map(|tp| by_partition.get(tp).copied()).collect())
     };
     loop {
-        match step() {
+        match ask() {
             Err(e) if code(&e).is_some_and(passing) && Instant::now() + PAUSE < until && !stop() => {
                 std::thread::sleep(PAUSE);
             }

@@ -47,7 +47,7 @@ impl Reader for KafkaReader {
             let reason = "this reader reads it already; drop the other fetch first".into();
             return futures::future::err(LogError::Config { what, reason }).boxed();
         }
-        let done = self.0.ops.run("reading a partition", move || {
+        self.0.ops.run("reading a partition", move || {
             let opened = shared.assign(&tp, from);
             match opened {
                 Ok(slot) => Ok(Box::new(KafkaFetch::new(tp, slot, shared, from)) as Box<dyn Fetch>),
@@ -56,8 +56,7 @@ impl Reader for KafkaReader {
                     Err(e)
                 }
             }
-        });
-        done
+        })
     }
 }
 

@@ -9,8 +9,8 @@ use rdkafka::types::RDKafkaRespErr;
 
 use std::sync::Arc;
 
-use super::context::Ctx;
 use super::assignment::Shared;
+use super::context::Ctx;
 
 /// The context of a consumer, which may be a member of a group.
 pub(super) struct ConsumerCtx {
@@ -31,7 +31,10 @@ impl ConsumerCtx {
 
 impl ClientContext for ConsumerCtx {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        self.base.log(level, facility, line);
+        match &self.member {
+            Some(member) if facility == "MEMBERID" => member.member_id_changed(line),
+            _ => self.base.log(level, facility, line),
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

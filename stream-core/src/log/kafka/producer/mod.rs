@@ -109,7 +109,7 @@ fn undelivered(scene: &Scene, error: &KafkaError, record: NewRecord<'_>) -> LogE
 
 impl KafkaProducer {
     /// Starts a producer. Blocks while a transactional one fences its predecessors.
-    pub(super) fn new(connection: Arc<Connection>, options: ProducerOptions) -> LogResult<Self> {
+    pub(super) fn new(connection: Arc<Connection>, options: &ProducerOptions) -> LogResult<Self> {
         let health = Arc::new(Health::default());
         let scene = Arc::new(Scene { brokers: connection.options.brokers.clone(), health: Arc::clone(&health) });
         let tracker = Arc::new(Tracker::default());
@@ -117,12 +117,9 @@ impl KafkaProducer {
         let name = options.transactional_id.as_ref().map_or("producer".into(), |id| format!("producer {id}"));
         let base = Ctx::new(name, health);
         let ctx = ProducerCtx { base, scene: Arc::clone(&scene), slots: Arc::clone(&slots) };
-        let config = config::producer(&connection.options, &options);
+        let config = config::producer(&connection.options, options);
         let client = BaseProducer::from_config_and_context(&config, ctx).map_err(|e| config::refused(&e))?;
         let client: Arc<BaseProducer<ProducerCtx>> = Arc::new(client);
-        if options.transactional_id.is_some() {
-            transaction::init(&client, &scene, connection.until())?;
-        }
         let (commands, queue) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let (polled, stopped, ended) = (Arc::clone(&client), Arc::clone(&stop), mpsc::channel::<()>());
@@ -134,8 +131,13 @@ impl KafkaProducer {
             // The sender's thread is the one that waits for the client's end.
             drop((polled, polling));
         })?;
-        let sender =
-            Sender::new(connection, scene, client, slots, Arc::clone(&tracker), &options, (stop, ended.1));
+        if options.transactional_id.is_some()
+            && let Err(e) = transaction::init(&client, &scene, connection.until())
+        {
+            stop.store(true, Ordering::Release);
+            return Err(e);
+        }
+        let sender = Sender::new(connection, scene, client, slots, Arc::clone(&tracker), options, (stop, ended.1));
         spawn("kafka-sender", move || sender.run(&queue))?;
         Ok(Self { commands, tracker })
     }
@@ -150,7 +152,11 @@ impl KafkaProducer {
         let (tx, rx) = oneshot::channel();
         // A queue that is gone drops the command, and with it the sender of the answer.
         let queue = |before| drop(self.commands.send(command(before, tx)));
-        if void { self.tracker.void(queue) } else { self.tracker.between(queue) }
+        if void {
+            self.tracker.void(queue)
+        } else {
+            self.tracker.between(queue)
+        }
         rx.map(move |got| got.unwrap_or_else(|_| Err(LogError::Closed { what: what.into() }))).boxed()
     }
 }

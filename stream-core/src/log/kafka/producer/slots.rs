@@ -85,7 +85,7 @@ struct Detail {
 
 /// The table.
 pub(super) struct Slots {
-    slots: Box<[Slot]>,
+    all: Box<[Slot]>,
     free: Mutex<Vec<u16>>,
     tracker: Arc<Tracker>,
 }
@@ -96,14 +96,15 @@ pub(super) struct Taken(u16);
 
 impl Slots {
     pub(super) fn new(tracker: Arc<Tracker>) -> Self {
-        let slot = || Slot { left: AtomicU32::new(0), lasts: [const { Last::new() }; TOPICS], detail: Mutex::new(None) };
-        let slots = (0..SLOTS).map(|_| slot()).collect();
+        let slot =
+            || Slot { left: AtomicU32::new(0), lasts: [const { Last::new() }; TOPICS], detail: Mutex::new(None) };
+        let all = (0..SLOTS).map(|_| slot()).collect();
         let free = (0..SLOTS).rev().filter_map(|n| u16::try_from(n).ok()).collect();
-        Self { slots, free: Mutex::new(free), tracker }
+        Self { all, free: Mutex::new(free), tracker }
     }
 
     fn slot(&self, number: u16) -> Option<&Slot> {
-        self.slots.get(usize::from(number))
+        self.all.get(usize::from(number))
     }
 
     /// Takes a slot, if one is free; else gives the sender back.
@@ -136,8 +137,9 @@ impl Slots {
         if let Some(last) = slot.lasts.get(topic) {
             last.note(tag.index, offset);
         } else if let Some(detail) = &*lock(&slot.detail) {
-            let last = detail.more.get(topic - TOPICS);
-            last.into_iter().for_each(|last| last.note(tag.index, offset));
+            if let Some(last) = detail.more.get(topic - TOPICS) {
+                last.note(tag.index, offset);
+            }
         }
         self.count(tag.slot, slot, 1);
     }
@@ -229,11 +231,15 @@ mod tests {
             slots.written(tag(9), 70);
             slots.written(tag(0), 4);
             slots.handed_over(taken);
-            for index in [8, 7, 6, 5, 4, 3, 2] {
+            for (index, offset) in (2..9).zip([12, 13, 14, 15, 16, 17, 18]).rev() {
                 assert!(rx.try_recv().unwrap().is_none());
-                slots.written(tag(index), 10 + index as i64);
+                slots.written(tag(index), offset);
             }
-            slots.failed(tag(1), |r| LogError::TooLarge { topic: r.topic.to_string(), size: 3, limit: round.to_string() });
+            slots.failed(tag(1), |r| LogError::TooLarge {
+                topic: r.topic.to_string(),
+                size: 3,
+                limit: round.to_string(),
+            });
             let delivery = rx.try_recv().unwrap().unwrap();
             let offsets = [Some(18), None, Some(12), Some(13), Some(14), Some(15), Some(16), Some(70)];
             assert_eq!(delivery.last_offsets, offsets);

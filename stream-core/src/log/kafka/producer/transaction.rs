@@ -80,12 +80,7 @@ fn again(until: Instant, mut step: impl FnMut(Duration) -> Result<(), KafkaError
 /// Fences older producers of the same id and ends their open transaction.
 pub(super) fn init(client: &BaseProducer<ProducerCtx>, scene: &Scene, until: Instant) -> LogResult<()> {
     let what = "starting a transactional producer";
-    // The events that say why a broker can't be reached have to be served meanwhile.
-    let done = again(until, |time| {
-        client.poll(Duration::ZERO);
-        client.init_transactions(time.min(Duration::from_secs(5)))
-    });
-    client.poll(Duration::ZERO);
+    let done = again(until, |time| client.init_transactions(time));
     done.map_err(|e| classed(scene, what, &e))
 }
 

@@ -1,0 +1,242 @@
+//! Restores: what lies in a store is checked against its topic, and brought up to date (semantics D3, D10).
+//!
+//! Shared by everything that keeps a copy of a topic: a group's table, its joins and lookups, and views. This module
+//! decides whether a store can be built upon; it never guesses: what can't be trusted is emptied and read anew.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::follow::{FollowError, Follower, Step};
+use crate::log::{Isolation, LogHandle, OffsetSpec, Reader, TopicPartition};
+use crate::store::{Checkpoint, Store};
+
+/// How far a restore goes before it is done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Goal {
+    /// To this offset, taken from a reader that sees uncommitted records.
+    Offset(i64),
+    /// To the end, whatever it is when it is reached.
+    End,
+}
+
+/// How much of a topic a store contains, and when that was last compared with the topic.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    /// The next offset to apply.
+    pub(crate) position: i64,
+    /// What the position was when the log was last heard of, and when that was.
+    pub(crate) contact: Checkpoint,
+}
+
+impl From<Checkpoint> for Known {
+    fn from(checkpoint: Checkpoint) -> Self {
+        Self { position: checkpoint.offset, contact: checkpoint }
+    }
+}
+
+/// A partition's copy to be begun, or gone on with.
+pub(crate) struct Source<'a> {
+    pub(crate) log: &'a LogHandle,
+    pub(crate) reader: &'a Arc<dyn Reader>,
+    pub(crate) partition: &'a TopicPartition,
+    pub(crate) store: &'a Arc<dyn Store>,
+    /// `delete.retention.ms` of the topic.
+    pub(crate) tombstone_retention_ms: Option<i64>,
+}
+
+impl Source<'_> {
+    /// Whether the partition is there.
+    pub(crate) async fn exists(&self) -> Result<(), FollowError> {
+        bounds(self.log, self.partition).await.map(|_| ())
+    }
+
+    /// Begins to follow where the store left off, or where `known` says; also tells the topic's end, uncommitted records
+    /// included. A store that can't be trusted is emptied first, after a call of `emptied`.
+    pub(crate) async fn follow(
+        &self,
+        known: Option<Known>,
+        goal: Goal,
+        emptied: &mut (dyn FnMut() + Send),
+    ) -> Result<(Follower, i64), FollowError> {
+        let Self { log, reader, partition, store, tombstone_retention_ms } = self;
+        let now_ms = log.clock().now_ms();
+        let (start, end) = bounds(log, partition).await?;
+        let from = match known.or(store.checkpointed()?.map(Known::from)) {
+            None => start,
+            Some(known) => match distrust(known, start, end, now_ms, *tombstone_retention_ms) {
+                None => known.position,
+                Some(why) => {
+                    tracing::warn!(%partition, ?known, start, end, why, "the store is emptied and restored");
+                    emptied();
+                    store.clear()?;
+                    start
+                }
+            },
+        };
+        if let Goal::Offset(end) = goal
+            && from < end
+        {
+            // Until the transactions below the end are over, readers of committed records stop short of it. Waited for
+            // before the fetch begins, so that an end which the fetch reports lies beyond the goal.
+            wait_stable(log, partition, end).await?;
+        }
+        let fetch = reader.read((*partition).clone(), from).await?;
+        Ok((Follower::new(fetch, Arc::clone(store), from), end))
+    }
+}
+
+/// The first offset of a partition and the one past its last.
+async fn bounds(log: &LogHandle, partition: &TopicPartition) -> Result<(i64, i64), FollowError> {
+    let both = vec![(partition.clone(), OffsetSpec::Earliest), (partition.clone(), OffsetSpec::Latest)];
+    let offsets = log.offsets(both, Isolation::ReadUncommitted).await?;
+    Ok(match offsets.as_slice() {
+        [start, end] => (*start, *end),
+        _ => (0, 0),
+    })
+}
+
+/// Why a copy can't be built upon (semantics D10). `now_ms` is taken before `start` and `end`.
+pub(crate) fn distrust(
+    known: Known,
+    start: i64,
+    end: i64,
+    now_ms: i64,
+    tombstone_retention_ms: Option<i64>,
+) -> Option<&'static str> {
+    if known.position > end {
+        return Some("it is ahead of its changelog: the topic was made anew or lost records");
+    }
+    if known.position < start {
+        return Some("its changelog no longer has what comes next");
+    }
+    let age = now_ms.saturating_sub(known.contact.at_ms);
+    if tombstone_retention_ms.is_some_and(|keep| known.contact.offset < end && age > keep / 2) {
+        return Some("it was away so long that deletions may be missed");
+    }
+    None
+}
+
+/// Brings a follower to the goal, telling of its progress.
+pub(crate) async fn restore(
+    follower: &mut Follower,
+    partition: &TopicPartition,
+    goal: Goal,
+    interval: Duration,
+) -> Result<(), FollowError> {
+    let mut progress = Progress::new(partition, follower.position(), interval);
+    if let Goal::Offset(end) = goal
+        && follower.position() >= end
+    {
+        return Ok(());
+    }
+    loop {
+        match poll_fn(|cx| follower.poll_step(cx, &mut |_, _| {})).await? {
+            Step::Applied(n) => {
+                let left = match goal {
+                    Goal::Offset(end) => Some(end - follower.position()),
+                    Goal::End => None,
+                };
+                progress.applied(n, left);
+            }
+            Step::CaughtUp => {
+                if let Goal::Offset(end) = goal {
+                    follower.skip_to(end);
+                }
+                break;
+            }
+        }
+        if let Goal::Offset(end) = goal
+            && follower.position() >= end
+        {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    progress.done(follower.position());
+    Ok(())
+}
+
+/// Tells how a restore gets on.
+pub(crate) struct Progress<'a> {
+    partition: &'a TopicPartition,
+    from: i64,
+    began: Instant,
+    told: Instant,
+    interval: Duration,
+    records: usize,
+}
+
+impl<'a> Progress<'a> {
+    pub(crate) fn new(partition: &'a TopicPartition, from: i64, interval: Duration) -> Self {
+        let began = Instant::now();
+        Self { partition, from, began, told: began, interval, records: 0 }
+    }
+
+    /// So many records more; `left` is how many offsets are left, if that is known.
+    pub(crate) fn applied(&mut self, records: usize, left: Option<i64>) {
+        self.records += records;
+        if self.told.elapsed() >= self.interval {
+            self.told = Instant::now();
+            let (partition, records, per_second) = (self.partition, self.records, self.rate());
+            let seconds_left = left.and_then(|n| u64::try_from(n).ok()?.checked_div(per_second));
+            tracing::info!(%partition, records, per_second, offsets_left = left, seconds_left, "restoring");
+        }
+    }
+
+    /// It is done.
+    pub(crate) fn done(&self, position: i64) {
+        if self.records > 0 {
+            let Self { partition, from, records, .. } = self;
+            tracing::info!(%partition, records, from, to = position, per_second = self.rate(), "restored");
+        }
+    }
+
+    fn rate(&self) -> u64 {
+        let ms = self.began.elapsed().as_millis().max(1);
+        u64::try_from(self.records as u128 * 1000 / ms).unwrap_or(u64::MAX)
+    }
+}
+
+async fn wait_stable(log: &LogHandle, partition: &TopicPartition, end: i64) -> Result<(), FollowError> {
+    let mut told = Instant::now();
+    loop {
+        let of = vec![(partition.clone(), OffsetSpec::Latest)];
+        let stable = log.offsets(of, Isolation::ReadCommitted).await?.first().copied().unwrap_or_default();
+        if stable >= end {
+            return Ok(());
+        }
+        if told.elapsed() >= Duration::from_secs(5) {
+            told = Instant::now();
+            tracing::info!(%partition, stable, end, "waiting for an open transaction on the changelog to end");
+        }
+        // Nothing announces the end of somebody else's transaction, so it is asked for.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_trusted_only_where_it_fits_and_misses_no_deletion() {
+        let known = |position, offset, at_ms| Known { position, contact: Checkpoint { offset, at_ms } };
+        let day = Some(24 * 3_600_000);
+        let half = 12 * 3_600_000;
+        let now = 1_000_000_000;
+        let trusts = |known, start, end, keep| distrust(known, start, end, now, keep).is_none();
+        assert!(trusts(known(5, 5, now), 0, 5, day));
+        assert!(trusts(known(5, 5, now), 5, 9, day));
+        assert!(!trusts(known(5, 5, now), 6, 9, day), "what comes next is gone");
+        assert!(!trusts(known(5, 5, now), 0, 4, day), "ahead of its topic");
+        assert!(trusts(known(5, 5, now - half), 0, 9, day));
+        assert!(!trusts(known(5, 5, now - half - 1), 0, 9, day), "away too long");
+        assert!(trusts(known(5, 5, now - half - 1), 0, 9, None));
+        assert!(trusts(known(5, 5, now - half - 1), 0, 5, day), "nothing was missed");
+        // The records that came since the last contact do not show whether a deletion was compacted away before.
+        assert!(!trusts(known(9, 5, now - half - 1), 0, 9, day));
+    }
+}

@@ -1,0 +1,189 @@
+//! Opening a view: its topic is checked, its stores opened, its keeper started.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::copies::Copies;
+use super::error::ViewError;
+use super::keeper::{Keeper, KeeperOptions};
+use super::updates::{Listener, Listeners, Updates};
+use super::{Inner, View};
+use crate::codec::Codec;
+use crate::log::{LogHandle, Partitioner, TopicInfo};
+use crate::processor::Workers;
+use crate::store::{SledStores, StoreBackend, StoreError, StoreId};
+use crate::topics::expires;
+
+/// A view to be opened. Made by [`View::builder`].
+#[must_use = "a view does nothing before open()"]
+pub struct ViewBuilder<V> {
+    topic: Arc<str>,
+    codec: Arc<dyn Codec<V>>,
+    log: LogHandle,
+    state_dir: PathBuf,
+    stores: Option<Arc<dyn StoreBackend>>,
+    partitioner: Partitioner,
+    options: KeeperOptions,
+    wait_for_topic: Duration,
+    here: bool,
+    listeners: Vec<Listener<V>>,
+}
+
+impl<V: 'static> ViewBuilder<V> {
+    pub(super) fn new(topic: Arc<str>, codec: Arc<dyn Codec<V>>, log: LogHandle) -> Self {
+        Self {
+            topic,
+            codec,
+            log,
+            state_dir: PathBuf::from("state"),
+            stores: None,
+            partitioner: Partitioner::default(),
+            options: KeeperOptions::default(),
+            wait_for_topic: Duration::from_secs(30),
+            here: false,
+            listeners: Vec::new(),
+        }
+    }
+
+    /// Where the stores lie: in `views/<topic>/` below this directory, so that views and processors of one process can
+    /// share it. Two views of one topic can't; that is [`StoreError::Locked`]. Default: `state`.
+    pub fn state_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.state_dir = dir.into();
+        self
+    }
+
+    /// Stores of another kind, such as [`MemoryStores`](crate::store::MemoryStores). They must not be shared with a
+    /// processor or another view.
+    pub fn stores(mut self, stores: Arc<dyn StoreBackend>) -> Self {
+        self.stores = Some(stores);
+        self
+    }
+
+    /// How who writes the table chooses partitions; default as Java clients do. Reads are right whatever is set here,
+    /// but cheaper if it fits.
+    pub fn partitioner(mut self, partitioner: Partitioner) -> Self {
+        self.partitioner = partitioner;
+        self
+    }
+
+    /// How often it is recorded how far the stores are; default 10 s. After a crash, up to this much is read again.
+    pub fn checkpoint_interval(mut self, every: Duration) -> Self {
+        self.options.checkpoint_interval = every;
+        self
+    }
+
+    /// How often the log is asked how the topic is: so soon an outage is seen in the state; default 10 s.
+    pub fn check_interval(mut self, every: Duration) -> Self {
+        self.options.probe_interval = every;
+        self
+    }
+
+    /// How long to wait for the topic, which its own group makes; default 30 s.
+    pub fn wait_for_topic(mut self, bound: Duration) -> Self {
+        self.wait_for_topic = bound;
+        self
+    }
+
+    /// Runs the view on the runtime that opens it, instead of a thread of its own: for simulations, and tests on a
+    /// paused clock. Its writes to the store block that runtime for moments.
+    pub fn on_this_runtime(mut self) -> Self {
+        self.here = true;
+        self
+    }
+
+    /// Calls a listener with each change of a complete partition, once it can be read: the partition, the key, and the
+    /// new value, `None` if it was deleted. Not called for what a restore brings; what is missed during an outage is
+    /// told afterwards. It must not block, for the view waits for it.
+    pub fn on_update(mut self, listener: impl Fn(i32, &[u8], Option<&V>) + Send + Sync + 'static) -> Self {
+        self.listeners.push(Box::new(listener));
+        self
+    }
+
+    /// Opens the view. It is restored meanwhile and afterwards: see [`View::wait_caught_up`].
+    ///
+    /// # Errors
+    /// When the topic does not exist or is not compacted, or the stores can't be opened.
+    pub async fn open(self) -> Result<View<V>, ViewError> {
+        let info = self.find_topic().await?;
+        if let Some((problem, remedy)) = expires(&info) {
+            return Err(ViewError::Topic { topic: self.topic.to_string(), problem, remedy });
+        }
+        let prepared = self.codec.prepare(&self.topic).await;
+        prepared.map_err(|error| ViewError::Codec { topic: self.topic.to_string(), error })?;
+        let backend = self.backend().map_err(|e| ViewError::store(&self.topic, e))?;
+        let copies = Copies::open(&info, &*backend, self.codec.name(), self.partitioner);
+        let copies = Arc::new(copies.map_err(|e| ViewError::store(&self.topic, e))?);
+        let (codec, topic) = (Arc::clone(&self.codec), Arc::clone(&self.topic));
+        let updates = (!self.listeners.is_empty())
+            .then(|| Arc::new(Listeners { codec, topic, listeners: self.listeners }) as Arc<dyn Updates>);
+        let (keeper, work) = Keeper::new(Arc::clone(&copies), &self.log, &info, updates, self.options)
+            .map_err(|e| ViewError::log(&self.topic, "make a reader", e))?;
+        if self.here {
+            tokio::spawn(work);
+        } else {
+            spawn_thread(&self.topic, work)?;
+        }
+        Ok(View { inner: Arc::new(Inner { copies, codec: self.codec, keeper: Mutex::new(Some(keeper)) }) })
+    }
+
+    fn backend(&self) -> Result<Arc<dyn StoreBackend>, StoreError> {
+        if let Some(stores) = &self.stores {
+            return Ok(Arc::clone(stores));
+        }
+        Ok(Arc::new(SledStores::open_dir(self.state_dir.join("views").join(&*self.topic))?))
+    }
+
+    async fn find_topic(&self) -> Result<TopicInfo, ViewError> {
+        let until = Instant::now() + self.wait_for_topic;
+        let topic = &self.topic;
+        let mut told = false;
+        loop {
+            let found = self.log.topics(vec![Arc::clone(topic)]).await;
+            let found = found.map_err(|e| ViewError::log(topic, "look the topic up", e))?;
+            if let Some(info) = found.into_iter().next().flatten() {
+                return Ok(info);
+            }
+            if Instant::now() >= until {
+                return Err(ViewError::Topic {
+                    topic: topic.to_string(),
+                    problem: format!("table topic {topic} does not exist"),
+                    remedy: "start the group that owns it first, or create the topic with cleanup.policy=compact"
+                        .to_owned(),
+                });
+            }
+            if !told {
+                tracing::info!(table = %topic, "a view waits for its topic");
+                told = true;
+            }
+            // Topics are not announced, so they are asked for.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+/// Does the work on a thread of its own: a store's writes may wait for the disk, which would hold up whatever shares
+/// the thread.
+fn spawn_thread(topic: &str, work: BoxFuture<'static, ()>) -> Result<(), ViewError> {
+    let failed = |e: std::io::Error| ViewError::Thread { topic: topic.to_owned(), reason: e.to_string() };
+    let thread = Workers::threads(&format!("view-{topic}"), 1).map_err(failed)?;
+    thread.spawn(0, Box::new(move || work));
+    Ok(())
+}
+
+impl Copies {
+    /// Opens the stores of all partitions of a table.
+    pub(crate) fn open(
+        info: &TopicInfo,
+        stores: &dyn StoreBackend,
+        codec: &str,
+        partitioner: Partitioner,
+    ) -> Result<Self, StoreError> {
+        let open = |p| stores.open(&StoreId::new(Arc::clone(&info.name), p), codec);
+        let opened = (0..info.partitions).map(open).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self::new(Arc::clone(&info.name), opened, partitioner))
+    }
+}

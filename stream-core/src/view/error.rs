@@ -1,0 +1,75 @@
+//! What can go wrong with a view.
+
+use std::sync::Arc;
+
+use super::copies::CopyError;
+use crate::codec::CodecError;
+use crate::log::LogError;
+use crate::store::StoreError;
+
+/// Why a view can't be opened, or a read is not answered.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the variants' messages say it")]
+pub enum ViewError {
+    /// The topic is not there, or is no table.
+    #[error("view: {problem}; {remedy}")]
+    Topic { topic: String, problem: String, remedy: String },
+    /// The log failed.
+    #[error("view of {topic}: {doing}: {error}")]
+    Log { topic: String, doing: String, error: LogError },
+    /// The store failed.
+    #[error("view of {topic}: {error}")]
+    Store { topic: String, error: StoreError },
+    /// The codec could not get ready.
+    #[error("view of {topic}: its codec: {error}")]
+    Codec { topic: String, error: CodecError },
+    /// A thread for the view could not be started.
+    #[error("view of {topic}: a thread could not be started: {reason}")]
+    Thread { topic: String, reason: String },
+    /// A value can't be decoded.
+    #[error("view of {topic}: the value of key {key} can't be decoded: {error}")]
+    Decode { topic: String, key: String, error: CodecError },
+    /// The codec needs something, such as a schema, that is not loaded yet.
+    #[error(
+        "view of {topic}: what the value of key {key} needs (id {id}) is not loaded: use get_loading() or next_loading()"
+    )]
+    NotLoaded { topic: String, key: String, id: u32 },
+    /// The answer is not known yet.
+    #[error("view of {topic}: {partition} is being restored, so the answer is not known yet: wait_caught_up() first")]
+    Restoring { topic: String, partition: i32 },
+    /// It can't go on.
+    #[error("view of {topic} has failed: {reason}")]
+    Failed { topic: String, reason: String },
+    /// It was closed.
+    #[error("view of {topic} is closed")]
+    Closed { topic: String },
+}
+
+impl ViewError {
+    pub(super) fn log(topic: &str, doing: &str, error: LogError) -> Self {
+        Self::Log { topic: topic.to_owned(), doing: doing.to_owned(), error }
+    }
+
+    pub(super) fn store(topic: &str, error: StoreError) -> Self {
+        Self::Store { topic: topic.to_owned(), error }
+    }
+
+    pub(super) fn copy(topic: &Arc<str>, error: CopyError) -> Self {
+        let topic = topic.to_string();
+        match error {
+            CopyError::Store(error) => Self::Store { topic, error },
+            CopyError::Restoring(partition) => Self::Restoring { topic, partition: partition.partition },
+            CopyError::Closed => Self::Closed { topic },
+            CopyError::Failed(reason) => Self::Failed { topic, reason: reason.to_string() },
+        }
+    }
+
+    pub(super) fn decode(topic: &Arc<str>, key: &[u8], error: CodecError) -> Self {
+        let (topic, key) = (topic.to_string(), String::from_utf8_lossy(key).into_owned());
+        match error {
+            CodecError::NotLoaded(id) => Self::NotLoaded { topic, key, id },
+            error => Self::Decode { topic, key, error },
+        }
+    }
+}
