@@ -24,12 +24,12 @@ impl stream_core::codec::Codec<()> for Raw {
     }
 }
 
-pub(crate) fn run(args: &Args, store: StoreKind) -> Outcome<Measured> {
+pub(crate) fn run(args: &Args, store: StoreKind, exactly_once: bool) -> Outcome<Measured> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    runtime.block_on(count(args, store))
+    runtime.block_on(count(args, store, exactly_once))
 }
 
-async fn count(args: &Args, store: StoreKind) -> Outcome<Measured> {
+async fn count(args: &Args, store: StoreKind, exactly_once: bool) -> Outcome<Measured> {
     let log: LogHandle = Kafka::connect(KafkaOptions::new(&args.brokers))?;
     let name = format!("bench-{}", std::process::id());
     let began: Arc<Mutex<Option<Instant>>> = Arc::default();
@@ -47,6 +47,9 @@ async fn count(args: &Args, store: StoreKind) -> Outcome<Measured> {
     });
     let dir = tempfile::tempdir()?;
     let mut processor = Processor::new(g.build()?, Arc::clone(&log)).state_dir(dir.path());
+    if exactly_once {
+        processor = processor.guarantee(stream_core::processor::Guarantee::ExactlyOnce);
+    }
     if store == StoreKind::Memory {
         processor = processor.stores(Arc::new(MemoryStores::new()));
     }

@@ -52,6 +52,9 @@ enum What {
         /// Where the counts are kept.
         #[arg(long, default_value = "memory")]
         store: StoreKind,
+        /// In transactions; for the group.
+        #[arg(long)]
+        exactly_once: bool,
     },
 }
 
@@ -104,13 +107,13 @@ fn main() -> Outcome<()> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let args = Args::parse();
-    let (engine, store) = match args.what {
+    let (engine, store, exactly_once) = match args.what {
         What::Load => return load::load(&args),
-        What::Run { engine, store } => (engine, store),
+        What::Run { engine, store, exactly_once } => (engine, store, exactly_once),
     };
     let before = cpu_seconds()?;
     let measured = match engine {
-        Engine::Group => group::run(&args, store)?,
+        Engine::Group => group::run(&args, store, exactly_once)?,
         Engine::Bare => bare::run(&args, store)?,
     };
     let cpu = cpu_seconds()? - before;
@@ -123,7 +126,7 @@ fn main() -> Outcome<()> {
     #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
     let rate = args.records as f64 / seconds;
     println!(
-        "engine={engine:?} store={store:?} records={} seconds={seconds:.2} records_per_second={rate:.0} cpu={cpu:.2} \
+        "engine={engine:?} store={store:?} exactly_once={exactly_once} records={} seconds={seconds:.2} records_per_second={rate:.0} cpu={cpu:.2} \
          peak_mb={} counts=exact",
         args.records,
         peak_mb()?

@@ -85,5 +85,5 @@ pub mod prelude {
     pub use crate::log::embedded::Embedded;
     #[cfg(feature = "kafka")]
     pub use crate::log::kafka::{Kafka, KafkaOptions};
-    pub use crate::processor::{Handle, OnFailure, Processor, ProcessorError, State};
+    pub use crate::processor::{Guarantee, Handle, OnFailure, Processor, ProcessorError, State};
 }

@@ -3,9 +3,9 @@
 
 mod kafka_support;
 
+use kafka_support::bounded;
 use kafka_support::mock::MockLog;
 use kafka_support::moves::{Plan, three_instances_join_and_leave};
-use kafka_support::bounded;
 use stream_core::log::LogHandle;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -96,3 +96,81 @@ log_suite! {
     [#[tokio::test] #[ignore = "needs a real Kafka: make test starts one where Java is"]]
     KafkaWorld::new()
 }
+
+/// TLS and SASL against the listeners of `TLS=1 docker/kafka.sh up`.
+#[cfg(feature = "tls")]
+mod tls {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use stream_core::log::kafka::{Kafka, KafkaOptions, Sasl, SaslMechanism, Security, Tls};
+    use stream_core::log::{Log, LogError, TopicSpec};
+
+    use crate::log_suite::helper::{producer, read_all, write};
+    use crate::log_suite::unique;
+
+    fn variable(name: &str) -> String {
+        std::env::var(name).unwrap_or_else(|_| panic!("{name} must be set: eval it from TLS=1 docker/kafka.sh env"))
+    }
+
+    fn tls() -> Tls {
+        let mut tls = Tls::default();
+        tls.ca = Some(variable("STREAM_TEST_KAFKA_CA").into());
+        tls
+    }
+
+    fn connect(brokers: String, security: Security) -> Arc<Kafka> {
+        let options = KafkaOptions::new(brokers).security(security).request_timeout(Duration::from_secs(5));
+        Kafka::connect(options).unwrap()
+    }
+
+    async fn works(kafka: Arc<Kafka>) {
+        let name = unique("t");
+        kafka.create_topics(vec![TopicSpec::new(Arc::clone(&name)).partitions(1)]).await.unwrap();
+        let log = kafka as stream_core::log::LogHandle;
+        write(&producer(&log).await, &name, 0, &[("a", "1")]).await;
+        assert_eq!(read_all(&log, &name, 0, stream_core::log::Isolation::ReadCommitted).await.len(), 1);
+    }
+
+    fn sasl(mechanism: SaslMechanism, password: &str) -> Security {
+        let user = std::env::var("STREAM_TEST_KAFKA_USER").unwrap_or_else(|_| "stream".into());
+        Security::Sasl(Sasl::new(mechanism, user, password).tls(tls()))
+    }
+
+    fn password() -> String {
+        std::env::var("STREAM_TEST_KAFKA_PASSWORD").unwrap_or_else(|_| "stream-secret".into())
+    }
+
+    #[tokio::test]
+    #[ignore = "needs a real Kafka: make test starts one where Java is"]
+    async fn encrypted() {
+        works(connect(variable("STREAM_TEST_KAFKA_SSL"), Security::Tls(tls()))).await;
+    }
+
+    #[tokio::test]
+    #[ignore = "needs a real Kafka: make test starts one where Java is"]
+    async fn with_a_password() {
+        for mechanism in [SaslMechanism::ScramSha256, SaslMechanism::ScramSha512, SaslMechanism::Plain] {
+            works(connect(variable("STREAM_TEST_KAFKA_SASL_SSL"), sasl(mechanism, &password()))).await;
+        }
+    }
+
+    #[tokio::test]
+    #[ignore = "needs a real Kafka: make test starts one where Java is"]
+    async fn a_wrong_password_is_said() {
+        let security = sasl(SaslMechanism::ScramSha512, "wrong-secret");
+        let kafka = connect(variable("STREAM_TEST_KAFKA_SASL_SSL"), security);
+        let error = kafka.topics(vec![unique("t")]).await.unwrap_err();
+        assert!(matches!(error, LogError::Auth { .. }), "{error:?}");
+        assert!(!format!("{error:?} {kafka:?}").contains("wrong-secret"));
+    }
+
+    #[tokio::test]
+    #[ignore = "needs a real Kafka: make test starts one where Java is"]
+    async fn an_unknown_authority_is_said() {
+        let kafka = connect(variable("STREAM_TEST_KAFKA_SSL"), Security::Tls(Tls::default()));
+        let error = kafka.topics(vec![unique("t")]).await.unwrap_err();
+        let LogError::Unreachable { reason, .. } = &error else { panic!("{error:?}") };
+        assert!(reason.to_lowercase().contains("certificate"), "{reason}");
+    }
+}

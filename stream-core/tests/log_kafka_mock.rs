@@ -19,7 +19,8 @@ use stream_core::log::{
 };
 
 use crate::log_suite::helper::{
-    Client, all_arrived, batch, lead_options, member_options, open, producer, read_all, take, tp, values, write_numbers,
+    Client, Happened, all_arrived, batch, lead_options, member_options, open, producer, read_all, take, tp, values,
+    write_numbers,
 };
 use crate::log_suite::{Caps, World, bounded, log_suite, topic, unique, until};
 
@@ -371,6 +372,40 @@ async fn closing_does_not_wait_for_a_held_revocation() {
         one.close().await;
         two.owns(2).await;
         drop(token);
+        two.close().await;
+    })
+    .await;
+}
+
+/// librdkafka says nothing of a membership that ends while a revocation is held back: it joins anew and goes on with
+/// the rest, which by then others may own.
+#[tokio::test]
+async fn a_membership_that_ends_while_a_revocation_is_held_is_lost() {
+    bounded(async {
+        let world = MockWorld::new();
+        let (log, name, group) = (world.log(), topic(&world, 2).await, unique("g"));
+        let mut options = member_options(&group, &[&name]);
+        options.revoke_timeout = Duration::from_secs(60);
+        let one = Client::join(&log, options.clone());
+        one.owns(2).await;
+        one.hold();
+        let two = Client::join(&log, options);
+        until("one is asked to let go", async || !one.known().revoking.is_empty()).await;
+        let (moving, token) = one.known().revoking.remove(0);
+        world.fail(RDKafkaApiKey::Heartbeat, &[Code::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID; 4]);
+        until("its commits are refused", async || one.group.commit(vec![(moving[0].clone(), 1)]).await.is_err()).await;
+        one.known().owned.remove(&moving[0]);
+        drop(token);
+        until("one is told of the loss", async || !one.gone().1.is_empty()).await;
+        let rest = tp(&name, 1 - moving[0].partition);
+        assert_eq!(one.gone().1.into_iter().collect::<Vec<_>>(), [rest.clone()]);
+        assert!(!one.history().iter().any(|h| *h == Happened::Revoked(vec![rest.clone()])), "{:?}", one.history());
+        // It finds its way back.
+        until("both have a share", async || one.owned().len() + two.owned().len() == 2 && !one.owned().is_empty())
+            .await;
+        let mine = one.owned().pop_first().unwrap();
+        until("it commits again", async || one.group.commit(vec![(mine.clone(), 1)]).await.is_ok()).await;
+        one.close().await;
         two.close().await;
     })
     .await;

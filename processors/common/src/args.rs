@@ -69,7 +69,13 @@ pub struct KafkaArgs {
     pub tls_key: Option<PathBuf>,
 
     /// How the user proves the password
-    #[arg(long, value_name = "NAME", env = "KAFKA_SASL_MECHANISM", hide_env_values = true, default_value = "scram-sha-512")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "KAFKA_SASL_MECHANISM",
+        hide_env_values = true,
+        default_value = "scram-sha-512"
+    )]
     pub sasl_mechanism: Mechanism,
 
     /// Log in as this user. The password comes from $KAFKA_SASL_PASSWORD or a file, never from a flag

@@ -83,7 +83,11 @@ impl Judge {
     }
 
     /// What the topic has under a key. A value that is no rule is not the record's fault, so not an error of it.
-    fn read(&self, ctx: &mut Ctx<'_, Table<Product>>, key: &str) -> Result<Result<Option<Rule>, String>, CallbackError> {
+    fn read(
+        &self,
+        ctx: &mut Ctx<'_, Table<Product>>,
+        key: &str,
+    ) -> Result<Result<Option<Rule>, String>, CallbackError> {
         match ctx.lookup(self.rules, key) {
             Ok(rule) => Ok(Ok(rule)),
             Err(error) if matches!(error.failure(), Failure::DecodeTable { .. }) => Ok(Err(error.to_string())),

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::emitter::Emitter;
 use stream_core::clock::Clock;
 use stream_core::codec::Json;
 use stream_core::log::{LogError, LogHandle, LogResult};
-use crate::emitter::Emitter;
 
 use crate::filter::RULE_KEY;
 use crate::rule::{BadPattern, Matcher, Rule};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::emitter::Emitter;
 use stream_core::clock::Clock;
 use stream_core::log::LogResult;
-use crate::emitter::Emitter;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::generator::Generator;

@@ -52,5 +52,15 @@ pub(crate) const BRANDS: &[&str] =
     &["Alder & Sons", "Bluebird", "Fjordline", "Halcyon", "Kestrel", "Lumen Works", "Northway", "Oakfield", "Tern"];
 
 /// What is said of it.
-pub(crate) const TAGS: &[&str] =
-    &["bestseller", "durable", "gift", "limited", "new", "on sale", "recycled", "repairable", "seasonal", "small batch"];
+pub(crate) const TAGS: &[&str] = &[
+    "bestseller",
+    "durable",
+    "gift",
+    "limited",
+    "new",
+    "on sale",
+    "recycled",
+    "repairable",
+    "seasonal",
+    "small batch",
+];

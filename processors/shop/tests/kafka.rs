@@ -156,9 +156,11 @@ async fn the_shop_all_the_way() {
     let mut typing = filter.stdin.take().unwrap();
     typing.write_all(b"/wall(/\n/wall.*k$/\n").unwrap();
     let by_now = async {
-        while !shop.records("rules").await.iter().any(|(_, v)| v.as_ref().is_some_and(|v| v.ends_with(b"}") && {
-            serde_json::from_slice::<shop::Rule>(v).unwrap().text == "wall.*k$"
-        })) {
+        while !shop.records("rules").await.iter().any(|(_, v)| {
+            v.as_ref().is_some_and(|v| {
+                v.ends_with(b"}") && { serde_json::from_slice::<shop::Rule>(v).unwrap().text == "wall.*k$" }
+            })
+        }) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };

@@ -65,6 +65,8 @@ pub(super) struct Instance<'a> {
     assigned: bool,
     /// Visits that were asked for before that.
     early_visits: Vec<EarlyVisit>,
+    /// Puts what the tasks release into transactions; for exactly-once.
+    transactions: Option<BoxFuture<'static, LogResult<()>>>,
     failure: Option<ProcessorError>,
     stopping: bool,
     /// The membership itself failed, so that no event of it is to be expected.
@@ -98,6 +100,7 @@ impl<'a> Instance<'a> {
         listeners: &'a Listeners,
         status: &'a watch::Sender<Status>,
         member: Box<dyn Member>,
+        transactions: Option<BoxFuture<'static, LogResult<()>>>,
     ) -> Self {
         let (reporter, reports) = mpsc::unbounded_channel();
         let group = member.group();
@@ -118,6 +121,7 @@ impl<'a> Instance<'a> {
             commit: None,
             assigned: false,
             early_visits: Vec::new(),
+            transactions,
             failure: None,
             stopping: false,
             adrift: false,
@@ -132,7 +136,7 @@ impl<'a> Instance<'a> {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ticks
         };
-        let mut commits = every(options.commit_interval);
+        let mut commits = every(options.commit_interval());
         let mut recommits = every(options.recommit_interval);
         let mut growth = every(options.topic_check_interval);
         let mut growing: Option<BoxFuture<'static, Result<(), ProcessorError>>> = None;
@@ -157,7 +161,10 @@ impl<'a> Instance<'a> {
                     }
                 },
                 _ = commits.tick() => self.begin_commit(),
-                _ = recommits.tick() => self.tasks.values_mut().for_each(|t| t.committed.clear()),
+                _ = recommits.tick() => self.recommit(),
+                ended = pending_or(&mut self.transactions) => if let Err(error) = ended {
+                    self.fail(ProcessorError::log(self.env.graph.name(), "commit a transaction", error));
+                },
                 _ = growth.tick(), if growing.is_none() => {
                     let (env, facts) = (Arc::clone(&self.env), self.facts.clone());
                     growing = Some(async move { check_growth(&env.log, &env.graph, &facts).await }.boxed());
@@ -170,7 +177,7 @@ impl<'a> Instance<'a> {
             _ = closed.await;
         }
         let group = self.env.graph.name().to_owned();
-        let flushed = self.env.producer.flush().await;
+        let flushed = self.env.egress.producer().flush().await;
         let closed = self.member.close().await;
         match self.failure {
             Some(error) => Err(error),
@@ -206,8 +213,10 @@ impl<'a> Instance<'a> {
                 );
                 self.listeners.rebalance(&Rebalance::Lost(partitions.clone()));
                 let tasks = self.tasks_of(&partitions);
-                if tasks.len() == self.tasks.len() {
-                    self.env.producer.purge();
+                match self.env.egress.transactions() {
+                    Some(transactions) => transactions.lost(tasks.clone()),
+                    None if tasks.len() == self.tasks.len() => self.env.egress.producer().purge(),
+                    None => {}
                 }
                 for id in tasks {
                     if let Some(task) = self.tasks.remove(&id) {
@@ -311,6 +320,7 @@ impl<'a> Instance<'a> {
         let bound = self.env.options.drain_timeout;
         let group = Arc::clone(&self.group);
         let name = self.env.graph.name().to_owned();
+        let plain = self.env.egress.transactions().is_none();
         let mut drains = Vec::new();
         for id in &tasks {
             let Some(task) = self.tasks.get_mut(id) else { continue };
@@ -329,7 +339,9 @@ impl<'a> Instance<'a> {
                     // Nothing more may be begun once the next owner is let in.
                     drains.iter().for_each(|d| _ = d.commands.send(Command::Abort));
                 }
-                let (offsets, result) = commit_at_last(&*group, &drains, until).await;
+                // In transactions, what a task has published is committed.
+                let (offsets, result) =
+                    if plain { commit_at_last(&*group, &drains, until).await } else { published(&drains) };
                 let mut result = result.map_err(|e| ProcessorError::log(&name, "commit", e));
                 if result.is_ok() && !in_time {
                     result = Err(ProcessorError::DrainTimeout { group: name, bound });
@@ -362,6 +374,18 @@ impl<'a> Instance<'a> {
         self.show();
     }
 
+    /// Has every position committed anew, so that offsets of idle inputs do not expire (semantics D9).
+    fn recommit(&mut self) {
+        for task in self.tasks.values_mut() {
+            if self.env.egress.transactions().is_some() {
+                // A task that has ended has no position left.
+                _ = task.commands.send(Command::Recommit);
+            } else {
+                task.committed.clear();
+            }
+        }
+    }
+
     /// Begins to commit what has moved. Tasks that finish are left to [`hand_back`](Self::hand_back): a commit of an
     /// earlier state must not come after their last one, when the next owner may have gone further.
     fn begin_commit(&mut self) {
@@ -375,6 +399,10 @@ impl<'a> Instance<'a> {
         }
         if offsets.is_empty() {
             return;
+        }
+        if self.env.egress.transactions().is_some() {
+            // The transactions have committed them; a plain commit could set one back.
+            return self.committed(&offsets, Ok(()));
         }
         // Called now, not when it is first polled: commits take effect in the order of the calls.
         let commit = self.group.commit(offsets.clone());
@@ -465,11 +493,15 @@ impl<'a> Instance<'a> {
     }
 }
 
+fn published(drains: &[Drain]) -> (Offsets, LogResult<()>) {
+    (drains.iter().flat_map(|d| d.positions.get()).collect(), Ok(()))
+}
+
 /// Commits what tasks that are over have done; what passes is tried again until a moment. What was committed.
 async fn commit_at_last(group: &dyn GroupHandle, drains: &[Drain], until: Instant) -> (Offsets, LogResult<()>) {
     loop {
         // Asked anew each time: partitions may be lost meanwhile.
-        let offsets: Offsets = drains.iter().flat_map(|d| d.positions.get()).collect();
+        let (offsets, _) = published(drains);
         if offsets.is_empty() {
             return (offsets, Ok(()));
         }

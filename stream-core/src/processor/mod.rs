@@ -19,6 +19,7 @@ mod options;
 mod restore;
 mod state;
 mod task;
+mod transactions;
 mod worker;
 
 use std::collections::VecDeque;
@@ -29,22 +30,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
 #[cfg_attr(not(feature = "testing"), allow(unused_imports))]
 pub(crate) use self::env::CallbackFaults;
-use self::env::{Counters, Env};
+use self::env::{Counters, Egress, Env};
 pub use self::error::{ProcessorError, ProcessorResult};
 use self::instance::Instance;
 use self::lookups::Lookups;
-pub use self::options::OnFailure;
 use self::options::Options;
+pub use self::options::{Guarantee, OnFailure};
 use self::state::Request;
 pub use self::state::{Handle, Rebalance, State, Status, TaskState};
+use self::transactions::Transactions;
 pub(crate) use self::worker::Workers;
 use crate::group::GroupGraph;
 use crate::log::{
-    AutoOffsetReset, FetchLimits, Isolation, LogHandle, MemberOptions, Partitioner, ProducerOptions, Subscription,
+    AutoOffsetReset, FetchLimits, Isolation, LogHandle, LogResult, MemberOptions, Partitioner, ProducerOptions,
+    Subscription,
 };
 use crate::store::{SledStores, StoreBackend};
 use crate::topics::{self, TopicFacts, TopicOptions};
@@ -106,6 +110,9 @@ impl Listeners {
         }
     }
 }
+
+/// What an instance runs on.
+type Started = (Arc<Env>, TopicFacts, Box<dyn crate::log::Member>, Option<BoxFuture<'static, LogResult<()>>>);
 
 /// How an instance learns that it should stop.
 struct Stop {
@@ -193,10 +200,18 @@ impl Processor {
         self
     }
 
-    /// How often offsets are committed; default 1 s. After a crash, up to this much is processed again.
+    /// What becomes of a record's effects when something fails; default [`Guarantee::AtLeastOnce`].
+    #[must_use]
+    pub fn guarantee(mut self, guarantee: Guarantee) -> Self {
+        self.options.guarantee = guarantee;
+        self
+    }
+
+    /// How often offsets are committed; default 1 s, for exactly-once 100 ms. At least once, up to this much is processed
+    /// again after a crash; exactly once, effects are seen by others up to this much later.
     #[must_use]
     pub fn commit_interval(mut self, every: Duration) -> Self {
-        self.options.commit_interval = every;
+        self.options.commit_interval = Some(every);
         self
     }
 
@@ -414,12 +429,12 @@ impl Processor {
         stop: &mut Stop,
     ) -> ProcessorResult<()> {
         let starting = self.start(workers, stores, lookups);
-        let (env, facts, member) = tokio::select! {
+        let (env, facts, member, transactions) = tokio::select! {
             biased;
             () = stop.told() => return Ok(()),
             started = starting => started?,
         };
-        Instance::new(env, facts, workers, &self.listeners, &self.status, member).run(stop).await
+        Instance::new(env, facts, workers, &self.listeners, &self.status, member, transactions).run(stop).await
     }
 
     /// Everything that comes before the group is joined.
@@ -428,7 +443,7 @@ impl Processor {
         workers: &Workers,
         stores: Arc<dyn StoreBackend>,
         lookups: &mut Lookups,
-    ) -> ProcessorResult<(Arc<Env>, TopicFacts, Box<dyn crate::log::Member>)> {
+    ) -> ProcessorResult<Started> {
         let (graph, options) = (&self.graph, &self.options);
         let group = graph.name();
         let doing = |what: &'static str| move |e| ProcessorError::log(group, what, e);
@@ -445,15 +460,37 @@ impl Processor {
         producer.partitioner = options.partitioner;
         producer.delivery_timeout = Some(options.session_timeout * 2 / 3);
         producer.max_batch_bytes = graph.written().map(|t| facts.limit(t)).min().filter(|n| *n < usize::MAX);
+        if options.guarantee == Guarantee::ExactlyOnce {
+            let instance = match &options.instance_id {
+                Some(id) => id.to_string(),
+                None => stores.instance_id().map_err(|e| ProcessorError::store(group, e))?,
+            };
+            producer.transactional_id = Some(format!("{group}-{instance}").into());
+        }
         let producer = self.log.producer(producer).await.map_err(doing("make a producer"))?;
         let reader = self.log.reader(Isolation::ReadCommitted).map_err(doing("make a reader"))?;
         lookups.open(&self.log, graph, &facts, &*stores, options, workers)?;
         lookups.caught_up(group).await?;
+        let mut member = MemberOptions::new(Arc::clone(&graph.name), self.subscription());
+        member.instance_id.clone_from(&options.instance_id);
+        member.reset = options.reset;
+        member.session_timeout = options.session_timeout;
+        member.revoke_timeout = options.drain_timeout + Duration::from_secs(10);
+        member.new_protocol = options.new_protocol;
+        let member = self.log.member(member).map_err(doing("join the group"))?;
+        let (egress, transactions) = match options.guarantee {
+            Guarantee::AtLeastOnce => (Egress::AtLeastOnce(producer), None),
+            Guarantee::ExactlyOnce => {
+                let (counters, every) = (Arc::clone(&self.counters), options.commit_interval());
+                let (transactions, work) = Transactions::new(Arc::clone(&producer), member.group(), every, counters);
+                (Egress::ExactlyOnce(producer, transactions), Some(work))
+            }
+        };
         let env = Env {
             graph: Arc::clone(graph),
             log: Arc::clone(&self.log),
             options: options.clone(),
-            producer,
+            egress,
             reader,
             stores,
             lookups: lookups.copies(),
@@ -463,14 +500,7 @@ impl Processor {
             counters: Arc::clone(&self.counters),
             faults: self.faults.clone(),
         };
-        let mut member = MemberOptions::new(Arc::clone(&graph.name), self.subscription());
-        member.instance_id.clone_from(&options.instance_id);
-        member.reset = options.reset;
-        member.session_timeout = options.session_timeout;
-        member.revoke_timeout = options.drain_timeout + Duration::from_secs(10);
-        member.new_protocol = options.new_protocol;
-        let member = self.log.member(member).map_err(doing("join the group"))?;
-        Ok((Arc::new(env), facts, member))
+        Ok((Arc::new(env), facts, member, transactions))
     }
 
     fn open_stores(&self) -> ProcessorResult<Arc<dyn StoreBackend>> {

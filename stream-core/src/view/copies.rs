@@ -134,9 +134,8 @@ impl PartitionCopy {
 impl Copies {
     pub(crate) fn new(topic: Arc<str>, stores: Vec<Arc<dyn Store>>, partitioner: Partitioner) -> Self {
         let numbered = (0..).zip(stores);
-        let partitions: Vec<_> = numbered
-            .map(|(p, store)| PartitionCopy::new(TopicPartition::new(Arc::clone(&topic), p), store))
-            .collect();
+        let partitions: Vec<_> =
+            numbered.map(|(p, store)| PartitionCopy::new(TopicPartition::new(Arc::clone(&topic), p), store)).collect();
         let phases = vec![Phase::Restoring; partitions.len()];
         let board = Mutex::new(Board { phases, unreachable: None, reason: None });
         let status = watch::Sender::new(ViewStatus { state: ViewState::Restoring, reason: None });

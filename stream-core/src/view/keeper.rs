@@ -423,7 +423,8 @@ impl<'a> Lane<'a> {
             return Ok(());
         }
         // One that does not move is recorded anew at times, so that its age tells how long the copy was away.
-        let stale = self.recorded.is_none_or(|r| r.offset != known.position || at_ms.saturating_sub(r.at_ms) > keep / 8);
+        let stale =
+            self.recorded.is_none_or(|r| r.offset != known.position || at_ms.saturating_sub(r.at_ms) > keep / 8);
         if stale {
             let checkpoint = Checkpoint { offset: known.position, at_ms };
             self.copy.store.checkpoint(checkpoint)?;

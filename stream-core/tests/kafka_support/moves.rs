@@ -245,7 +245,10 @@ fn check_moves(seen: &Seen, incarnations: u64) {
         for incarnation in 0..incarnations {
             let times = runs.iter().filter(|r| **r == incarnation).count();
             let given = assigned.get(&(*partition, incarnation)).copied().unwrap_or_default();
-            assert!(times <= given, "partition {partition} was {incarnation}'s {times} times, given {given} times: {runs:?}");
+            assert!(
+                times <= given,
+                "partition {partition} was {incarnation}'s {times} times, given {given} times: {runs:?}"
+            );
         }
     }
     assert!(moved > 0, "no partition ever moved");

@@ -41,7 +41,8 @@ struct Cli {
     common: CommonArgs,
 }
 
-const EXAMPLES: &str = "At the prompt: lamp (is contained), /la.p/ (a regular expression), an empty line (everything passes);
+const EXAMPLES: &str =
+    "At the prompt: lamp (is contained), /la.p/ (a regular expression), an empty line (everything passes);
 Ctrl-C or Ctrl-D ends it.
 
 Examples:

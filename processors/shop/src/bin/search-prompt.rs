@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use processors_common::{CommonArgs, Exit, PROCESSING_FLAGS, REGISTRY_FLAGS, Line, Prompt, parse, run, say, topics};
+use processors_common::{CommonArgs, Exit, Line, PROCESSING_FLAGS, Prompt, REGISTRY_FLAGS, parse, run, say, topics};
 use shop::Find;
+use shop::emitter::Emitter;
 use shop::topics::TopicNames;
 use stream_core::codec::Json;
 use stream_core::processor::stop_signal;
-use shop::emitter::Emitter;
 
 /// Writes what a user searches for to Kafka: a line is one search, typed or from a pipe
 #[derive(Parser, Debug)]

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use clap::Parser;
 use processors_common::{CommonArgs, Exit, PROCESSING_FLAGS, parse, run, say, topics};
+use shop::emitter::Emitter;
 use shop::sell::{Pace, Times, sell};
 use shop::topics::TopicNames;
 use shop::{Format, Generator};
 use stream_core::processor::stop_signal;
-use shop::emitter::Emitter;
 
 /// Writes made-up products to Kafka, so many at a time
 #[derive(Parser, Debug)]

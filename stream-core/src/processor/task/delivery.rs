@@ -79,11 +79,8 @@ impl Task {
         let batch = Arc::new(std::mem::replace(&mut self.stage.out, batch));
         let sources = std::mem::replace(&mut self.sources, sources);
         let positions = self.inputs.iter().map(|i| i.released).collect();
-        let delivery = if batch.is_empty() {
-            Box::pin(std::future::ready(Delivery::default()))
-        } else {
-            self.env.producer.send(Arc::clone(&batch))
-        };
+        let named = || self.inputs.iter().map(|i| (i.partition.clone(), i.released)).collect();
+        let delivery = self.env.egress.hand_over(self.id, self.epoch, Arc::clone(&batch), named);
         self.outbox.push(batch, positions, sources, std::mem::take(&mut self.visited), delivery);
         self.moved = false;
     }
@@ -97,7 +94,10 @@ impl Task {
             self.acknowledge(&mut batch, &delivery);
         }
         if let Some(Waiting { error }) = &self.replay.waiting {
-            self.replay.suspects.append(&mut self.written_keys(&batch.batch, &delivery));
+            // What a transaction that was aborted has written is never seen.
+            if self.env.egress.transactions().is_none() {
+                self.replay.suspects.append(&mut self.written_keys(&batch.batch, &delivery));
+            }
             for visited in batch.visited.drain(..) {
                 _ = visited.done.send(Err(visit_failed(self.core.graph.name(), error)));
             }
@@ -195,6 +195,8 @@ impl Task {
             return Err(ProcessorError::log(&group, format!("write for partition {partition}"), error.clone()));
         }
         tracing::warn!(group = &*group, partition, %error, "a write failed: going back to what is acknowledged");
+        // What was handed over before is void; what comes now counts again.
+        self.epoch += 1;
         self.futures.clear();
         self.slots.clear();
         while self.deferred.try_recv().is_ok() {}

@@ -83,7 +83,8 @@ impl Task {
                     self.dispatch(at, edge, source, record)
                 };
                 let full = self.stage.out.bytes() >= self.env.options.batch_bytes;
-                if result.is_err() || one_by_one || full {
+                // Behind a record that failed for good nothing may be released: its offset would be passed.
+                if result.is_err() || one_by_one || full || self.ending.is_some() {
                     break;
                 }
                 // In slots, each record is asked for anew, for it may have to wait.

@@ -48,6 +48,8 @@ use crate::table::{Follower, Step};
 pub(super) enum Command {
     /// Finish what is under way, then say so and end.
     Drain(oneshot::Sender<()>),
+    /// Commit the positions anew, unchanged or not (semantics D9).
+    Recommit,
     /// End at once: nothing more may be done.
     Abort,
     /// Run a visitor over every key.
@@ -138,6 +140,9 @@ enum Turn {
 }
 
 struct Task {
+    id: u64,
+    /// Counts how often the task went back.
+    epoch: u64,
     env: Arc<Env>,
     core: Rc<Core>,
     inputs: Vec<TaskInput>,
@@ -237,6 +242,7 @@ impl Task {
                     self.visits.push_back(Visit::new(request));
                 }
                 Turn::Command(Some(Command::Drain(done))) => self.begin_end().told.push(done),
+                Turn::Command(Some(Command::Recommit)) => self.moved = true,
                 // Told to, or the instance is gone.
                 Turn::Command(Some(Command::Abort) | None) => return Ok(false),
                 Turn::Delivered(batch, delivery) => self.delivered(batch, delivery).await?,

@@ -60,11 +60,14 @@ impl Task {
         let inputs = spec.inputs.into_iter().map(|(edge, a)| TaskInput::new(edge, a.partition, a.start, a.fetch));
         let next_checkpoint = Box::pin(tokio::time::sleep_until(Instant::now() + env.options.checkpoint_interval));
         Ok(Some(Self {
+            id: spec.id,
+            epoch: 0,
             core: Rc::new(core),
             inputs: inputs.collect(),
             stage: Stage::default(),
             sources: Vec::new(),
-            moved: false,
+            // The positions are committed at the assignment (semantics D9), here by the first transaction.
+            moved: env.egress.transactions().is_some(),
             slots: Slots::default(),
             futures: FuturesUnordered::new(),
             deferred,

@@ -142,6 +142,10 @@ impl StoreBackend for SledStores {
         self.dir.remove(id)
     }
 
+    fn instance_id(&self) -> Result<String, StoreError> {
+        self.dir.instance_id()
+    }
+
     fn list(&self) -> Result<Vec<StoreId>, StoreError> {
         self.dir.list()
     }

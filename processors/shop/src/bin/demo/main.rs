@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Parser;
 use processors_common::topics::compacted;
 use processors_common::{Exit, Line, Prompt, run, say, start_logging};
+use shop::emitter::Emitter;
 use shop::rule::Rule;
 use shop::rules::Rules;
 use shop::sell::{Pace, Times, sell};
@@ -18,7 +19,6 @@ use stream_core::log::embedded::Embedded;
 use stream_core::log::{Isolation, LogHandle, LogResult, OffsetSpec, TopicPartition, TopicSpec};
 use stream_core::processor::{Processor, stop_signal};
 use stream_core::store::MemoryStores;
-use shop::emitter::Emitter;
 use tokio::time::{sleep, timeout};
 
 use self::screen::Screen;
@@ -52,10 +52,8 @@ async fn demo(cli: Cli) -> Result<(), Exit> {
     start_logging(&cli.log)?;
     let names = TopicNames::default();
     let log: LogHandle = Embedded::new();
-    let topics = vec![
-        TopicSpec::new(names.product_topic.as_str()).partitions(PARTITIONS),
-        compacted(&names.rules_topic, 1),
-    ];
+    let topics =
+        vec![TopicSpec::new(names.product_topic.as_str()).partitions(PARTITIONS), compacted(&names.rules_topic, 1)];
     log.create_topics(topics).await?;
     let rules = Rules::open(&names.rules_topic, &log).await?;
     let screen = Screen::new();

@@ -52,7 +52,8 @@ impl Screen {
     }
 
     pub(crate) fn begin(&self, names: &TopicNames, for_: Option<Duration>) {
-        let end = for_.map_or("Ctrl-C ends it.".into(), |t| format!("It ends after {}.", humantime::format_duration(t)));
+        let end =
+            for_.map_or("Ctrl-C ends it.".into(), |t| format!("It ends after {}.", humantime::format_duration(t)));
         say(format_args!(
             "A shop writes 30 products a second to the topic {products}. A processor reads them, and keeps those\n\
              whose name passes a filter in its table, {table}. Both run in this\n\

@@ -153,9 +153,9 @@ impl KafkaProducer {
         // A queue that is gone drops the command, and with it the sender of the answer.
         let queue = |before| drop(self.commands.send(command(before, tx)));
         if void {
-            self.tracker.void(queue)
+            self.tracker.void(queue);
         } else {
-            self.tracker.between(queue)
+            self.tracker.between(queue);
         }
         rx.map(move |got| got.unwrap_or_else(|_| Err(LogError::Closed { what: what.into() }))).boxed()
     }

@@ -136,10 +136,8 @@ impl Slots {
         let topic = usize::from(tag.topic);
         if let Some(last) = slot.lasts.get(topic) {
             last.note(tag.index, offset);
-        } else if let Some(detail) = &*lock(&slot.detail) {
-            if let Some(last) = detail.more.get(topic - TOPICS) {
-                last.note(tag.index, offset);
-            }
+        } else if let Some(last) = lock(&slot.detail).as_ref().and_then(|d| d.more.get(topic - TOPICS)) {
+            last.note(tag.index, offset);
         }
         self.count(tag.slot, slot, 1);
     }
@@ -231,7 +229,7 @@ mod tests {
             slots.written(tag(9), 70);
             slots.written(tag(0), 4);
             slots.handed_over(taken);
-            for (index, offset) in (2..9).zip([12, 13, 14, 15, 16, 17, 18]).rev() {
+            for (index, offset) in [(8, 18), (7, 17), (6, 16), (5, 15), (4, 14), (3, 13), (2, 12)] {
                 assert!(rx.try_recv().unwrap().is_none());
                 slots.written(tag(index), offset);
             }
