@@ -1,4 +1,65 @@
-//! Stateful stream processing on Kafka.
+//! Stateful stream processing on Kafka, in the style of [Goka](https://github.com/lovoo/goka).
+//!
+//! A **group** reads topics, keeps a value for each key in its table, and writes to topics. You write the callback;
+//! the library does partitions, rebalances, changelogs, restores, commits and restarts, and takes care that nothing is
+//! lost on the way.
+//!
+//! ```
+//! use stream_core::prelude::*;
+//!
+//! // Counts words by key. The table comes first, so that `ctx.value()` has a type.
+//! let mut g = Group::define("word-count").table(Int64);
+//! let milestones = g.output("milestones", Text);
+//! g.input("words", Text, move |ctx, word| {
+//!     let n = ctx.value()?.unwrap_or(0) + 1;
+//!     if n % 100 == 0 {
+//!         ctx.emit(milestones, ctx.key(), &word)?;
+//!     }
+//!     ctx.set(n)
+//! });
+//! let graph = g.build()?;
+//! # async fn run(graph: std::sync::Arc<GroupGraph>) -> Result<(), Box<dyn std::error::Error>> {
+//! // In memory, in this process; or `Kafka::connect(KafkaOptions::new("localhost:9092"))?`.
+//! let log = Embedded::new();
+//! Processor::new(graph, log).state_dir("state").run_until_signal().await?;
+//! # Ok(())
+//! # }
+//! # Ok::<(), BuildError>(())
+//! ```
+//!
+//! # What it is
+//! - A library: your program is the processor. Several instances of it share the partitions, as Kafka's consumer
+//!   groups do.
+//! - At least once, with commits that never overtake unfinished work. What a callback did is released when it returned
+//!   `Ok` and everything before it is done; an error discards it and follows the input's
+//!   [`ErrorPolicy`](group::ErrorPolicy).
+//! - State on the local disk (sled) or in memory, backed by a compacted topic: lose the disk, and it is restored.
+//! - The same code in tests ([`testing`]), in one process without a broker ([`log::embedded`]) and on Kafka
+//!   ([`log::kafka`]).
+//!
+//! # What it is not (yet)
+//! - Exactly-once, windows, timers and stream-stream joins are not part of this version.
+//! - A database: a table is read by key inside the processor, and from outside through a [`View`](view::View).
+//! - A cluster of its own: the embedded log lives and ends with its process.
+//!
+//! # Vocabulary
+//! | word | meaning |
+//! |---|---|
+//! | group | a processor's name, its Kafka consumer group, and the prefix of its topics |
+//! | input, output | topics that it reads and writes |
+//! | group table | a value for each key, in `<group>-table` (compacted), written through [`Ctx`](context::Ctx) |
+//! | loop | `<group>-loop`, by which a group sends records to itself under other keys |
+//! | join | a table of another group with the same partitions, read by the record's own key |
+//! | lookup | a full copy of any table, read by any key |
+//! | view | a read-only full copy outside a processor |
+//! | emitter | writes to a topic from outside a processor |
+//! | visitor | a function over every key of the table, called from outside |
+//! | task | everything of one partition: inputs, table, effects under way |
+//! | dead letter | a record put aside in a topic, with the reason, because it could not be processed |
+//!
+//! # Layout
+//! The data's way: [`log`] → [`processor`] → [`context`] → `table` → [`store`]. [`group`] says what a group is,
+//! [`codec`] how values become bytes, [`topics`] what the topics must be.
 
 pub mod clock;
 pub mod codec;
@@ -13,3 +74,17 @@ mod table;
 pub mod testing;
 pub mod topics;
 pub mod view;
+
+/// What most programs use.
+pub mod prelude {
+    pub use crate::codec::{Codec, CodecError, Int64, Json, Text};
+    pub use crate::context::{Ctx, Emit};
+    pub use crate::group::{
+        BuildError, CallbackError, CallbackResult, ErrorPolicy, Group, GroupGraph, Input, NoTable, Table,
+    };
+    pub use crate::log::LogHandle;
+    pub use crate::log::embedded::Embedded;
+    #[cfg(feature = "kafka")]
+    pub use crate::log::kafka::{Kafka, KafkaOptions};
+    pub use crate::processor::{Guarantee, Handle, OnFailure, Processor, ProcessorError, State};
+}

@@ -1,4 +1,5 @@
 //! Every store passes the same suite.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod store_suite;
 

@@ -1,6 +1,14 @@
 //! Codecs: how values become bytes and back.
 //!
-//! A codec is a few lines to write:
+//! | codec | values | bytes |
+//! |---|---|---|
+//! | [`Bytes`] | `Vec<u8>` | as they are |
+//! | [`Text`] | `String` | UTF-8 |
+//! | [`Int64`], [`UInt64`] | `i64`, `u64` | decimal text, as Goka's `codec.Int64` |
+//! | [`Json<T>`](Json) | what serde can | JSON |
+//! | `Avro<T>` (feature `avro`) | what serde can, by a schema | Avro with a schema registry's framing, as Confluent's |
+//!
+//! Another is a few lines to write:
 //!
 //! ```
 //! use stream_core::codec::{Codec, CodecError};
@@ -21,8 +29,19 @@
 //! A codec must never depend on state that changes what the same bytes mean, and must give back what it was given:
 //! `decode(encode(v)) == v`.
 
-mod tmp;
-pub use self::tmp::{Int64, Json, Text};
+#[cfg(feature = "avro")]
+mod avro;
+mod bytes;
+mod integer;
+mod json;
+mod text;
+
+#[cfg(feature = "avro")]
+pub use self::avro::{Avro, SchemaRegistry};
+pub use self::bytes::Bytes;
+pub use self::integer::{Int64, UInt64};
+pub use self::json::Json;
+pub use self::text::Text;
 
 use std::sync::Arc;
 

@@ -266,7 +266,8 @@ pub struct ProducerOptions {
     pub delivery_timeout: Option<Duration>,
     /// How long a transaction may stay open; default 10 s.
     pub transaction_timeout: Option<Duration>,
-    /// The largest batch to send, no larger than the smallest `max.message.bytes` of the topics written to.
+    /// The largest batch of several records to send; for Kafka, no larger than the smallest `max.message.bytes` of the
+    /// topics written to. A single record may be as large as its topic lets it.
     pub max_batch_bytes: Option<usize>,
 }
 

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::future::BoxFuture;
+
 use super::options::Options;
+use super::transactions::Transactions;
 use crate::group::{CallbackError, GroupGraph};
-use crate::log::{LogHandle, Producer, Reader};
+use crate::log::{Delivery, LogHandle, Offsets, ProduceBatch, Producer, Reader};
 use crate::store::StoreBackend;
 use crate::view::Copies;
 
@@ -15,7 +18,7 @@ pub(super) struct Env {
     pub(super) graph: Arc<GroupGraph>,
     pub(super) log: LogHandle,
     pub(super) options: Options,
-    pub(super) producer: Arc<dyn Producer>,
+    pub(super) egress: Egress,
     /// Reads changelogs and joined tables.
     pub(super) reader: Arc<dyn Reader>,
     pub(super) stores: Arc<dyn StoreBackend>,
@@ -35,6 +38,44 @@ impl Env {
     }
 }
 
+/// How what tasks release reaches the log.
+pub(super) enum Egress {
+    /// At once; offsets are committed behind the acknowledgements.
+    AtLeastOnce(Arc<dyn Producer>),
+    /// In transactions, offsets included.
+    ExactlyOnce(Arc<dyn Producer>, Transactions),
+}
+
+impl Egress {
+    /// Takes a batch of a task, with the positions that it brings. Resolves once it counts: acknowledged, or committed.
+    pub(super) fn hand_over(
+        &self,
+        task: u64,
+        epoch: u64,
+        batch: Arc<ProduceBatch>,
+        positions: impl FnOnce() -> Offsets,
+    ) -> BoxFuture<'static, Delivery> {
+        match self {
+            Self::AtLeastOnce(_) if batch.is_empty() => Box::pin(std::future::ready(Delivery::default())),
+            Self::AtLeastOnce(producer) => producer.send(batch),
+            Self::ExactlyOnce(_, transactions) => transactions.hand_over(task, epoch, batch, positions()),
+        }
+    }
+
+    pub(super) fn producer(&self) -> &Arc<dyn Producer> {
+        match self {
+            Self::AtLeastOnce(producer) | Self::ExactlyOnce(producer, _) => producer,
+        }
+    }
+
+    pub(super) fn transactions(&self) -> Option<&Transactions> {
+        match self {
+            Self::AtLeastOnce(_) => None,
+            Self::ExactlyOnce(_, transactions) => Some(transactions),
+        }
+    }
+}
+
 /// Counts since the processor was made.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -42,6 +83,9 @@ pub(crate) struct Counters {
     pub(crate) done: AtomicU64,
     pub(crate) skipped: AtomicU64,
     pub(crate) dead_lettered: AtomicU64,
+    /// Transactions.
+    pub(crate) committed: AtomicU64,
+    pub(crate) aborted: AtomicU64,
 }
 
 type Fault = Box<dyn FnMut(&str) -> Option<CallbackError> + Send>;

@@ -28,7 +28,7 @@ use super::task::{self, Command, Positions, Report, TaskSpec, VisitRequest};
 use super::worker::Workers;
 use super::{Listeners, Stop};
 use crate::log::{
-    Assigned, GroupHandle, LogError, LogResult, Member, MemberEvent, Offsets, RevokeToken, TopicPartition,
+    Assigned, ErrorClass, GroupHandle, LogError, LogResult, Member, MemberEvent, Offsets, RevokeToken, TopicPartition,
 };
 use crate::topics::{TopicFacts, check_growth};
 
@@ -40,6 +40,8 @@ struct LiveTask {
     positions: Arc<Positions>,
     /// What was committed last; empty to commit anew.
     committed: Offsets,
+    /// Up to where records are counted as done.
+    counted: Offsets,
 }
 
 pub(super) struct Instance<'a> {
@@ -61,14 +63,33 @@ pub(super) struct Instance<'a> {
     commit: Option<BoxFuture<'static, (Offsets, LogResult<()>)>>,
     /// An assignment was seen, so that "no partitions" means that others have them.
     assigned: bool,
+    /// Visits that were asked for before that.
+    early_visits: Vec<EarlyVisit>,
+    /// Puts what the tasks release into transactions; for exactly-once.
+    transactions: Option<BoxFuture<'static, LogResult<()>>>,
     failure: Option<ProcessorError>,
     stopping: bool,
+    /// The membership itself failed, so that no event of it is to be expected.
+    adrift: bool,
 }
+
+/// A visitor, its argument, and who gets the answers to come.
+type EarlyVisit =
+    (usize, Arc<dyn std::any::Any + Send + Sync>, oneshot::Sender<Vec<oneshot::Receiver<ProcessorResult<u64>>>>);
 
 /// Tasks that gave their partitions back.
 struct HandedBack {
     tasks: Vec<u64>,
+    /// What was committed at last.
+    offsets: Offsets,
     result: ProcessorResult<()>,
+}
+
+/// A task that finishes what is under way.
+struct Drain {
+    drained: oneshot::Receiver<()>,
+    positions: Arc<Positions>,
+    commands: mpsc::UnboundedSender<Command>,
 }
 
 impl<'a> Instance<'a> {
@@ -79,6 +100,7 @@ impl<'a> Instance<'a> {
         listeners: &'a Listeners,
         status: &'a watch::Sender<Status>,
         member: Box<dyn Member>,
+        transactions: Option<BoxFuture<'static, LogResult<()>>>,
     ) -> Self {
         let (reporter, reports) = mpsc::unbounded_channel();
         let group = member.group();
@@ -98,8 +120,11 @@ impl<'a> Instance<'a> {
             handing_back: FuturesUnordered::new(),
             commit: None,
             assigned: false,
+            early_visits: Vec::new(),
+            transactions,
             failure: None,
             stopping: false,
+            adrift: false,
         }
     }
 
@@ -111,7 +136,7 @@ impl<'a> Instance<'a> {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ticks
         };
-        let mut commits = every(options.commit_interval);
+        let mut commits = every(options.commit_interval());
         let mut recommits = every(options.recommit_interval);
         let mut growth = every(options.topic_check_interval);
         let mut growing: Option<BoxFuture<'static, Result<(), ProcessorError>>> = None;
@@ -124,25 +149,22 @@ impl<'a> Instance<'a> {
                 Some((id, report)) = self.reports.recv() => self.report(id, report),
                 Some(done) = self.handing_back.next(), if !self.handing_back.is_empty() => self.handed_back(done),
                 (offsets, result) = pending_or(&mut self.commit) => self.committed(&offsets, result),
-                request = stop.requests.recv() => match request {
-                    Some(Request::Visit { visitor, arg, done }) => self.visit(visitor, &arg, done),
-                    // All handles gone is no reason to stop: the loop's own handle keeps the channel open.
-                    Some(Request::Stop) | None => {
-                        stop.asked = true;
-                        self.stop();
+                request = stop.request() => match request {
+                    Request::Visit { visitor, arg, done } => self.visit(visitor, arg, done),
+                    Request::Stop => self.stop(),
+                },
+                event = self.member.next(), if !self.adrift => match event {
+                    Ok(event) => self.event(event),
+                    Err(error) => {
+                        self.adrift = true;
+                        self.fail(ProcessorError::log(self.env.graph.name(), "stay in the group", error));
                     }
                 },
-                () = stop.signal.as_mut(), if !stop.asked => {
-                    stop.asked = true;
-                    tracing::info!(group = self.env.graph.name(), "stopping: what is under way is finished first");
-                    self.stop();
-                }
-                event = self.member.next() => match event {
-                    Ok(event) => self.event(event),
-                    Err(error) => self.fail(ProcessorError::log(self.env.graph.name(), "stay in the group", error)),
-                },
                 _ = commits.tick() => self.begin_commit(),
-                _ = recommits.tick() => self.tasks.values_mut().for_each(|t| t.committed.clear()),
+                _ = recommits.tick() => self.recommit(),
+                ended = pending_or(&mut self.transactions) => if let Err(error) = ended {
+                    self.fail(ProcessorError::log(self.env.graph.name(), "commit a transaction", error));
+                },
                 _ = growth.tick(), if growing.is_none() => {
                     let (env, facts) = (Arc::clone(&self.env), self.facts.clone());
                     growing = Some(async move { check_growth(&env.log, &env.graph, &facts).await }.boxed());
@@ -155,7 +177,7 @@ impl<'a> Instance<'a> {
             _ = closed.await;
         }
         let group = self.env.graph.name().to_owned();
-        let flushed = self.env.producer.flush().await;
+        let flushed = self.env.egress.producer().flush().await;
         let closed = self.member.close().await;
         match self.failure {
             Some(error) => Err(error),
@@ -173,6 +195,9 @@ impl<'a> Instance<'a> {
                 if !self.stopping {
                     self.assign(assigned);
                 }
+                for (visitor, arg, done) in std::mem::take(&mut self.early_visits) {
+                    self.visit(visitor, arg, done);
+                }
             }
             MemberEvent::Revoking { partitions, done } => {
                 tracing::info!(group = self.env.graph.name(), ?partitions, "partitions go to another instance");
@@ -188,11 +213,15 @@ impl<'a> Instance<'a> {
                 );
                 self.listeners.rebalance(&Rebalance::Lost(partitions.clone()));
                 let tasks = self.tasks_of(&partitions);
-                if tasks.len() == self.tasks.len() {
-                    self.env.producer.purge();
+                match self.env.egress.transactions() {
+                    Some(transactions) => transactions.lost(tasks.clone()),
+                    None if tasks.len() == self.tasks.len() => self.env.egress.producer().purge(),
+                    None => {}
                 }
                 for id in tasks {
                     if let Some(task) = self.tasks.remove(&id) {
+                        // Others may hold them, to commit at last what was handed back.
+                        task.positions.void();
                         _ = task.commands.send(Command::Abort);
                     }
                 }
@@ -235,6 +264,7 @@ impl<'a> Instance<'a> {
         self.next_task += 1;
         let positions: Offsets = inputs.iter().map(|(_, a)| (a.partition.clone(), a.start)).collect();
         let partitions = positions.iter().map(|(p, _)| p.clone()).collect();
+        let counted = positions.clone();
         let positions = Arc::new(Positions::new(positions));
         let (commands, inbox) = mpsc::unbounded_channel();
         let (ended, closing) = oneshot::channel::<()>();
@@ -251,7 +281,7 @@ impl<'a> Instance<'a> {
         self.closing.insert(key, closing);
         let committed = Offsets::new();
         let state = TaskState::Restoring;
-        self.tasks.insert(id, LiveTask { partitions, state, commands, positions, committed });
+        self.tasks.insert(id, LiveTask { partitions, state, commands, positions, committed, counted });
         let (reporter, group) = (self.reporter.clone(), self.env.graph.name().to_owned());
         let start = move || {
             async move {
@@ -290,29 +320,34 @@ impl<'a> Instance<'a> {
         let bound = self.env.options.drain_timeout;
         let group = Arc::clone(&self.group);
         let name = self.env.graph.name().to_owned();
+        let plain = self.env.egress.transactions().is_none();
         let mut drains = Vec::new();
         for id in &tasks {
             let Some(task) = self.tasks.get_mut(id) else { continue };
             task.state = TaskState::Draining;
             let (done, drained) = oneshot::channel();
             _ = task.commands.send(Command::Drain(done));
-            drains.push((drained, Arc::clone(&task.positions)));
+            drains.push(Drain { drained, positions: Arc::clone(&task.positions), commands: task.commands.clone() });
         }
         self.handing_back.push(
             async move {
-                let (waits, positions): (Vec<_>, Vec<_>) = drains.into_iter().unzip();
+                let until = Instant::now() + bound;
                 // A task that fails meanwhile drops its end; what it published stands.
-                let in_time = timeout(bound, join_all(waits)).await.is_ok();
-                let offsets: Offsets = positions.iter().flat_map(|p| p.get()).collect();
-                let mut result = Ok(());
-                if !offsets.is_empty() {
-                    result = group.commit(offsets).await.map_err(|e| ProcessorError::log(&name, "commit", e));
+                let waits = join_all(drains.iter_mut().map(|d| &mut d.drained));
+                let in_time = timeout(bound, waits).await.is_ok();
+                if !in_time {
+                    // Nothing more may be begun once the next owner is let in.
+                    drains.iter().for_each(|d| _ = d.commands.send(Command::Abort));
                 }
+                // In transactions, what a task has published is committed.
+                let (offsets, result) =
+                    if plain { commit_at_last(&*group, &drains, until).await } else { published(&drains) };
+                let mut result = result.map_err(|e| ProcessorError::log(&name, "commit", e));
                 if result.is_ok() && !in_time {
                     result = Err(ProcessorError::DrainTimeout { group: name, bound });
                 }
                 drop(token);
-                HandedBack { tasks, result }
+                HandedBack { tasks, offsets, result }
             }
             .boxed(),
         );
@@ -320,6 +355,7 @@ impl<'a> Instance<'a> {
     }
 
     fn handed_back(&mut self, done: HandedBack) {
+        self.count(&done.offsets);
         for id in done.tasks {
             if let Some(task) = self.tasks.remove(&id) {
                 // Does nothing to one that has ended by itself.
@@ -338,66 +374,90 @@ impl<'a> Instance<'a> {
         self.show();
     }
 
+    /// Has every position committed anew, so that offsets of idle inputs do not expire (semantics D9).
+    fn recommit(&mut self) {
+        for task in self.tasks.values_mut() {
+            if self.env.egress.transactions().is_some() {
+                // A task that has ended has no position left.
+                _ = task.commands.send(Command::Recommit);
+            } else {
+                task.committed.clear();
+            }
+        }
+    }
+
+    /// Begins to commit what has moved. Tasks that finish are left to [`hand_back`](Self::hand_back): a commit of an
+    /// earlier state must not come after their last one, when the next owner may have gone further.
     fn begin_commit(&mut self) {
         if self.commit.is_some() {
             return;
         }
         let mut offsets = Offsets::new();
-        for task in self.tasks.values() {
+        for task in self.tasks.values().filter(|t| t.state != TaskState::Draining) {
             let now = task.positions.get();
             offsets.extend(now.into_iter().filter(|o| !task.committed.contains(o)));
         }
         if offsets.is_empty() {
             return;
         }
-        let group = Arc::clone(&self.group);
-        self.commit = Some(
-            async move {
-                let result = group.commit(offsets.clone()).await;
-                (offsets, result)
-            }
-            .boxed(),
-        );
+        if self.env.egress.transactions().is_some() {
+            // The transactions have committed them; a plain commit could set one back.
+            return self.committed(&offsets, Ok(()));
+        }
+        // Called now, not when it is first polled: commits take effect in the order of the calls.
+        let commit = self.group.commit(offsets.clone());
+        self.commit = Some(async move { (offsets, commit.await) }.boxed());
     }
 
     fn committed(&mut self, offsets: &Offsets, result: LogResult<()>) {
         match result {
             Ok(()) => {
-                let mut done = 0;
                 for task in self.tasks.values_mut() {
                     for (partition, offset) in offsets.iter().filter(|(p, _)| task.partitions.contains(p)) {
                         match task.committed.iter_mut().find(|(p, _)| p == partition) {
-                            Some((_, old)) => {
-                                done += u64::try_from(*offset - *old).unwrap_or_default();
-                                *old = *offset;
-                            }
+                            Some((_, old)) => *old = *offset,
                             None => task.committed.push((partition.clone(), *offset)),
                         }
                     }
                 }
-                self.env.counters.done.fetch_add(done, Ordering::Relaxed);
+                self.count(offsets);
             }
             Err(LogError::NotMember { reason, .. }) => {
                 tracing::debug!(group = self.env.graph.name(), reason, "a commit came while partitions move");
             }
-            Err(error) if error.class() == crate::log::ErrorClass::Retriable => {
+            Err(error) if error.class() == ErrorClass::Retriable => {
                 tracing::warn!(group = self.env.graph.name(), %error, "a commit failed and is tried again");
             }
             Err(error) => self.fail(ProcessorError::log(self.env.graph.name(), "commit", error)),
         }
     }
 
+    /// Counts the records that these offsets show to be done.
+    fn count(&mut self, offsets: &Offsets) {
+        let mut done = 0;
+        for (partition, old) in self.tasks.values_mut().flat_map(|t| &mut t.counted) {
+            let now = offsets.iter().find(|(p, _)| p == partition).map_or(*old, |(_, offset)| *offset);
+            done += u64::try_from(now - *old).unwrap_or_default();
+            *old = now.max(*old);
+        }
+        self.env.counters.done.fetch_add(done, Ordering::Relaxed);
+    }
+
     fn visit(
         &mut self,
         visitor: usize,
-        arg: &Arc<dyn std::any::Any + Send + Sync>,
+        arg: Arc<dyn std::any::Any + Send + Sync>,
         done: oneshot::Sender<Vec<oneshot::Receiver<ProcessorResult<u64>>>>,
     ) {
+        if !self.assigned {
+            self.early_visits.push((visitor, arg, done));
+            return;
+        }
         let mut answers = Vec::new();
         for task in self.tasks.values() {
             let (done, answer) = oneshot::channel();
             // A task that has ended drops the answer's other end, which is the caller's error.
-            _ = task.commands.send(Command::Visit(VisitRequest { visitor, arg: Arc::clone(arg), done }));
+            _ = task.commands.send(Command::Visit(VisitRequest { visitor, arg: Arc::clone(&arg), done }));
             answers.push(answer);
         }
         _ = done.send(answers);
@@ -430,6 +490,29 @@ impl<'a> Instance<'a> {
         };
         let tasks = self.tasks.values().flat_map(|t| t.partitions.iter().map(|p| (p.clone(), t.state))).collect();
         self.listeners.publish(self.status, Status { state, tasks });
+    }
+}
+
+fn published(drains: &[Drain]) -> (Offsets, LogResult<()>) {
+    (drains.iter().flat_map(|d| d.positions.get()).collect(), Ok(()))
+}
+
+/// Commits what tasks that are over have done; what passes is tried again until a moment. What was committed.
+async fn commit_at_last(group: &dyn GroupHandle, drains: &[Drain], until: Instant) -> (Offsets, LogResult<()>) {
+    loop {
+        // Asked anew each time: partitions may be lost meanwhile.
+        let (offsets, _) = published(drains);
+        if offsets.is_empty() {
+            return (offsets, Ok(()));
+        }
+        match group.commit(offsets.clone()).await {
+            Err(error) if error.class() == ErrorClass::Retriable && Instant::now() < until => {
+                tracing::debug!(%error, "the last commit failed and is tried again");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => return (Offsets::new(), Err(error)),
+            Ok(()) => return (offsets, Ok(())),
+        }
     }
 }
 

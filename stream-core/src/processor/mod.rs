@@ -19,8 +19,10 @@ mod options;
 mod restore;
 mod state;
 mod task;
+mod transactions;
 mod worker;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -28,22 +30,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
 #[cfg_attr(not(feature = "testing"), allow(unused_imports))]
 pub(crate) use self::env::CallbackFaults;
-use self::env::{Counters, Env};
+use self::env::{Counters, Egress, Env};
 pub use self::error::{ProcessorError, ProcessorResult};
 use self::instance::Instance;
 use self::lookups::Lookups;
-pub use self::options::OnFailure;
 use self::options::Options;
+pub use self::options::{Guarantee, OnFailure};
 use self::state::Request;
 pub use self::state::{Handle, Rebalance, State, Status, TaskState};
+use self::transactions::Transactions;
 pub(crate) use self::worker::Workers;
 use crate::group::GroupGraph;
 use crate::log::{
-    AutoOffsetReset, FetchLimits, Isolation, LogHandle, MemberOptions, Partitioner, ProducerOptions, Subscription,
+    AutoOffsetReset, FetchLimits, Isolation, LogHandle, LogResult, MemberOptions, Partitioner, ProducerOptions,
+    Subscription,
 };
 use crate::store::{SledStores, StoreBackend};
 use crate::topics::{self, TopicFacts, TopicOptions};
@@ -106,12 +111,50 @@ impl Listeners {
     }
 }
 
+/// What an instance runs on.
+type Started = (Arc<Env>, TopicFacts, Box<dyn crate::log::Member>, Option<BoxFuture<'static, LogResult<()>>>);
+
 /// How an instance learns that it should stop.
 struct Stop {
     requests: mpsc::UnboundedReceiver<Request>,
     signal: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// It has been told: a failure from now on is not followed by a restart.
     asked: bool,
+    /// What was requested while no instance was there to see to it.
+    queued: VecDeque<Request>,
+}
+
+impl Stop {
+    /// Resolves when it should stop; other requests wait for the next instance. Cancel-safe.
+    async fn told(&mut self) {
+        while !self.asked {
+            if let visit @ Request::Visit { .. } = self.receive().await {
+                self.queued.push_back(visit);
+            }
+        }
+    }
+
+    /// The next request for the instance. Cancel-safe.
+    async fn request(&mut self) -> Request {
+        match self.queued.pop_front() {
+            Some(request) => request,
+            None => self.receive().await,
+        }
+    }
+
+    async fn receive(&mut self) -> Request {
+        let request = tokio::select! {
+            biased;
+            () = self.signal.as_mut(), if !self.asked => {
+                tracing::info!("stopping: what is under way is finished first");
+                Request::Stop
+            }
+            // The processor's own handle keeps the channel open: all others gone is no reason to stop.
+            request = self.requests.recv() => request.unwrap_or(Request::Stop),
+        };
+        self.asked |= matches!(request, Request::Stop);
+        request
+    }
 }
 
 impl Processor {
@@ -157,10 +200,18 @@ impl Processor {
         self
     }
 
-    /// How often offsets are committed; default 1 s. After a crash, up to this much is processed again.
+    /// What becomes of a record's effects when something fails; default [`Guarantee::AtLeastOnce`].
+    #[must_use]
+    pub fn guarantee(mut self, guarantee: Guarantee) -> Self {
+        self.options.guarantee = guarantee;
+        self
+    }
+
+    /// How often offsets are committed; default 1 s, for exactly-once 100 ms. At least once, up to this much is processed
+    /// again after a crash; exactly once, effects are seen by others up to this much later.
     #[must_use]
     pub fn commit_interval(mut self, every: Duration) -> Self {
-        self.options.commit_interval = every;
+        self.options.commit_interval = Some(every);
         self
     }
 
@@ -331,7 +382,7 @@ impl Processor {
         let mut failures = 0;
         let (_, nothing) = mpsc::unbounded_channel();
         let requests = std::mem::replace(&mut self.requests, nothing);
-        let mut stop = Stop { requests, signal, asked: false };
+        let mut stop = Stop { requests, signal, asked: false, queued: VecDeque::new() };
         let result = loop {
             let done = self.counters.done.load(Ordering::Relaxed);
             let result = self.run_once(&workers, &mut stop).await;
@@ -346,7 +397,7 @@ impl Processor {
                     tracing::warn!(%error, failures, ?wait, "the processor failed and is started again");
                     tokio::select! {
                         biased;
-                        () = stop.signal.as_mut() => break Ok(()),
+                        () = stop.told() => break Ok(()),
                         () = tokio::time::sleep(wait) => {}
                     }
                 }
@@ -378,15 +429,12 @@ impl Processor {
         stop: &mut Stop,
     ) -> ProcessorResult<()> {
         let starting = self.start(workers, stores, lookups);
-        let (env, facts, member) = tokio::select! {
+        let (env, facts, member, transactions) = tokio::select! {
             biased;
-            () = stop.signal.as_mut() => {
-                stop.asked = true;
-                return Ok(());
-            }
+            () = stop.told() => return Ok(()),
             started = starting => started?,
         };
-        Instance::new(env, facts, workers, &self.listeners, &self.status, member).run(stop).await
+        Instance::new(env, facts, workers, &self.listeners, &self.status, member, transactions).run(stop).await
     }
 
     /// Everything that comes before the group is joined.
@@ -395,7 +443,7 @@ impl Processor {
         workers: &Workers,
         stores: Arc<dyn StoreBackend>,
         lookups: &mut Lookups,
-    ) -> ProcessorResult<(Arc<Env>, TopicFacts, Box<dyn crate::log::Member>)> {
+    ) -> ProcessorResult<Started> {
         let (graph, options) = (&self.graph, &self.options);
         let group = graph.name();
         let doing = |what: &'static str| move |e| ProcessorError::log(group, what, e);
@@ -412,15 +460,37 @@ impl Processor {
         producer.partitioner = options.partitioner;
         producer.delivery_timeout = Some(options.session_timeout * 2 / 3);
         producer.max_batch_bytes = graph.written().map(|t| facts.limit(t)).min().filter(|n| *n < usize::MAX);
+        if options.guarantee == Guarantee::ExactlyOnce {
+            let instance = match &options.instance_id {
+                Some(id) => id.to_string(),
+                None => stores.instance_id().map_err(|e| ProcessorError::store(group, e))?,
+            };
+            producer.transactional_id = Some(format!("{group}-{instance}").into());
+        }
         let producer = self.log.producer(producer).await.map_err(doing("make a producer"))?;
         let reader = self.log.reader(Isolation::ReadCommitted).map_err(doing("make a reader"))?;
         lookups.open(&self.log, graph, &facts, &*stores, options, workers)?;
         lookups.caught_up(group).await?;
+        let mut member = MemberOptions::new(Arc::clone(&graph.name), self.subscription());
+        member.instance_id.clone_from(&options.instance_id);
+        member.reset = options.reset;
+        member.session_timeout = options.session_timeout;
+        member.revoke_timeout = options.drain_timeout + Duration::from_secs(10);
+        member.new_protocol = options.new_protocol;
+        let member = self.log.member(member).map_err(doing("join the group"))?;
+        let (egress, transactions) = match options.guarantee {
+            Guarantee::AtLeastOnce => (Egress::AtLeastOnce(producer), None),
+            Guarantee::ExactlyOnce => {
+                let (counters, every) = (Arc::clone(&self.counters), options.commit_interval());
+                let (transactions, work) = Transactions::new(Arc::clone(&producer), member.group(), every, counters);
+                (Egress::ExactlyOnce(producer, transactions), Some(work))
+            }
+        };
         let env = Env {
             graph: Arc::clone(graph),
             log: Arc::clone(&self.log),
             options: options.clone(),
-            producer,
+            egress,
             reader,
             stores,
             lookups: lookups.copies(),
@@ -430,14 +500,7 @@ impl Processor {
             counters: Arc::clone(&self.counters),
             faults: self.faults.clone(),
         };
-        let mut member = MemberOptions::new(Arc::clone(&graph.name), self.subscription());
-        member.instance_id.clone_from(&options.instance_id);
-        member.reset = options.reset;
-        member.session_timeout = options.session_timeout;
-        member.revoke_timeout = options.drain_timeout + Duration::from_secs(10);
-        member.new_protocol = options.new_protocol;
-        let member = self.log.member(member).map_err(doing("join the group"))?;
-        Ok((Arc::new(env), facts, member))
+        Ok((Arc::new(env), facts, member, transactions))
     }
 
     fn open_stores(&self) -> ProcessorResult<Arc<dyn StoreBackend>> {

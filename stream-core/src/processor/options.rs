@@ -23,11 +23,25 @@ pub enum OnFailure {
     },
 }
 
+/// What becomes of a record's effects when something fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Guarantee {
+    /// Nothing is lost; after a crash, what was done since the last commit is done again.
+    #[default]
+    AtLeastOnce,
+    /// Nothing is lost and nothing is doubled, for readers of committed records: table writes, emits and offsets are
+    /// one transaction a commit interval. What a callback does elsewhere (a mail, a row) is not part of it.
+    ExactlyOnce,
+}
+
 /// The settings of a processor. Each has a method of the same name on [`Processor`](super::Processor).
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) workers: usize,
-    pub(crate) commit_interval: Duration,
+    pub(crate) guarantee: Guarantee,
+    /// One second, or a tenth of it for exactly-once, if not set.
+    pub(crate) commit_interval: Option<Duration>,
     pub(crate) recommit_interval: Duration,
     pub(crate) checkpoint_interval: Duration,
     pub(crate) buffer_bytes: usize,
@@ -55,7 +69,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            commit_interval: Duration::from_secs(1),
+            guarantee: Guarantee::AtLeastOnce,
+            commit_interval: None,
             recommit_interval: Duration::from_secs(30 * 60),
             checkpoint_interval: Duration::from_secs(10),
             buffer_bytes: 64 << 20,
@@ -75,5 +90,15 @@ impl Default for Options {
             topic_check_interval: Duration::from_secs(30),
             topics: TopicOptions::default(),
         }
+    }
+}
+
+impl Options {
+    pub(crate) fn commit_interval(&self) -> Duration {
+        let default = match self.guarantee {
+            Guarantee::AtLeastOnce => Duration::from_secs(1),
+            Guarantee::ExactlyOnce => Duration::from_millis(100),
+        };
+        self.commit_interval.unwrap_or(default)
     }
 }

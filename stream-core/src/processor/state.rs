@@ -119,6 +119,14 @@ impl Handle {
     /// # Errors
     /// When the visitor fails for a key, or a partition moves away meanwhile. Keys visited until then stay visited.
     pub async fn visit<A: Send + Sync + 'static>(&self, visitor: Visitor<A>, arg: A) -> ProcessorResult<u64> {
+        self.visit_shared(visitor, Arc::new(arg)).await
+    }
+
+    pub(crate) async fn visit_shared<A: Send + Sync + 'static>(
+        &self,
+        visitor: Visitor<A>,
+        arg: Arc<A>,
+    ) -> ProcessorResult<u64> {
         if visitor.graph != self.graph.id {
             let error = LogError::Config {
                 what: "visit".to_owned(),
@@ -127,7 +135,7 @@ impl Handle {
             return Err(ProcessorError::log(self.graph.name(), "visit", error));
         }
         let (done, answers) = oneshot::channel();
-        let request = Request::Visit { visitor: visitor.index, arg: Arc::new(arg), done };
+        let request = Request::Visit { visitor: visitor.index, arg, done };
         if self.requests.send(request).is_err() {
             return Err(self.closed("visit"));
         }

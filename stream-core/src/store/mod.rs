@@ -43,6 +43,13 @@ pub trait StoreBackend: Debug + Send + Sync + 'static {
     /// When it can't be removed, or is still open.
     fn destroy(&self, id: &StoreId) -> Result<(), StoreError>;
 
+    /// A name of this place that no other has, kept with it: it tells an instance's transactions from those of others,
+    /// and stays the same when the instance is started again.
+    ///
+    /// # Errors
+    /// When the place can't be read or written.
+    fn instance_id(&self) -> Result<String, StoreError>;
+
     /// The stores that exist, in order.
     ///
     /// # Errors
@@ -194,4 +201,11 @@ pub enum StoreError {
     /// The store itself failed.
     #[error("store {path}: {reason}")]
     Failed { path: PathBuf, reason: String },
+}
+
+/// A name that nothing else has: 128 bits from the process's random hash keys.
+fn new_instance_id() -> String {
+    use std::hash::{BuildHasher as _, RandomState};
+    let (a, b) = (RandomState::new().hash_one(0), RandomState::new().hash_one(1));
+    format!("{a:016x}{b:016x}")
 }

@@ -130,7 +130,8 @@ impl TablePartition {
             entry.dirty = true;
             entry.below = Below::Store;
         } else if let Below::Value(old) = &mut entry.below {
-            set(old, value, &mut self.bytes);
+            // Not counted in `bytes`, as it is short-lived.
+            set(old, value, &mut 0);
         } else {
             entry.below = Below::Value(value.map(<[u8]>::to_vec));
         }
@@ -213,11 +214,26 @@ impl TablePartition {
         });
     }
 
-    /// Up to `n` keys above `after`, in order, as they are now, unacknowledged ones included.
-    pub(crate) fn keys_after(&self, after: Option<&[u8]>, n: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+    /// The keys of the write buffer, the smallest last.
+    pub(crate) fn buffered_keys(&self) -> Vec<Box<[u8]>> {
+        let mut keys: Vec<_> = self.buffer.keys().cloned().collect();
+        keys.sort_unstable_by(|a, b| b.cmp(a));
+        keys
+    }
+
+    /// Up to `n` keys above `after`, in order: of the store, and of `buffered`, which has the smallest last and from which
+    /// they are taken. Some may be deleted by now. Fewer than `n` are the last ones.
+    pub(crate) fn keys_after(
+        &self,
+        after: Option<&[u8]>,
+        buffered: &mut Vec<Box<[u8]>>,
+        n: usize,
+    ) -> Result<Vec<Vec<u8>>, StoreError> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut keys: Vec<Vec<u8>> =
-            (self.buffer.keys()).filter(|k| after.is_none_or(|a| &***k > a)).map(|k| k.to_vec()).collect();
+        while buffered.last().is_some_and(|k| after.is_some_and(|a| &**k <= a)) {
+            buffered.pop();
+        }
+        let mut keys: Vec<Vec<u8>> = buffered.iter().rev().take(n).map(|k| k.to_vec()).collect();
         for pair in self.store.range(KeyRange { from, to: Bound::Unbounded }, Direction::Forward).take(n) {
             keys.push(pair?.0);
         }

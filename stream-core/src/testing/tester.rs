@@ -42,6 +42,12 @@ pub enum TesterError {
     /// A group has not processed everything although a long (virtual) time has passed.
     #[error("group {group} is stuck: {partition} is done up to {done} of {end}")]
     Stuck { group: String, partition: TopicPartition, done: i64, end: i64 },
+    /// A condition did not come true although a long (virtual) time has passed.
+    #[error("{0} did not happen")]
+    Never(String),
+    /// No such instance of a group was added.
+    #[error("group {group} has no instance {instance}")]
+    UnknownInstance { group: String, instance: usize },
     /// No such group was added.
     #[error("no group {0} was added to this tester")]
     UnknownGroup(String),
@@ -66,8 +72,13 @@ pub(super) struct Inner {
 
 struct Running {
     graph: Arc<GroupGraph>,
-    stores: Arc<MemoryStores>,
     set: Rc<dyn Fn(Processor) -> Processor>,
+    instances: Vec<Instance>,
+}
+
+/// One instance of a group, as it would run in a process of its own.
+struct Instance {
+    stores: Arc<MemoryStores>,
     handle: Handle,
     run: Option<JoinHandle<ProcessorResult<()>>>,
     failure: Option<ProcessorError>,
@@ -124,62 +135,102 @@ impl Tester {
         let options = TopicOptions { partitions: Some(self.0.partitions), ..TopicOptions::default() };
         self.block_on(ensure(&self.0.log, &graph, &options))?;
         let name = graph.name().to_owned();
-        let handle = Processor::new(Arc::clone(&graph), Arc::clone(&self.0.log)).handle();
-        let stores = Arc::new(MemoryStores::new());
-        let running = Running { graph, stores, set: Rc::new(set), handle, run: None, failure: None };
-        self.0.groups.borrow_mut().insert(name.clone(), running);
-        self.start(&name)
+        self.0.groups.borrow_mut().insert(name.clone(), Running { graph, set: Rc::new(set), instances: Vec::new() });
+        self.add_instance(&name).map(|_| ())
     }
 
-    fn start(&self, group: &str) -> Result<(), TesterError> {
-        let handle = {
-            let mut groups = self.0.groups.borrow_mut();
-            let running = groups.get_mut(group).ok_or_else(|| TesterError::UnknownGroup(group.to_owned()))?;
-            let processor = Processor::new(Arc::clone(&running.graph), Arc::clone(&self.0.log))
-                .stores(Arc::clone(&running.stores) as _)
-                .commit_interval(Duration::from_millis(10))
-                .callback_faults(self.0.faults.clone());
-            let processor = (running.set)(processor);
-            running.handle = processor.handle();
-            running.failure = None;
-            running.run = Some(self.0.local.spawn_local(processor.run_here()));
-            running.handle.clone()
-        };
+    /// Adds another instance of a group, with stores of its own, and starts it: its partitions come from the others.
+    /// The first instance is number 0. Returns its number.
+    ///
+    /// # Errors
+    /// When there is no such group, or the instance can't start.
+    pub fn add_instance(&self, group: &str) -> Result<usize, TesterError> {
+        let instance = self.with_group(group, |running| {
+            let handle = Processor::new(Arc::clone(&running.graph), Arc::clone(&self.0.log)).handle();
+            let stores = Arc::new(MemoryStores::new());
+            running.instances.push(Instance { stores, handle, run: None, failure: None });
+            running.instances.len() - 1
+        })?;
+        self.start_instance(group, instance)?;
+        Ok(instance)
+    }
+
+    /// Starts an instance that was stopped, has crashed or has failed, on what it left.
+    ///
+    /// # Errors
+    /// When there is none, or it can't start.
+    pub fn start_instance(&self, group: &str, instance: usize) -> Result<(), TesterError> {
+        let handle = self.spawn_instance(group, instance)?;
         if self.block_on(handle.running()).is_err() {
             self.collect_failures();
-            return self.failure(group).map_or(Ok(()), |e| Err(e.into()));
+            let failure = self.with_instance(group, instance, |i| i.failure.clone())?;
+            return failure.map_or(Ok(()), |e| Err(e.into()));
         }
         Ok(())
     }
 
-    /// Stops a group as Ctrl-C would, and starts it again on what it left.
+    /// As [`start_instance`](Self::start_instance), but does not wait until it runs.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn spawn_instance(&self, group: &str, instance: usize) -> Result<Handle, TesterError> {
+        let (graph, set) = self.with_group(group, |r| (Arc::clone(&r.graph), Rc::clone(&r.set)))?;
+        self.with_instance(group, instance, |running| {
+            let processor = Processor::new(graph, Arc::clone(&self.0.log))
+                .stores(Arc::clone(&running.stores) as _)
+                .commit_interval(Duration::from_millis(10))
+                .callback_faults(self.0.faults.clone());
+            let processor = set(processor);
+            running.handle = processor.handle();
+            running.failure = None;
+            running.run = Some(self.0.local.spawn_local(processor.run_here()));
+            running.handle.clone()
+        })
+    }
+
+    /// Stops a group, all its instances, as Ctrl-C would, and starts it again on what it left.
     ///
     /// # Errors
     /// When it can't start.
     pub fn restart(&self, group: &str) -> Result<(), TesterError> {
         self.stop(group)?;
-        self.start(group)
+        self.each_instance(group, |tester, instance| tester.start_instance(group, instance))
     }
 
-    /// Ends a group as a crash would: nothing is finished, nothing committed.
+    /// Ends a group as a crash would, with all its instances: nothing is finished, nothing committed.
     ///
     /// # Errors
     /// When there is no such group.
     pub fn crash(&self, group: &str) -> Result<(), TesterError> {
-        let run = self.with_group(group, |running| running.run.take())?;
-        if let Some(run) = run {
+        self.each_instance(group, |tester, instance| tester.crash_instance(group, instance))
+    }
+
+    /// Ends one instance as a crash would. The others learn of it when its session is over.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn crash_instance(&self, group: &str, instance: usize) -> Result<(), TesterError> {
+        if let Some(run) = self.with_instance(group, instance, |i| i.run.take())? {
             run.abort();
             _ = self.block_on(run);
         }
         Ok(())
     }
 
-    /// Stops a group as Ctrl-C would. Its table and topics stay.
+    /// Stops a group, all its instances, as Ctrl-C would. Its table and topics stay.
     ///
     /// # Errors
     /// The group's failure, if it had failed.
     pub fn stop(&self, group: &str) -> Result<(), TesterError> {
-        let run = self.with_group(group, |running| {
+        self.each_instance(group, |tester, instance| tester.stop_instance(group, instance))
+    }
+
+    /// Stops one instance as Ctrl-C would.
+    ///
+    /// # Errors
+    /// Its failure, if it had failed.
+    pub fn stop_instance(&self, group: &str, instance: usize) -> Result<(), TesterError> {
+        let run = self.with_instance(group, instance, |running| {
             running.handle.stop();
             running.run.take()
         })?;
@@ -189,10 +240,74 @@ impl Tester {
         }
     }
 
+    fn each_instance(
+        &self,
+        group: &str,
+        act: impl Fn(&Self, usize) -> Result<(), TesterError>,
+    ) -> Result<(), TesterError> {
+        let count = self.with_group(group, |running| running.instances.len())?;
+        (0..count).map(|instance| act(self, instance)).fold(Ok(()), Result::and)
+    }
+
     /// Why a group has failed, if it has.
     pub fn failure(&self, group: &str) -> Option<ProcessorError> {
         self.collect_failures();
-        self.0.groups.borrow().get(group)?.failure.clone()
+        self.0.groups.borrow().get(group)?.instances.iter().find_map(|i| i.failure.clone())
+    }
+
+    /// What an instance of a group is doing, to be observed and steered.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn handle(&self, group: &str, instance: usize) -> Result<Handle, TesterError> {
+        self.with_instance(group, instance, |i| i.handle.clone())
+    }
+
+    /// The stores of an instance (unless the group was added with others).
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn stores(&self, group: &str, instance: usize) -> Result<Arc<MemoryStores>, TesterError> {
+        self.with_instance(group, instance, |i| Arc::clone(&i.stores))
+    }
+
+    /// What a group has committed for a partition: the next offset to process.
+    ///
+    /// # Errors
+    /// When the log is out of reach.
+    pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Result<Option<i64>, TesterError> {
+        let of = vec![TopicPartition::new(topic, partition)];
+        let offsets = self.block_on(self.0.log.group_offsets(group.into(), of))?;
+        Ok(offsets.into_iter().next().flatten())
+    }
+
+    /// Lets everything work for a while of virtual time, whatever comes of it. The wall clock does not move.
+    pub fn run_for(&self, time: Duration) {
+        self.block_on(async { tokio::time::sleep(time).await });
+    }
+
+    /// Lets everything work until a condition holds. `what` names it, for the error.
+    ///
+    /// # Errors
+    /// When it does not hold after a long virtual time, or a group has failed.
+    pub fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) -> Result<(), TesterError> {
+        let mut waited = Duration::ZERO;
+        while !holds() {
+            self.collect_failures();
+            if let Some(error) = self.any_failure() {
+                return Err(error.into());
+            }
+            if waited >= PATIENCE {
+                return Err(TesterError::Never(what.to_owned()));
+            }
+            self.run_for(STEP);
+            waited += STEP;
+        }
+        Ok(())
+    }
+
+    fn any_failure(&self) -> Option<ProcessorError> {
+        self.0.groups.borrow().values().flat_map(|g| &g.instances).find_map(|i| i.failure.clone())
     }
 
     /// Lets all groups work until none has anything left, loops included.
@@ -203,14 +318,14 @@ impl Tester {
         let mut waited = Duration::ZERO;
         loop {
             self.collect_failures();
-            if let Some(error) = self.0.groups.borrow().values().find_map(|g| g.failure.clone()) {
+            if let Some(error) = self.any_failure() {
                 return Err(error.into());
             }
             let Some(stuck) = self.unfinished()? else { return Ok(()) };
             if waited >= PATIENCE {
                 return Err(stuck);
             }
-            self.block_on(async { tokio::time::sleep(STEP).await });
+            self.run_for(STEP);
             waited += STEP;
         }
     }
@@ -219,7 +334,8 @@ impl Tester {
     fn unfinished(&self) -> Result<Option<TesterError>, TesterError> {
         let graphs: Vec<Arc<GroupGraph>> = {
             let groups = self.0.groups.borrow();
-            groups.values().filter(|g| g.run.is_some()).map(|g| Arc::clone(&g.graph)).collect()
+            let runs = |g: &&Running| g.instances.iter().any(|i| i.run.is_some());
+            groups.values().filter(runs).map(|g| Arc::clone(&g.graph)).collect()
         };
         for graph in graphs {
             let group: Arc<str> = graph.name().into();
@@ -253,7 +369,7 @@ impl Tester {
     /// As [`drain`](Self::drain).
     pub fn advance(&self, by: Duration) -> Result<(), TesterError> {
         self.0.clock.advance(by);
-        self.block_on(async { tokio::time::sleep(STEP).await });
+        self.run_for(STEP);
         self.drain()
     }
 
@@ -277,7 +393,7 @@ impl Tester {
         TestTable::new(self.clone(), group.into(), Arc::new(codec))
     }
 
-    /// Calls a visitor of a group and returns the number of keys.
+    /// Calls a visitor on all instances of a group and returns the number of keys.
     ///
     /// # Errors
     /// When the visitor fails.
@@ -287,8 +403,14 @@ impl Tester {
         visitor: Visitor<A>,
         arg: A,
     ) -> Result<u64, TesterError> {
-        let handle = self.with_group(group, |running| running.handle.clone())?;
-        let count = self.block_on(handle.visit(visitor, arg))?;
+        let handles: Vec<Handle> = self.with_group(group, |running| {
+            running.instances.iter().filter(|i| i.run.is_some()).map(|i| i.handle.clone()).collect()
+        })?;
+        let arg = Arc::new(arg);
+        let mut count = 0;
+        for handle in handles {
+            count += self.block_on(handle.visit_shared(visitor, Arc::clone(&arg)))?;
+        }
         self.drain()?;
         Ok(count)
     }
@@ -313,7 +435,8 @@ impl Tester {
         &self.0.embedded
     }
 
-    pub(super) fn block_on<F: Future>(&self, future: F) -> F::Output {
+    /// Awaits something while everything works, such as a [`Handle`]'s futures.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.0.runtime.block_on(self.0.local.run_until(future))
     }
 
@@ -322,28 +445,41 @@ impl Tester {
         groups.get_mut(group).map(act).ok_or_else(|| TesterError::UnknownGroup(group.to_owned()))
     }
 
+    fn with_instance<R>(
+        &self,
+        group: &str,
+        instance: usize,
+        act: impl FnOnce(&mut Instance) -> R,
+    ) -> Result<R, TesterError> {
+        let unknown = || TesterError::UnknownInstance { group: group.to_owned(), instance };
+        self.with_group(group, |running| running.instances.get_mut(instance).map(act))?.ok_or_else(unknown)
+    }
+
     fn collect_failures(&self) {
         let mut ended = Vec::new();
         for (name, running) in self.0.groups.borrow_mut().iter_mut() {
-            if running.run.as_ref().is_some_and(JoinHandle::is_finished) {
-                ended.push((name.clone(), running.run.take()));
+            for (number, instance) in running.instances.iter_mut().enumerate() {
+                if instance.run.as_ref().is_some_and(JoinHandle::is_finished) {
+                    ended.push((name.clone(), number, instance.run.take()));
+                }
             }
         }
-        for (name, run) in ended {
+        for (name, number, run) in ended {
             let failure = run.and_then(|run| self.block_on(run).ok()).and_then(Result::err);
-            _ = self.with_group(&name, |running| running.failure = failure);
+            _ = self.with_instance(&name, number, |instance| instance.failure = failure);
         }
     }
 
     /// Writes one record and waits until the log has it.
-    pub(super) fn write(&self, record: NewRecord<'_>) -> Result<(), TesterError> {
+    pub(super) fn write(&self, record: NewRecord<'_>, headers: &[(&str, &[u8])]) -> Result<(), TesterError> {
         let exists = self.block_on(self.0.log.topics(vec![Arc::clone(record.topic)]))?;
         if exists.first().is_none_or(Option::is_none) {
             return Err(LogError::UnknownTopic { topic: record.topic.to_string() }.into());
         }
         let mut batch = ProduceBatch::new();
         let timestamp = record.timestamp.or(Some(self.now_ms()));
-        batch.push(NewRecord { timestamp, ..record }, std::iter::empty());
+        let headers = headers.iter().map(|(name, value)| (*name, Some(*value)));
+        batch.push(NewRecord { timestamp, ..record }, headers);
         let Delivery { failed, .. } = self.block_on(self.0.producer.send(Arc::new(batch)));
         failed.into_iter().next().map_or(Ok(()), |f| Err(f.error.into()))
     }

@@ -72,6 +72,17 @@ impl<M: 'static> TestInput<M> {
         self.push_bytes(key, bytes.as_deref(), timestamp, partition)
     }
 
+    /// Writes a record with headers, and does not wait.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn push_with_headers(&self, key: impl Key, value: M, headers: &[(&str, &[u8])]) -> Result<(), TesterError> {
+        let bytes = self.encode(&value)?;
+        let new =
+            NewRecord { topic: &self.topic, partition: None, timestamp: None, key: key.bytes(), value: Some(&bytes) };
+        self.tester.write(new, headers)
+    }
+
     /// Writes bytes that need not be a value of `M`, and does not wait.
     ///
     /// # Errors
@@ -83,7 +94,7 @@ impl<M: 'static> TestInput<M> {
         timestamp: Option<i64>,
         partition: Option<i32>,
     ) -> Result<(), TesterError> {
-        self.tester.write(NewRecord { topic: &self.topic, partition, timestamp, key: key.bytes(), value })
+        self.tester.write(NewRecord { topic: &self.topic, partition, timestamp, key: key.bytes(), value }, &[])
     }
 
     fn encode(&self, value: &M) -> Result<Vec<u8>, TesterError> {
@@ -219,7 +230,7 @@ impl<V: 'static> TestTable<V> {
         self.codec.encode(&value, &mut bytes).map_err(|error| codec_error(&self.topic, error))?;
         self.tester.stop(&self.group)?;
         let (topic, key) = (&self.topic, key.bytes());
-        self.tester.write(NewRecord { topic, partition: None, timestamp: None, key, value: Some(&bytes) })?;
+        self.tester.write(NewRecord { topic, partition: None, timestamp: None, key, value: Some(&bytes) }, &[])?;
         self.tester.restart(&self.group)
     }
 }

@@ -49,9 +49,9 @@ pub async fn graceful_move_reads_nothing_twice(world: &impl World) {
     let (moving, token) = one.known().revoking.remove(0);
     assert_eq!(moving.len(), 1);
     let index = usize::try_from(moving[0].partition).unwrap();
-    // It goes on reading while it holds the move back, commits and lets go.
-    let mut moved = fetches.swap_remove(index);
-    read[index].extend(values(&take(&mut *moved.fetch, 7).await));
+    // It commits and lets go. (It need not get records meanwhile: librdkafka fetches nothing while a revocation is
+    // held back.)
+    let moved = fetches.swap_remove(index);
     let at = i64::try_from(read[index].len()).unwrap();
     one.group.commit(vec![(moving[0].clone(), at)]).await.unwrap();
     drop(moved);

@@ -44,11 +44,20 @@ pub struct Caps {
     pub topic_limits: bool,
     /// `group_members` and `group_offsets` answer (mock cluster: no).
     pub group_admin: bool,
+    /// A static member that returns within its session is not waited for (mock cluster: minutes).
+    pub static_members: bool,
 }
 
 impl Caps {
     /// Everything.
-    pub const ALL: Self = Self { transactions: true, admin: true, times: true, topic_limits: true, group_admin: true };
+    pub const ALL: Self = Self {
+        transactions: true,
+        admin: true,
+        times: true,
+        topic_limits: true,
+        group_admin: true,
+        static_members: true,
+    };
 }
 
 /// Offsets that lie in an open transaction: sent to it, and not yet committed with it.
@@ -156,8 +165,8 @@ macro_rules! log_suite {
             null_keys_spread
             order_holds_over_many_batches
             delivery_names_the_last_offsets
-            too_large_for_the_client_fails_alone
-            too_large_for_the_topic_fails
+            larger_than_a_batch_goes_alone
+            too_large_for_the_topic_fails_alone
             null_key_on_a_compacted_topic_fails
             unknown_topic_and_partition_fail_alone
             offsets_earliest_latest_and_by_time

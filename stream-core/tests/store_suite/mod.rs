@@ -2,6 +2,7 @@
 //!
 //! A test here gets a [`World`]: a place for stores, which can be left and come back to as by another process. It must
 //! not know which kind of store it has.
+#![allow(unreachable_pub, dead_code, reason = "shared: not every test binary uses all of it")]
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -135,9 +135,10 @@ impl Faults {
             let Some((name, group)) = state.groups.get_key_value(group) else { return false };
             let found = group.members.keys().copied().find(|id| super::member::member_id(*id) == member_id);
             let name = Arc::clone(name);
-            let gone = found.is_some_and(|id| state.groups.get_mut(&name).is_some_and(|g| g.remove(id)));
+            let (Some(id), Some(group)) = (found, state.groups.get_mut(&name)) else { return false };
+            group.remove(id, &mut state.wake);
             state.rebalance(&name);
-            gone
+            true
         })
     }
 

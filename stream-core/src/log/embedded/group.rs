@@ -131,8 +131,9 @@ impl Group {
 
     /// Takes a member out; a rebalance must follow if it was in. Its fetches go on until it is told, for nothing tells
     /// a zombie what it must not read.
-    pub(super) fn remove(&mut self, id: u64) -> bool {
-        self.members.remove(&id).is_some()
+    pub(super) fn remove(&mut self, id: u64, wake: &mut Vec<Waker>) -> bool {
+        let gone = self.members.remove(&id);
+        gone.map(|member| wake.extend(member.waker)).is_some()
     }
 
     /// A static member closes: its place stays until its session ends.

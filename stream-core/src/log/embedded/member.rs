@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::fetch::EmbeddedFetch;
 use super::group::{Held, Step};
-use super::state::{Shared, State};
+use super::state::{Shared, State, ready};
 use crate::log::{
     Assigned, AutoOffsetReset, Fetch, GroupHandle, GroupMetadata, LogError, LogResult, Member, MemberEvent,
     MemberOptions, Offsets, TopicPartition,
@@ -60,7 +60,7 @@ impl Handle {
 pub(super) struct EmbeddedMember {
     handle: Arc<Handle>,
     options: MemberOptions,
-    /// What it was told that it has. An entry ends with the telling of its loss.
+    /// What it was told that it has. An entry is over when its loss is told, or once it let go (and is not alive).
     told: BTreeMap<TopicPartition, Held>,
 }
 
@@ -105,13 +105,15 @@ impl EmbeddedMember {
             let step = group.step(id, now, |topic| topics.count(topic), cx, wake);
             view.generation = view.generation.map(|_| group.generation);
             let (until, generation) = (now + group.heartbeat(id), group.generation);
+            if let Some(due) = group.due() {
+                state.due_at(due);
+            }
             let Some(step) = step else {
-                state.due_at(until);
-                let due = state.due.unwrap_or(until);
-                return Ok(Err(until.min(due)));
+                return Ok(Err(state.due.map_or(until, |due| until.min(due))));
             };
             if let Step::Assigned(given) = &step {
                 view.generation = Some(generation);
+                self.told.retain(|_, held| held.alive.load(Ordering::Acquire));
                 self.told.extend(given.iter().cloned());
             }
             let starts = self.starts(state, &step);
@@ -125,7 +127,9 @@ impl EmbeddedMember {
                 reason: "another member with the same instance id took its place".to_owned(),
             })),
             Err(false) => {
-                let lost: Vec<_> = std::mem::take(&mut self.told).into_iter().collect();
+                let told = std::mem::take(&mut self.told).into_iter();
+                // What it let go of is not lost.
+                let lost = told.filter(|(_, held)| held.alive.load(Ordering::Acquire)).collect();
                 let lost = self.forget(lost);
                 if lost.is_empty() { self.look(cx) } else { Ok(Ok(MemberEvent::Lost(lost))) }
             }
@@ -137,8 +141,9 @@ impl EmbeddedMember {
         let group = state.groups.entry(Arc::clone(&self.options.group)).or_default();
         if group.join(id, self.options.clone(), now) {
             state.rebalance(&self.options.group);
+        } else {
+            group.wake(&mut state.wake);
         }
-        state.due_at(now + self.options.session_timeout);
         id
     }
 
@@ -218,12 +223,12 @@ impl Member for EmbeddedMember {
             let Some(group) = state.groups.get_mut(&self.options.group) else { return };
             if self.options.instance_id.is_some() {
                 group.go_away(id);
-            } else if group.remove(id) {
+            } else if group.remove(id, &mut state.wake) {
                 state.rebalance(&self.options.group);
             }
         });
         self.told.values().for_each(|held| held.alive.store(false, Ordering::Release));
-        std::future::ready(Ok(())).boxed()
+        ready(Ok(()))
     }
 }
 
@@ -251,7 +256,7 @@ impl GroupHandle for Handle {
             group.committed.extend(offsets);
             Ok(())
         });
-        std::future::ready(done).boxed()
+        ready(done)
     }
 
     fn metadata(&self) -> Option<GroupMetadata> {

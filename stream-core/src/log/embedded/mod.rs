@@ -7,7 +7,7 @@
 //!
 //! [`Embedded::faults`] makes it go wrong on demand.
 //!
-//! Members live by being polled: one whose [`Member::next`](super::Member::next) is not polled for its session
+//! Members live by being polled: one whose [`Member::next`] is not polled for its session
 //! time-out is out of its group. A member that is dropped without `close` is such a one.
 
 mod assign;
@@ -25,14 +25,13 @@ mod transactions;
 
 use std::sync::Arc;
 
-use futures::FutureExt;
 use futures::future::BoxFuture;
 
 pub use self::faults::{CommitHold, Fault, Faults, On, Outgoing, Pending};
 use self::fetch::EmbeddedReader;
 use self::member::EmbeddedMember;
 use self::producer::EmbeddedProducer;
-use self::state::{Shared, State};
+use self::state::{Shared, State, ready};
 use crate::clock::{Clock, SystemClock};
 use crate::log::{
     GroupMember, Isolation, Log, LogError, LogResult, Member, MemberOptions, OffsetSpec, Offsets, Producer,
@@ -83,7 +82,7 @@ impl Embedded {
             state.reach(what)?;
             work(state)
         });
-        std::future::ready(answer).boxed()
+        ready(answer)
     }
 }
 
@@ -214,7 +213,7 @@ impl Log for Embedded {
 
     fn producer(&self, options: ProducerOptions) -> BoxFuture<'static, LogResult<Arc<dyn Producer>>> {
         let made = EmbeddedProducer::new(&self.shared, &options);
-        std::future::ready(made.map(|p| Arc::new(p) as Arc<dyn Producer>)).boxed()
+        ready(made.map(|p| Arc::new(p) as Arc<dyn Producer>))
     }
 
     fn reader(&self, isolation: Isolation) -> LogResult<Arc<dyn Reader>> {

@@ -20,6 +20,8 @@ use crate::log::{
     Delivery, FailedRecord, Headers, LogError, LogResult, NewRecord, Partitioner, ProduceBatch, TopicPartition,
 };
 
+/// Who is to be told what became of a batch.
+pub(super) type Told = (oneshot::Sender<Delivery>, Delivery);
 /// A topic's number and a partition.
 type Place = (usize, i32);
 
@@ -28,7 +30,6 @@ type Place = (usize, i32);
 pub(super) struct Outbox {
     pub(super) identity: Option<Identity>,
     pub(super) partitioner: Partitioner,
-    pub(super) limit: Option<usize>,
     pub(super) delivery_timeout: Duration,
     /// Spreads records without a key, in turn: nothing here is random.
     pub(super) spread: u32,
@@ -100,7 +101,6 @@ impl Outbox {
         Self {
             identity,
             partitioner,
-            limit: None,
             delivery_timeout: Duration::from_secs(30),
             spread: u32::try_from(number).unwrap_or_default(),
             driven: false,
@@ -144,21 +144,18 @@ impl Outbox {
         Ok((number, partition))
     }
 
-    /// Takes away what is completely decided and tells its sender. Whether there was any.
-    fn complete(&mut self) -> bool {
-        let before = self.sends.len();
+    /// Takes away what is completely decided; its senders are told once the lock is released.
+    fn complete(&mut self, told: &mut Vec<Told>) {
         self.sends.retain(|_, sending| {
             if sending.left == 0
                 && let Some(done) = sending.done.take()
             {
                 let mut delivery = std::mem::take(&mut sending.delivery);
                 delivery.failed.sort_by_key(|f| f.index);
-                // Nobody need wait for it.
-                let _ = done.send(delivery);
+                told.push((done, delivery));
             }
             sending.left > 0
         });
-        before != self.sends.len()
     }
 
     fn drop_queued(&mut self, gone: impl Fn(u64) -> bool) {
@@ -186,7 +183,7 @@ impl Writer<'_> {
     fn write(&mut self, outbox: &Outbox, place: Place, record: &NewRecord<'_>, headers: Headers<'_>) -> LogResult<i64> {
         let unknown = || LogError::UnknownTopic { topic: record.topic.to_string() };
         let topic = self.topics.at(place.0).ok_or_else(unknown)?;
-        topic.check(record, headers, outbox.limit)?;
+        topic.check(record, headers)?;
         let txn = match (&outbox.identity, self.last) {
             (None, _) => 0,
             (Some(_), Some((last, txn))) if last == place => txn,
@@ -213,6 +210,7 @@ pub(super) enum Sent {
 
 impl State {
     /// Takes a batch of a producer.
+    #[allow(clippy::needless_pass_by_value, reason = "it is handed over")]
     pub(super) fn send(&mut self, producer: u64, batch: Arc<ProduceBatch>) -> Sent {
         let number = self.id();
         let numbers: Vec<_> = batch.topics().iter().map(|t| self.topics.number(t)).collect();
@@ -346,7 +344,7 @@ impl State {
                 self.transactions.fail(who, &reason);
             }
         }
-        self.changed |= outbox.complete();
+        outbox.complete(&mut self.told);
     }
 
     pub(super) fn tick_outboxes(&mut self, now: Instant) {
@@ -383,7 +381,7 @@ impl State {
         if let Some(who) = &outbox.identity {
             self.transactions.fail(who, &error.to_string());
         }
-        self.changed |= outbox.complete();
+        outbox.complete(&mut self.told);
     }
 
     /// Acknowledges what a rule held back.
@@ -398,7 +396,7 @@ impl State {
                     }
                 }
             }
-            self.changed |= outbox.complete();
+            outbox.complete(&mut self.told);
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::member::Identity as MemberIdentity;
 use super::outbox::{Outbox, Sent};
-use super::state::{Shared, State};
+use super::state::{Shared, State, ready};
 use super::transactions::Identity;
 use crate::log::{
     Delivery, FailedRecord, GroupMetadata, LogError, LogResult, Offsets, ProduceBatch, Producer, ProducerOptions,
@@ -33,7 +33,6 @@ impl EmbeddedProducer {
             let id = state.id();
             let identity = options.transactional_id.as_ref().map(|name| state.take_over(name, timeout));
             let mut outbox = Outbox::new(identity.clone(), options.partitioner, id);
-            outbox.limit = options.max_batch_bytes;
             outbox.delivery_timeout = patience;
             state.outboxes.insert(id, outbox);
             Ok(Self { shared: Arc::clone(shared), id, identity, patience })
@@ -100,7 +99,7 @@ impl Producer for EmbeddedProducer {
     fn send(&self, batch: Arc<ProduceBatch>) -> BoxFuture<'static, Delivery> {
         let (count, topics) = (batch.len(), batch.topics().len());
         match self.shared.with(|state| state.send(self.id, batch)) {
-            Sent::Now(delivery) => std::future::ready(delivery).boxed(),
+            Sent::Now(delivery) => ready(delivery),
             Sent::Later(receiver) => {
                 self.drive();
                 let dropped = move |_| {
@@ -132,7 +131,7 @@ impl Producer for EmbeddedProducer {
     fn begin_transaction(&self) -> BoxFuture<'static, LogResult<()>> {
         // Local, as with Kafka: the log hears of it with the first record.
         let begun = self.who("begin a transaction").and_then(|who| self.shared.with(|state| state.begin(&who)));
-        std::future::ready(begun).boxed()
+        ready(begun)
     }
 
     fn commit_transaction(&self, offsets: Offsets, member: Option<GroupMetadata>) -> BoxFuture<'static, LogResult<()>> {

@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Waker};
 
+use futures::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::faults::Rules;
 use super::group::Group;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Told};
 use super::topics::Topics;
 use super::transactions::Transactions;
 use crate::clock::Clock;
@@ -39,6 +40,8 @@ pub(super) struct State {
     pub(super) sleepers: Vec<Waker>,
     /// To be called once the lock is released.
     pub(super) wake: Vec<Waker>,
+    /// Deliveries to be told once the lock is released.
+    pub(super) told: Vec<Told>,
     /// Whether waiting futures must look again.
     pub(super) changed: bool,
     /// No later than the next moment at which time changes something.
@@ -57,6 +60,7 @@ impl Shared {
             rules: Rules::default(),
             sleepers: Vec::new(),
             wake: Vec::new(),
+            told: Vec::new(),
             changed: false,
             due: None,
             next_id: 0,
@@ -71,8 +75,13 @@ impl Shared {
         state.tick();
         let result = work(&mut state);
         let wake = std::mem::take(&mut state.wake);
-        let changed = std::mem::take(&mut state.changed);
+        let told = std::mem::take(&mut state.told);
+        let changed = std::mem::take(&mut state.changed) || !told.is_empty();
         drop(state);
+        for (done, delivery) in told {
+            // Nobody need wait for it.
+            let _ = done.send(delivery);
+        }
         for waker in wake {
             waker.wake();
         }
@@ -110,6 +119,11 @@ impl Shared {
             }
         }
     }
+}
+
+/// An answer that is there already. Awaiting it gives way to others now and then, as a real log's answers do.
+pub(super) fn ready<T: Send + 'static>(answer: T) -> BoxFuture<'static, T> {
+    Box::pin(tokio::task::coop::cooperative(std::future::ready(answer)))
 }
 
 impl State {
@@ -165,7 +179,7 @@ impl State {
             let over = group.tick(now, wake);
             if !over.is_empty() {
                 for id in over {
-                    group.remove(id);
+                    group.remove(id, wake);
                 }
                 group.rebalance(|topic| topics.count(topic), wake);
             }

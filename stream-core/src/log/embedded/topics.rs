@@ -56,18 +56,14 @@ impl Topic {
         usize::try_from(partition).ok().and_then(|p| self.partitions.get_mut(p))
     }
 
-    /// Whether a record may be written here, within the client's own limit too.
-    pub(super) fn check(&self, record: &NewRecord<'_>, headers: Headers<'_>, limit: Option<usize>) -> LogResult<()> {
+    /// Whether a record may be written here.
+    pub(super) fn check(&self, record: &NewRecord<'_>, headers: Headers<'_>) -> LogResult<()> {
         let payload = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
         let headers: usize = headers.iter().map(|(n, v)| n.len() + v.map_or(0, <[u8]>::len) + 2).sum();
         let size = payload + headers + BATCH_OVERHEAD;
         let own = usize::try_from(self.config.max_message_bytes.unwrap_or(MAX_MESSAGE_BYTES)).unwrap_or(0);
-        let (least, of) = match limit {
-            Some(client) if client < own => (client, "the producer's max_batch_bytes"),
-            _ => (own, "the topic's max.message.bytes"),
-        };
-        if size > least {
-            let limit = format!("{of} = {least}");
+        if size > own {
+            let limit = format!("the topic's max.message.bytes = {own}");
             return Err(LogError::TooLarge { topic: self.name.to_string(), size, limit });
         }
         if self.compacted && record.key.is_none() {

@@ -1,9 +1,16 @@
 //! From released effects to acknowledged ones, and what follows a delivery that failed.
 
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tokio::time::Sleep;
+
 use super::Task;
+use super::dispatch::push_changelog;
 use super::input::TaskInput;
 use super::outbox::HandOver;
 use crate::group::{CallbackError, Failure};
@@ -21,10 +28,16 @@ pub(super) struct Replay {
     waiting: Option<Waiting>,
     /// Up to these positions records are processed and delivered one at a time.
     until: Option<Vec<i64>>,
-    /// The record that can't be delivered: input, offset, why.
-    poison: Option<(usize, i64, LogError)>,
+    /// The records whose effects can't be delivered: input, offset, why.
+    poison: Vec<(usize, i64, LogError)>,
+    /// A record whose effects can't be delivered even after its policy was applied: input, offset, key, why.
+    hopeless: Option<(usize, i64, String, LogError)>,
+    /// Keys whose changelog may have a write that is taken back.
+    suspects: BTreeSet<Box<[u8]>>,
     /// Failures in a row that may pass.
     failures: u32,
+    /// The wait after such a failure.
+    rest: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug)]
@@ -40,13 +53,22 @@ impl Replay {
     /// Whether the records at hand are delivered one at a time.
     pub(super) fn one_by_one(&self, inputs: &[TaskInput]) -> bool {
         let Some(until) = &self.until else { return false };
-        inputs.iter().zip(until).any(|(input, until)| input.released < *until)
+        inputs.iter().zip(until).any(|(input, until)| input.acknowledged < *until)
+    }
+
+    /// Waits out a failure that may pass.
+    pub(super) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(rest) = &mut self.rest {
+            ready!(rest.as_mut().poll(cx));
+            self.rest = None;
+        }
+        Poll::Ready(())
     }
 
     /// Why this record is known to fail, if it is.
     pub(super) fn poisoned(&self, input: usize, offset: i64) -> Option<CallbackError> {
-        let (at, poison, error) = self.poison.as_ref()?;
-        (*at == input && *poison == offset).then(|| CallbackError::of(Failure::Emit(error.clone())))
+        let (.., error) = self.poison.iter().find(|(at, poison, _)| *at == input && *poison == offset)?;
+        Some(CallbackError::of(Failure::Emit(error.clone())))
     }
 }
 
@@ -57,22 +79,28 @@ impl Task {
         let batch = Arc::new(std::mem::replace(&mut self.stage.out, batch));
         let sources = std::mem::replace(&mut self.sources, sources);
         let positions = self.inputs.iter().map(|i| i.released).collect();
-        let delivery = if batch.is_empty() {
-            Box::pin(std::future::ready(Delivery::default()))
-        } else {
-            self.env.producer.send(Arc::clone(&batch))
-        };
-        self.outbox.push(batch, positions, sources, delivery);
+        let named = || self.inputs.iter().map(|i| (i.partition.clone(), i.released)).collect();
+        let delivery = self.env.egress.hand_over(self.id, self.epoch, Arc::clone(&batch), named);
+        self.outbox.push(batch, positions, sources, std::mem::take(&mut self.visited), delivery);
         self.moved = false;
     }
 
-    pub(super) async fn delivered(&mut self, batch: HandOver, delivery: Delivery) -> ProcessorResult<()> {
+    pub(super) async fn delivered(&mut self, mut batch: HandOver, delivery: Delivery) -> ProcessorResult<()> {
         if let Some(failed) = delivery.failed.first() {
             // The first one that no retry mends is the one to look for.
             let worst = delivery.failed.iter().find(|f| is_poison(&f.error)).unwrap_or(failed);
             self.note_failure(&batch, worst.index, worst.error.clone());
         } else if self.replay.waiting.is_none() {
-            self.acknowledge(&batch, &delivery);
+            self.acknowledge(&mut batch, &delivery);
+        }
+        if let Some(Waiting { error }) = &self.replay.waiting {
+            // What a transaction that was aborted has written is never seen.
+            if self.env.egress.transactions().is_none() {
+                self.replay.suspects.append(&mut self.written_keys(&batch.batch, &delivery));
+            }
+            for visited in batch.visited.drain(..) {
+                _ = visited.done.send(Err(visit_failed(self.core.graph.name(), error)));
+            }
         }
         self.outbox.recycle(batch);
         if self.outbox.is_empty()
@@ -83,28 +111,35 @@ impl Task {
         Ok(())
     }
 
-    fn acknowledge(&mut self, done: &HandOver, delivery: &Delivery) {
+    fn acknowledge(&mut self, done: &mut HandOver, delivery: &Delivery) {
         self.acknowledge_table(&done.batch, delivery);
+        let mut forward = false;
         for (input, position) in self.inputs.iter_mut().zip(&done.positions) {
+            forward |= input.acknowledged < *position;
             input.acknowledged = *position;
         }
-        if !done.batch.is_empty() {
+        if forward && !done.batch.is_empty() {
             self.replay.failures = 0;
         }
-        if let Some((at, offset, _)) = &self.replay.poison
-            && self.inputs.get(*at).is_some_and(|i| i.acknowledged > *offset)
-        {
-            self.replay.poison = None;
-        }
+        let inputs = &self.inputs;
+        self.replay.poison.retain(|(at, offset, _)| inputs.get(*at).is_some_and(|i| i.acknowledged <= *offset));
         if self.replay.until.is_some() && !self.replay.one_by_one(&self.inputs) {
             self.replay.until = None;
         }
         self.positions.publish(&self.inputs);
-        if self.outbox.is_empty() && !self.moved {
-            for (done, count) in self.visited.drain(..) {
-                _ = done.send(Ok(count));
-            }
+        for visited in done.visited.drain(..) {
+            _ = visited.done.send(Ok(visited.count));
         }
+    }
+
+    /// The keys of a batch's table writes that the changelog has, or may have.
+    fn written_keys(&self, batch: &ProduceBatch, delivery: &Delivery) -> BTreeSet<Box<[u8]>> {
+        let Some(edge) = &self.core.graph.table else { return BTreeSet::new() };
+        let refused: BTreeSet<usize> =
+            delivery.failed.iter().filter(|f| is_poison(&f.error)).map(|f| f.index).collect();
+        let records = batch.iter().enumerate().filter(|(index, _)| !refused.contains(index));
+        let writes = records.filter(|(_, (record, _))| *record.topic == edge.topic);
+        writes.filter_map(|(_, (record, _))| record.key.map(Into::into)).collect()
     }
 
     fn acknowledge_table(&mut self, batch: &ProduceBatch, delivery: &Delivery) {
@@ -129,16 +164,21 @@ impl Task {
 
     fn note_failure(&mut self, batch: &HandOver, index: usize, error: LogError) {
         if is_poison(&error) {
-            if self.replay.until.is_some() && batch.sources.len() == 1 {
-                if let Some((input, offset)) = batch.source(index) {
-                    self.replay.poison = Some((input, offset, error.clone()));
+            // Kafka refuses a whole batch for one record, so only a batch of a single source says whose it is.
+            match batch.source(index).filter(|_| batch.sources.len() == 1) {
+                Some((input, offset)) if self.replay.poisoned(input, offset).is_some() => {
+                    let key = batch.batch.get(index).and_then(|(record, _)| record.key).unwrap_or(b"none");
+                    let key = String::from_utf8_lossy(key).into_owned();
+                    self.replay.hopeless = Some((input, offset, key, error.clone()));
                 }
-            } else {
-                let until = batch.positions.clone();
-                self.replay.until = Some(match self.replay.until.take() {
-                    Some(old) => old.iter().zip(&until).map(|(a, b)| *a.max(b)).collect(),
-                    None => until,
-                });
+                Some((input, offset)) => self.replay.poison.push((input, offset, error.clone())),
+                None => {
+                    let until = batch.positions.clone();
+                    self.replay.until = Some(match self.replay.until.take() {
+                        Some(old) => old.iter().zip(&until).map(|(a, b)| *a.max(b)).collect(),
+                        None => until,
+                    });
+                }
             }
         }
         let worse = self.replay.waiting.as_ref().is_none_or(|w| !is_poison(&w.error));
@@ -155,6 +195,8 @@ impl Task {
             return Err(ProcessorError::log(&group, format!("write for partition {partition}"), error.clone()));
         }
         tracing::warn!(group = &*group, partition, %error, "a write failed: going back to what is acknowledged");
+        // What was handed over before is void; what comes now counts again.
+        self.epoch += 1;
         self.futures.clear();
         self.slots.clear();
         while self.deferred.try_recv().is_ok() {}
@@ -165,12 +207,9 @@ impl Task {
         if let Some(table) = &self.core.table {
             table.borrow_mut().rollback();
         }
-        let lost = || ProcessorError::log(&group, "visit: a write failed, so call it again", error.clone());
-        for visit in self.visits.drain(..) {
-            _ = visit.request.done.send(Err(lost()));
-        }
-        for (done, _) in self.visited.drain(..) {
-            _ = done.send(Err(lost()));
+        let visits = self.visits.drain(..).map(|visit| visit.request.done);
+        for done in visits.chain(self.visited.drain(..).map(|visited| visited.done)) {
+            _ = done.send(Err(visit_failed(&group, error)));
         }
         for input in &mut self.inputs {
             let rewound = input.rewind().await;
@@ -178,14 +217,37 @@ impl Task {
         }
         if !is_poison(error) {
             self.replay.failures = self.replay.failures.saturating_add(1);
-            // A drain must end soon: what is not acknowledged is left to the next owner.
-            if self.draining.is_none() {
-                let rest = Duration::from_millis(100).saturating_mul(1 << self.replay.failures.min(6));
-                tokio::time::sleep(rest).await;
-            }
+            let rest = Duration::from_millis(100).saturating_mul(1 << self.replay.failures.min(6));
+            self.replay.rest = Some(Box::pin(tokio::time::sleep(rest)));
         }
+        if let Some((input, offset, key, error)) = self.replay.hopeless.take() {
+            let (group, topic) =
+                (group.to_string(), self.inputs.get(input).map_or_else(String::new, |i| i.topic().to_string()));
+            let reason = format!("what its error policy wrote can't be delivered either: {error}");
+            let failure = ProcessorError::Record { group, topic, partition, offset, key, reason };
+            self.begin_end().failure = Some(failure);
+        }
+        self.take_writes_back()
+    }
+
+    /// Writes the acknowledged values again of keys whose changelog may have a later one: what was taken back here must
+    /// not come back by a restore, for the record that wrote it may end otherwise this time, or elsewhere.
+    fn take_writes_back(&mut self) -> ProcessorResult<()> {
+        let (core, now) = (Rc::clone(&self.core), self.core.clock.now_ms());
+        let Some(table) = &core.table else { return Ok(()) };
+        for key in std::mem::take(&mut self.replay.suspects) {
+            let value = table.borrow().with_value(&key, |value| value.map(<[u8]>::to_vec));
+            let value = value.map_err(|e| ProcessorError::store(core.graph.name(), e))?;
+            table.borrow_mut().apply(&key, value.as_deref());
+            push_changelog(&core, &mut self.stage, Some(&key), value.as_deref(), now);
+        }
+        self.made_without_input(0);
         Ok(())
     }
+}
+
+fn visit_failed(group: &str, error: &LogError) -> ProcessorError {
+    ProcessorError::log(group, "visit: a write failed, so call it again", error.clone())
 }
 
 /// Whether a record can never be delivered as it is.

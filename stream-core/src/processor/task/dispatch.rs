@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 
+use super::outbox::{NO_INPUT, Visited};
 use super::slots::{Slot, State, Work};
 use super::{SlotEnd, Task};
 use crate::context::{DeferredEnd, OwnedRecord, Source, Stage};
@@ -71,7 +72,7 @@ impl Task {
         let one_by_one = self.replay.one_by_one(&self.inputs);
         let mut result = Ok(());
         if let Handler::Batch(_) = edge.handler {
-            next = self.dispatch_batch(at, edge, &batch, next, until);
+            (next, result) = self.dispatch_batch(at, edge, &batch, next, until);
         } else {
             while let Some(record) = batch.get(next).filter(|r| r.timestamp <= until) {
                 next += 1;
@@ -82,7 +83,8 @@ impl Task {
                     self.dispatch(at, edge, source, record)
                 };
                 let full = self.stage.out.bytes() >= self.env.options.batch_bytes;
-                if result.is_err() || one_by_one || full {
+                // Behind a record that failed for good nothing may be released: its offset would be passed.
+                if result.is_err() || one_by_one || full || self.ending.is_some() {
                     break;
                 }
                 // In slots, each record is asked for anew, for it may have to wait.
@@ -174,37 +176,57 @@ impl Task {
         }
     }
 
-    fn dispatch_batch(&mut self, at: usize, edge: &InputEdge, batch: &RecordBatch, from: usize, until: i64) -> usize {
+    fn dispatch_batch(
+        &mut self,
+        at: usize,
+        edge: &InputEdge,
+        batch: &RecordBatch,
+        from: usize,
+        until: i64,
+    ) -> (usize, ProcessorResult<()>) {
         let mut records = RecordBatch::new();
         let mut next = from;
-        let most = if self.replay.one_by_one(&self.inputs) { 1 } else { edge.input.batch };
+        let single = self.inputs.get(at).map_or(i64::MIN, |i| i.single_until);
+        let single = self.replay.one_by_one(&self.inputs) || batch.get(from).is_some_and(|r| r.offset < single);
+        let most = if single { 1 } else { edge.input.batch };
         let mut offset = None;
+        let mut refused = false;
         while records.len() < most
+            && !refused
             && let Some(record) = batch.get(next).filter(|r| r.timestamp <= until)
         {
+            match nulls(edge, self.core.table.is_some(), &record) {
+                // It fails alone: what is before it goes first.
+                Nulls::Refuse if !records.is_empty() => break,
+                Nulls::LeaveOut => {}
+                called => {
+                    refused = matches!(called, Nulls::Refuse);
+                    records.push(record.offset, record.timestamp, record.key, record.value, record.headers.iter());
+                }
+            }
             next += 1;
             offset = Some(record.offset + 1);
-            if record.value.is_some() || edge.input.nil_value == NilValue::Pass {
-                records.push(record.offset, record.timestamp, record.key, record.value, record.headers.iter());
-            }
         }
-        let Some(offset) = offset else { return next };
+        let Some(offset) = offset else { return (next, Ok(())) };
         let state = if records.is_empty() { State::Done } else { State::Running };
         let id = self.push_slot(at, Work::Many(Rc::new(records)), offset, state);
-        if state == State::Running {
-            // A batch callback has no way to fail before it is awaited.
-            _ = self.call_slot(id);
-        } else {
-            self.release();
-        }
-        next
+        let result = match state {
+            State::Running if refused => {
+                let error = CallbackError::of(Failure::NoKey("a group with a table"));
+                self.slot_returned(id, Stage::default(), Err(error))
+            }
+            State::Running => self.call_slot(id),
+            _ => {
+                self.release();
+                Ok(())
+            }
+        };
+        (next, result)
     }
 
     fn push_slot(&mut self, input: usize, work: Work, next: i64, state: State) -> u64 {
         let id = self.core.next_slot();
-        let alone = matches!(work, Work::Many(_));
-        let stage = Stage::default();
-        self.slots.push(Slot { id, input, next, work: Some(work), state, attempts: 0, stage, alone });
+        self.slots.push(Slot::new(id, input, next, work, state));
         id
     }
 
@@ -217,10 +239,19 @@ impl Task {
         let Some(work) = slot.work.clone() else { return Ok(()) };
         let Some(input_edge) = self.inputs.get(input).map(|i| i.edge) else { return Ok(()) };
         let Some(edge) = graph.inputs.get(input_edge) else { return Ok(()) };
-        let stage = Stage::default();
+        // Known from the start: deferred work may end while the callback still awaits something else.
+        let token = self.core.next_slot();
+        slot.forget_attempt(Some(token));
+        let stage = Stage { slot: Some(token), ..Stage::default() };
         let fault = self.replay.poisoned(input, next - 1).or_else(|| self.env.faults.check(&edge.input.topic).err());
         if let Some(error) = fault {
-            return self.slot_returned(id, stage, Err(error));
+            return match work {
+                Work::One(_) => self.slot_returned(id, stage, Err(error)),
+                Work::Many(_) => {
+                    self.fail_batch(id, error);
+                    Ok(())
+                }
+            };
         }
         match (&edge.handler, work) {
             (Handler::Sync(handler), Work::One(record)) => {
@@ -239,12 +270,18 @@ impl Task {
                 let core = Rc::clone(&self.core);
                 match catch_unwind(AssertUnwindSafe(|| handler.call(core, input_edge, records, stage))) {
                     Ok(future) => self.await_slot(id, future),
-                    Err(panic) => return self.slot_returned(id, Stage::default(), Err(panicked(&panic))),
+                    Err(panic) => self.fail_batch(id, panicked(&panic)),
                 }
             }
             _ => {}
         }
         Ok(())
+    }
+
+    /// A batch fails in a later turn only, for what follows may give its records back to their input.
+    fn fail_batch(&mut self, id: u64, error: CallbackError) {
+        let failed = SlotEnd::Returned(Stage::default(), Err(error));
+        self.futures.push(Box::pin(std::future::ready((id, failed))));
     }
 
     fn await_slot(&mut self, id: u64, future: StagedFuture) {
@@ -270,8 +307,10 @@ impl Task {
     /// A slot's callback returned.
     pub(super) fn slot_returned(&mut self, id: u64, stage: Stage, result: CallbackResult) -> ProcessorResult<()> {
         let Some(slot) = self.slots.get(id) else { return Ok(()) };
+        slot.token = stage.slot;
         slot.stage = stage;
-        match result {
+        slot.stage.deferred = slot.stage.deferred.saturating_sub(slot.early);
+        match result.and_then(|()| slot.early_error.take().map_or(Ok(()), Err)) {
             Err(error) => self.slot_failed(id, error),
             Ok(()) if slot.stage.deferred > 0 => {
                 slot.state = State::Open;
@@ -284,12 +323,19 @@ impl Task {
     pub(super) fn deferred_end(&mut self, end: DeferredEnd) -> ProcessorResult<()> {
         let Some(slot) = self.slots.deferred(end.slot) else { return Ok(()) };
         let id = slot.id;
-        slot.stage.deferred = slot.stage.deferred.saturating_sub(1);
-        match end.result {
-            // While the callback itself still runs, its own end decides.
-            Ok(()) if slot.stage.deferred == 0 && slot.state == State::Open => self.slot_done(id),
-            Ok(()) => Ok(()),
-            Err(error) => self.slot_failed(id, error),
+        match (slot.state, end.result) {
+            // The callback itself still runs: its stage, with the count of what it deferred, comes with its end.
+            (State::Running, result) => {
+                slot.early += 1;
+                slot.early_error = slot.early_error.take().or(result.err());
+                Ok(())
+            }
+            (State::Open, Err(error)) => self.slot_failed(id, error),
+            (State::Open, Ok(())) => {
+                slot.stage.deferred = slot.stage.deferred.saturating_sub(1);
+                if slot.stage.deferred == 0 { self.slot_done(id) } else { Ok(()) }
+            }
+            _ => Ok(()),
         }
     }
 
@@ -346,11 +392,18 @@ impl Task {
         let (Some(table), Some(visitor)) = (&self.core.table, graph.visitors.get(visit.request.visitor)) else {
             return Ok(());
         };
-        let keys = table.borrow().keys_after(visit.after.as_deref(), KEYS);
+        let buffered = visit.buffered.get_or_insert_with(|| table.borrow().buffered_keys());
+        let keys = table.borrow().keys_after(visit.after.as_deref(), buffered, KEYS);
         let keys = keys.map_err(|e| ProcessorError::store(graph.name(), e))?;
+        let first = self.stage.out.len();
         let Some(topic) = graph.table.as_ref().map(|t| Arc::clone(&t.topic)) else { return Ok(()) };
         let (last, now) = (keys.len() < KEYS, self.core.clock.now_ms());
         for key in keys {
+            let present = table.borrow().with_value(&key, |value| value.is_some());
+            if !present.map_err(|e| ProcessorError::store(graph.name(), e))? {
+                visit.after = Some(key);
+                continue;
+            }
             let record = RecordRef {
                 offset: -1,
                 timestamp: now,
@@ -365,6 +418,7 @@ impl Task {
             let result = guarded(|| visitor.handler.call(&self.core, source, record, arg, &mut self.stage));
             if let Err(error) = result {
                 self.stage.out.truncate(before);
+                self.made_without_input(first);
                 let key = String::from_utf8_lossy(&key).into_owned();
                 let (group, topic) = (graph.name().to_owned(), topic.to_string());
                 let reason = format!("visitor {}: {error}", visitor.name);
@@ -378,23 +432,31 @@ impl Task {
                 table.borrow_mut().apply(&key, value.as_deref());
                 push_changelog(&core, &mut self.stage, Some(&key), value.as_deref(), now);
             }
-            self.moved = true;
             visit.count += 1;
             visit.after = Some(key);
         }
+        self.made_without_input(first);
         if last {
-            // Answered with the next acknowledgement, of nothing if the visitor did nothing.
-            self.visited.push((visit.request.done, visit.count));
+            // Answered when what is handed over next is acknowledged, of nothing if the visitor did nothing.
+            self.visited.push(Visited { done: visit.request.done, count: visit.count });
             self.moved = true;
         } else {
             self.visits.push_front(visit);
         }
         Ok(())
     }
+
+    /// Notes that the batch from `first` on is no input's work.
+    pub(super) fn made_without_input(&mut self, first: usize) {
+        if self.stage.out.len() > first {
+            self.sources.push((first, NO_INPUT, -1));
+            self.moved = true;
+        }
+    }
 }
 
 /// Adds a table write to what is released.
-fn push_changelog(
+pub(super) fn push_changelog(
     core: &crate::context::Core,
     stage: &mut Stage,
     key: Option<&[u8]>,
@@ -412,7 +474,7 @@ fn guarded(call: impl FnOnce() -> CallbackResult) -> CallbackResult {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| Err(panicked(&panic)))
 }
 
-fn panicked(panic: &Box<dyn Any + Send>) -> CallbackError {
+pub(super) fn panicked(panic: &Box<dyn Any + Send>) -> CallbackError {
     let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     CallbackError::of(Failure::Panic(text.unwrap_or_else(|| "no message".to_owned())))

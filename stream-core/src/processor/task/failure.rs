@@ -1,16 +1,20 @@
 //! What follows the error of a record (semantics D6): loading what a codec misses, retries, then the input's policy.
 
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use futures::FutureExt;
+
+use super::dispatch::panicked;
 use super::slots::{State, Work};
 use super::{SlotEnd, Task};
 use crate::codec::CodecError;
 use crate::context::{Obstacle, Stage};
 use crate::group::handler::CodecOf;
 use crate::group::{AnyCodec, CallbackError, Handler, OnError};
-use crate::log::{NewRecord, RecordRef};
+use crate::log::{NewRecord, RecordBatch, RecordRef};
 use crate::processor::error::{ProcessorError, ProcessorResult};
 
 /// How often a codec may ask for something to be loaded for one record: a value can hold several layers of it.
@@ -24,21 +28,26 @@ impl Task {
         let (input, next) = (slot.input, slot.next);
         let obstacle = slot.stage.obstacle.take();
         // What it staged is void, and so is deferred work that is still open.
-        slot.stage = Stage::default();
+        slot.forget_attempt(None);
         slot.state = State::Resting;
-        // Waiting for a lookup is no attempt.
-        slot.attempts += u32::from(!matches!(obstacle, Some(Obstacle::Lookup(_))));
-        let attempts = slot.attempts;
+        let loads = slot.loads;
         let Some(edge) = self.inputs.get(input).and_then(|i| graph.inputs.get(i.edge)) else { return Ok(()) };
         slot.alone |= matches!(edge.handler, Handler::Sync(_));
         if self.replay.poisoned(input, next - 1).is_none() {
             match obstacle {
-                Some(Obstacle::Load(of, missed)) if attempts <= MAX_LOADS => {
+                Some(Obstacle::Load(of, missed)) if loads < MAX_LOADS => {
                     if let Some(codec) = self.codec(of) {
+                        if self.left_to_next_owner(id) {
+                            return Ok(());
+                        }
+                        if let Some(slot) = self.slots.get(id) {
+                            slot.loads += 1;
+                        }
                         self.futures.push(Box::pin(async move {
-                            match codec.load(missed).await {
-                                Ok(()) => (id, SlotEnd::Again),
-                                Err(error) => (id, SlotEnd::Unloadable(load_error(missed, &error))),
+                            match AssertUnwindSafe(codec.load(missed)).catch_unwind().await {
+                                Ok(Ok(())) => (id, SlotEnd::Again),
+                                Ok(Err(error)) => (id, SlotEnd::Unloadable(load_error(missed, &error))),
+                                Err(panic) => (id, SlotEnd::Unloadable(panicked(&panic))),
                             }
                         }));
                         return Ok(());
@@ -46,6 +55,9 @@ impl Task {
                 }
                 Some(Obstacle::Lookup(index)) => {
                     if let Some(copies) = self.core.lookups.get(index).map(Arc::clone) {
+                        if self.left_to_next_owner(id) {
+                            return Ok(());
+                        }
                         self.futures.push(Box::pin(async move {
                             copies.readable().await;
                             (id, SlotEnd::Again)
@@ -61,7 +73,15 @@ impl Task {
                 Some(Obstacle::Store(error)) => return Err(ProcessorError::store(graph.name(), error)),
                 Some(Obstacle::Load(..)) | None => {}
             }
+            // What a codec has to load first is no attempt of the callback's.
+            let Some(slot) = self.slots.get(id) else { return Ok(()) };
+            slot.loads = 0;
+            slot.attempts += 1;
+            let attempts = slot.attempts;
             if let Some(retry) = edge.input.policy.retry.filter(|r| attempts <= r.attempts) {
+                if self.left_to_next_owner(id) {
+                    return Ok(());
+                }
                 let delay = retry.delay(attempts - 1);
                 tracing::warn!(
                     group = graph.name(), topic = %edge.input.topic, partition = self.core.partition,
@@ -77,6 +97,15 @@ impl Task {
         self.give_up(id, &error)
     }
 
+    /// Whether a slot that would have to rest is cut off, because the task ends.
+    fn left_to_next_owner(&mut self, id: u64) -> bool {
+        let ends = self.ending.is_some();
+        if ends {
+            self.slots.cut_from(id);
+        }
+        ends
+    }
+
     /// Applies the end of the input's policy.
     fn give_up(&mut self, id: u64, error: &CallbackError) -> ProcessorResult<()> {
         let graph = Arc::clone(&self.core.graph);
@@ -84,6 +113,18 @@ impl Task {
         let Some(edge) = self.inputs.get(slot.input).and_then(|i| graph.inputs.get(i.edge)) else { return Ok(()) };
         let (topic, partition, offset) = (&edge.input.topic, self.core.partition, slot.next - 1);
         let key = String::from_utf8_lossy(slot.key().unwrap_or(b"none")).into_owned();
+        if let (Some(Work::Many(records)), OnError::Skip | OnError::DeadLetter(_)) =
+            (&slot.work, &edge.input.policy.then)
+            && records.len() > 1
+        {
+            tracing::warn!(
+                group = graph.name(), %topic, partition, offset, %error,
+                "a batch failed: its records are tried one by one, so that only the bad ones are put aside"
+            );
+            let (input, records) = (slot.input, Rc::clone(records));
+            self.one_at_a_time(id, input, &records);
+            return Ok(());
+        }
         match &edge.input.policy.then {
             OnError::Skip => {
                 tracing::warn!(group = graph.name(), %topic, partition, offset, key, %error, "a record is left out");
@@ -105,17 +146,25 @@ impl Task {
                 }
             }
             OnError::Fail => {
-                return Err(ProcessorError::Record {
-                    group: graph.name().to_owned(),
-                    topic: topic.to_string(),
-                    partition,
-                    offset,
-                    key,
-                    reason: error.to_string(),
-                });
+                let (group, topic) = (graph.name().to_owned(), topic.to_string());
+                let reason = error.to_string();
+                self.fail_at(id, ProcessorError::Record { group, topic, partition, offset, key, reason });
+                return Ok(());
             }
         }
         self.slot_done(id)
+    }
+
+    /// Dispatches the records of a batch anew, each in a batch of its own.
+    fn one_at_a_time(&mut self, id: u64, input: usize, records: &RecordBatch) {
+        let first = records.get(0).map_or(i64::MAX, |r| r.offset);
+        let last = records.get(records.len() - 1).map_or(i64::MIN, |r| r.offset);
+        self.slots.take_back(id);
+        if let Some(input) = self.inputs.get_mut(input) {
+            // A batch is alone in its task, so that nothing was fetched or dispatched since.
+            input.at = input.batch.iter().position(|r| r.offset >= first).unwrap_or(input.at);
+            input.single_until = last + 1;
+        }
     }
 
     fn codec(&self, of: CodecOf) -> Option<Rc<Arc<dyn AnyCodec>>> {

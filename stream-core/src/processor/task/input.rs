@@ -16,6 +16,8 @@ pub(super) struct TaskInput {
     pub(super) at: usize,
     /// The last fetch reached the end, and nothing came since.
     caught_up: bool,
+    /// Below this a batch callback is given one record at a time.
+    pub(super) single_until: i64,
     /// Everything below is released: done, and its effects in the outbox or further.
     pub(super) released: i64,
     /// Everything below is acknowledged: what may be committed.
@@ -31,6 +33,7 @@ impl TaskInput {
             batch: RecordBatch::new(),
             at: 0,
             caught_up: false,
+            single_until: i64::MIN,
             released: start,
             acknowledged: start,
         }

@@ -10,6 +10,8 @@
 //! - `acknowledged` of an input moves only when a handed-over batch is acknowledged as a whole; that is what may be
 //!   committed (semantics D1).
 //! - After any failed delivery the task goes back to what is acknowledged, once nothing is on its way any more.
+//! - A task that ends, told to or by a record that fails, begins nothing new, and ends once all it released is
+//!   acknowledged, so that nothing of it is done again without need.
 
 mod delivery;
 mod dispatch;
@@ -33,7 +35,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 
 use self::input::{Next, TaskInput, choose};
-use self::outbox::Outbox;
+use self::outbox::{Made, Outbox, Visited};
 use self::slots::Slots;
 use super::env::Env;
 use super::error::{ProcessorError, ProcessorResult};
@@ -46,6 +48,8 @@ use crate::table::{Follower, Step};
 pub(super) enum Command {
     /// Finish what is under way, then say so and end.
     Drain(oneshot::Sender<()>),
+    /// Commit the positions anew, unchanged or not (semantics D9).
+    Recommit,
     /// End at once: nothing more may be done.
     Abort,
     /// Run a visitor over every key.
@@ -80,6 +84,11 @@ impl Positions {
 
     pub(super) fn get(&self) -> Offsets {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The partition is lost: nothing of it may be committed any more, whoever still holds these.
+    pub(super) fn void(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn publish(&self, inputs: &[TaskInput]) {
@@ -131,13 +140,16 @@ enum Turn {
 }
 
 struct Task {
+    id: u64,
+    /// Counts how often the task went back.
+    epoch: u64,
     env: Arc<Env>,
     core: Rc<Core>,
     inputs: Vec<TaskInput>,
     /// The stage of the record at hand; its `out` is what is released and not yet handed over.
     stage: Stage,
-    /// Which record made which part of `stage.out`.
-    sources: Vec<(usize, usize, i64)>,
+    /// Who made which part of `stage.out`.
+    sources: Vec<Made>,
     /// Something was released since the last hand-over, if only a position.
     moved: bool,
     slots: Slots,
@@ -148,16 +160,25 @@ struct Task {
     positions: Arc<Positions>,
     commands: mpsc::UnboundedReceiver<Command>,
     visits: VecDeque<Visit>,
-    /// Visits whose effects are not acknowledged yet, with the number of keys.
-    visited: Vec<(oneshot::Sender<ProcessorResult<u64>>, u64)>,
-    /// Told to end; gets word once everything released is acknowledged and published.
-    draining: Option<oneshot::Sender<()>>,
+    /// Visits that are over, and whose effects are not handed over yet.
+    visited: Vec<Visited>,
+    /// The end has begun.
+    ending: Option<Ending>,
     /// When to give up waiting for an earlier record of another input.
     idle: Option<Pin<Box<Sleep>>>,
     idle_passed: bool,
     checkpoint: Checkpointing,
     next_checkpoint: Pin<Box<Sleep>>,
     replay: delivery::Replay,
+}
+
+/// How a task ends, once everything released is acknowledged and published.
+#[derive(Default)]
+struct Ending {
+    /// Who gets word of it.
+    told: Vec<oneshot::Sender<()>>,
+    /// The record that failed for good, if that is why.
+    failure: Option<ProcessorError>,
 }
 
 #[derive(PartialEq, Eq)]
@@ -168,8 +189,16 @@ enum Checkpointing {
 
 struct Visit {
     request: VisitRequest,
+    /// The keys that only the write buffer had when the visit began, the smallest last.
+    buffered: Option<Vec<Box<[u8]>>>,
     after: Option<Vec<u8>>,
     count: u64,
+}
+
+impl Visit {
+    fn new(request: VisitRequest) -> Self {
+        Self { request, buffered: None, after: None, count: 0 }
+    }
 }
 
 /// Runs a task from its assignment to its end. The store is closed when this returns.
@@ -181,20 +210,26 @@ pub(super) async fn run(spec: TaskSpec) {
         _ = after.await;
     }
     let spec = TaskSpec { after: None, ..spec };
-    let result = async {
-        let Some(mut task) = Task::start(spec).await? else { return Ok(()) };
-        _ = reports.send((id, Report::Running));
-        if task.work().await? {
-            if let Some(done) = task.draining.take() {
+    // A failure is reported before anything is dropped that tells others that the task is over.
+    let failed = |error| _ = reports.send((id, Report::Failed(error)));
+    let mut task = match Task::start(spec).await {
+        Ok(Some(task)) => task,
+        Ok(None) => return,
+        Err(error) => return failed(error),
+    };
+    _ = reports.send((id, Report::Running));
+    match task.work().await {
+        Ok(false) => {}
+        Ok(true) => {
+            for done in task.ending.take().unwrap_or_default().told {
                 // Before the store is closed: the partition's next owner waits only for the commit.
                 _ = done.send(());
             }
-            task.close().await?;
+            if let Err(error) = task.close().await {
+                failed(error);
+            }
         }
-        Ok(())
-    };
-    if let Err(error) = result.await {
-        _ = reports.send((id, Report::Failed(error)));
+        Err(error) => failed(error),
     }
 }
 
@@ -204,9 +239,10 @@ impl Task {
         loop {
             match poll_fn(|cx| self.poll_turn(cx)).await? {
                 Turn::Command(Some(Command::Visit(request))) => {
-                    self.visits.push_back(Visit { request, after: None, count: 0 });
+                    self.visits.push_back(Visit::new(request));
                 }
-                Turn::Command(Some(Command::Drain(done))) => self.drain(done),
+                Turn::Command(Some(Command::Drain(done))) => self.begin_end().told.push(done),
+                Turn::Command(Some(Command::Recommit)) => self.moved = true,
                 // Told to, or the instance is gone.
                 Turn::Command(Some(Command::Abort) | None) => return Ok(false),
                 Turn::Delivered(batch, delivery) => self.delivered(batch, delivery).await?,
@@ -223,7 +259,10 @@ impl Task {
                     tokio::task::yield_now().await;
                 }
                 Turn::HandOver => self.hand_over(),
-                Turn::Drained => return Ok(true),
+                Turn::Drained => {
+                    let failure = self.ending.as_mut().and_then(|e| e.failure.take());
+                    return failure.map_or(Ok(true), Err);
+                }
             }
         }
     }
@@ -251,23 +290,28 @@ impl Task {
             // Something failed: nothing new before what is on its way has come back.
             return Poll::Pending;
         }
+        if self.ending.is_none() && self.replay.poll_rest(cx).is_pending() {
+            return Poll::Pending;
+        }
         if self.stage.out.len() >= self.env.options.batch_records
             || self.stage.out.bytes() >= self.env.options.batch_bytes
         {
             return Poll::Ready(Ok(Turn::HandOver));
         }
-        if self.draining.is_none() && self.may_dispatch() {
-            if !self.visits.is_empty() && self.slots.is_empty() {
-                return Poll::Ready(Ok(Turn::Visit));
-            }
-            if let Poll::Ready(turn) = self.poll_inputs(cx)? {
+        if self.ending.is_none() && self.may_dispatch() {
+            if !self.visits.is_empty() {
+                // Records wait for a visit, else it might never find a moment at which none is under way.
+                if self.slots.is_empty() {
+                    return Poll::Ready(Ok(Turn::Visit));
+                }
+            } else if let Poll::Ready(turn) = self.poll_inputs(cx)? {
                 return Poll::Ready(Ok(turn));
             }
         }
         if self.moved {
             return Poll::Ready(Ok(Turn::HandOver));
         }
-        if self.draining.is_some() && self.slots.is_empty() && self.outbox.is_empty() {
+        if self.ending.is_some() && self.slots.is_empty() && self.outbox.is_empty() {
             return Poll::Ready(Ok(Turn::Drained));
         }
         Poll::Pending
@@ -332,13 +376,20 @@ impl Task {
     }
 
     /// Begins to end: what has not begun is left to the partition's next owner.
-    fn drain(&mut self, done: oneshot::Sender<()>) {
-        self.draining = Some(done);
+    fn begin_end(&mut self) -> &mut Ending {
         self.slots.cut_waiting();
         for visit in self.visits.drain(..) {
             let error = crate::log::LogError::Closed { what: "visit: the partition is moving or the processor".into() };
             _ = visit.request.done.send(Err(ProcessorError::log(self.core.graph.name(), "visit", error)));
         }
+        self.ending.get_or_insert_default()
+    }
+
+    /// A record has failed for good: what is before it is finished and committed, then the task fails.
+    fn fail_at(&mut self, id: u64, error: ProcessorError) {
+        self.slots.cut_from(id);
+        // A later failure than one that is known already is cut off before it can come here.
+        self.begin_end().failure = Some(error);
     }
 
     async fn checkpoint_step(&mut self) -> ProcessorResult<()> {

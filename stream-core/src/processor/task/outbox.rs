@@ -5,26 +5,42 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
+use tokio::sync::oneshot;
 
 use crate::log::{Delivery, ProduceBatch};
+use crate::processor::error::ProcessorResult;
+
+/// Which record made which part of a batch: index of its first record in the batch, input, offset.
+pub(super) type Made = (usize, usize, i64);
+
+/// In [`Made`]: no input's record, but a visitor, or the task itself.
+pub(super) const NO_INPUT: usize = usize::MAX;
 
 /// A batch on its way.
 pub(super) struct HandOver {
     pub(super) batch: Arc<ProduceBatch>,
     /// For each input, everything below is done once this batch is acknowledged.
     pub(super) positions: Vec<i64>,
-    /// Which record made which part of the batch: index of its first record in the batch, input, offset.
-    pub(super) sources: Vec<(usize, usize, i64)>,
+    /// Who made which part of the batch, in order and without a gap.
+    pub(super) sources: Vec<Made>,
+    /// Visits that are over once this batch is acknowledged.
+    pub(super) visited: Vec<Visited>,
     delivery: BoxFuture<'static, Delivery>,
 }
 
 impl HandOver {
-    /// The input and offset of the record that wrote the batch's record at `index`.
+    /// The input and offset of the record that wrote the batch's record at `index`; `None` if no input's record did.
     pub(super) fn source(&self, index: usize) -> Option<(usize, i64)> {
         let at = self.sources.partition_point(|(first, ..)| *first <= index);
         let (_, input, offset) = self.sources.get(at.checked_sub(1)?)?;
-        Some((*input, *offset))
+        (*input != NO_INPUT).then_some((*input, *offset))
     }
+}
+
+/// A visit whose keys have all been visited.
+pub(super) struct Visited {
+    pub(super) done: oneshot::Sender<ProcessorResult<u64>>,
+    pub(super) count: u64,
 }
 
 /// Batches on their way, oldest first.
@@ -33,7 +49,7 @@ pub(super) struct Outbox {
     pending: VecDeque<HandOver>,
     bytes: usize,
     spare: Vec<ProduceBatch>,
-    spare_sources: Vec<Vec<(usize, usize, i64)>>,
+    spare_sources: Vec<Vec<Made>>,
 }
 
 impl Outbox {
@@ -50,11 +66,12 @@ impl Outbox {
         &mut self,
         batch: Arc<ProduceBatch>,
         positions: Vec<i64>,
-        sources: Vec<(usize, usize, i64)>,
+        sources: Vec<Made>,
+        visited: Vec<Visited>,
         delivery: BoxFuture<'static, Delivery>,
     ) {
         self.bytes += weight(&batch);
-        self.pending.push_back(HandOver { batch, positions, sources, delivery });
+        self.pending.push_back(HandOver { batch, positions, sources, visited, delivery });
     }
 
     /// The oldest batch, once its delivery is known.
@@ -73,7 +90,7 @@ impl Outbox {
     }
 
     /// Memory for the next batch.
-    pub(super) fn fresh(&mut self) -> (ProduceBatch, Vec<(usize, usize, i64)>) {
+    pub(super) fn fresh(&mut self) -> (ProduceBatch, Vec<Made>) {
         (self.spare.pop().unwrap_or_default(), self.spare_sources.pop().unwrap_or_default())
     }
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use crate::context::{OwnedRecord, Stage};
+use crate::group::CallbackError;
 use crate::log::RecordBatch;
 
 /// What a slot works on.
@@ -41,12 +42,45 @@ pub(super) struct Slot {
     pub(super) work: Option<Work>,
     pub(super) state: State,
     pub(super) attempts: u32,
+    /// How often a codec asked for something to be loaded since the last attempt that counts.
+    pub(super) loads: u32,
     pub(super) stage: Stage,
+    /// By which the deferred work of the present attempt is known.
+    pub(super) token: Option<u64>,
+    /// Deferred work that ended while the callback itself still runs: how many, and why one failed.
+    pub(super) early: u32,
+    pub(super) early_error: Option<CallbackError>,
     /// Keeps all else from being dispatched: a batch, or a record of a non-awaiting input that is tried again.
     pub(super) alone: bool,
 }
 
 impl Slot {
+    pub(super) fn new(id: u64, input: usize, next: i64, work: Work, state: State) -> Self {
+        let alone = matches!(work, Work::Many(_));
+        Self {
+            id,
+            input,
+            next,
+            work: Some(work),
+            state,
+            attempts: 0,
+            loads: 0,
+            stage: Stage::default(),
+            token: None,
+            early: 0,
+            early_error: None,
+            alone,
+        }
+    }
+
+    /// An attempt begins or is over: nothing of it counts for the next one.
+    pub(super) fn forget_attempt(&mut self, token: Option<u64>) {
+        self.stage = Stage::default();
+        self.token = token;
+        self.early = 0;
+        self.early_error = None;
+    }
+
     pub(super) fn key(&self) -> Option<&[u8]> {
         match self.work.as_ref()? {
             Work::One(record) => record.view().key,
@@ -102,7 +136,7 @@ impl Slots {
 
     /// The slot that opened this deferred work.
     pub(super) fn deferred(&mut self, token: u64) -> Option<&mut Slot> {
-        self.ring.iter_mut().find(|s| s.stage.slot == Some(token))
+        self.ring.iter_mut().find(|s| s.token == Some(token))
     }
 
     /// A key's slot is done: the next one that waits for the key.
@@ -120,11 +154,21 @@ impl Slots {
         if self.ring.front()?.state == State::Done { self.ring.pop_front() } else { None }
     }
 
-    /// For the end of the task: forgets what would not end by itself soon, and all behind it. Says which are gone.
-    pub(super) fn cut_waiting(&mut self) -> Vec<u64> {
+    /// For the end of the task: forgets what would not end by itself soon, and all behind it.
+    pub(super) fn cut_waiting(&mut self) {
         let stuck = |s: &Slot| matches!(s.state, State::Waiting | State::Resting);
         let at = self.ring.iter().position(stuck).unwrap_or(self.ring.len());
-        self.ring.drain(at..).map(|s| s.id).collect()
+        self.ring.truncate(at);
+    }
+
+    /// For the end of the task: forgets a slot and all behind it. What is before it can still be released.
+    pub(super) fn cut_from(&mut self, id: u64) {
+        self.ring.truncate(self.ring.partition_point(|s| s.id < id));
+    }
+
+    /// Forgets the newest slot, whose records are to be dispatched again in another way.
+    pub(super) fn take_back(&mut self, id: u64) {
+        self.ring.retain(|s| s.id != id);
     }
 
     pub(super) fn clear(&mut self) {

@@ -2,8 +2,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc;
@@ -13,9 +15,9 @@ use super::delivery::Replay;
 use super::input::TaskInput;
 use super::outbox::Outbox;
 use super::slots::Slots;
-use super::{Checkpointing, Task, TaskSpec};
+use super::{Checkpointing, Command, Task, TaskSpec, Visit};
 use crate::context::{Core, Stage};
-use crate::log::{Isolation, OffsetSpec, TopicPartition};
+use crate::log::{ErrorClass, Isolation, OffsetSpec, TopicPartition};
 use crate::processor::env::Env;
 use crate::processor::error::{ProcessorError, ProcessorResult};
 use crate::processor::restore::open_and_restore;
@@ -26,11 +28,20 @@ impl Task {
     pub(super) async fn start(mut spec: TaskSpec) -> ProcessorResult<Option<Self>> {
         let env = Arc::clone(&spec.env);
         let graph = Arc::clone(&env.graph);
-        // A command during the restore can only be the end: there is nothing to finish yet.
-        let (table, joins) = tokio::select! {
-            biased;
-            _ = spec.commands.recv() => return Ok(None),
-            restored = restore_all(&env, spec.partition) => restored?,
+        let mut visits = VecDeque::new();
+        let (table, joins) = {
+            let mut restoring = pin!(restore_patiently(&env, spec.partition));
+            loop {
+                tokio::select! {
+                    biased;
+                    command = spec.commands.recv() => match command {
+                        Some(Command::Visit(request)) => visits.push_back(Visit::new(request)),
+                        // The end: there is nothing to finish yet.
+                        _ => return Ok(None),
+                    },
+                    restored = &mut restoring => break restored?,
+                }
+            }
         };
         let (deferrals, deferred) = mpsc::unbounded_channel();
         let (stores, followers): (Vec<_>, Vec<_>) = joins.into_iter().unzip();
@@ -49,11 +60,14 @@ impl Task {
         let inputs = spec.inputs.into_iter().map(|(edge, a)| TaskInput::new(edge, a.partition, a.start, a.fetch));
         let next_checkpoint = Box::pin(tokio::time::sleep_until(Instant::now() + env.options.checkpoint_interval));
         Ok(Some(Self {
+            id: spec.id,
+            epoch: 0,
             core: Rc::new(core),
             inputs: inputs.collect(),
             stage: Stage::default(),
             sources: Vec::new(),
-            moved: false,
+            // The positions are committed at the assignment (semantics D9), here by the first transaction.
+            moved: env.egress.transactions().is_some(),
             slots: Slots::default(),
             futures: FuturesUnordered::new(),
             deferred,
@@ -61,9 +75,9 @@ impl Task {
             joins: followers,
             positions: spec.positions,
             commands: spec.commands,
-            visits: VecDeque::new(),
+            visits,
             visited: Vec::new(),
-            draining: None,
+            ending: None,
             idle: None,
             idle_passed: false,
             checkpoint: Checkpointing::No,
@@ -75,6 +89,21 @@ impl Task {
 }
 
 type Joined = (Arc<dyn crate::store::Store>, crate::table::Follower);
+
+/// A log that is away for a while is waited for: a restart would have to begin the restore anew.
+async fn restore_patiently(env: &Env, number: i32) -> ProcessorResult<(Option<TablePartition>, Vec<Joined>)> {
+    let mut rest = Duration::from_millis(100);
+    loop {
+        match restore_all(env, number).await {
+            Err(ProcessorError::Log { group, doing, error }) if error.class() == ErrorClass::Retriable => {
+                tracing::warn!(group, doing, %error, ?rest, "a restore is tried again");
+                tokio::time::sleep(rest).await;
+                rest = (rest * 2).min(Duration::from_secs(5));
+            }
+            restored => return restored,
+        }
+    }
+}
 
 async fn restore_all(env: &Env, number: i32) -> ProcessorResult<(Option<TablePartition>, Vec<Joined>)> {
     let mut table = None;

@@ -8,7 +8,7 @@ mod crash;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
 use self::contents::{Contents, Cursor};
 use self::crash::Crashes;
@@ -61,6 +61,7 @@ const CHUNK: usize = 256;
 pub struct MemoryStores {
     slots: Arc<Mutex<BTreeMap<StoreId, Slot>>>,
     crashes: Arc<Crashes>,
+    instance: Arc<OnceLock<String>>,
     /// Whether what a crash would lose is remembered.
     crashable: bool,
 }
@@ -149,6 +150,10 @@ impl StoreBackend for MemoryStores {
         }
         slots.remove(id);
         Ok(())
+    }
+
+    fn instance_id(&self) -> Result<String, StoreError> {
+        Ok(self.instance.get_or_init(crate::store::new_instance_id).clone())
     }
 
     fn list(&self) -> Result<Vec<StoreId>, StoreError> {

@@ -4,7 +4,7 @@
 //! [`checkpoint`](SledStore::checkpoint), and no checkpoint any more after a call that failed.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io::ErrorKind;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sled::{Db, Error, IVec, Tree};
 
 use super::dir::StateDir;
+use super::files::Files;
 use super::key;
 use crate::store::{Checkpoint, Direction, KeyRange, Pair, Scan, Store, StoreError};
 
@@ -32,8 +33,7 @@ pub(super) struct SledStore {
     keys: Tree,
     meta: Tree,
     db: Db,
-    /// The log file, for [`File::sync_data`].
-    file: File,
+    files: Files,
     /// Held, never read: the lock of the state directory must outlive the database.
     _dir: Arc<StateDir>,
 }
@@ -50,8 +50,8 @@ impl SledStore {
     pub(super) fn new(db: Db, path: PathBuf, fingerprint: String, dir: Arc<StateDir>) -> Result<Self, Error> {
         let keys = db.open_tree("keys")?;
         let meta = db.open_tree("meta")?;
-        let file = File::open(path.join("db"))?;
-        Ok(Self { failed: AtomicBool::new(false), fingerprint, path, keys, meta, db, file, _dir: dir })
+        let files = Files::open(&path)?;
+        Ok(Self { failed: AtomicBool::new(false), fingerprint, path, keys, meta, db, files, _dir: dir })
     }
 
     /// What an earlier run left.
@@ -121,11 +121,10 @@ impl SledStore {
         self.flush()
     }
 
-    /// Writes everything to the disk. sled's own flush starts the writing and waits for it, but on Linux it leaves out
-    /// the file's size and the disk's cache.
+    /// Writes everything to the disk.
     fn flush(&self) -> Result<(), Error> {
         self.db.flush()?;
-        self.file.sync_data()?;
+        self.files.sync()?;
         Ok(())
     }
 

@@ -47,6 +47,22 @@ impl StateDir {
         &self.path
     }
 
+    /// The directory's own name, made up at the first call.
+    pub(super) fn instance_id(&self) -> Result<String, StoreError> {
+        let path = self.path.join("~instance-id");
+        match fs::read_to_string(&path) {
+            Ok(id) if !id.trim().is_empty() => return Ok(id.trim().to_owned()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&path, &error)),
+            _ => {}
+        }
+        let id = crate::store::new_instance_id();
+        // Whole or not at all: a half-written name would be another one after a crash.
+        let half = self.path.join("~instance-id.new");
+        let written = fs::write(&half, &id).and_then(|()| File::open(&half)?.sync_all());
+        written.and_then(|()| fs::rename(&half, &path)).map_err(|e| failed(&path, &e))?;
+        Ok(id)
+    }
+
     /// Where a store lies.
     pub(super) fn store(&self, id: &StoreId) -> Result<PathBuf, StoreError> {
         if !is_topic(&id.table) || id.partition < 0 {

@@ -6,12 +6,16 @@
 //!
 //! - `dir` owns the state directory: the lock, the layout, removal;
 //! - `open` decides whether what lies there can be used, and wipes it if not;
+//! - `log_check` finds damage that sled would pass over;
 //! - `db` is an open store;
+//! - `files` brings its files to the disk;
 //! - `key` spells keys so that sled can scan them.
 
 mod db;
 mod dir;
+mod files;
 mod key;
+mod log_check;
 mod open;
 
 use std::collections::BTreeMap;
@@ -136,6 +140,10 @@ impl StoreBackend for SledStores {
             return Err(StoreError::Failed { path, reason: "still open, so it can't be removed".into() });
         }
         self.dir.remove(id)
+    }
+
+    fn instance_id(&self) -> Result<String, StoreError> {
+        self.dir.instance_id()
     }
 
     fn list(&self) -> Result<Vec<StoreId>, StoreError> {

@@ -15,6 +15,7 @@ use sled::{Config, Db, Error};
 use super::SledOptions;
 use super::db::{DAMAGED, SledStore, is_damage};
 use super::dir::StateDir;
+use super::log_check;
 use crate::store::{StoreError, StoreId};
 
 /// How the files are laid out: the trees, how keys are spelled, what the metadata looks like.
@@ -73,6 +74,10 @@ fn try_open(dir: &Arc<StateDir>, path: &Path, fingerprint: &str, options: &SledO
     let trouble = |error: Error| classify(path, &error);
     if path.join(DAMAGED).exists() {
         return Err(Trouble::Damaged("a page could not be read in an earlier run".into()));
+    }
+    log_check::remove_half_snapshots(path).map_err(|error| trouble(error.into()))?;
+    if let Some(damage) = log_check::damage(path).map_err(|error| trouble(error.into()))? {
+        return Err(Trouble::Damaged(damage.into()));
     }
     let db = open_db(path, options)?;
     let store = SledStore::new(db, path.to_owned(), fingerprint.to_owned(), Arc::clone(dir)).map_err(trouble)?;

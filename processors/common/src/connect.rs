@@ -1,0 +1,123 @@
+//! From flags to a connection and to a processor's options.
+//!
+//! Secrets are read here and go straight into the connection's options; they must never be logged.
+
+use std::sync::Arc;
+
+use stream_core::group::GroupGraph;
+use stream_core::log::LogHandle;
+use stream_core::processor::Processor;
+use stream_core::topics::TopicOptions;
+
+use crate::args::CommonArgs;
+use crate::exit::Exit;
+
+const NO_BROKERS: &str = "no Kafka broker given: use --brokers HOST:PORT, or set KAFKA_BROKERS
+  a broker on this machine:   make kafka-up
+  all of it without a broker: make demo";
+
+impl CommonArgs {
+    /// Starts logging and makes the connection to Kafka.
+    ///
+    /// # Errors
+    /// When no broker is given, or options make no sense. A broker that can't be reached shows with the first use.
+    pub fn connect(&self, client: &str) -> Result<LogHandle, Exit> {
+        crate::logging::start(&self.log)?;
+        let brokers = self.kafka.brokers.as_deref().map(str::trim).filter(|b| !b.is_empty());
+        self.open(brokers.ok_or_else(|| Exit::usage(NO_BROKERS))?, client)
+    }
+
+    #[cfg(feature = "kafka")]
+    fn open(&self, brokers: &str, client: &str) -> Result<LogHandle, Exit> {
+        use stream_core::log::kafka::{Kafka, KafkaOptions};
+        let options = KafkaOptions::new(brokers).client_id(client).security(self.kafka.security()?);
+        Ok(Kafka::connect(options).map_err(Exit::usage)?)
+    }
+
+    #[cfg(not(feature = "kafka"))]
+    fn open(&self, _: &str, _: &str) -> Result<LogHandle, Exit> {
+        Err(Exit::usage("this build has no Kafka: build it with the cargo feature \"kafka\""))
+    }
+
+    /// How missing topics are made.
+    pub fn topic_options(&self) -> TopicOptions {
+        let mut options = TopicOptions::default();
+        options.partitions = Some(self.topics.partitions);
+        options.replication = self.topics.replication;
+        options
+    }
+
+    /// A processor of a group, set up as the flags say.
+    pub fn processor(&self, graph: Arc<GroupGraph>, log: LogHandle) -> Processor {
+        let processor = Processor::new(graph, log)
+            .state_dir(&self.processing.state_dir)
+            .commit_interval(self.processing.commit_interval)
+            .topics(self.topic_options());
+        match &self.processing.instance_id {
+            Some(id) => processor.instance_id(id.as_str()),
+            None => processor,
+        }
+    }
+
+    /// The schema registry.
+    ///
+    /// # Errors
+    /// When none is given, or what is given is no URL.
+    #[cfg(feature = "avro")]
+    pub fn registry(&self) -> Result<stream_core::codec::SchemaRegistry, Exit> {
+        let url = self.schema_registry.as_deref().map(str::trim).filter(|u| !u.is_empty());
+        let url = url.ok_or_else(|| {
+            Exit::usage("Avro needs a schema registry: use --schema-registry URL, or set SCHEMA_REGISTRY_URL")
+        })?;
+        stream_core::codec::SchemaRegistry::new(url).map_err(Exit::usage)
+    }
+}
+
+#[cfg(feature = "kafka")]
+mod security {
+    use stream_core::log::kafka::{Sasl, SaslMechanism, Secret, Security, Tls};
+
+    use crate::args::{KafkaArgs, Mechanism};
+    use crate::exit::Exit;
+
+    impl KafkaArgs {
+        pub(super) fn security(&self) -> Result<Security, Exit> {
+            let tls = self.tls();
+            let Some(user) = self.sasl_user.as_deref().filter(|u| !u.is_empty()) else {
+                return Ok(tls.map_or(Security::Plaintext, Security::Tls));
+            };
+            let mechanism = match self.sasl_mechanism {
+                Mechanism::Plain => SaslMechanism::Plain,
+                Mechanism::ScramSha256 => SaslMechanism::ScramSha256,
+                Mechanism::ScramSha512 => SaslMechanism::ScramSha512,
+            };
+            let mut sasl = Sasl::new(mechanism, user, self.password(user)?);
+            sasl.tls = tls;
+            Ok(Security::Sasl(sasl))
+        }
+
+        fn tls(&self) -> Option<Tls> {
+            let asked = self.tls || self.tls_ca.is_some() || self.tls_cert.is_some() || self.tls_key.is_some();
+            asked.then(|| {
+                let mut tls = Tls::default();
+                (tls.ca, tls.cert, tls.key) = (self.tls_ca.clone(), self.tls_cert.clone(), self.tls_key.clone());
+                tls
+            })
+        }
+
+        fn password(&self, user: &str) -> Result<Secret, Exit> {
+            if let Some(path) = &self.sasl_password_file {
+                let text = std::fs::read_to_string(path).map_err(|e| {
+                    Exit::usage(format_args!("the password file {} can't be read: {e}", path.display()))
+                })?;
+                return Ok(text.trim_end_matches(['\n', '\r']).into());
+            }
+            match std::env::var("KAFKA_SASL_PASSWORD") {
+                Ok(password) if !password.is_empty() => Ok(password.into()),
+                _ => Err(Exit::usage(format_args!(
+                    "no password for user {user}: set KAFKA_SASL_PASSWORD, or use --sasl-password-file FILE"
+                ))),
+            }
+        }
+    }
+}

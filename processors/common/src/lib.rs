@@ -1,0 +1,24 @@
+//! What the processors' binaries share, so that each is only its own logic:
+//!
+//! - [`CommonArgs`]: the flags that all of them take, and what follows from them: the connection, a processor's options.
+//! - [`run`] and [`Exit`]: how a binary starts, fails and ends.
+//! - [`Prompt`] and [`say`]: lines typed by somebody or read from a pipe, and output that does not disturb them.
+//! - [`topics`]: making and deleting a system's topics.
+//!
+//! This crate must never know any of the systems.
+
+mod args;
+mod connect;
+mod console;
+mod exit;
+mod logging;
+mod prompt;
+pub mod topics;
+
+pub use self::args::{
+    CommonArgs, KafkaArgs, Mechanism, PROCESSING_FLAGS, ProcessingArgs, REGISTRY_FLAGS, TOPIC_FLAGS, TopicArgs, parse,
+};
+pub use self::console::say;
+pub use self::exit::{Exit, run};
+pub use self::logging::start as start_logging;
+pub use self::prompt::{Line, Prompt};

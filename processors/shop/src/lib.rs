@@ -1,0 +1,31 @@
+//! A shop: products, a filter over them that can be changed while it runs, and what people search for.
+//!
+//! | binary | what it does |
+//! |---|---|
+//! | `shop` | writes made-up products to `shop_products` |
+//! | `product-filter` | keeps the products that pass the rule in the table `analytic_products_filtered-table` |
+//! | `search-prompt` | writes searches to `analytic_products_find` |
+//! | `shop-topics` | makes and deletes the topics |
+//! | `demo` | all of it in one process, on the embedded log |
+//!
+//! The binaries are thin; what they do is here, one concern a module: [`product`] (what is sold), [`generator`] (made-up
+//! products), [`sell`](mod@sell) (writing them at a pace), [`rule`] and [`rules`] (what passes, and setting it), [`filter`] (the group), [`search`],
+//! [`topics`] (names).
+
+pub mod codec;
+pub mod emitter;
+pub mod filter;
+pub mod generator;
+pub mod product;
+pub mod rule;
+pub mod rules;
+pub mod search;
+pub mod sell;
+pub mod topics;
+mod words;
+
+pub use self::codec::Format;
+pub use self::generator::Generator;
+pub use self::product::Product;
+pub use self::rule::{Matcher, Rule};
+pub use self::search::Find;

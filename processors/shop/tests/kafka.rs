@@ -1,0 +1,210 @@
+//! The binaries as processes on a real Kafka, all the way: topics, products, rules, the table, searches, the end.
+#![cfg(feature = "kafka")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use shop::{Find, Generator, Product};
+use stream_core::log::kafka::{Kafka, KafkaOptions};
+use stream_core::log::{FetchLimits, Fetched, Isolation, LogHandle, RecordBatch, TopicPartition};
+
+/// Against hanging only.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A shop under names of its own.
+struct Shop {
+    brokers: String,
+    prefix: String,
+    state: tempfile::TempDir,
+}
+
+impl Shop {
+    fn new(test: &str) -> Self {
+        let brokers = std::env::var("STREAM_TEST_KAFKA").expect("STREAM_TEST_KAFKA=HOST:PORT says where the Kafka is");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+        Self { brokers, prefix: format!("{test}-{now}"), state: tempfile::tempdir().unwrap() }
+    }
+
+    fn topic(&self, name: &str) -> String {
+        format!("{}-{name}", self.prefix)
+    }
+
+    fn command(&self, binary: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(binary);
+        command
+            .args(args)
+            .args(["--commit-interval", "100ms", "--state-dir"])
+            .arg(self.state.path())
+            .env("KAFKA_BROKERS", &self.brokers)
+            .env("PRODUCT_TOPIC", self.topic("products"))
+            .env("PRODUCT_FILTERED_TOPIC", self.topic("filtered"))
+            .env("PRODUCT_RULES_TOPIC", self.topic("rules"))
+            .env("PRODUCT_FIND_TOPIC", self.topic("find"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, binary: &str, args: &[&str]) -> String {
+        let done = self.command(binary, args).output().unwrap();
+        assert!(done.status.success(), "{binary} {args:?}: {done:?}");
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    /// Starts the filter, with a pipe to type rules into.
+    fn filter(&self, args: &[&str]) -> Child {
+        let mut command = self.command(env!("CARGO_BIN_EXE_product-filter"), args);
+        command.arg("--prompt").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
+    }
+
+    fn log(&self) -> LogHandle {
+        Kafka::connect(KafkaOptions::new(self.brokers.as_str())).unwrap()
+    }
+
+    /// Every record of a topic, by partition and in order.
+    async fn records(&self, name: &str) -> Vec<(String, Option<Vec<u8>>)> {
+        let (log, topic) = (self.log(), Arc::<str>::from(self.topic(name)));
+        let Some(info) = log.topics(vec![Arc::clone(&topic)]).await.unwrap().remove(0) else { return Vec::new() };
+        let reader = log.reader(Isolation::ReadCommitted).unwrap();
+        let mut all = Vec::new();
+        for partition in 0..info.partitions {
+            let mut fetch = reader.read(TopicPartition::new(Arc::clone(&topic), partition), 0).await.unwrap();
+            let mut batch = RecordBatch::new();
+            loop {
+                let got = std::future::poll_fn(|cx| fetch.poll_fetch(cx, &mut batch, FetchLimits::default())).await;
+                if got.unwrap() == Fetched::End {
+                    break;
+                }
+                let key = |key: Option<&[u8]>| String::from_utf8(key.unwrap().to_vec()).unwrap();
+                all.extend(batch.iter().map(|r| (key(r.key), r.value.map(<[u8]>::to_vec))));
+            }
+        }
+        all
+    }
+
+    /// The names in the filter's table, once they are as expected.
+    async fn table_becomes(&self, expected: &BTreeMap<String, String>) {
+        let mut seen = BTreeMap::new();
+        let becomes = async {
+            loop {
+                seen.clear();
+                for (key, value) in self.records("filtered-table").await {
+                    match value {
+                        Some(value) => seen.insert(key, serde_json::from_slice::<Product>(&value).unwrap().name),
+                        None => seen.remove(&key),
+                    };
+                }
+                if seen == *expected {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let became = tokio::time::timeout(PATIENCE, becomes).await;
+        assert!(became.is_ok(), "the table has {} names, {} are expected", seen.len(), expected.len());
+    }
+}
+
+/// Asks it to end, and waits for that.
+fn end(mut child: Child) {
+    let asked = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(asked.success());
+    let ended = child.wait().unwrap();
+    assert!(ended.success(), "{ended}");
+}
+
+/// What the filter should have after judging these by one rule.
+fn judge(table: &mut BTreeMap<String, String>, products: &[Product], passes: impl Fn(&str) -> bool) {
+    for product in products {
+        if passes(&product.name) {
+            table.insert(product.product_id.clone(), product.name.clone());
+        } else {
+            table.remove(&product.product_id);
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a real Kafka: make test starts one where Java is"]
+async fn the_shop_all_the_way() {
+    let shop = Shop::new("all-the-way");
+    let sell = |args: &[&str]| shop.run(env!("CARGO_BIN_EXE_shop"), args);
+    let created = shop.run(env!("CARGO_BIN_EXE_shop-topics"), &["create", "--partitions", "3"]);
+    assert_eq!(created.matches(": created").count(), 4, "{created}");
+
+    // A rule from the start, and products of which some are renamed.
+    let many = ["--count", "400", "--interval", "0s", "--updates", "20"];
+    let said = sell(&[&many[..], &["--seed", "1"]].concat());
+    assert!(said.starts_with("400 products written"), "{said}");
+    let made = |seed| {
+        let mut generator = Generator::new(seed, 20);
+        (0..400).map(|n| generator.next(1_735_689_600_000 + n * 33)).collect::<Vec<_>>()
+    };
+    let mut table = BTreeMap::new();
+    judge(&mut table, &made(1), |name| name.contains("lamp"));
+    let filter = shop.filter(&["--contains", "lamp"]);
+    shop.table_becomes(&table).await;
+    end(filter);
+
+    // Started again without a flag it keeps its rule; a bad one and then a good one are typed.
+    let mut filter = shop.filter(&[]);
+    sell(&[&many[..], &["--seed", "2"]].concat());
+    judge(&mut table, &made(2), |name| name.contains("lamp"));
+    shop.table_becomes(&table).await;
+    let mut typing = filter.stdin.take().unwrap();
+    typing.write_all(b"/wall(/\n/wall.*k$/\n").unwrap();
+    let by_now = async {
+        while !shop.records("rules").await.iter().any(|(_, v)| {
+            v.as_ref().is_some_and(|v| {
+                v.ends_with(b"}") && { serde_json::from_slice::<shop::Rule>(v).unwrap().text == "wall.*k$" }
+            })
+        }) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, by_now).await.unwrap();
+    end(filter);
+    let filter = shop.filter(&[]);
+    sell(&[&many[..], &["--seed", "1"]].concat());
+    judge(&mut table, &made(1), |name| name.ends_with("wall clock"));
+    shop.table_becomes(&table).await;
+    end(filter);
+    let rules = shop.records("rules").await;
+    assert!(rules.iter().all(|(_, v)| !String::from_utf8_lossy(v.as_ref().unwrap()).contains("wall(")), "{rules:?}");
+
+    // The same seed wrote the same, byte for byte.
+    let products = shop.records("products").await;
+    assert_eq!(products.len(), 1200);
+    let mut written: Vec<Vec<u8>> = products.into_iter().map(|(_, v)| v.unwrap()).collect();
+    let mut expected: Vec<Vec<u8>> =
+        [1, 2, 1].into_iter().flat_map(made).map(|p| serde_json::to_vec(&p).unwrap()).collect();
+    written.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(written, expected);
+
+    let deleted = shop.run(env!("CARGO_BIN_EXE_shop-topics"), &["delete"]);
+    assert_eq!(deleted.matches(": deleted").count(), 4, "{deleted}");
+}
+
+#[tokio::test]
+#[ignore = "needs a real Kafka: make test starts one where Java is"]
+async fn a_line_of_a_pipe_is_a_search() {
+    let shop = Shop::new("searches");
+    let mut command = shop.command(env!("CARGO_BIN_EXE_search-prompt"), &["--user", "ann"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"Brass desk lamp\n\n  vase \nlast without an end").unwrap();
+    let done = child.wait_with_output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    let mut finds = Vec::new();
+    for (key, value) in shop.records("find").await {
+        let find: Find = serde_json::from_slice(&value.unwrap()).unwrap();
+        assert_eq!((find.id.as_str(), find.user_id.as_str(), key.len()), (key.as_str(), "ann", 36));
+        finds.push(find.find);
+    }
+    finds.sort_unstable();
+    assert_eq!(finds, ["Brass desk lamp", "last without an end", "vase"]);
+    shop.run(env!("CARGO_BIN_EXE_shop-topics"), &["delete"]);
+}

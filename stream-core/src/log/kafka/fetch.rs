@@ -1,0 +1,245 @@
+//! One partition's queue of librdkafka as a [`Fetch`].
+//!
+//! Invariants:
+//! - The queue lives in a [`Slot`] that its owner (a member or a reader) empties before the partition is unassigned: a
+//!   `Fetch` that is kept too long finds nothing there, it can never steal records of a later assignment.
+//! - librdkafka's callback runs under the queue's lock: it wakes, and must never touch the queue or the slot.
+//! - A waker is registered before the last look into the queue, so that no wake-up is lost.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::task::AtomicWaker;
+use rdkafka::Message;
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers as _};
+
+use super::connection::{Connection, Consumer};
+use super::context::lock;
+use super::error::{code, passing, words};
+use super::rebalance::ConsumerCtx;
+use crate::log::{Fetch, FetchLimits, Fetched, Isolation, LogError, LogResult, RecordBatch, TopicPartition};
+
+/// Where a partition's queue is, as long as the partition is assigned.
+pub(super) struct Slot {
+    queue: Mutex<Option<PartitionQueue<ConsumerCtx>>>,
+    waker: Arc<AtomicWaker>,
+}
+
+impl Slot {
+    /// Splits a partition's queue off. Must come before the partition is assigned.
+    pub(super) fn open(consumer: &Arc<Consumer>, tp: &TopicPartition) -> LogResult<Arc<Self>> {
+        let queue = consumer.split_partition_queue(&tp.topic, tp.partition);
+        let mut queue = queue
+            .ok_or_else(|| LogError::Config { what: format!("reading {tp}"), reason: "no such name can be".into() })?;
+        let waker = Arc::new(AtomicWaker::new());
+        let woken = Arc::clone(&waker);
+        queue.set_nonempty_callback(move || woken.wake());
+        Ok(Arc::new(Self { queue: Mutex::new(Some(queue)), waker }))
+    }
+
+    /// Takes the queue away: nothing is read from it any more once this returns.
+    pub(super) fn close(&self) {
+        let taken = lock(&self.queue).take();
+        drop(taken);
+    }
+}
+
+/// What the owner of a partition does for its `Fetch`.
+pub(super) trait Owner: Send + Sync + 'static {
+    fn connection(&self) -> &Arc<Connection>;
+    fn isolation(&self) -> Isolation;
+    /// Makes the consumer go on at an offset.
+    fn seek(self: Arc<Self>, tp: &TopicPartition, offset: i64) -> BoxFuture<'static, LogResult<()>>;
+    /// The `Fetch` is gone; its slot is closed.
+    fn dropped(self: Arc<Self>, tp: &TopicPartition);
+}
+
+pub(super) struct KafkaFetch {
+    tp: TopicPartition,
+    slot: Arc<Slot>,
+    owner: Arc<dyn Owner>,
+    /// The next offset to yield; nothing below it is.
+    position: i64,
+    /// One record that did not fit into the last batch. Keeps its memory.
+    spare: RecordBatch,
+    /// What is to be said before more is read.
+    next: Option<LogResult<Fetched>>,
+    /// A seek, or a look-up of the partition's bounds, that is under way.
+    busy: Option<BoxFuture<'static, LogResult<()>>>,
+}
+
+/// Why reading stopped.
+enum Stop {
+    Full,
+    Empty,
+    /// After the records read, if any.
+    Then(LogResult<Fetched>),
+    OutOfRange,
+    Gone,
+}
+
+impl KafkaFetch {
+    pub(super) fn new(tp: TopicPartition, slot: Arc<Slot>, owner: Arc<dyn Owner>, position: i64) -> Self {
+        Self { tp, slot, owner, position, spare: RecordBatch::new(), next: None, busy: None }
+    }
+
+    fn drain(&mut self, into: &mut RecordBatch, limits: FetchLimits) -> Stop {
+        let queue = lock(&self.slot.queue);
+        let Some(queue) = &*queue else { return Stop::Gone };
+        loop {
+            if into.len() >= limits.records.max(1) {
+                return Stop::Full;
+            }
+            match queue.poll(Duration::ZERO) {
+                None => return Stop::Empty,
+                Some(Ok(message)) => {
+                    let offset = message.offset();
+                    if offset < self.position {
+                        continue;
+                    }
+                    self.position = offset + 1;
+                    let size = message.key_len() + message.payload_len();
+                    if !into.is_empty() && into.bytes() + size > limits.bytes {
+                        self.spare.clear();
+                        push(&mut self.spare, &message);
+                        return Stop::Full;
+                    }
+                    push(into, &message);
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => return Stop::Then(Ok(Fetched::End)),
+                Some(Err(e)) => match code(&e) {
+                    Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                        return Stop::OutOfRange;
+                    }
+                    // librdkafka goes on by itself.
+                    Some(code) if passing(code) => {
+                        tracing::debug!(target: "kafka", partition = %self.tp, %code, "fetching again");
+                    }
+                    Some(code) => return Stop::Then(Err(self.failed(code))),
+                    None => return Stop::Then(Err(self.fatal(e.to_string()))),
+                },
+            }
+        }
+    }
+
+    fn failed(&self, code: RDKafkaErrorCode) -> LogError {
+        use RDKafkaErrorCode as C;
+        let scene = &self.owner.connection().scene;
+        match code {
+            C::UnknownTopicOrPartition | C::UnknownTopic => LogError::UnknownTopic { topic: self.tp.topic.to_string() },
+            C::UnknownPartition => LogError::UnknownPartition { partition: self.tp.clone() },
+            _ => {
+                let detail = scene.health.partition_error();
+                let reason = if detail.is_empty() { words(code) } else { format!("{detail}: {}", words(code)) };
+                scene.coded(&format!("fetching from {}", self.tp), code, &reason)
+            }
+        }
+    }
+
+    fn fatal(&self, reason: String) -> LogError {
+        LogError::Fatal { what: format!("fetching from {}", self.tp), reason }
+    }
+
+    /// Finds out what the partition has, to say so.
+    fn look_up_bounds(&mut self) {
+        let (connection, isolation) = (Arc::clone(self.owner.connection()), self.owner.isolation());
+        let (partition, offset) = (self.tp.clone(), self.position);
+        let pool = connection.pool.clone();
+        let ask = move || {
+            let (start, end) = connection.bounds(&partition, isolation)?;
+            Err(LogError::OffsetOutOfRange { partition, offset, start, end })
+        };
+        self.busy = Some(pool.run("looking up a partition's bounds", ask));
+    }
+}
+
+fn push(into: &mut RecordBatch, message: &BorrowedMessage<'_>) {
+    let timestamp = message.timestamp().to_millis().unwrap_or(-1);
+    let (key, value) = (message.key(), message.payload());
+    let Some(headers) = message.headers() else {
+        return into.push(message.offset(), timestamp, key, value, std::iter::empty());
+    };
+    // The library panics on a header whose name is not UTF-8: such a one is left out, the record is not.
+    let named = (0..headers.count()).filter_map(|i| {
+        let header = catch_unwind(AssertUnwindSafe(|| headers.try_get(i)));
+        header.unwrap_or_default().map(|h| (h.key, h.value))
+    });
+    into.push(message.offset(), timestamp, key, value, named);
+}
+
+impl Fetch for KafkaFetch {
+    fn poll_fetch(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut RecordBatch,
+        limits: FetchLimits,
+    ) -> Poll<LogResult<Fetched>> {
+        into.clear();
+        if let Some(busy) = &mut self.busy {
+            let Poll::Ready(done) = busy.as_mut().poll(cx) else { return Poll::Pending };
+            self.busy = None;
+            if let Err(e) = done {
+                return Poll::Ready(Err(e));
+            }
+        }
+        if let Some(r) = self.spare.get(0) {
+            into.push(r.offset, r.timestamp, r.key, r.value, r.headers.iter());
+        }
+        self.spare.clear();
+        let mut registered = false;
+        loop {
+            if into.is_empty()
+                && let Some(next) = self.next.take()
+            {
+                return Poll::Ready(next);
+            }
+            let stop = if self.next.is_some() { Stop::Full } else { self.drain(into, limits) };
+            match stop {
+                Stop::Then(next) => self.next = Some(next),
+                Stop::OutOfRange => self.look_up_bounds(),
+                Stop::Full | Stop::Empty | Stop::Gone => {}
+            }
+            if !into.is_empty() {
+                return Poll::Ready(Ok(Fetched::Records));
+            }
+            if let Some(busy) = &mut self.busy {
+                let done = std::task::ready!(busy.as_mut().poll(cx));
+                self.busy = None;
+                done?;
+            }
+            if self.next.is_none() {
+                if registered {
+                    return Poll::Pending;
+                }
+                self.slot.waker.register(cx.waker());
+                registered = true;
+            }
+        }
+    }
+
+    fn seek(&mut self, offset: i64) -> BoxFuture<'_, LogResult<()>> {
+        self.spare.clear();
+        self.next = None;
+        self.position = offset;
+        // Kept here, so that a seek whose future is dropped still ends before anything is read.
+        self.busy = Some(Arc::clone(&self.owner).seek(&self.tp, offset));
+        Box::pin(std::future::poll_fn(|cx| {
+            let Some(busy) = &mut self.busy else { return Poll::Ready(Ok(())) };
+            let done = std::task::ready!(busy.as_mut().poll(cx));
+            self.busy = None;
+            Poll::Ready(done)
+        }))
+    }
+}
+
+impl Drop for KafkaFetch {
+    fn drop(&mut self) {
+        self.slot.close();
+        Arc::clone(&self.owner).dropped(&self.tp);
+    }
+}

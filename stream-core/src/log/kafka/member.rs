@@ -1,0 +1,379 @@
+//! A member of a consumer group: the handle, and the thread that polls for the group's events.
+//!
+//! The thread polls for events only; records come from the partitions' own queues, which the tasks poll themselves.
+//! Commits run in order on a thread of their own, for they must go through while a revocation is held back.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use rdkafka::Offset;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tokio::sync::{mpsc, oneshot};
+
+use super::assignment::{Attendance, Shared};
+use super::blocking::{Serial, spawn};
+use super::config;
+use super::connection::{Connection, Consumer, POLL, close};
+use super::context::{Ctx, Health, lock};
+use super::error::{Scene, code, membership_over, passing};
+use super::fetch::Owner;
+use super::query::{PAUSE, again, list};
+use super::rebalance::ConsumerCtx;
+use crate::log::{
+    GroupHandle, GroupMetadata, Isolation, LogError, LogResult, Member, MemberEvent, MemberOptions, Offsets,
+    Subscription, TopicPartition,
+};
+
+pub(super) struct KafkaMember {
+    shared: Arc<Shared>,
+    group: Arc<KafkaGroup>,
+    events: mpsc::UnboundedReceiver<LogResult<MemberEvent>>,
+    /// Until the first `next`.
+    idle: Option<Arc<Consumer>>,
+    closed: Option<oneshot::Receiver<()>>,
+}
+
+impl KafkaMember {
+    pub(super) fn new(connection: Arc<Connection>, options: MemberOptions) -> LogResult<Self> {
+        check(&options)?;
+        let (tx, events) = mpsc::unbounded_channel();
+        let health = Arc::new(Health::default());
+        let ctx = Ctx::new(format!("member of {}", options.group), Arc::clone(&health));
+        let config = config::member(&connection.options, &options);
+        let shared = Arc::new(Shared {
+            scene: Scene { brokers: connection.options.brokers.clone(), health },
+            connection,
+            options,
+            consumer: OnceLock::new(),
+            closing: AtomicBool::new(false),
+            joined: AtomicBool::new(false),
+            lost: AtomicUsize::new(0),
+            epoch: AtomicU64::new(0),
+            held: Mutex::default(),
+            metadata: Mutex::default(),
+            leaving: AtomicBool::new(false),
+            polled: Mutex::new(Instant::now()),
+            poller: OnceLock::new(),
+            attendance: Mutex::new(Attendance { waiting: false, since: Instant::now() }),
+            events: tx,
+        });
+        let ctx = ConsumerCtx::member(ctx, Arc::clone(&shared));
+        let consumer = Consumer::from_config_and_context(&config, ctx).map_err(|e| config::refused(&e))?;
+        let consumer = Arc::new(consumer);
+        let _ = shared.consumer.set(Arc::downgrade(&consumer));
+        let group = Arc::new(KafkaGroup { shared: Arc::clone(&shared), ops: Serial::start("kafka-commit")? });
+        Ok(Self { shared, group, events, idle: Some(consumer), closed: None })
+    }
+
+    /// Joins the group, once.
+    fn start(&mut self) -> LogResult<()> {
+        let Some(consumer) = self.idle.take() else { return Ok(()) };
+        let (shared, (tx, rx)) = (Arc::clone(&self.shared), oneshot::channel());
+        self.closed = Some(rx);
+        spawn("kafka-member", move || {
+            poll(&shared, consumer);
+            // Nobody may be waiting for it.
+            let _ = tx.send(());
+        })
+    }
+
+    fn stop(&mut self) -> Option<oneshot::Receiver<()>> {
+        self.shared.closing.store(true, Ordering::Release);
+        if let Some(thread) = self.shared.poller.get() {
+            thread.unpark();
+        }
+        if let Some(never_joined) = self.idle.take() {
+            // Closing takes a moment, and the caller must not wait for it.
+            drop(self.shared.connection.pool.run("closing a member", move || {
+                close(never_joined);
+                Ok(())
+            }));
+        }
+        self.closed.take()
+    }
+}
+
+fn check(options: &MemberOptions) -> LogResult<()> {
+    let refuse = |reason: &str| {
+        Err(LogError::Config { what: format!("joining group {:?}", options.group), reason: reason.to_owned() })
+    };
+    if options.group.is_empty() {
+        return refuse("the group has no name");
+    }
+    match &options.subscription {
+        Subscription::Topics(topics) if topics.is_empty() => refuse("no topic to subscribe to"),
+        Subscription::Topics(topics) if topics.iter().any(|t| t.is_empty() || t.starts_with('^')) => {
+            refuse("a topic's name is empty or a pattern")
+        }
+        Subscription::Lead { lead, .. } if lead.is_empty() || lead.starts_with('^') => {
+            refuse("the lead topic's name is empty or a pattern")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Somebody waits for events, as long as this lives.
+struct Attending<'a>(&'a Shared);
+
+impl<'a> Attending<'a> {
+    fn begin(shared: &'a Shared) -> Self {
+        *lock(&shared.attendance) = Attendance { waiting: true, since: Instant::now() };
+        if let Some(thread) = shared.poller.get() {
+            thread.unpark();
+        }
+        Self(shared)
+    }
+}
+
+impl Drop for Attending<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.attendance) = Attendance { waiting: false, since: Instant::now() };
+    }
+}
+
+/// The poll thread.
+fn poll(shared: &Arc<Shared>, consumer: Arc<Consumer>) {
+    let _ = shared.poller.set(std::thread::current());
+    let topics: Vec<&str> = match &shared.options.subscription {
+        Subscription::Topics(topics) => topics.iter().map(|t| &**t).collect(),
+        Subscription::Lead { lead, .. } => vec![lead],
+    };
+    let what = format!("joining group {}", shared.options.group);
+    let mut subscribed = false;
+    while !shared.is_closing() {
+        let attended = {
+            let attendance = lock(&shared.attendance);
+            attendance.waiting || attendance.since.elapsed() < shared.options.session_timeout
+        };
+        if subscribed && !attended {
+            // A caller that is stuck must not keep its partitions for ever.
+            shared.lose("nobody waited for its events for the time of a session");
+        }
+        if subscribed && (!attended || (shared.has_remains() && !consumer.assignment_lost())) {
+            shared.leaving.store(true, Ordering::Release);
+            consumer.unsubscribe();
+            subscribed = false;
+        }
+        if !subscribed && attended && lock(&shared.held).is_empty() {
+            shared.leaving.store(false, Ordering::Release);
+            if let Err(e) = consumer.subscribe(&topics) {
+                let _ = shared.events.send(Err(shared.scene.error(&what, &e)));
+            }
+            subscribed = true;
+        }
+        *lock(&shared.polled) = Instant::now();
+        match consumer.poll(POLL) {
+            None => {}
+            Some(Ok(message)) => {
+                use rdkafka::Message as _;
+                let what = format!("fetching from {}[{}]", message.topic(), message.partition());
+                let reason = "a record came outside its partition's queue".to_owned();
+                let _ = shared.events.send(Err(LogError::Fatal { what, reason }));
+            }
+            Some(Err(e)) => {
+                if let Some(error) = reported(shared, &what, &e, &topics) {
+                    let _ = shared.events.send(Err(error));
+                }
+            }
+        }
+    }
+    shared.release();
+    // The callbacks that come now see that it is closing: they only answer.
+    close(consumer);
+}
+
+/// What of librdkafka's errors the caller has to act on; the rest mends itself.
+fn reported(shared: &Shared, what: &str, error: &KafkaError, topics: &[&str]) -> Option<LogError> {
+    use RDKafkaErrorCode as C;
+    let code = code(error)?;
+    let reason = shared.scene.health.partition_error();
+    match (error, code) {
+        (_, C::FencedInstanceId) => {
+            let reason = "another member of this group has the same instance id".to_owned();
+            Some(LogError::Fenced { what: what.to_owned(), reason })
+        }
+        (KafkaError::MessageConsumptionFatal(_), _) => Some(LogError::Fatal { what: what.to_owned(), reason }),
+        (_, C::UnknownTopicOrPartition | C::UnknownTopic) => {
+            let topic = topics.iter().find(|t| reason.contains(**t)).or(topics.first())?;
+            Some(LogError::UnknownTopic { topic: (*topic).to_owned() })
+        }
+        (_, C::PollExceeded) => {
+            tracing::warn!(target: "kafka", group = %shared.options.group, "not polled for too long: {reason}");
+            None
+        }
+        (
+            _,
+            C::TopicAuthorizationFailed
+            | C::GroupAuthorizationFailed
+            | C::InconsistentGroupProtocol
+            | C::InvalidGroupId
+            | C::InvalidSessionTimeout
+            | C::GroupMaxSizeReached
+            | C::UnsupportedAssignor,
+        ) => Some(shared.scene.coded(what, code, &reason)),
+        _ => None,
+    }
+}
+
+impl Member for KafkaMember {
+    fn next(&mut self) -> BoxFuture<'_, LogResult<MemberEvent>> {
+        async move {
+            self.start()?;
+            let attending = Attending::begin(&self.shared);
+            let event = self.events.recv().await;
+            drop(attending);
+            let event = event.unwrap_or_else(|| Err(LogError::Closed { what: "member".into() }))?;
+            if matches!(event, MemberEvent::Lost(_)) {
+                // From here on the caller knows, and what it commits is meant for the new generation.
+                self.shared.lost.fetch_sub(1, Ordering::AcqRel);
+            }
+            Ok(event)
+        }
+        .boxed()
+    }
+
+    fn group(&self) -> Arc<dyn GroupHandle> {
+        Arc::clone(&self.group) as _
+    }
+
+    fn close(mut self: Box<Self>) -> BoxFuture<'static, LogResult<()>> {
+        let closed = self.stop();
+        let what = format!("leaving group {}", self.shared.options.group);
+        // A broker that does not answer must not hold the caller up; the thread goes on by itself.
+        let bound = self.shared.connection.options.request_timeout + Duration::from_secs(5);
+        async move {
+            let Some(closed) = closed else { return Ok(()) };
+            match tokio::time::timeout(bound, closed).await {
+                Ok(_) => Ok(()),
+                Err(_) => Err(LogError::Timeout { what, reason: "no answer from the group".into() }),
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Drop for KafkaMember {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Commits, and who the member is.
+pub(super) struct KafkaGroup {
+    shared: Arc<Shared>,
+    ops: Serial,
+}
+
+impl KafkaGroup {
+    fn not_member(&self, reason: &str) -> LogError {
+        let group = self.shared.options.group.to_string();
+        LogError::NotMember { what: "committing offsets".into(), group, reason: reason.to_owned() }
+    }
+}
+
+impl GroupHandle for KafkaGroup {
+    fn commit(&self, offsets: Offsets) -> BoxFuture<'static, LogResult<()>> {
+        let epoch = self.shared.epoch.load(Ordering::Acquire);
+        if let Some(reason) = self.shared.over(epoch) {
+            return futures::future::err(self.not_member(reason)).boxed();
+        }
+        if let Some((tp, _)) = offsets.iter().find(|(tp, _)| !self.shared.owns(tp)) {
+            return futures::future::err(self.not_member(&format!("{tp} is not its own"))).boxed();
+        }
+        if offsets.is_empty() {
+            return futures::future::ok(()).boxed();
+        }
+        let shared = Arc::clone(&self.shared);
+        self.ops.run("committing offsets", move || commit(&shared, &offsets, epoch))
+    }
+
+    fn metadata(&self) -> Option<GroupMetadata> {
+        let shared = &self.shared;
+        let epoch = shared.epoch.load(Ordering::Acquire);
+        let detail = lock(&shared.metadata).clone()?;
+        shared.over(epoch).is_none().then(|| GroupMetadata::new(Arc::clone(&shared.options.group), detail))
+    }
+}
+
+/// Commits within a bound. Runs on the commit thread.
+fn commit(shared: &Shared, offsets: &Offsets, epoch: u64) -> LogResult<()> {
+    let what = format!("committing offsets of group {}", shared.options.group);
+    let not_member = |reason: &str| LogError::NotMember {
+        what: what.clone(),
+        group: shared.options.group.to_string(),
+        reason: reason.to_owned(),
+    };
+    let list = list(offsets.iter().map(|(tp, offset)| (tp, Offset::Offset(*offset))));
+    let list = list.map_err(|e| shared.scene.error(&what, &e))?;
+    let until = shared.connection.until();
+    loop {
+        // Librdkafka commits under the generation it has by then, which after a loss is not the caller's any more.
+        if let Some(reason) = shared.over(epoch) {
+            return Err(not_member(reason));
+        }
+        let consumer = shared.consumer.get().and_then(std::sync::Weak::upgrade);
+        let consumer = consumer.ok_or_else(|| LogError::Closed { what: what.clone() })?;
+        let Err(e) = consumer.commit(&list, CommitMode::Sync) else {
+            shared.scene.health.well();
+            return Ok(());
+        };
+        drop(consumer);
+        match code(&e) {
+            Some(code) if membership_over(code) => return Err(not_member(&super::error::words(code))),
+            Some(code) if passing(code) && Instant::now() + PAUSE < until => std::thread::sleep(PAUSE),
+            _ => return Err(shared.scene.error(&what, &e)),
+        }
+    }
+}
+
+impl Owner for Shared {
+    fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    fn isolation(&self) -> Isolation {
+        self.options.isolation
+    }
+
+    fn seek(self: Arc<Self>, tp: &TopicPartition, offset: i64) -> BoxFuture<'static, LogResult<()>> {
+        let (shared, tp, pool) = (Arc::clone(&self), tp.clone(), self.connection.pool.clone());
+        pool.run("seeking", move || {
+            let what = format!("seeking {tp} to {offset}");
+            if !shared.owns(&tp) {
+                let group = shared.options.group.to_string();
+                return Err(LogError::NotMember { what, group, reason: "the partition is not its own".into() });
+            }
+            let consumer = shared.consumer.get().and_then(std::sync::Weak::upgrade);
+            let consumer = consumer.ok_or_else(|| LogError::Closed { what: what.clone() })?;
+            let sought = again(shared.connection.until(), |time| seek(&consumer, &tp, offset, time));
+            sought.map_err(|e| shared.scene.partition_error(&what, &tp, &e))
+        })
+    }
+
+    fn dropped(self: Arc<Self>, _: &TopicPartition) {
+        // It stays assigned until the group takes it; librdkafka stops fetching once its queue is full.
+    }
+}
+
+/// A seek, or where that can't be (a partition whose offset was out of range fetches no more) a new assignment.
+fn seek(consumer: &Consumer, tp: &TopicPartition, offset: i64, time: Duration) -> Result<(), KafkaError> {
+    let at = list([(tp, Offset::Offset(offset))])?;
+    let answer = consumer.seek_partitions(list([(tp, Offset::Offset(offset))])?, time);
+    let refused = match &answer {
+        Ok(answer) => answer.elements().iter().find_map(|e| e.error().err()),
+        Err(e) => return Err(e.clone()),
+    };
+    match refused.as_ref().and_then(code) {
+        None => Ok(()),
+        Some(RDKafkaErrorCode::State) => {
+            consumer.incremental_unassign(&list([(tp, Offset::Invalid)])?)?;
+            consumer.incremental_assign(&at)
+        }
+        Some(other) => Err(KafkaError::OffsetFetch(other)),
+    }
+}

@@ -1,0 +1,372 @@
+//! What a connection to Kafka can be told, and the checks of it.
+//!
+//! Secrets stay inside this module's types: they must never be printed, so `Debug` masks them here, once.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::log::{LogError, LogResult};
+
+/// How to reach a Kafka.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct KafkaOptions {
+    /// `host:port`, several separated by commas.
+    pub brokers: String,
+    /// The name that brokers see; shows in their logs and quotas.
+    pub client_id: String,
+    /// Encryption and authentication.
+    pub security: Security,
+    /// How long one request, with its retries, may take before it fails. Members go on trying for ever.
+    pub request_timeout: Duration,
+    /// librdkafka properties for every client.
+    pub common: Properties,
+    /// librdkafka properties for consumers.
+    pub consumer: Properties,
+    /// librdkafka properties for producers.
+    pub producer: Properties,
+}
+
+impl KafkaOptions {
+    /// Plain text to these brokers (`host:port`, several separated by commas), a request may take 30 s.
+    pub fn new(brokers: impl Into<String>) -> Self {
+        Self {
+            brokers: brokers.into(),
+            client_id: "stream-core".into(),
+            security: Security::Plaintext,
+            request_timeout: Duration::from_secs(30),
+            common: Properties::default(),
+            consumer: Properties::default(),
+            producer: Properties::default(),
+        }
+    }
+
+    /// Sets the name that brokers see.
+    #[must_use]
+    pub fn client_id(mut self, id: impl Into<String>) -> Self {
+        self.client_id = id.into();
+        self
+    }
+
+    /// Sets encryption and authentication.
+    #[must_use]
+    pub fn security(mut self, security: Security) -> Self {
+        self.security = security;
+        self
+    }
+
+    /// Sets how long a request may take.
+    #[must_use]
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// Sets a librdkafka property of every client.
+    #[must_use]
+    pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.common.0.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets a librdkafka property of consumers.
+    #[must_use]
+    pub fn consumer_property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.consumer.0.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets a librdkafka property of producers.
+    #[must_use]
+    pub fn producer_property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.producer.0.push((name.into(), value.into()));
+        self
+    }
+
+    /// Says what is wrong with them, before librdkafka would in its own words.
+    pub(super) fn check(&self) -> LogResult<()> {
+        let brokers = self.brokers.split(',').map(str::trim);
+        if self.brokers.trim().is_empty() || brokers.clone().any(str::is_empty) {
+            return Err(config("Kafka brokers", format!("{:?} is no list of host:port", self.brokers)));
+        }
+        if let Some(url) = brokers.clone().find(|b| b.contains("://")) {
+            return Err(config("Kafka brokers", format!("{url:?} is a URL, host:port is asked for")));
+        }
+        if self.request_timeout < Duration::from_millis(100) {
+            return Err(config("Kafka request time-out", "it must be at least 100 ms".into()));
+        }
+        self.security.check()?;
+        [&self.common, &self.consumer, &self.producer].into_iter().try_for_each(Properties::check)
+    }
+}
+
+/// librdkafka properties by name.
+#[derive(Clone, Default)]
+pub struct Properties(pub(super) Vec<(String, String)>);
+
+/// What the adapter itself relies on, and where to say it instead.
+const OURS: &[(&str, &str)] = &[
+    ("bootstrap.servers", "KafkaOptions::brokers"),
+    ("metadata.broker.list", "KafkaOptions::brokers"),
+    ("client.id", "KafkaOptions::client_id"),
+    ("security.protocol", "KafkaOptions::security"),
+    ("group.id", "MemberOptions::group"),
+    ("group.instance.id", "MemberOptions::instance_id"),
+    ("group.protocol", "MemberOptions::new_protocol"),
+    ("session.timeout.ms", "MemberOptions::session_timeout"),
+    ("isolation.level", "MemberOptions::isolation"),
+    ("auto.offset.reset", "MemberOptions::reset"),
+    ("max.poll.interval.ms", "MemberOptions::revoke_timeout"),
+    ("transactional.id", "ProducerOptions::transactional_id"),
+    ("transaction.timeout.ms", "ProducerOptions::transaction_timeout"),
+    ("partitioner", "ProducerOptions::partitioner"),
+    ("message.timeout.ms", "ProducerOptions::delivery_timeout"),
+    ("delivery.timeout.ms", "ProducerOptions::delivery_timeout"),
+    ("batch.size", "ProducerOptions::max_batch_bytes"),
+    ("partition.assignment.strategy", ""),
+    ("enable.auto.commit", ""),
+    ("enable.auto.offset.store", ""),
+    ("enable.partition.eof", ""),
+    ("enable.idempotence", ""),
+    ("acks", ""),
+    ("request.required.acks", ""),
+    ("allow.auto.create.topics", ""),
+];
+
+impl Properties {
+    fn check(&self) -> LogResult<()> {
+        for (name, _) in &self.0 {
+            if let Some((_, instead)) = OURS.iter().find(|(n, _)| n == name) {
+                let reason = if instead.is_empty() {
+                    "nothing lost and nothing doubled depends on its value, it can't be set".to_owned()
+                } else {
+                    format!("set {instead} instead")
+                };
+                return Err(config(&format!("Kafka property {name}"), reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a property's value must not be shown.
+pub(super) fn is_secret(name: &str) -> bool {
+    ["password", "secret", "jaas", "token", ".pem", "oauthbearer.config"].iter().any(|s| name.contains(s))
+}
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.0.iter().map(|(k, v)| (k, if is_secret(k) { "***" } else { v }))).finish()
+    }
+}
+
+/// A value that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub(super) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<S: Into<String>> From<S> for Secret {
+    fn from(value: S) -> Self {
+        Self(value.into())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Encryption and authentication.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub enum Security {
+    /// Neither.
+    #[default]
+    Plaintext,
+    /// TLS, with a client certificate if one is given.
+    Tls(Tls),
+    /// A user and a password.
+    Sasl(Sasl),
+}
+
+/// TLS.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Tls {
+    /// The authorities to trust (PEM); the system's when `None`.
+    pub ca: Option<PathBuf>,
+    /// Our certificate (PEM).
+    pub cert: Option<PathBuf>,
+    /// Our certificate's key (PEM).
+    pub key: Option<PathBuf>,
+    /// What the key is encrypted with.
+    pub key_password: Option<Secret>,
+    /// Whether the broker's certificate must be for its host name.
+    pub verify_hostname: bool,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self { ca: None, cert: None, key: None, key_password: None, verify_hostname: true }
+    }
+}
+
+/// SASL.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Sasl {
+    /// How the password is proved.
+    pub mechanism: SaslMechanism,
+    /// Who.
+    pub user: String,
+    /// The password.
+    pub password: Secret,
+    /// Encryption; without it others can listen.
+    pub tls: Option<Tls>,
+}
+
+impl Sasl {
+    /// A user, without TLS.
+    pub fn new(mechanism: SaslMechanism, user: impl Into<String>, password: impl Into<Secret>) -> Self {
+        Self { mechanism, user: user.into(), password: password.into(), tls: None }
+    }
+
+    /// Adds TLS.
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+}
+
+/// How a password is proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SaslMechanism {
+    /// It is sent as it is: use TLS.
+    Plain,
+    /// SCRAM-SHA-256.
+    ScramSha256,
+    /// SCRAM-SHA-512.
+    ScramSha512,
+}
+
+impl SaslMechanism {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
+        }
+    }
+}
+
+impl Security {
+    fn check(&self) -> LogResult<()> {
+        match self {
+            Self::Plaintext => Ok(()),
+            Self::Tls(tls) => tls.check(),
+            Self::Sasl(sasl) => {
+                if sasl.user.is_empty() {
+                    return Err(config("Kafka SASL", "the user is empty".into()));
+                }
+                if sasl.mechanism != SaslMechanism::Plain {
+                    feature(sasl.mechanism.name())?;
+                }
+                sasl.tls.as_ref().map_or(Ok(()), Tls::check)
+            }
+        }
+    }
+}
+
+impl Tls {
+    fn check(&self) -> LogResult<()> {
+        feature("TLS")?;
+        if self.cert.is_some() != self.key.is_some() {
+            return Err(config("Kafka TLS", "a client certificate and its key go together, one is missing".into()));
+        }
+        for (what, path) in [("CA", &self.ca), ("certificate", &self.cert), ("key", &self.key)] {
+            path.as_deref().map_or(Ok(()), |path| readable(what, path))?;
+        }
+        Ok(())
+    }
+}
+
+fn readable(what: &str, path: &Path) -> LogResult<()> {
+    let opened = std::fs::File::open(path).map(drop);
+    opened.map_err(|e| config("Kafka TLS", format!("the {what} file {} can't be read: {e}", path.display())))
+}
+
+fn feature(what: &str) -> LogResult<()> {
+    if cfg!(feature = "tls") {
+        return Ok(());
+    }
+    Err(config(
+        &format!("Kafka {what}"),
+        "this build has no TLS; build stream-core with the cargo feature \"tls\" (it needs the OpenSSL headers)".into(),
+    ))
+}
+
+fn config(what: &str, reason: String) -> LogError {
+    LogError::Config { what: what.to_owned(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let sasl = Sasl::new(SaslMechanism::Plain, "ann", "hush")
+            .tls(Tls { key_password: Some("hush".into()), ..Tls::default() });
+        let options = KafkaOptions::new("a:1")
+            .security(Security::Sasl(sasl))
+            .property("sasl.password", "hush")
+            .producer_property("linger.ms", "7");
+        let shown = format!("{options:?}");
+        assert!(!shown.contains("hush"), "{shown}");
+        assert!(shown.contains("ann") && shown.contains("linger.ms") && shown.contains('7'), "{shown}");
+    }
+
+    #[test]
+    fn nonsense_is_named() {
+        let refused = |o: KafkaOptions| o.check().unwrap_err().to_string();
+        assert!(refused(KafkaOptions::new(" ")).contains("host:port"));
+        assert!(refused(KafkaOptions::new("a:1,,b:2")).contains("host:port"));
+        assert!(refused(KafkaOptions::new("http://a:1")).contains("URL"));
+        assert!(refused(KafkaOptions::new("a:1").property("group.id", "g")).contains("MemberOptions::group"));
+        assert!(refused(KafkaOptions::new("a:1").producer_property("acks", "1")).contains("can't be set"));
+        let empty = Security::Sasl(Sasl::new(SaslMechanism::Plain, "", "x"));
+        assert!(refused(KafkaOptions::new("a:1").security(empty)).contains("user"));
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn tls_names_the_feature_it_needs() {
+        for security in [
+            Security::Tls(Tls::default()),
+            Security::Sasl(Sasl::new(SaslMechanism::ScramSha512, "u", "p")),
+            Security::Sasl(Sasl::new(SaslMechanism::Plain, "u", "p").tls(Tls::default())),
+        ] {
+            let error = KafkaOptions::new("a:1").security(security).check().unwrap_err();
+            assert!(matches!(&error, LogError::Config { reason, .. } if reason.contains("feature \"tls\"")), "{error}");
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn tls_files_are_looked_at_first() {
+        let with = |tls| KafkaOptions::new("a:1").security(Security::Tls(tls)).check().unwrap_err().to_string();
+        let missing = with(Tls { ca: Some("/nowhere/ca.pem".into()), ..Tls::default() });
+        assert!(missing.contains("CA file /nowhere/ca.pem"), "{missing}");
+        let half = with(Tls { cert: Some("/nowhere/c.pem".into()), ..Tls::default() });
+        assert!(half.contains("go together"), "{half}");
+    }
+}

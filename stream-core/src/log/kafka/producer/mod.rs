@@ -1,0 +1,216 @@
+//! Producers: the handle, and the delivery reports.
+//!
+//! Batches go over a queue to a thread that hands their records to librdkafka one by one (`sender`), so that a full
+//! queue of librdkafka holds nobody up; a second thread serves the delivery reports. Transactions run on the first, in
+//! the order of the calls (`transaction`). The calls' order is the order of the queue, because both are taken under
+//! the same lock (`tracker`).
+
+mod sender;
+mod slots;
+mod tracker;
+mod transaction;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Instant;
+
+use futures::FutureExt;
+use futures::channel::oneshot;
+use futures::future::BoxFuture;
+use rdkafka::ClientContext;
+use rdkafka::Message as _;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
+
+use self::sender::Sender;
+use self::slots::Slots;
+use self::tracker::Tracker;
+use super::blocking::spawn;
+use super::config;
+use super::connection::{Connection, POLL};
+use super::context::{Ctx, Health};
+use super::error::{Scene, code, words};
+use crate::log::{
+    Delivery, FailedRecord, GroupMetadata, LogError, LogResult, NewRecord, Offsets, ProduceBatch, Producer,
+    ProducerOptions, TopicPartition,
+};
+
+/// What the sender is asked to do.
+enum Command {
+    Send { batch: Arc<ProduceBatch>, seq: u64, epoch: u64, at: Instant, done: oneshot::Sender<Delivery> },
+    Begin { before: u64, done: oneshot::Sender<LogResult<()>> },
+    Commit { before: u64, offsets: Offsets, member: Option<GroupMetadata>, done: oneshot::Sender<LogResult<()>> },
+    Abort { before: u64, done: oneshot::Sender<LogResult<()>> },
+    Purge,
+}
+
+pub(super) struct KafkaProducer {
+    commands: mpsc::Sender<Command>,
+    tracker: Arc<Tracker>,
+}
+
+/// The context of a producer's client.
+struct ProducerCtx {
+    base: Ctx,
+    scene: Arc<Scene>,
+    slots: Arc<Slots>,
+}
+
+impl ClientContext for ProducerCtx {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.base.log(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.base.error(error, reason);
+    }
+
+    fn stats_raw(&self, _: &[u8]) {}
+}
+
+impl ProducerContext for ProducerCtx {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, word: usize) {
+        match result {
+            Ok(message) => self.slots.written(word, message.offset()),
+            Err((error, _)) => self.slots.failed(word, |record| undelivered(&self.scene, error, record)),
+        }
+    }
+}
+
+/// Why a record was not written.
+fn undelivered(scene: &Scene, error: &KafkaError, record: NewRecord<'_>) -> LogError {
+    use RDKafkaErrorCode as C;
+    let what = || format!("writing to topic {}", record.topic);
+    let topic = record.topic.to_string();
+    match (code(error), record.partition) {
+        (Some(C::MessageSizeTooLarge | C::MessageBatchTooLarge | C::InvalidMessageSize), _) => {
+            let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+            let limit = if size >= config::MAX_RECORD_BYTES {
+                format!("{} bytes, the most that is sent at all", config::MAX_RECORD_BYTES)
+            } else {
+                "the topic's max.message.bytes".to_owned()
+            };
+            LogError::TooLarge { topic, size, limit }
+        }
+        (Some(C::UnknownTopic | C::UnknownTopicOrPartition), _) => LogError::UnknownTopic { topic },
+        (Some(C::UnknownPartition), Some(partition)) => {
+            LogError::UnknownPartition { partition: TopicPartition::new(Arc::clone(record.topic), partition) }
+        }
+        (Some(C::State), _) => {
+            LogError::Abortable { what: what(), reason: "no transaction is open, or it must be aborted".into() }
+        }
+        (Some(code), _) => scene.coded(&what(), code, &words(code)),
+        (None, _) => LogError::Fatal { what: what(), reason: error.to_string() },
+    }
+}
+
+impl KafkaProducer {
+    /// Starts a producer. Blocks while a transactional one fences its predecessors.
+    pub(super) fn new(connection: Arc<Connection>, options: &ProducerOptions) -> LogResult<Self> {
+        let health = Arc::new(Health::default());
+        let scene = Arc::new(Scene { brokers: connection.options.brokers.clone(), health: Arc::clone(&health) });
+        let tracker = Arc::new(Tracker::default());
+        let slots = Arc::new(Slots::new(Arc::clone(&tracker)));
+        let name = options.transactional_id.as_ref().map_or("producer".into(), |id| format!("producer {id}"));
+        let base = Ctx::new(name, health);
+        let ctx = ProducerCtx { base, scene: Arc::clone(&scene), slots: Arc::clone(&slots) };
+        let config = config::producer(&connection.options, options);
+        let client = BaseProducer::from_config_and_context(&config, ctx).map_err(|e| config::refused(&e))?;
+        let client: Arc<BaseProducer<ProducerCtx>> = Arc::new(client);
+        let (commands, queue) = mpsc::channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let (polled, stopped, ended) = (Arc::clone(&client), Arc::clone(&stop), mpsc::channel::<()>());
+        let polling = ended.0;
+        spawn("kafka-deliveries", move || {
+            while !stopped.load(Ordering::Acquire) {
+                polled.poll(POLL);
+            }
+            // The sender's thread is the one that waits for the client's end.
+            drop((polled, polling));
+        })?;
+        if options.transactional_id.is_some()
+            && let Err(e) = transaction::init(&client, &scene, connection.until())
+        {
+            stop.store(true, Ordering::Release);
+            return Err(e);
+        }
+        let sender = Sender::new(connection, scene, client, slots, Arc::clone(&tracker), options, (stop, ended.1));
+        spawn("kafka-sender", move || sender.run(&queue))?;
+        Ok(Self { commands, tracker })
+    }
+
+    /// Puts a command between the batches before and after it.
+    fn order(
+        &self,
+        what: &'static str,
+        void: bool,
+        command: impl FnOnce(u64, oneshot::Sender<LogResult<()>>) -> Command,
+    ) -> BoxFuture<'static, LogResult<()>> {
+        let (tx, rx) = oneshot::channel();
+        // A queue that is gone drops the command, and with it the sender of the answer.
+        let queue = |before| drop(self.commands.send(command(before, tx)));
+        if void {
+            self.tracker.void(queue);
+        } else {
+            self.tracker.between(queue);
+        }
+        rx.map(move |got| got.unwrap_or_else(|_| Err(LogError::Closed { what: what.into() }))).boxed()
+    }
+}
+
+/// Every record of a batch failed for the same reason.
+fn all_failed(batch: &ProduceBatch, error: &LogError) -> Delivery {
+    let failed = (0..batch.len()).map(|index| FailedRecord { index, error: error.clone() }).collect();
+    Delivery { last_offsets: vec![None; batch.topics().len()], failed }
+}
+
+impl Producer for KafkaProducer {
+    fn send(&self, batch: Arc<ProduceBatch>) -> BoxFuture<'static, Delivery> {
+        if batch.is_empty() {
+            return futures::future::ready(all_failed(&batch, &LogError::Purged)).boxed();
+        }
+        let (done, rx) = oneshot::channel();
+        let (sent, at) = (Arc::clone(&batch), Instant::now());
+        let mut refused = false;
+        let seq = self.tracker.begin(|seq| {
+            let epoch = self.tracker.epoch();
+            refused = self.commands.send(Command::Send { batch: sent, seq, epoch, at, done }).is_err();
+        });
+        if refused {
+            self.tracker.done(seq, None);
+        }
+        rx.map(move |got| got.unwrap_or_else(|_| all_failed(&batch, &LogError::Closed { what: "producer".into() })))
+            .boxed()
+    }
+
+    fn flush(&self) -> BoxFuture<'static, LogResult<()>> {
+        match self.tracker.flush() {
+            None => futures::future::ok(()).boxed(),
+            Some(rx) => rx.map(|got| got.map_err(|_| LogError::Closed { what: "flushing".into() })).boxed(),
+        }
+    }
+
+    fn purge(&self) {
+        self.tracker.void(|_| drop(self.commands.send(Command::Purge)));
+    }
+
+    fn begin_transaction(&self) -> BoxFuture<'static, LogResult<()>> {
+        self.order("beginning a transaction", false, |before, done| Command::Begin { before, done })
+    }
+
+    fn commit_transaction(&self, offsets: Offsets, member: Option<GroupMetadata>) -> BoxFuture<'static, LogResult<()>> {
+        self.order("committing a transaction", false, move |before, done| Command::Commit {
+            before,
+            offsets,
+            member,
+            done,
+        })
+    }
+
+    fn abort_transaction(&self) -> BoxFuture<'static, LogResult<()>> {
+        self.order("aborting a transaction", true, |before, done| Command::Abort { before, done })
+    }
+}

@@ -1,0 +1,213 @@
+//! The thread that hands records to librdkafka, in the order of the calls.
+//!
+//! Only this thread produces, purges and runs transactions. It never waits longer than a moment without looking whether
+//! a purge has come.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use futures::channel::oneshot;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
+
+use super::slots::{Slots, Taken};
+use super::tracker::Tracker;
+use super::transaction::Transaction;
+use super::{Command, ProducerCtx, all_failed, undelivered};
+use crate::log::kafka::config::{DELIVERY_TIMEOUT, TRANSACTION_TIMEOUT};
+use crate::log::kafka::connection::Connection;
+use crate::log::kafka::error::{Scene, code};
+use crate::log::{Delivery, Headers, LogError, NewRecord, ProduceBatch, ProducerOptions};
+
+/// How long to wait for room before looking again.
+const MOMENT: Duration = Duration::from_micros(500);
+
+pub(super) struct Sender {
+    /// Dropped last, for it holds the clients' threads and options.
+    _connection: Arc<Connection>,
+    pub(super) scene: Arc<Scene>,
+    pub(super) client: Arc<BaseProducer<ProducerCtx>>,
+    slots: Arc<Slots>,
+    pub(super) tracker: Arc<Tracker>,
+    pub(super) delivery_timeout: Duration,
+    /// How long to go on trying to end a transaction.
+    pub(super) bound: Duration,
+    pub(super) transaction: Transaction,
+    /// The last purge that was carried out.
+    purged: u64,
+    /// Tells the thread of delivery reports to end, and whether it has.
+    polling: (Arc<AtomicBool>, mpsc::Receiver<()>),
+}
+
+impl Sender {
+    pub(super) fn new(
+        connection: Arc<Connection>,
+        scene: Arc<Scene>,
+        client: Arc<BaseProducer<ProducerCtx>>,
+        slots: Arc<Slots>,
+        tracker: Arc<Tracker>,
+        options: &ProducerOptions,
+        polling: (Arc<AtomicBool>, mpsc::Receiver<()>),
+    ) -> Self {
+        let transactional = options.transactional_id.is_some();
+        let transaction_timeout = options.transaction_timeout.unwrap_or(TRANSACTION_TIMEOUT);
+        Self {
+            bound: connection.options.request_timeout.max(transaction_timeout),
+            _connection: connection,
+            scene,
+            client,
+            slots,
+            tracker,
+            delivery_timeout: options.delivery_timeout.unwrap_or(DELIVERY_TIMEOUT),
+            transaction: if transactional { Transaction::None } else { Transaction::Never },
+            purged: 0,
+            polling,
+        }
+    }
+
+    pub(super) fn run(mut self, queue: &mpsc::Receiver<Command>) {
+        while let Ok(command) = queue.recv() {
+            match command {
+                Command::Send { batch, seq, epoch, at, done } => self.send(&batch, seq, epoch, at, done),
+                // Whoever asked may have gone.
+                Command::Begin { before, done } => drop(done.send(self.begin(before))),
+                Command::Commit { before, offsets, member, done } => {
+                    drop(done.send(self.commit(before, &offsets, member.as_ref())));
+                }
+                Command::Abort { before, done } => drop(done.send(self.abort(before))),
+                Command::Purge => {}
+            }
+            self.purge_if_asked();
+        }
+        self.end();
+    }
+
+    /// The handle is gone: what was handed over goes out or fails, within the bounds of its delivery.
+    fn end(mut self) {
+        self.finish(u64::MAX);
+        if self.transaction.is_open()
+            && let Err(e) = self.abort(u64::MAX)
+        {
+            tracing::debug!(target: "kafka", "a transaction stays open until its time-out: {e}");
+        }
+        self.polling.0.store(true, Ordering::Release);
+        // Until that thread has let go of the client.
+        let _ = self.polling.1.recv_timeout(Duration::from_secs(5));
+    }
+
+    /// Waits for everything before a number to be acknowledged or failed.
+    pub(super) fn finish(&mut self, before: u64) {
+        while !self.tracker.wait(before, Duration::from_millis(20)) {
+            self.purge_if_asked();
+        }
+    }
+
+    pub(super) fn purge_if_asked(&mut self) {
+        let epoch = self.tracker.epoch();
+        if epoch != self.purged {
+            self.purged = epoch;
+            self.client.purge(PurgeConfig::default().queue().inflight());
+        }
+    }
+
+    fn send(
+        &mut self,
+        batch: &Arc<ProduceBatch>,
+        seq: u64,
+        epoch: u64,
+        at: Instant,
+        mut done: oneshot::Sender<Delivery>,
+    ) {
+        let until = at + self.delivery_timeout;
+        let taken = loop {
+            let refused = if self.tracker.epoch() != epoch {
+                Some(LogError::Purged)
+            } else if Instant::now() >= until {
+                Some(self.too_late())
+            } else {
+                self.transaction.refuses()
+            };
+            if let Some(error) = refused {
+                // The caller may not be interested.
+                let _ = done.send(all_failed(batch, &error));
+                return self.tracker.done(seq, Some(error));
+            }
+            match self.slots.take(batch, seq, done) {
+                Ok(taken) => break taken,
+                Err(back) => done = back,
+            }
+            std::thread::sleep(MOMENT);
+        };
+        for index in 0..batch.len() {
+            let Some((record, headers)) = batch.get(index) else { break };
+            let word = Slots::tag(taken, batch.topic_of(index).unwrap_or(usize::MAX), index);
+            if let Err(error) = self.produce(record, headers, word, epoch, until) {
+                self.slots.failed_from(taken, index, &error);
+                break;
+            }
+        }
+        self.handed_over(taken);
+    }
+
+    fn handed_over(&self, taken: Taken) {
+        self.slots.handed_over(taken);
+    }
+
+    fn too_late(&self) -> LogError {
+        let reason = "the records before it took all the time there was";
+        self.scene.coded("writing records", RDKafkaErrorCode::MessageTimedOut, reason)
+    }
+
+    /// Hands one record over. An error is one for the rest of the batch, too.
+    fn produce(
+        &self,
+        record: NewRecord<'_>,
+        headers: Headers<'_>,
+        word: usize,
+        epoch: u64,
+        until: Instant,
+    ) -> Result<(), LogError> {
+        let mut out = BaseRecord::with_opaque_to(record.topic, word);
+        out.partition = record.partition;
+        out.key = record.key;
+        out.payload = record.value;
+        // librdkafka takes 0 for "now", which is further off than a millisecond.
+        out.timestamp = record.timestamp.map(|t| if t == 0 { 1 } else { t });
+        if !headers.is_empty() {
+            let all = OwnedHeaders::new_with_capacity(headers.len());
+            out.headers = Some(headers.iter().fold(all, |all, (key, value)| all.insert(Header { key, value })));
+        }
+        loop {
+            if self.tracker.epoch() != epoch {
+                return Err(LogError::Purged);
+            }
+            match self.client.send(out) {
+                Ok(()) => return Ok(()),
+                Err((e, back)) if code(&e) == Some(RDKafkaErrorCode::QueueFull) => {
+                    if Instant::now() >= until {
+                        return Err(self.too_late());
+                    }
+                    out = back;
+                    std::thread::sleep(MOMENT);
+                }
+                Err((e, _)) => {
+                    let fatal = if code(&e) == Some(RDKafkaErrorCode::Fatal) { self.fatal() } else { None };
+                    self.slots.failed(word, |record| fatal.unwrap_or_else(|| undelivered(&self.scene, &e, record)));
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// What ended this producer for good, if something did.
+    pub(super) fn fatal(&self) -> Option<LogError> {
+        let (code, reason) = self.client.client().fatal_error()?;
+        Some(match self.scene.coded("producing", code, &reason) {
+            fenced @ LogError::Fenced { .. } => fenced,
+            _ => LogError::Fatal { what: "producing".into(), reason },
+        })
+    }
+}

@@ -1,0 +1,248 @@
+//! Exactly once: what all tasks of an instance release, in one transaction a commit interval (semantics D3).
+//!
+//! Tasks hand batches over and go on; this is one future that puts them into transactions. While one commits, batches
+//! of the next one wait in the queue.
+//!
+//! Invariants:
+//! - A batch enters a transaction together with the positions it belongs to, so that each partition written for has
+//!   its offset in the transaction, unchanged ones included: a transaction without an offset is fenced by nothing.
+//! - The batches of a task are committed in the order in which they were handed over. Once one has failed, all later
+//!   ones fail too, until the task says (by its epoch) that it has gone back.
+//! - The group's metadata is taken at the commit, so that a generation that is over makes the commit fail.
+//! - Nothing but transactions commits offsets: a plain commit under way could set one back.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use super::env::Counters;
+use crate::log::{
+    Delivery, ErrorClass, FailedRecord, GroupHandle, LogError, LogResult, Offsets, ProduceBatch, Producer,
+};
+
+/// A batch of a task, with the positions that it brings.
+struct HandedOver {
+    task: u64,
+    epoch: u64,
+    batch: Arc<ProduceBatch>,
+    positions: Offsets,
+    done: oneshot::Sender<Delivery>,
+}
+
+enum Message {
+    HandOver(HandedOver),
+    /// Nothing of these tasks may be committed any more.
+    Lost(Vec<u64>),
+}
+
+/// The tasks' end.
+#[derive(Clone)]
+pub(super) struct Transactions(mpsc::UnboundedSender<Message>);
+
+impl Transactions {
+    /// The tasks' end and the future that does the work; it ends with an error that no abort mends, or when all
+    /// tasks' ends are gone.
+    pub(super) fn new(
+        producer: Arc<dyn Producer>,
+        group: Arc<dyn GroupHandle>,
+        interval: Duration,
+        counters: Arc<Counters>,
+    ) -> (Self, BoxFuture<'static, LogResult<()>>) {
+        let (sender, inbox) = mpsc::unbounded_channel();
+        let work = Work {
+            producer,
+            group,
+            interval,
+            counters,
+            inbox,
+            queue: VecDeque::new(),
+            gone_back: BTreeMap::new(),
+            lost: Vec::new(),
+        };
+        (Self(sender), work.run().boxed())
+    }
+
+    /// Resolves once the batch is committed, or the transaction it was in is aborted.
+    pub(super) fn hand_over(
+        &self,
+        task: u64,
+        epoch: u64,
+        batch: Arc<ProduceBatch>,
+        positions: Offsets,
+    ) -> BoxFuture<'static, Delivery> {
+        let (done, delivery) = oneshot::channel();
+        // One that can't be sent drops `done`, which is answered below.
+        _ = self.0.send(Message::HandOver(HandedOver { task, epoch, batch, positions, done }));
+        delivery.map(|d| d.unwrap_or_else(|_| aborted(&LogError::Closed { what: "the transactions".into() }))).boxed()
+    }
+
+    /// Keeps anything of lost tasks from being committed.
+    pub(super) fn lost(&self, tasks: Vec<u64>) {
+        _ = self.0.send(Message::Lost(tasks));
+    }
+}
+
+struct Work {
+    producer: Arc<dyn Producer>,
+    group: Arc<dyn GroupHandle>,
+    interval: Duration,
+    counters: Arc<Counters>,
+    inbox: mpsc::UnboundedReceiver<Message>,
+    /// Handed over and not yet in a transaction.
+    queue: VecDeque<HandedOver>,
+    /// For each task with a failed batch, the epoch from which its batches count again.
+    gone_back: BTreeMap<u64, u64>,
+    lost: Vec<u64>,
+}
+
+/// A batch in the open transaction.
+struct Sent {
+    what: HandedOver,
+    delivery: BoxFuture<'static, Delivery>,
+}
+
+impl Work {
+    async fn run(mut self) -> LogResult<()> {
+        loop {
+            while self.queue.is_empty() {
+                let Some(message) = self.inbox.recv().await else { return Ok(()) };
+                self.take(message);
+            }
+            let until = Instant::now() + self.interval;
+            if let Err(error) = self.producer.begin_transaction().await {
+                let queued = std::mem::take(&mut self.queue);
+                queued.into_iter().for_each(|q| self.fail(q, &error));
+                if error.class() == ErrorClass::Fatal {
+                    return Err(error);
+                }
+                continue;
+            }
+            let sent = self.fill(until).await;
+            self.finish(sent).await?;
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::HandOver(what) => {
+                let stale = self.gone_back.get(&what.task).is_some_and(|from| what.epoch < *from);
+                if stale || self.lost.contains(&what.task) {
+                    let error = LogError::Abortable {
+                        what: "commit".to_owned(),
+                        reason: "an earlier batch of this partition was aborted".to_owned(),
+                    };
+                    _ = what.done.send(aborted(&error));
+                } else {
+                    self.queue.push_back(what);
+                }
+            }
+            Message::Lost(tasks) => {
+                // What is in the open transaction is looked at before its commit.
+                self.queue.retain(|q| !tasks.contains(&q.task));
+                self.lost.extend(tasks);
+            }
+        }
+    }
+
+    /// Puts what is handed over into the open transaction, until the interval is over.
+    async fn fill(&mut self, until: Instant) -> Vec<Sent> {
+        let mut sent = Vec::new();
+        loop {
+            while let Some(what) = self.queue.pop_front() {
+                let delivery = if what.batch.is_empty() {
+                    std::future::ready(Delivery::default()).boxed()
+                } else {
+                    self.producer.send(Arc::clone(&what.batch))
+                };
+                sent.push(Sent { what, delivery });
+            }
+            tokio::select! {
+                biased;
+                () = sleep_until(until) => return sent,
+                message = self.inbox.recv() => match message {
+                    Some(message) => self.take(message),
+                    None => return sent,
+                },
+            }
+        }
+    }
+
+    /// Commits the open transaction, or aborts it and says so to everybody in it.
+    async fn finish(&mut self, sent: Vec<Sent>) -> LogResult<()> {
+        let mut done = Vec::new();
+        let mut error: Option<LogError> = None;
+        for Sent { what, delivery } in sent {
+            let delivery = delivery.await;
+            if error.is_none() {
+                error = delivery.failed.first().map(|f| f.error.clone());
+            }
+            done.push((what, delivery));
+        }
+        // Lost partitions may have been reported meanwhile.
+        while let Ok(message) = self.inbox.try_recv() {
+            self.take(message);
+        }
+        if error.is_none() && done.iter().any(|(what, _)| self.lost.contains(&what.task)) {
+            error = Some(LogError::Abortable {
+                what: "commit".to_owned(),
+                reason: "partitions written for are no longer this instance's".to_owned(),
+            });
+        }
+        if error.is_none() {
+            let mut offsets: BTreeMap<_, i64> = BTreeMap::new();
+            for (what, _) in &done {
+                offsets.extend(what.positions.iter().cloned());
+            }
+            error = match self.group.metadata() {
+                None => Some(LogError::NotMember {
+                    what: "commit".to_owned(),
+                    group: String::new(),
+                    reason: "the membership is over".to_owned(),
+                }),
+                metadata => self.producer.commit_transaction(offsets.into_iter().collect(), metadata).await.err(),
+            };
+        }
+        let Some(error) = error else {
+            self.counters.committed.fetch_add(1, Ordering::Relaxed);
+            for (what, delivery) in done {
+                // A task that is gone does not mind.
+                _ = what.done.send(delivery);
+            }
+            return Ok(());
+        };
+        self.counters.aborted.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(%error, "a transaction is aborted: its partitions go back to their last commit");
+        let abort = if error.class() == ErrorClass::Fatal { Ok(()) } else { self.producer.abort_transaction().await };
+        for (what, delivery) in done {
+            if delivery.failed.is_empty() {
+                self.fail(what, &error);
+            } else {
+                self.gone_back.insert(what.task, what.epoch + 1);
+                _ = what.done.send(delivery);
+            }
+        }
+        match (error.class(), abort) {
+            (ErrorClass::Fatal, _) => Err(error),
+            (_, Err(error)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn fail(&mut self, what: HandedOver, error: &LogError) {
+        self.gone_back.insert(what.task, what.epoch + 1);
+        _ = what.done.send(aborted(error));
+    }
+}
+
+/// Says of a batch that it was not committed. The index is of no meaning: the whole batch is meant.
+fn aborted(error: &LogError) -> Delivery {
+    // Not the batch's fault: it is simply done again.
+    let error = LogError::Abortable { what: "transaction".to_owned(), reason: error.to_string() };
+    Delivery { last_offsets: Vec::new(), failed: vec![FailedRecord { index: 0, error }] }
+}

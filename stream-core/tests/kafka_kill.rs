@@ -1,0 +1,318 @@
+//! A processor's process is killed (SIGKILL) in the middle of its work and started again, several times.
+//!
+//! The child is this test binary once more, told by environment variables what to run. Nothing may be lost; what is
+//! processed again after a kill is told apart by the records' numbers; the table holds what follows from that.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod kafka_support;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kafka_support::{
+    Feed, Random, bounded, brokers, committed, connect, done, ends, kafka, log_lines, read, table, topic, unique, until,
+};
+use serde::{Deserialize, Serialize};
+use stream_core::codec::{Codec as _, Json, Text};
+use stream_core::group::{Group, GroupGraph, table_topic};
+use stream_core::log::LogHandle;
+use stream_core::processor::Processor;
+use stream_core::store::{SledStores, StoreBackend, StoreId};
+
+const ROLE: &str = "STREAM_TEST_KILL";
+const PARTITIONS: i32 = 4;
+const KEYS: u64 = 50;
+const KILLS: usize = 6;
+
+/// What the table knows of a key. Numbers come in order, so what is below `next` was there before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Known {
+    /// One more than the largest number seen, and the number seen last.
+    next: u64,
+    last: u64,
+    /// Calls, and those of them for a number that was there before.
+    calls: u64,
+    again: u64,
+    /// Numbers left out.
+    gaps: u64,
+}
+
+fn graph(group: &str, input: &str, out: &str) -> Arc<GroupGraph> {
+    let mut g = Group::define(group).table(Json::<Known>::new());
+    let out = g.output(out, Text);
+    g.input(input, Text, move |ctx, number| {
+        let number: u64 = number.parse().unwrap();
+        let mut known = ctx.value()?.unwrap_or_default();
+        known.calls += 1;
+        if number < known.next {
+            known.again += 1;
+        } else {
+            known.gaps += number - known.next;
+            known.next = number + 1;
+        }
+        known.last = number;
+        ctx.emit(out, ctx.key(), &number.to_string())?;
+        ctx.set(known)
+    });
+    g.build().unwrap()
+}
+
+/// The process that is killed. It ends in order when its input ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+#[ignore = "the child of the tests below, does nothing on its own"]
+async fn child() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let [group, input, out, dir] = role.split(' ').collect::<Vec<_>>()[..] else { panic!("{role}") };
+    log_lines();
+    let processor = Processor::new(graph(group, input, out), connect(&brokers()))
+        .state_dir(dir)
+        .workers(2)
+        .commit_interval(Duration::from_millis(150))
+        .checkpoint_interval(Duration::from_millis(200))
+        .session_timeout(Duration::from_secs(6));
+    processor
+        .run_until(async {
+            let end = || std::io::stdin().lines().for_each(drop);
+            tokio::task::spawn_blocking(end).await.unwrap();
+        })
+        .await
+        .unwrap();
+}
+
+struct World {
+    log: LogHandle,
+    group: String,
+    input: Arc<str>,
+    out: Arc<str>,
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        log_lines();
+        let log = kafka();
+        let (input, out) = (topic(&log, "kill-in", PARTITIONS).await, topic(&log, "kill-out", PARTITIONS).await);
+        Self { log, group: unique("kill"), input, out, dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn start(&self) -> Killed {
+        let role = [&*self.group, &self.input, &self.out, self.dir.path().to_str().unwrap()].join(" ");
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child", "--ignored", "--nocapture"])
+            .env(ROLE, role)
+            .env("RUST_LOG", "stream_core=info")
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let restored = Arc::new(Mutex::new(Vec::new()));
+        let (seen, out) = (Arc::clone(&restored), child.stdout.take().unwrap());
+        let reading = std::thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                if std::env::var_os("RUST_LOG").is_some() {
+                    eprintln!("child: {line}");
+                }
+                seen.lock().unwrap().extend(restore(&line));
+            }
+        });
+        Killed { child, restored, reading }
+    }
+
+    /// Records that are committed.
+    async fn committed(&self) -> i64 {
+        committed(&self.log, &self.group, &self.input, PARTITIONS).await.into_iter().flatten().sum()
+    }
+
+    /// How far the stores on disk are, by partition. Nobody may have them open.
+    fn checkpoints(&self) -> BTreeMap<i32, i64> {
+        let stores = SledStores::open_dir(self.state()).unwrap();
+        let topic = table_topic(&self.group);
+        let of = |p: i32| {
+            let store = stores.open(&StoreId::new(Arc::clone(&topic), p), Json::<Known>::new().name()).unwrap();
+            Some((p, store.checkpointed().unwrap()?.offset))
+        };
+        (0..PARTITIONS).filter_map(of).collect()
+    }
+
+    fn state(&self) -> PathBuf {
+        Path::new(self.dir.path()).join(&self.group)
+    }
+
+    /// Nothing is lost: the table and the output have every number of every key.
+    async fn check(&self, rounds: u64) -> u64 {
+        let mut again = 0;
+        let table = table(&self.log, &self.group, PARTITIONS).await;
+        assert_eq!(table.len() as u64, KEYS);
+        for (key, value) in &table {
+            let known: Known = serde_json::from_str(value).unwrap();
+            assert_eq!((known.next, known.last, known.gaps), (rounds, rounds - 1, 0), "{key}: {known:?}");
+            assert_eq!(known.calls, rounds + known.again, "{key}: too many only by what was done again: {known:?}");
+            again += known.again;
+        }
+        let mut numbers: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for record in read(&self.log, &self.out, PARTITIONS).await {
+            numbers.entry(record.key.unwrap()).or_default().push(record.value.unwrap().parse().unwrap());
+        }
+        for (key, mut numbers) in numbers {
+            numbers.sort_unstable();
+            numbers.dedup();
+            assert!(numbers.iter().copied().eq(0..rounds), "{key}: {} numbers of {rounds}", numbers.len());
+        }
+        again
+    }
+}
+
+struct Killed {
+    child: Child,
+    restored: Arc<Mutex<Vec<Restore>>>,
+    reading: std::thread::JoinHandle<()>,
+}
+
+impl Killed {
+    fn kill(mut self) -> Vec<Restore> {
+        self.child.kill().unwrap();
+        self.end()
+    }
+
+    /// Lets it end in order.
+    fn stop(mut self) -> Vec<Restore> {
+        drop(self.child.stdin.take());
+        assert!(self.child.wait().unwrap().success());
+        self.end()
+    }
+
+    fn end(mut self) -> Vec<Restore> {
+        self.child.wait().unwrap();
+        self.reading.join().unwrap();
+        std::mem::take(&mut self.restored.lock().unwrap())
+    }
+}
+
+/// What a process says of a restore.
+#[derive(Debug)]
+struct Restore {
+    partition: i32,
+    records: i64,
+    from: i64,
+    to: i64,
+}
+
+/// Reads `… restored partition=TOPIC[P] records=N from=A to=B …`.
+fn restore(line: &str) -> Option<Restore> {
+    let (_, line) = line.split_once(" restored ")?;
+    let number = |name: &str| {
+        let (_, rest) = line.split_once(&format!("{name}="))?;
+        rest.split(' ').next()?.parse::<i64>().ok()
+    };
+    let partition = line.split_once('[')?.1.split_once(']')?.0.parse().ok()?;
+    Some(Restore { partition, records: number(" records")?, from: number(" from")?, to: number(" to")? })
+}
+
+/// Sends rounds of numbers, as far as asked.
+async fn feed(feed: &mut Feed, input: &Arc<str>, rounds: std::ops::Range<u64>) {
+    let keys: Vec<String> = (0..KEYS).map(|k| format!("key-{k}")).collect();
+    for round in rounds {
+        let number = round.to_string();
+        let records: Vec<_> = keys.iter().map(|k| (input, None, k.as_str(), number.as_str())).collect();
+        feed.send(&records).await;
+    }
+    feed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a real Kafka: make test starts one where Java is"]
+async fn killed_again_and_again_nothing_is_lost() {
+    bounded(400, async {
+        let world = World::new().await;
+        let mut random = Random(0x5eed_0011);
+        let mut input = Feed::new(&world.log).await;
+        let (mut rounds, mut tails, mut checkpoints) = (0, 0, BTreeMap::new());
+        for kill in 0..=KILLS {
+            let child = world.start();
+            // Two lots: the first is there at the start or soon, the second flows while it is killed.
+            let (first, second) = (rounds + 100, rounds + 400);
+            feed(&mut input, &world.input, rounds..first).await;
+            until("it has committed what was there", async || {
+                world.committed().await >= i64::try_from(first * KEYS).unwrap()
+            })
+            .await;
+            rounds = second;
+            if kill == KILLS {
+                feed(&mut input, &world.input, first..second).await;
+                done(&world.log, &world.group, &[(&world.input, PARTITIONS)]).await;
+                check_tail(kill, &child.stop(), &checkpoints);
+                break;
+            }
+            let at = i64::try_from(first * KEYS + 1 + random.below(200 * KEYS)).unwrap();
+            let flowing = feed(&mut input, &world.input, first..second);
+            let killing = async {
+                until("it is in the middle", async || {
+                    ends(&world.log, &world.out, PARTITIONS).await.iter().sum::<i64>() >= at
+                })
+                .await;
+                child.kill()
+            };
+            let ((), restored) = tokio::join!(flowing, killing);
+            tails += check_tail(kill, &restored, &checkpoints);
+            checkpoints = world.checkpoints();
+        }
+        assert!(tails > 0, "no restart read a part of the changelog only");
+        let again = world.check(rounds).await;
+        println!("{KILLS} kills, {rounds} rounds, {again} records were done again");
+    })
+    .await;
+}
+
+/// Restores begin where the store's checkpoint is. Returns how many of them began later than at the first record.
+fn check_tail(kill: usize, restored: &[Restore], checkpoints: &BTreeMap<i32, i64>) -> usize {
+    for r in restored {
+        let checkpoint = checkpoints.get(&r.partition).copied().unwrap_or_default();
+        assert_eq!(r.from, checkpoint, "start {kill} reads from the checkpoint on: {restored:?}, {checkpoints:?}");
+        assert!(r.records <= r.to - r.from, "{r:?}");
+    }
+    restored.iter().filter(|r| r.from > 0).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a real Kafka: make test starts one where Java is"]
+async fn killed_while_all_is_committed_nothing_is_done_again() {
+    bounded(200, async {
+        let world = World::new().await;
+        let mut input = Feed::new(&world.log).await;
+        for start in 0..3 {
+            let child = world.start();
+            feed(&mut input, &world.input, start * 50..(start + 1) * 50).await;
+            done(&world.log, &world.group, &[(&world.input, PARTITIONS)]).await;
+            child.kill();
+        }
+        assert_eq!(world.check(150).await, 0, "no crash window was hit, so each count is exact");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a real Kafka: make test starts one where Java is"]
+async fn stopped_in_order_a_restart_restores_nothing() {
+    bounded(200, async {
+        let world = World::new().await;
+        let mut input = Feed::new(&world.log).await;
+        for start in 0..2 {
+            let child = world.start();
+            feed(&mut input, &world.input, start * 50..(start + 1) * 50).await;
+            done(&world.log, &world.group, &[(&world.input, PARTITIONS)]).await;
+            let restored = child.stop();
+            assert!(restored.is_empty(), "start {start}: {restored:?}");
+            let ends = ends(&world.log, &table_topic(&world.group), PARTITIONS).await;
+            let checkpoints: Vec<i64> = world.checkpoints().into_values().collect();
+            assert_eq!(checkpoints, ends, "the stores hold the whole changelog");
+        }
+        assert_eq!(world.check(100).await, 0);
+    })
+    .await;
+}

@@ -1,0 +1,16 @@
+//! Graceful moves of co-partitioned inputs on librdkafka's mock cluster.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod kafka_support;
+
+use kafka_support::bounded;
+use kafka_support::mock::MockLog;
+use kafka_support::moves::{Plan, three_instances_join_and_leave};
+use stream_core::log::LogHandle;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn classic_protocol() {
+    let log: LogHandle = MockLog::start();
+    let plan = Plan { new_protocol: false, moves: 4, seed: 0x5eed_0003 };
+    bounded(300, three_instances_join_and_leave(&log, plan)).await;
+}
