@@ -98,6 +98,18 @@ async fn an_acknowledged_record_is_in_the_log_as_it_was_emitted() {
     assert_eq!(all.len(), 4);
 }
 
+/// A codec that fails in the middle.
+struct Never;
+impl Codec<String> for Never {
+    fn encode(&self, _: &String, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        out.extend_from_slice(b"half");
+        Err(CodecError::invalid("has no bytes"))
+    }
+    fn decode(&self, _: &[u8]) -> Result<String, CodecError> {
+        Err(CodecError::invalid("has no value"))
+    }
+}
+
 #[tokio::test]
 async fn what_can_not_be_written_is_an_error_at_once_that_names_the_topic() {
     let (_, log) = world(1).await;
@@ -112,16 +124,6 @@ async fn what_can_not_be_written_is_an_error_at_once_that_names_the_topic() {
     small.close().await.unwrap();
     assert_eq!(read(&log, "small", 0).await.len(), 1);
 
-    struct Never;
-    impl Codec<String> for Never {
-        fn encode(&self, _: &String, out: &mut Vec<u8>) -> Result<(), CodecError> {
-            out.extend_from_slice(b"half");
-            Err(CodecError::invalid("has no bytes"))
-        }
-        fn decode(&self, _: &[u8]) -> Result<String, CodecError> {
-            Err(CodecError::invalid("has no value"))
-        }
-    }
     let never = Emitter::new(WORDS, Never, Arc::clone(&log)).await.unwrap();
     let error = never.emit("k", &text("v")).await.unwrap_err();
     assert!(matches!(error, EmitError::Encode { .. }));

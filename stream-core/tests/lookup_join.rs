@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use stream_core::codec::Text;
 use stream_core::emitter::Emitter;
-use stream_core::group::{BuildError, ErrorPolicy, Group, GroupGraph, Input};
+use stream_core::group::{BuildError, ErrorPolicy, Group, GroupBuilder, GroupGraph, Input, Table};
 use stream_core::log::{Cleanup, Isolation, LogError, LogHandle, OffsetSpec, TopicPartition};
 use stream_core::processor::{Handle, Processor, ProcessorError, ProcessorResult};
 use stream_core::store::MemoryStores;
@@ -191,10 +191,10 @@ async fn a_grown_lookup_stops_the_group_at_the_next_read_whatever_its_policy() {
 
 #[test]
 fn the_own_table_is_no_lookup_join_or_input() {
-    let edges: [fn(&mut stream_core::group::GroupBuilder<stream_core::group::Table<String>>); 3] = [
-        |g| drop(g.lookup::<String>("own-table", Text)),
-        |g| drop(g.join::<String>("own-table", Text)),
-        |g| drop(g.input("own-table", Text, |_, _: String| Ok(()))),
+    let edges: [fn(&mut GroupBuilder<Table<String>>); 3] = [
+        |g| _ = g.lookup::<String>("own-table", Text),
+        |g| _ = g.join::<String>("own-table", Text),
+        |g| _ = g.input("own-table", Text, |_, _: String| Ok(())),
     ];
     for edge in edges {
         let mut g = Group::define("own").table(Text);
