@@ -12,7 +12,9 @@ PARTITIONS ?= 2
 # Works on more than cargo's defaults, yet needs nothing but Rust and a C toolchain.
 FEATURES := avro,testing
 
-RUN = KAFKA_BROKERS=$${KAFKA_BROKERS:-$$(docker/kafka.sh status)} $(CARGO) run $(CARGO_FLAGS) -p shop --bin
+# The Kafka of kafka-up, where no other is named.
+BROKERS = $${KAFKA_BROKERS:-$$(docker/kafka.sh env 2>/dev/null | sed -n 's/^KAFKA_BROKERS=//p')}
+RUN = KAFKA_BROKERS=$(BROKERS) $(CARGO) run $(CARGO_FLAGS) -p shop --bin
 
 help: ## show this
 	@echo 'make TARGET [ARGS="flags of the binary"] [CARGO_FLAGS="flags of cargo"]'
@@ -48,5 +50,5 @@ delete-topics: ## delete the shop's topics and all that is in them
 kafka-up: ## start a Kafka on this machine; the targets above find it
 	@docker/kafka.sh up
 
-kafka-down: ## stop it; its data stays
+kafka-down: ## stop it and delete its data
 	@docker/kafka.sh down
