@@ -13,8 +13,7 @@ PARTITIONS ?= 2
 FEATURES := avro,testing
 
 # The Kafka of kafka-up, where no other is named.
-BROKERS = $${KAFKA_BROKERS:-$$(docker/kafka.sh env 2>/dev/null | sed -n 's/^KAFKA_BROKERS=//p')}
-RUN = KAFKA_BROKERS=$(BROKERS) $(CARGO) run $(CARGO_FLAGS) -p shop --bin
+RUN = KAFKA_BROKERS=$${KAFKA_BROKERS:-$$(docker/kafka.sh status)} $(CARGO) run $(CARGO_FLAGS) -p shop --bin
 
 help: ## show this
 	@echo 'make TARGET [ARGS="flags of the binary"] [CARGO_FLAGS="flags of cargo"]'

@@ -39,12 +39,12 @@ free_ports() {
   return 1
 }
 
-# A Kafka of these tests' own. It ends with them, however they end, and its data goes; its jars stay in target.
+# A Kafka of these tests' own. It ends with them, however they end, and all its data goes.
 kafka_tests() {
   local code=0 out
-  STREAM_STATE=$PWD/target/test KAFKA_PORT=$(free_ports) TLS=$tls
+  STREAM_STATE=$(mktemp -d) KAFKA_PORT=$(free_ports) TLS=$tls
   export STREAM_STATE KAFKA_PORT TLS
-  trap 'docker/kafka.sh down' EXIT
+  trap 'docker/kafka.sh down; rm -rf "$STREAM_STATE"' EXIT
   out=$(docker/kafka.sh up) || code=$?
   if [ $code = 3 ]; then
     missing+=("$kafka (what is needed for them is said above)")
@@ -53,10 +53,13 @@ kafka_tests() {
     failed+=("start a Kafka for the tests")
     return 0
   fi
-  address() { sed -n "s/^$1=//p" <<< "$out"; }
-  STREAM_TEST_KAFKA=$(address KAFKA_BROKERS) STREAM_TEST_KAFKA_CA=$(address KAFKA_CA)
-  STREAM_TEST_KAFKA_SSL=$(address KAFKA_BROKERS_SSL) STREAM_TEST_KAFKA_SASL_SSL=$(address KAFKA_BROKERS_SASL_SSL)
-  export STREAM_TEST_KAFKA STREAM_TEST_KAFKA_CA STREAM_TEST_KAFKA_SSL STREAM_TEST_KAFKA_SASL_SSL
+  printed() { sed -n "s/^$1=//p" <<< "$out"; }
+  export STREAM_TEST_KAFKA STREAM_TEST_KAFKA_SSL STREAM_TEST_KAFKA_SASL_SSL
+  export STREAM_TEST_KAFKA_CA STREAM_TEST_KAFKA_USER STREAM_TEST_KAFKA_PASSWORD
+  STREAM_TEST_KAFKA=$(printed KAFKA_BROKERS)
+  STREAM_TEST_KAFKA_SSL=$(printed KAFKA_BROKERS_SSL) STREAM_TEST_KAFKA_SASL_SSL=$(printed KAFKA_BROKERS_SASL_SSL)
+  STREAM_TEST_KAFKA_CA=$(printed KAFKA_CA) STREAM_TEST_KAFKA_USER=$(printed KAFKA_SASL_USER)
+  STREAM_TEST_KAFKA_PASSWORD=$(printed KAFKA_SASL_PASSWORD)
   step "$kafka" "${cargo[@]}" test "${flags[@]}" --no-fail-fast -- --ignored --skip "$registry" || true
 }
 

@@ -12,7 +12,7 @@ use stream_core::log::{Cleanup, Partitioner};
 use stream_core::store::{MemoryStores, StoreError};
 use stream_core::view::{View, ViewError, ViewState};
 
-use crate::view_support::{RETENTION_MS, TABLE, World, caught_up, in_state, keys, pairs, until_has, within};
+use crate::view_support::{Line, TABLE, World, caught_up, in_state, keys, pairs, until_has, within};
 
 /// Keys that fall on all of four partitions.
 async fn world() -> World {
@@ -199,20 +199,28 @@ async fn listeners_are_told_what_changes_in_order_and_nothing_of_the_restore() {
 async fn reads_are_errors_while_the_answer_is_not_known() {
     let world = World::new(2).await;
     world.put(&[("a", Some("1"))]).await;
-    let line = view_support::Line::to(&world.log);
+    let line = Line::to(&world.log);
+    line.hold(Some(TABLE));
     let view = world.view_on(line.clone()).open().await.unwrap();
-    line.cut(true);
-    // Cut before or after the copy was complete: in the first case nothing is known.
-    let stores = Arc::new(MemoryStores::new());
-    line.cut(false);
-    caught_up(view).await;
-    let second = world.view_on(line.clone()).stores(stores);
-    let open = second.open();
-    let view = open.await.unwrap();
-    caught_up(view.clone()).await;
+    assert_eq!(view.status().state, ViewState::Restoring);
+    assert!(matches!(view.get("a"), Err(ViewError::Restoring { .. })));
+    assert!(matches!(view.has("nobody"), Err(ViewError::Restoring { .. })));
+    assert!(matches!(view.iter().next(), Some(Err(ViewError::Restoring { .. }))));
+    line.hold(None);
+    let view = caught_up(view).await;
+    assert!(view.has("a").unwrap() && !view.has("nobody").unwrap());
+}
+
+#[tokio::test]
+async fn clones_of_a_closed_view_say_so() {
+    let world = World::new(2).await;
+    world.put(&[("a", Some("1"))]).await;
+    let view = world.open().await;
+    let mut rows = view.iter();
     view.clone().close().await;
     assert!(matches!(view.get("a"), Err(ViewError::Closed { .. })));
-    assert!(matches!(view.iter().next(), Some(Err(ViewError::Closed { .. }))));
+    assert!(matches!(rows.next(), Some(Err(ViewError::Closed { .. }))));
+    assert!(rows.next().is_none());
     assert_eq!(view.status().state, ViewState::Closed);
     assert!(matches!(view.wait_caught_up().await, Err(ViewError::Closed { .. })));
 }
@@ -245,5 +253,4 @@ async fn a_grown_topic_is_a_clear_stop() {
     in_state(&view, ViewState::Failed).await;
     let error = view.get("a").unwrap_err();
     assert!(error.to_string().contains("has grown from 1 to 3 partitions"), "{error}");
-    _ = RETENTION_MS;
 }

@@ -115,17 +115,31 @@ struct Probe {
     news: Notify,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Found {
-    end: i64,
-    /// Taken before the question.
-    at_ms: i64,
+impl Probe {
+    fn tell(&self, found: Found) {
+        let mut told = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        // That the topic was gone must not be missed, even if it is back by now.
+        if !matches!(*told, Some(Found::Gone(_))) {
+            *told = Some(found);
+        }
+        self.news.notify_one();
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Found {
+    /// The topic's end, and a moment before it was asked for.
+    End { end: i64, at_ms: i64 },
+    /// The topic is not there.
+    Gone(LogError),
 }
 
 /// Why a lane can't go on as it is.
 enum Broken {
     /// The log failed.
     Log(LogError),
+    /// Somebody else found the topic gone.
+    Gone(LogError),
     /// What is in the store can't be relied on any more.
     Distrust(&'static str),
     /// The store failed.
@@ -189,12 +203,21 @@ impl Keeping {
                     self.copies.set_unreachable(None);
                     for ((copy, probe), end) in self.copies.partitions().iter().zip(&self.probes).zip(ends) {
                         copy.set_end(end);
-                        *probe.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(Found { end, at_ms });
-                        probe.news.notify_one();
+                        probe.tell(Found::End { end, at_ms });
                     }
                 }
-                Err(error) => self.copies.set_unreachable(Some(error.to_string())),
+                Err(error) => {
+                    self.note_gone(&error);
+                    self.copies.set_unreachable(Some(error.to_string()));
+                }
             }
+        }
+    }
+
+    /// One lane may see that the topic is gone, and another only its successor: so they tell each other.
+    fn note_gone(&self, error: &LogError) {
+        if matches!(error, LogError::UnknownTopic { .. }) {
+            self.probes.iter().for_each(|probe| probe.tell(Found::Gone(error.clone())));
         }
     }
 
@@ -271,24 +294,36 @@ impl<'a> Lane<'a> {
                 tracing::warn!(%partition, %error, "the copy is emptied and restored");
                 self.empty().map_err(|e| e.to_string())?;
             }
+            Broken::Gone(error) => {
+                self.gone = true;
+                self.wait(&error, rest);
+            }
             Broken::Log(error) => {
                 let gone = matches!(error, LogError::UnknownTopic { .. } | LogError::UnknownPartition { .. });
-                self.gone |= gone;
                 if !gone && error.class() == ErrorClass::Fatal && !self.copy.is_complete() {
                     // Nothing is served yet, so that to try again would only hide it.
                     return Err(error.to_string());
                 }
-                tracing::warn!(%partition, %error, ?rest, "the copy can't follow its topic; it is tried again");
-                self.keeping.copies.set_phase(self.index, Phase::Waiting, Some(error.to_string()));
+                self.gone |= gone;
+                self.keeping.note_gone(&error);
+                self.wait(&error, rest);
             }
         }
         Ok(rest)
+    }
+
+    fn wait(&self, error: &LogError, rest: Duration) {
+        let partition = &self.copy.partition;
+        tracing::warn!(%partition, %error, ?rest, "the copy can't follow its topic; it is tried again");
+        self.keeping.copies.set_phase(self.index, Phase::Waiting, Some(error.to_string()));
     }
 
     fn empty(&mut self) -> Result<(), StoreError> {
         self.copy.emptied();
         self.copy.store.clear()?;
         (self.known, self.recorded) = (None, None);
+        // What was found out concerned what is gone now.
+        self.probe.found.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.keeping.copies.set_phase(self.index, Phase::Restoring, None);
         Ok(())
     }
@@ -392,17 +427,21 @@ impl<'a> Lane<'a> {
     fn compare(&mut self) -> Result<(), Broken> {
         let found = self.probe.found.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (Some(found), Some(known)) = (found, &mut self.known) else { return Ok(()) };
-        let age = found.at_ms.saturating_sub(known.contact.at_ms);
+        let (end, at_ms) = match found {
+            Found::End { end, at_ms } => (end, at_ms),
+            Found::Gone(error) => return Err(Broken::Gone(error)),
+        };
+        let age = at_ms.saturating_sub(known.contact.at_ms);
         let keep = self.keeping.tombstone_retention_ms;
-        if keep.is_some_and(|keep| known.contact.offset < found.end && age > keep / 2) {
+        if keep.is_some_and(|keep| known.contact.offset < end && age > keep / 2) {
             return Err(Broken::Distrust("it was cut off so long that deletions may be missed"));
         }
         // Markers of transactions at the end take offsets that no position reaches, hence the other two.
-        let level = known.position >= found.end || self.caught_up || self.level == Some(found.end);
-        self.level = level.then_some(found.end);
+        let level = known.position >= end || self.caught_up || self.level == Some(end);
+        self.level = level.then_some(end);
         self.caught_up = false;
         if level {
-            known.contact = Checkpoint { offset: known.position, at_ms: found.at_ms };
+            known.contact = Checkpoint { offset: known.position, at_ms };
         }
         Ok(())
     }

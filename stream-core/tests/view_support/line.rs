@@ -1,4 +1,4 @@
-//! A line to a log that can be cut: for one client, while others go on.
+//! A line to a log that can be cut: for one client, while others go on. It also remembers what went over it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -8,8 +8,9 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use stream_core::clock::Clock;
 use stream_core::log::{
-    Fetch, FetchLimits, Fetched, GroupMember, Isolation, Log, LogError, LogHandle, LogResult, Member, MemberOptions,
-    OffsetSpec, Offsets, Producer, ProducerOptions, Reader, RecordBatch, TopicInfo, TopicPartition, TopicSpec,
+    Delivery, Fetch, FetchLimits, Fetched, GroupMember, GroupMetadata, Isolation, Log, LogError, LogHandle, LogResult,
+    Member, MemberOptions, OffsetSpec, Offsets, ProduceBatch, Producer, ProducerOptions, Reader, RecordBatch,
+    TopicInfo, TopicPartition, TopicSpec,
 };
 
 /// A log at the end of a line.
@@ -21,11 +22,17 @@ pub(crate) struct Line {
 #[derive(Default)]
 struct State {
     cut: bool,
-    /// Errors of the next fetches.
-    errors: VecDeque<LogError>,
+    /// The topic whose fetches wait, though questions are answered.
+    held: Option<String>,
+    /// Errors of the next fetches, by topic.
+    errors: VecDeque<(String, LogError)>,
     waiting: Vec<Waker>,
     /// Where reads began.
     begun: Vec<(TopicPartition, i64)>,
+    /// Questions about offsets so far.
+    asked: usize,
+    /// The sizes of the batches that were sent.
+    sent: Vec<usize>,
 }
 
 impl Line {
@@ -44,10 +51,17 @@ impl Line {
         state.waiting.drain(..).for_each(Waker::wake);
     }
 
-    /// The next fetch fails.
-    pub(crate) fn fail_fetch(&self, error: LogError) {
+    /// The fetches of a topic wait, or no longer.
+    pub(crate) fn hold(&self, topic: Option<&str>) {
         let mut state = self.state();
-        state.errors.push_back(error);
+        state.held = topic.map(str::to_owned);
+        state.waiting.drain(..).for_each(Waker::wake);
+    }
+
+    /// The next fetch of a topic fails.
+    pub(crate) fn fail_fetch(&self, topic: &str, error: LogError) {
+        let mut state = self.state();
+        state.errors.push_back((topic.to_owned(), error));
         state.waiting.drain(..).for_each(Waker::wake);
     }
 
@@ -58,6 +72,19 @@ impl Line {
     /// Where reads began so far, in order.
     pub(crate) fn begun(&self) -> Vec<(TopicPartition, i64)> {
         self.state().begun.clone()
+    }
+
+    /// Resolves once so many more questions about offsets were asked.
+    pub(crate) async fn asks(&self, more: usize) {
+        let until = self.state().asked + more;
+        while self.state().asked < until {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The sizes of the batches that were sent so far.
+    pub(crate) fn sent(&self) -> Vec<usize> {
+        self.state().sent.clone()
     }
 
     fn ask<T: Send + 'static>(&self, question: BoxFuture<'static, LogResult<T>>) -> BoxFuture<'static, LogResult<T>> {
@@ -96,6 +123,7 @@ impl Log for Line {
         of: Vec<(TopicPartition, OffsetSpec)>,
         isolation: Isolation,
     ) -> BoxFuture<'static, LogResult<Vec<i64>>> {
+        self.state().asked += 1;
         self.ask(self.log.offsets(of, isolation))
     }
     fn group_offsets(
@@ -112,7 +140,8 @@ impl Log for Line {
         self.log.member(options)
     }
     fn producer(&self, options: ProducerOptions) -> BoxFuture<'static, LogResult<Arc<dyn Producer>>> {
-        self.log.producer(options)
+        let (producer, state) = (self.log.producer(options), Arc::clone(&self.state));
+        async move { Ok(Arc::new(LineProducer { producer: producer.await?, state }) as Arc<dyn Producer>) }.boxed()
     }
     fn reader(&self, isolation: Isolation) -> LogResult<Arc<dyn Reader>> {
         Ok(Arc::new(LineReader { reader: self.log.reader(isolation)?, state: Arc::clone(&self.state) }))
@@ -127,12 +156,14 @@ struct LineReader {
 impl Reader for LineReader {
     fn read(&self, partition: TopicPartition, from: i64) -> BoxFuture<'static, LogResult<Box<dyn Fetch>>> {
         self.state.lock().unwrap().begun.push((partition.clone(), from));
+        let topic = partition.topic.to_string();
         let (fetch, state) = (self.reader.read(partition, from), Arc::clone(&self.state));
-        async move { Ok(Box::new(LineFetch { fetch: fetch.await?, state }) as Box<dyn Fetch>) }.boxed()
+        async move { Ok(Box::new(LineFetch { topic, fetch: fetch.await?, state }) as Box<dyn Fetch>) }.boxed()
     }
 }
 
 struct LineFetch {
+    topic: String,
     fetch: Box<dyn Fetch>,
     state: Arc<Mutex<State>>,
 }
@@ -147,10 +178,10 @@ impl Fetch for LineFetch {
         {
             let mut state = self.state.lock().unwrap();
             state.waiting.push(cx.waker().clone());
-            if let Some(error) = state.errors.pop_front() {
+            if let Some((_, error)) = state.errors.pop_front_if(|(topic, _)| *topic == self.topic) {
                 return Poll::Ready(Err(error));
             }
-            if state.cut {
+            if state.cut || state.held.as_ref() == Some(&self.topic) {
                 into.clear();
                 return Poll::Pending;
             }
@@ -160,5 +191,32 @@ impl Fetch for LineFetch {
 
     fn seek(&mut self, offset: i64) -> BoxFuture<'_, LogResult<()>> {
         self.fetch.seek(offset)
+    }
+}
+
+struct LineProducer {
+    producer: Arc<dyn Producer>,
+    state: Arc<Mutex<State>>,
+}
+
+impl Producer for LineProducer {
+    fn send(&self, batch: Arc<ProduceBatch>) -> BoxFuture<'static, Delivery> {
+        self.state.lock().unwrap().sent.push(batch.len());
+        self.producer.send(batch)
+    }
+    fn flush(&self) -> BoxFuture<'static, LogResult<()>> {
+        self.producer.flush()
+    }
+    fn purge(&self) {
+        self.producer.purge();
+    }
+    fn begin_transaction(&self) -> BoxFuture<'static, LogResult<()>> {
+        self.producer.begin_transaction()
+    }
+    fn commit_transaction(&self, offsets: Offsets, member: Option<GroupMetadata>) -> BoxFuture<'static, LogResult<()>> {
+        self.producer.commit_transaction(offsets, member)
+    }
+    fn abort_transaction(&self) -> BoxFuture<'static, LogResult<()>> {
+        self.producer.abort_transaction()
     }
 }

@@ -89,7 +89,7 @@ pub(crate) async fn caught_up(view: View<String>) -> View<String> {
 
 /// Bounds a wait, so that what never happens is a failure and not a hang.
 pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), what).await.expect("nothing happened for a minute")
+    tokio::time::timeout(Duration::from_secs(30), what).await.expect("nothing happened for half a minute")
 }
 
 /// Waits for a state.
@@ -104,7 +104,8 @@ pub(crate) async fn until_has(view: &View<String>, key: &str, value: Option<&str
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    within(has).await;
+    let in_time = tokio::time::timeout(Duration::from_secs(30), has).await;
+    assert!(in_time.is_ok(), "{key} is {:?}, not {value:?}; {:?} {:?}", view.get(key), view.status(), view.progress());
 }
 
 /// Keys and values of rows, in the order in which they come.
