@@ -61,6 +61,9 @@
 //! The data's way: [`log`] → [`processor`] → [`context`] → `table` → [`store`]. [`group`] says what a group is,
 //! [`codec`] how values become bytes, [`topics`] what the topics must be.
 
+// Library code meets bad data with an error, never with a panic.
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
+
 pub mod clock;
 pub mod codec;
 pub mod context;

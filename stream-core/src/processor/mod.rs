@@ -457,10 +457,12 @@ impl Processor {
             })?;
         }
         self.refuse_other_members().await?;
-        let mut producer = ProducerOptions::default();
-        producer.partitioner = options.partitioner;
-        producer.delivery_timeout = Some(options.session_timeout * 2 / 3);
-        producer.max_batch_bytes = graph.written().map(|t| facts.limit(t)).min().filter(|n| *n < usize::MAX);
+        let mut producer = ProducerOptions {
+            partitioner: options.partitioner,
+            delivery_timeout: Some(options.session_timeout * 2 / 3),
+            max_batch_bytes: graph.written().map(|t| facts.limit(t)).min().filter(|n| *n < usize::MAX),
+            ..ProducerOptions::default()
+        };
         if options.guarantee == Guarantee::ExactlyOnce {
             let instance = match &options.instance_id {
                 Some(id) => id.to_string(),
