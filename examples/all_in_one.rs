@@ -58,7 +58,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (table, what) in [("customers-table", "spent"), ("cities-table", "large orders")] {
         let view = View::<u64>::builder(table, UInt64, log.clone()).state_dir(state.path()).open().await?;
         view.wait_caught_up().await?;
-        for row in view.iter() {
+        for row in &view {
             let row = row?;
             println!("{}: {} {what}", row.key_text(), row.value);
         }

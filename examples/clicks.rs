@@ -46,7 +46,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(ann) = view.get("ann")? {
         println!("ann clicked {} times, last on {}", ann.clicks, ann.last_page);
     }
-    for row in view.iter() {
+    for row in &view {
         let row = row?;
         println!("{}: {}", row.key_text(), row.value.clicks);
     }
