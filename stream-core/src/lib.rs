@@ -77,8 +77,9 @@ pub mod view;
 
 /// What most programs use.
 pub mod prelude {
-    pub use crate::codec::{Codec, CodecError, Int64, Json, Text};
+    pub use crate::codec::{Codec, CodecError, Int64, Json, Text, UInt64};
     pub use crate::context::{Ctx, Emit};
+    pub use crate::emitter::Emitter;
     pub use crate::group::{
         BuildError, CallbackError, CallbackResult, ErrorPolicy, Group, GroupGraph, Input, NoTable, Table,
     };
@@ -87,4 +88,5 @@ pub mod prelude {
     #[cfg(feature = "kafka")]
     pub use crate::log::kafka::{Kafka, KafkaOptions};
     pub use crate::processor::{Guarantee, Handle, OnFailure, Processor, ProcessorError, State};
+    pub use crate::view::View;
 }

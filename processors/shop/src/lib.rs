@@ -13,7 +13,6 @@
 //! [`topics`] (names).
 
 pub mod codec;
-pub mod emitter;
 pub mod filter;
 pub mod generator;
 pub mod product;

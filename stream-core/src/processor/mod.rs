@@ -16,6 +16,7 @@ mod error;
 mod instance;
 mod lookups;
 mod options;
+pub(crate) mod progress;
 mod restore;
 mod state;
 mod task;
@@ -164,7 +165,7 @@ impl Processor {
         let (status, seen) = watch::channel(Status { state: State::Created, tasks: std::collections::BTreeMap::new() });
         let (requests, inbox) = mpsc::unbounded_channel();
         Self {
-            handle: Handle { graph: Arc::clone(&graph), status: seen, requests },
+            handle: Handle { graph: Arc::clone(&graph), log: Arc::clone(&log), status: seen, requests },
             graph,
             log,
             options: Options::default(),

@@ -40,6 +40,11 @@ impl Broker {
         self.run("stop").await;
     }
 
+    /// Kills it at once.
+    pub async fn kill(&self) {
+        self.run("kill").await;
+    }
+
     async fn run(&self, what: &'static str) {
         let mut command = self.command(what);
         let ended = tokio::task::spawn_blocking(move || command.status()).await.unwrap().unwrap();

@@ -6,8 +6,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 pub mod broker;
+pub mod counting;
 pub mod mock;
 pub mod moves;
+pub mod rules;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
