@@ -186,7 +186,7 @@ async fn a_grown_lookup_stops_the_group_at_the_next_read_whatever_its_policy() {
     };
     within(failing).await;
     let error = run.await.unwrap().unwrap_err();
-    assert!(error.to_string().contains("has grown from 2 to 5 partitions"), "{error}");
+    assert!(error.to_string().contains("has changed from 2 to 5 partitions"), "{error}");
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod builder;
 mod copies;
 mod error;
 mod keeper;
+mod lane;
 mod merge;
 mod rows;
 mod state;
