@@ -103,7 +103,8 @@ pub trait Log: Send + Sync + 'static {
 /// What happened to a member of a group.
 #[non_exhaustive]
 pub enum MemberEvent {
-    /// Partitions that are newly this member's. Fetching starts at [`Assigned::start`].
+    /// Partitions that are newly this member's. Fetching starts at [`Assigned::start`]. Empty only as the first one of
+    /// a membership: the group has nothing for this member so far, and may never have.
     Assigned(Vec<Assigned>),
     /// Partitions that are about to go to another member. They stay this member's, commits included, until `done` is
     /// dropped or its bound (below `max.poll.interval.ms`) passes; past it they are lost.

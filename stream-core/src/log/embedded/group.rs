@@ -48,6 +48,8 @@ pub(super) struct Membership {
     revoking: Option<Revoking>,
     /// Taken away past the bound of a revocation, not yet told.
     lost: Vec<(TopicPartition, Held)>,
+    /// It has heard of an assignment, be it empty.
+    greeted: bool,
     pub(super) waker: Option<Waker>,
 }
 
@@ -123,6 +125,7 @@ impl Group {
             evicted: BTreeSet::new(),
             revoking: None,
             lost: Vec::new(),
+            greeted: false,
             waker: None,
         };
         self.members.insert(id, membership);
@@ -296,9 +299,11 @@ impl Group {
                 given.push((slot.clone(), Held { partitions, alive: Arc::new(AtomicBool::new(true)) }));
             }
         }
-        if given.is_empty() {
+        // A member that gets nothing is told so once, for it may never get anything.
+        if given.is_empty() && (member.greeted || !member.target.is_empty()) {
             return None;
         }
+        member.greeted = true;
         member.owned.extend(given.iter().cloned());
         Some(Step::Assigned(given))
     }
