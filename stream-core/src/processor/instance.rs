@@ -241,9 +241,11 @@ impl<'a> Instance<'a> {
         let apart = graph.lead().is_none();
         let mut by_task: BTreeMap<(i32, usize), Vec<(usize, Assigned)>> = BTreeMap::new();
         let names: Vec<TopicPartition> = assigned.iter().map(|a| a.partition.clone()).collect();
-        if !names.is_empty() {
-            tracing::info!(group = graph.name(), partitions = ?names, "partitions came");
+        if names.is_empty() {
+            tracing::info!(group = graph.name(), "no partition is left for this instance so far");
+            return;
         }
+        tracing::info!(group = graph.name(), partitions = ?names, "partitions came");
         for a in assigned {
             let Some(edge) = graph.inputs.iter().position(|e| e.input.topic == a.partition.topic) else { continue };
             let task = (a.partition.partition, if apart { edge } else { 0 });
