@@ -333,7 +333,7 @@ pub async fn exactly_the_limit(log: &LogHandle) {
         let with = if how == "plain" { Emit::new() } else { Emit::new().headers(&headers) };
         // The largest that is let through: everything above it is refused by the callback's own call.
         for size in (1..=2_000).rev() {
-            match ctx.emit_with(told, ctx.key(), &"x".repeat(size), with.clone()) {
+            match ctx.emit_with(told, ctx.key(), &"x".repeat(size), with) {
                 Ok(()) => return Ok(()),
                 Err(error) => noted.lock().unwrap().push(error.to_string()),
             }
