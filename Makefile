@@ -12,6 +12,7 @@ PARTITIONS ?= 2
 # Works on more than cargo's defaults, yet needs nothing but Rust and a C toolchain.
 FEATURES := avro,testing
 
+# The Kafka of kafka-up, where no other is named.
 RUN = KAFKA_BROKERS=$${KAFKA_BROKERS:-$$(docker/kafka.sh status)} $(CARGO) run $(CARGO_FLAGS) -p shop --bin
 
 help: ## show this

@@ -5,7 +5,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 read -ra cargo <<< "${CARGO:-cargo}"
-read -ra flags <<< "${CARGO_FLAGS:-} --workspace --features ${FEATURES:-avro,testing}"
+features=${FEATURES:-avro,testing} tls=
+# TLS needs the OpenSSL headers to build, and openssl to make certificates.
+if command -v openssl >/dev/null && pkg-config --exists openssl 2>/dev/null; then tls=1 features=$features,tls; fi
+read -ra flags <<< "${CARGO_FLAGS:-} --workspace --features $features"
+kafka="tests on a real Kafka"
 # Its tests are #[ignore]d as those on a real Kafka are; told apart by this part of their name.
 registry=real_registry
 failed=() missing=()
@@ -21,38 +25,47 @@ step() {
   fi
 }
 
-java_version() { { java -version 2>&1 || true; } | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -1; }
-
-free_port() {
-  local port
+free_ports() {
+  local port p
   for _ in $(seq 100); do
     port=$((20000 + RANDOM % 10000))
-    if ! (: < "/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-      echo "$port"
-      return
-    fi
+    for p in "$port" $((port + 1)) $((port + 2)); do
+      if (: < "/dev/tcp/127.0.0.1/$p") 2>/dev/null; then continue 2; fi
+    done
+    echo "$port"
+    return
   done
   echo "no free port found" >&2
   return 1
 }
 
-# A Kafka of these tests' own. Removed with all its data, however they end.
+# A Kafka of these tests' own. It ends with them, however they end, and all its data goes.
 kafka_tests() {
-  local version; version=$(java_version)
-  if [ "${version:-0}" -lt 17 ] || ! command -v mvn >/dev/null; then
-    missing+=("real Kafka tests (they need Java 17 or newer, and Maven)")
+  local code=0 out
+  STREAM_STATE=$(mktemp -d) KAFKA_PORT=$(free_ports) TLS=$tls
+  export STREAM_STATE KAFKA_PORT TLS
+  trap 'docker/kafka.sh down; rm -rf "$STREAM_STATE"' EXIT
+  out=$(docker/kafka.sh up) || code=$?
+  if [ $code = 3 ]; then
+    missing+=("$kafka (what is needed for them is said above)")
+    return 0
+  elif [ $code != 0 ]; then
+    failed+=("start a Kafka for the tests")
     return 0
   fi
-  STREAM_STATE=$(mktemp -d) KAFKA_PORT=$(free_port)
-  export STREAM_STATE KAFKA_PORT STREAM_TEST_KAFKA=127.0.0.1:$KAFKA_PORT
-  trap 'docker/kafka.sh down; rm -rf "$STREAM_STATE"' EXIT
-  step "start a Kafka at $STREAM_TEST_KAFKA" docker/kafka.sh up || return 0
-  step "tests on a real Kafka" "${cargo[@]}" test "${flags[@]}" --no-fail-fast -- --ignored --skip "$registry" || true
+  printed() { sed -n "s/^$1=//p" <<< "$out"; }
+  export STREAM_TEST_KAFKA STREAM_TEST_KAFKA_SSL STREAM_TEST_KAFKA_SASL_SSL
+  export STREAM_TEST_KAFKA_CA STREAM_TEST_KAFKA_USER STREAM_TEST_KAFKA_PASSWORD
+  STREAM_TEST_KAFKA=$(printed KAFKA_BROKERS)
+  STREAM_TEST_KAFKA_SSL=$(printed KAFKA_BROKERS_SSL) STREAM_TEST_KAFKA_SASL_SSL=$(printed KAFKA_BROKERS_SASL_SSL)
+  STREAM_TEST_KAFKA_CA=$(printed KAFKA_CA) STREAM_TEST_KAFKA_USER=$(printed KAFKA_SASL_USER)
+  STREAM_TEST_KAFKA_PASSWORD=$(printed KAFKA_SASL_PASSWORD)
+  step "$kafka" "${cargo[@]}" test "${flags[@]}" --no-fail-fast -- --ignored --skip "$registry" || true
 }
 
 registry_tests() {
   if [ -z "${STREAM_TEST_REGISTRY:-}" ]; then
-    missing+=("real schema registry tests (they need STREAM_TEST_REGISTRY=URL)")
+    missing+=("tests on a real schema registry (they need STREAM_TEST_REGISTRY=URL)")
     return 0
   fi
   step "tests on a real schema registry" "${cargo[@]}" test "${flags[@]}" --no-fail-fast -- --ignored "$registry" || true
@@ -61,12 +74,12 @@ registry_tests() {
 step "tests without Kafka" "${cargo[@]}" test "${flags[@]}" --no-fail-fast || true
 kafka_tests
 registry_tests
-missing+=("TLS and SASL to Kafka (they need the cargo feature tls, and a Kafka that speaks them)")
+if [ -z "$tls" ]; then missing+=("tests of TLS and SASL to Kafka (they need openssl and its headers, found by pkg-config)"); fi
 
 echo
-for what in "${missing[@]}"; do
+for what in ${missing[@]+"${missing[@]}"}; do
   echo "NOT RUN: $what"
-  if [ "${REQUIRE_KAFKA:-}" = 1 ] && [[ $what == *"real Kafka tests"* ]]; then failed+=("REQUIRE_KAFKA=1, but there is no Kafka"); fi
+  if [ "${REQUIRE_KAFKA:-}" = 1 ] && [[ $what == "$kafka "* ]]; then failed+=("REQUIRE_KAFKA=1, but there is no Kafka"); fi
 done
 for what in ${failed[@]+"${failed[@]}"}; do echo "FAILED: $what"; done
 if [ ${#failed[@]} -gt 0 ]; then exit 1; fi

@@ -73,7 +73,8 @@ fn an_emit_that_is_refused_within_the_callback_leaves_the_others() -> Done {
     let tester = Tester::new();
     tester.add(g.build()?)?;
     tester.input("in", Text).send("k", "x".to_owned())?;
-    let keys: Vec<_> = tester.output("out", Text).read()?.iter().map(|r| r.key_text()).collect();
+    let keys: Vec<_> =
+        tester.output("out", Text).read()?.iter().map(stream_core::testing::TestRecord::key_text).collect();
     assert_eq!(keys, ["before", "after"]);
     assert_eq!(table(&tester, "work", Text), pairs([("k", "x".to_owned())]));
     Ok(())

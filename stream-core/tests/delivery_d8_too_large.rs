@@ -156,7 +156,7 @@ fn its_policy_applies_to_it_and_not_to_its_neighbours() -> Done {
                 tester.stores("work", 0)?.drop_uncheckpointed();
                 tester.restart("work")?;
                 tester.input("in", Text).send("even", "more".to_owned())?;
-                let more = if kind == Kind::Batch { 0 } else { 1 };
+                let more = i64::from(kind != Kind::Batch);
                 assert_eq!(counts(), [expected[0] + more, expected[1]]);
             }
         }

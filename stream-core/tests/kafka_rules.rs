@@ -13,6 +13,12 @@ async fn a_member_that_subscribes_to_something_else_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a real Kafka: make test starts one where Java is"]
+async fn instances_that_start_at_once_make_their_topics_together() {
+    bounded(120, rules::started_together(&kafka())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a real Kafka: make test starts one where Java is"]
 async fn a_static_member_comes_back_without_a_rebalance_classic() {
     bounded(120, rules::static_member(&kafka(), false)).await;
 }

@@ -252,5 +252,5 @@ async fn a_grown_topic_is_a_clear_stop() {
     world.log.grow_topic(TABLE.into(), 3).await.unwrap();
     in_state(&view, ViewState::Failed).await;
     let error = view.get("a").unwrap_err();
-    assert!(error.to_string().contains("has grown from 1 to 3 partitions"), "{error}");
+    assert!(error.to_string().contains("has changed from 1 to 3 partitions"), "{error}");
 }

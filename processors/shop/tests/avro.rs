@@ -13,11 +13,11 @@ use clap::Parser;
 use fake_registry::FakeRegistry;
 use processors_common::CommonArgs;
 use processors_common::topics::compacted;
-use shop::emitter::Emitter;
 use shop::rule::Rule;
 use shop::rules::Rules;
 use shop::topics::TopicNames;
 use shop::{Format, Generator, filter};
+use stream_core::emitter::Emitter;
 use stream_core::log::embedded::Embedded;
 use stream_core::log::{LogHandle, TopicSpec};
 use stream_core::processor::Processor;
@@ -47,13 +47,13 @@ async fn products_go_through_the_filter_as_avro() {
     let processor = Processor::new(group.build().unwrap(), Arc::clone(&log)).stores(Arc::new(MemoryStores::new()));
     let handle = processor.handle();
     let running = tokio::spawn(processor.run());
-    let emitter = Emitter::new(&names.product_topic, Format::Avro.codec(&common).unwrap(), Arc::clone(&log));
+    let emitter = Emitter::new(names.product_topic.as_str(), Format::Avro.codec(&common).unwrap(), Arc::clone(&log));
     let emitter = emitter.await.unwrap();
     let mut generator = Generator::new(11, 0);
     let mut expected = Vec::new();
     for n in 0..200 {
         let product = generator.next(n);
-        emitter.emit(&product.product_id, &product).await.unwrap();
+        _ = emitter.emit(&product.product_id, &product).await.unwrap();
         expected.extend(product.name.contains("lamp").then_some(product));
     }
     emitter.flush().await.unwrap();

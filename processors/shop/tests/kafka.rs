@@ -130,6 +130,16 @@ fn judge(table: &mut BTreeMap<String, String>, products: &[Product], passes: imp
 #[tokio::test]
 #[ignore = "needs a real Kafka: make test starts one where Java is"]
 async fn the_shop_all_the_way() {
+    all_the_way(&[]).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a real Kafka: make test starts one where Java is"]
+async fn the_shop_all_the_way_exactly_once() {
+    all_the_way(&["--exactly-once"]).await;
+}
+
+async fn all_the_way(guarantee: &[&str]) {
     let shop = Shop::new("all-the-way");
     let sell = |args: &[&str]| shop.run(env!("CARGO_BIN_EXE_shop"), args);
     let created = shop.run(env!("CARGO_BIN_EXE_shop-topics"), &["create", "--partitions", "3"]);
@@ -145,12 +155,12 @@ async fn the_shop_all_the_way() {
     };
     let mut table = BTreeMap::new();
     judge(&mut table, &made(1), |name| name.contains("lamp"));
-    let filter = shop.filter(&["--contains", "lamp"]);
+    let filter = shop.filter(&[guarantee, &["--contains", "lamp"]].concat());
     shop.table_becomes(&table).await;
     end(filter);
 
     // Started again without a flag it keeps its rule; a bad one and then a good one are typed.
-    let mut filter = shop.filter(&[]);
+    let mut filter = shop.filter(guarantee);
     sell(&[&many[..], &["--seed", "2"]].concat());
     judge(&mut table, &made(2), |name| name.contains("lamp"));
     shop.table_becomes(&table).await;
@@ -167,7 +177,7 @@ async fn the_shop_all_the_way() {
     };
     tokio::time::timeout(PATIENCE, by_now).await.unwrap();
     end(filter);
-    let filter = shop.filter(&[]);
+    let filter = shop.filter(guarantee);
     sell(&[&many[..], &["--seed", "1"]].concat());
     judge(&mut table, &made(1), |name| name.ends_with("wall clock"));
     shop.table_becomes(&table).await;

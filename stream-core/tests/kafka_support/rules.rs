@@ -56,6 +56,22 @@ pub async fn other_member(log: &LogHandle) {
     running.stop().await;
 }
 
+/// Instances that start at the same moment, when nothing is there yet: whoever makes a topic, all can use it.
+pub async fn started_together(log: &LogHandle) {
+    for _ in 0..5 {
+        let group = unique("together");
+        let input = unique("in");
+        let start = |_| Running::start(processor(log, counting(&group, &input)));
+        let all: Vec<_> = (0..4).map(start).collect();
+        for running in &all {
+            running.running().await;
+        }
+        for running in all {
+            running.stop().await;
+        }
+    }
+}
+
 /// A restart of a static member within its session: no partition moves, nobody else notices.
 pub async fn static_member(log: &LogHandle, new_protocol: bool) {
     let (group, input) = (unique("static"), topic(log, "in", 4).await);
@@ -317,7 +333,7 @@ pub async fn exactly_the_limit(log: &LogHandle) {
         let with = if how == "plain" { Emit::new() } else { Emit::new().headers(&headers) };
         // The largest that is let through: everything above it is refused by the callback's own call.
         for size in (1..=2_000).rev() {
-            match ctx.emit_with(told, ctx.key(), &"x".repeat(size), with.clone()) {
+            match ctx.emit_with(told, ctx.key(), &"x".repeat(size), with) {
                 Ok(()) => return Ok(()),
                 Err(error) => noted.lock().unwrap().push(error.to_string()),
             }
