@@ -35,6 +35,9 @@ impl StoreBackend for Counting {
     fn destroy(&self, id: &StoreId) -> Result<(), StoreError> {
         self.inner.destroy(id)
     }
+    fn instance_id(&self) -> Result<String, StoreError> {
+        self.inner.instance_id()
+    }
     fn list(&self) -> Result<Vec<StoreId>, StoreError> {
         self.inner.list()
     }

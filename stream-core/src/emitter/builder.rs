@@ -97,9 +97,9 @@ impl<M: 'static> EmitterBuilder<M> {
         EmitError::Open { topic: Arc::clone(&self.topic), doing, error }
     }
 
-    async fn find_topic(&self) -> Result<TopicInfo, EmitError> {
+    async fn find_topic(&mut self) -> Result<TopicInfo, EmitError> {
         let until = Instant::now() + self.wait_for_topic;
-        let topic = &self.topic;
+        let topic = &Arc::clone(&self.topic);
         let mut told = false;
         loop {
             let found = self.log.topics(vec![Arc::clone(topic)]).await;
@@ -107,13 +107,14 @@ impl<M: 'static> EmitterBuilder<M> {
             if let Some(info) = found.into_iter().next().flatten() {
                 return Ok(info);
             }
-            if let Some(partitions) = self.create {
+            if let Some(partitions) = self.create.take() {
                 let spec = TopicSpec::new(Arc::clone(topic)).partitions(partitions);
                 match self.log.create_topics(vec![spec]).await {
                     // Somebody else was faster.
                     Ok(()) | Err(LogError::TopicExists { .. }) => {}
                     Err(error) => return Err(self.failed("create the topic", error)),
                 }
+                continue;
             }
             if Instant::now() >= until {
                 return Err(EmitError::Topic {
@@ -122,14 +123,12 @@ impl<M: 'static> EmitterBuilder<M> {
                     remedy: "start the group that reads it, which makes it, or make it here with create()".to_owned(),
                 });
             }
-            if self.create.is_none() {
-                if !told {
-                    tracing::info!(%topic, "an emitter waits for its topic");
-                    told = true;
-                }
-                // Topics are not announced, so they are asked for.
-                tokio::time::sleep(Duration::from_millis(200)).await;
+            if !told {
+                tracing::info!(%topic, "an emitter waits for its topic");
+                told = true;
             }
+            // Topics are not announced, so they are asked for.
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 }

@@ -17,7 +17,7 @@
 //! acknowledgement was lost), and one that is emitted again is written twice. Records of one key that are emitted one
 //! after the other are written in that order.
 //!
-//! Who owns what: callers append to a [`queue`]; one task, the [`sender`], takes batches out of it and owns the producer.
+//! Who owns what: callers append to a queue; one task, the sender, takes batches out of it and owns the producer.
 
 mod ack;
 mod builder;

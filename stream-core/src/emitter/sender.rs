@@ -34,8 +34,20 @@ impl Drop for Leaving {
 }
 
 /// Runs until the queue is closed and everything taken is written or failed.
-pub(super) async fn run(queue: Arc<Queue>, producer: Arc<dyn Producer>, ended: oneshot::Sender<()>) {
-    let _leaving = Leaving { queue: Arc::clone(&queue), ended: Some(ended) };
+pub(super) fn run(
+    queue: Arc<Queue>,
+    producer: Arc<dyn Producer>,
+    ended: oneshot::Sender<()>,
+) -> impl Future<Output = ()> + Send {
+    // Not made by the future's first step: a runtime may end before that.
+    let leaving = Leaving { queue: Arc::clone(&queue), ended: Some(ended) };
+    async move {
+        send_all(&queue, &*producer).await;
+        drop(leaving);
+    }
+}
+
+async fn send_all(queue: &Queue, producer: &dyn Producer) {
     let mut under_way = FuturesUnordered::new();
     loop {
         let mut until = None;

@@ -37,7 +37,7 @@ impl Lookups {
             let keeping = KeeperOptions {
                 checkpoint: options.checkpoint_interval,
                 progress: options.progress_interval,
-                ..KeeperOptions::default()
+                probe: options.topic_check_interval.min(KeeperOptions::default().probe),
             };
             let (keeper, work) = Keeper::new(Arc::clone(&copies), log, info, None, keeping)
                 .map_err(|e| ProcessorError::log(group, format!("read lookup {}", edge.topic), e))?;

@@ -69,8 +69,9 @@ impl Keeper {
             updates,
             options,
         };
+        // Not made by the work's first step: a runtime may end before that.
+        let gone = Gone(Arc::clone(&keeping.copies));
         let work = Box::pin(async move {
-            let gone = Gone(Arc::clone(&keeping.copies));
             keeping.run(stopped).await;
             // The stores are this future's no more before it is told.
             drop((keeping, gone));

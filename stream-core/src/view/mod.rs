@@ -21,7 +21,7 @@
 //! caller's thread, and go straight to the stores. While the log is away the view serves what it has, and heals by
 //! itself.
 //!
-//! What is in here: [`Copies`] are the stores of all partitions and how complete they are; a [`Keeper`] keeps them up to
+//! What is in here: `Copies` are the stores of all partitions and how complete they are; a `Keeper` keeps them up to
 //! date; lookups inside of a processor are the same two. Nothing here may write to a topic.
 
 mod builder;

@@ -178,7 +178,9 @@ impl Fetch for LineFetch {
         {
             let mut state = self.state.lock().unwrap();
             state.waiting.push(cx.waker().clone());
-            if let Some((_, error)) = state.errors.pop_front_if(|(topic, _)| *topic == self.topic) {
+            if state.errors.front().is_some_and(|(topic, _)| *topic == self.topic)
+                && let Some((_, error)) = state.errors.pop_front()
+            {
                 return Poll::Ready(Err(error));
             }
             if state.cut || state.held.as_ref() == Some(&self.topic) {
