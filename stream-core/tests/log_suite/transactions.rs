@@ -9,7 +9,7 @@ use super::helper::{
     Client, batch, fetch_one, is_silent, member_options, offsets, open, producer, read_all, take, to_end, tp,
     transactional, values, write, write_numbers,
 };
-use super::{until, World, topic, unique, until};
+use super::{World, topic, unique, until};
 
 const COMMITTED: Isolation = Isolation::ReadCommitted;
 const UNCOMMITTED: Isolation = Isolation::ReadUncommitted;
