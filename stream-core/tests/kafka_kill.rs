@@ -222,7 +222,11 @@ async fn killed_while_all_is_committed_nothing_is_done_again() {
             done(&world.log, &world.group, &[(&world.input, PARTITIONS)]).await;
             child.kill();
         }
-        assert_eq!(check(&world.log, &world.group, &world.out, 150).await, 0, "no crash window was hit, so each count is exact");
+        assert_eq!(
+            check(&world.log, &world.group, &world.out, 150).await,
+            0,
+            "no crash window was hit, so each count is exact"
+        );
     })
     .await;
 }

@@ -109,8 +109,7 @@ async fn a_broker_away_for_longer_than_a_delivery_may_take() {
         let ours = world.log.producer(options).await.unwrap();
         let mut batch = ProduceBatch::new();
         let value = Some(b"never there".as_slice());
-        let record =
-            NewRecord { topic: &world.input, partition: Some(0), timestamp: None, key: Some(b"key-0"), value };
+        let record = NewRecord { topic: &world.input, partition: Some(0), timestamp: None, key: Some(b"key-0"), value };
         batch.push(record, std::iter::empty());
         let delivery = ours.send(Arc::new(batch)).await;
         assert_eq!(delivery.failed.len(), 1);

@@ -9,7 +9,9 @@ use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use stream_core::codec::{Int64, Text};
 use stream_core::context::Emit;
-use stream_core::group::{CallbackError, ErrorPolicy, Group, GroupBuilder, GroupGraph, Input, NoTable, Table, table_topic};
+use stream_core::group::{
+    CallbackError, ErrorPolicy, Group, GroupBuilder, GroupGraph, Input, NoTable, Table, table_topic,
+};
 use stream_core::log::{AutoOffsetReset, LogHandle, NewRecord, ProduceBatch, ProducerOptions, TopicConfig};
 use stream_core::processor::{Processor, ProcessorError, Rebalance};
 use stream_core::store::MemoryStores;
@@ -45,7 +47,8 @@ pub async fn other_member(log: &LogHandle) {
     let error = Running::start(processor(log, g.build().unwrap())).end().await.unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, ProcessorError::OtherMember { .. }), "{text}");
-    let says = format!("subscribes to {}, this one to {input}: stop it, or give this group another name", table_topic(&group));
+    let says =
+        format!("subscribes to {}, this one to {input}: stop it, or give this group another name", table_topic(&group));
     assert!(text.contains(&group) && text.contains(&says), "{text}");
     // One of the same kind may join, and nothing has happened to the first.
     let second = Running::up(processor(log, counting(&group, &input))).await;
@@ -234,8 +237,13 @@ pub async fn dead_letters(log: &LogHandle) {
         let record = NewRecord { topic: &input, partition: Some(1), timestamp: Some(1_700_000_000_123), key, value };
         batch.push(record, [("trace", Some(b"abc".as_slice()))].into_iter());
     }
-    let undecodable =
-        NewRecord { topic: &input, partition: Some(1), timestamp: Some(5), key: Some(b"k3"), value: Some(&[0xff, 0xfe]) };
+    let undecodable = NewRecord {
+        topic: &input,
+        partition: Some(1),
+        timestamp: Some(5),
+        key: Some(b"k3"),
+        value: Some(&[0xff, 0xfe]),
+    };
     batch.push(undecodable, std::iter::empty());
     let writer = log.producer(ProducerOptions::default()).await.unwrap();
     assert!(writer.send(Arc::new(batch)).await.failed.is_empty());
@@ -324,7 +332,7 @@ pub async fn exactly_the_limit(log: &LogHandle) {
         let with = if how == "plain" { Emit::new() } else { Emit::new().headers(&headers) };
         // The largest that is let through: everything above it is refused by the callback's own call.
         for size in (1..=2_000).rev() {
-            match ctx.emit_with(told, ctx.key(), &"x".repeat(size), with.clone()) {
+            match ctx.emit_with(told, ctx.key(), &"x".repeat(size), with) {
                 Ok(()) => return Ok(()),
                 Err(error) => noted.lock().unwrap().push(error.to_string()),
             }

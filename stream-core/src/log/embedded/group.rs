@@ -45,11 +45,11 @@ pub(super) struct Membership {
     owned: BTreeMap<TopicPartition, Held>,
     /// To be revoked even though it is to have it again.
     evicted: BTreeSet<TopicPartition>,
+    /// It was told what it has, if only that it has nothing.
+    told: bool,
     revoking: Option<Revoking>,
     /// Taken away past the bound of a revocation, not yet told.
     lost: Vec<(TopicPartition, Held)>,
-    /// It has heard of an assignment, be it empty.
-    greeted: bool,
     pub(super) waker: Option<Waker>,
 }
 
@@ -123,9 +123,9 @@ impl Group {
             target,
             owned: BTreeMap::new(),
             evicted: BTreeSet::new(),
+            told: false,
             revoking: None,
             lost: Vec::new(),
-            greeted: false,
             waker: None,
         };
         self.members.insert(id, membership);
@@ -299,11 +299,11 @@ impl Group {
                 given.push((slot.clone(), Held { partitions, alive: Arc::new(AtomicBool::new(true)) }));
             }
         }
-        // A member that gets nothing is told so once, for it may never get anything.
-        if given.is_empty() && (member.greeted || !member.target.is_empty()) {
+        // A new member learns of an empty share as well.
+        if given.is_empty() && (member.told || !member.target.is_empty()) {
             return None;
         }
-        member.greeted = true;
+        member.told = true;
         member.owned.extend(given.iter().cloned());
         Some(Step::Assigned(given))
     }

@@ -143,8 +143,8 @@ impl Shared {
         let assigned = starts.and_then(|starts| self.start(consumer, starts));
         match assigned {
             Ok(assigned) => {
+                // A new member learns of an empty share as well.
                 let first = !self.joined.swap(!refused, Ordering::AcqRel) && !refused;
-                // A member that gets nothing is told so once, for it may never get anything.
                 if first || !assigned.is_empty() {
                     self.send(Ok(MemberEvent::Assigned(assigned)));
                 }

@@ -295,7 +295,12 @@ impl GroupHandle for KafkaGroup {
     fn metadata(&self) -> Option<GroupMetadata> {
         let shared = &self.shared;
         let epoch = shared.epoch.load(Ordering::Acquire);
-        let detail = lock(&shared.metadata).clone()?;
+        let detail = if shared.options.new_protocol {
+            // Its epochs rise without a callback; and its member id is checked always, whatever the epoch.
+            Arc::new(shared.consumer.get()?.upgrade()?.group_metadata()?)
+        } else {
+            lock(&shared.metadata).clone()?
+        };
         shared.over(epoch).is_none().then(|| GroupMetadata::new(Arc::clone(&shared.options.group), detail))
     }
 }

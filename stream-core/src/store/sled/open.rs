@@ -100,7 +100,8 @@ fn try_open(dir: &Arc<StateDir>, path: &Path, fingerprint: &str, options: &SledO
     }
 }
 
-/// Opens the database. sled panics over some kinds of damage, which is caught.
+/// Opens the database. sled panics over some kinds of damage, which is caught; where panics abort the process, such a
+/// store has to be removed by hand.
 fn open_db(path: &Path, options: &SledOptions) -> Result<Db, Trouble> {
     let config = Config::new().path(path).cache_capacity(options.cache_bytes).flush_every_ms(None);
     let mut tries = 0;
