@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_support::{
-    Running, bounded, brokers, committed, connect, done, kafka, log_lines, read, table, topic, topic_with, unique, write,
+    Running, bounded, brokers, committed, connect, done, kafka, log_lines, read, table, topic, topic_with, unique,
+    write,
 };
 use stream_core::codec::{Int64, Text};
 use stream_core::group::{ErrorPolicy, Group, GroupGraph, Input, table_topic};
@@ -244,7 +245,10 @@ async fn a_table_that_no_group_makes() {
         let _rates = g.lookup(other.to_string(), Text);
         g.input(&*input, Text, |_, _| Ok(()));
         let text = Running::start(processor(&log, g.build().unwrap()).topics(options)).failure().await;
-        contains(&text, &[&group, &format!("table topic {other} does not exist"), "start the group that owns it first"]);
+        contains(
+            &text,
+            &[&group, &format!("table topic {other} does not exist"), "start the group that owns it first"],
+        );
     })
     .await;
 }
