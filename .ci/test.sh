@@ -42,10 +42,10 @@ free_ports() {
 # A Kafka of these tests' own. It ends with them, however they end, and all its data goes.
 kafka_tests() {
   local code=0 out
-  STREAM_STATE=$(mktemp -d) KAFKA_PORT=$(free_ports) TLS=$tls
-  export STREAM_STATE KAFKA_PORT TLS
+  STREAM_STATE=$(mktemp -d) KAFKA_PORT=$(free_ports)
+  export STREAM_STATE KAFKA_PORT
   trap 'docker/kafka.sh down; rm -rf "$STREAM_STATE"' EXIT
-  out=$(docker/kafka.sh up) || code=$?
+  out=$(TLS=$tls docker/kafka.sh up) || code=$?
   if [ $code = 3 ]; then
     missing+=("$kafka (what is needed for them is said above)")
     return 0

@@ -5,6 +5,7 @@
 #   docker/kafka.sh env       print the variables of one that runs, for eval
 #   docker/kafka.sh status    print host:port of one that runs, nothing if none does
 #   docker/kafka.sh stop      end it and keep its data
+#   docker/kafka.sh kill      end it at once, as a crash would, and keep its data
 #   docker/kafka.sh restart   stop, then up on the same data
 #   docker/kafka.sh down      end it and delete its data (the jars stay)
 #
@@ -272,6 +273,12 @@ case ${1:-} in
     env_of
     ;;
   stop) end ;;
+  kill)
+    pid=$(our_pid) || die 1 "no Kafka of ours runs"
+    kill -9 "$pid"
+    while our_pid > /dev/null; do sleep 0.05; done
+    rm -f "$pidfile"
+    ;;
   restart)
     end
     up
@@ -284,7 +291,7 @@ case ${1:-} in
     our_pid > /dev/null && env_of | sed -n 's/^KAFKA_BROKERS=//p' || true
     ;;
   *)
-    sed -n '2,10p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' >&2
+    sed -n '2,11p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' >&2
     exit 2
     ;;
 esac

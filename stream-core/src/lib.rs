@@ -38,7 +38,8 @@
 //!   ([`log::kafka`]).
 //!
 //! # What it is not (yet)
-//! - Exactly-once, windows, timers and stream-stream joins are not part of this version.
+//! - Windows, timers and stream-stream joins are not part of this version; exactly-once
+//!   ([`Guarantee`](processor::Guarantee)) is a preview.
 //! - A database: a table is read by key inside the processor, and from outside through a [`View`](view::View).
 //! - A cluster of its own: the embedded log lives and ends with its process.
 //!

@@ -63,6 +63,9 @@ impl TopicFacts {
     }
 }
 
+/// How long it may take until all brokers know of a topic that was made.
+const SHOWN_WITHIN: Duration = Duration::from_secs(15);
+
 /// The largest record that a topic takes, in bytes of key, value and headers.
 pub(crate) fn record_limit(topic: &TopicInfo) -> usize {
     let bytes = topic.config.max_message_bytes;
@@ -181,10 +184,15 @@ impl Manager<'_> {
             Ok(()) | Err(LogError::TopicExists { .. }) => {}
             Err(error) => return Err(self.log_error(format!("create topics {list}"), error)),
         }
-        known.append(&mut self.look_up(&names).await?);
-        match names.iter().find(|n| !known.contains_key(*n)) {
-            None => Ok(()),
-            Some(name) => Err(self.log_error("create topics", LogError::UnknownTopic { topic: name.to_string() })),
+        // Whoever made them, the broker that is asked next may not know of them for a moment.
+        let until = Instant::now() + SHOWN_WITHIN;
+        loop {
+            known.append(&mut self.look_up(&names).await?);
+            let Some(name) = names.iter().find(|n| !known.contains_key(*n)) else { return Ok(()) };
+            if Instant::now() >= until {
+                return Err(self.log_error("create topics", LogError::UnknownTopic { topic: name.to_string() }));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 

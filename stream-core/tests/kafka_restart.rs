@@ -27,7 +27,7 @@ struct World {
 impl World {
     async fn new(name: &str) -> Self {
         log_lines();
-        let broker = Broker::started(name).await;
+        let broker = Broker::started().await;
         let log = connect(&broker.brokers());
         let (input, out) = (topic(&log, "in", PARTITIONS).await, topic(&log, "out", PARTITIONS).await);
         Self { broker, log, group: unique(name), input, out, state: tempfile::tempdir().unwrap() }
@@ -69,7 +69,7 @@ async fn a_broker_that_restarts_is_found_again() {
         tokio::join!(writing, restarting);
         world.emitted(200 * KEYS).await;
         let (writing, restarting) = (feed(&mut input, &world.input, 300..500), async {
-            world.broker.kill().await;
+            world.broker.kill();
             world.broker.start().await;
         });
         tokio::join!(writing, restarting);
@@ -134,7 +134,7 @@ async fn a_broker_away_for_longer_than_a_delivery_may_take() {
 async fn a_broker_that_is_down_at_the_start() {
     bounded(300, async {
         log_lines();
-        let broker = Broker::new("later");
+        let broker = Broker::new();
         let options = KafkaOptions::new(broker.brokers()).request_timeout(Duration::from_secs(3));
         let log: LogHandle = Kafka::connect(options).unwrap();
         let (group, input, out) = (unique("later"), Arc::from(unique("in")), unique("out"));

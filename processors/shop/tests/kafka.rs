@@ -218,3 +218,24 @@ async fn a_line_of_a_pipe_is_a_search() {
     assert_eq!(finds, ["Brass desk lamp", "last without an end", "vase"]);
     shop.run(env!("CARGO_BIN_EXE_shop-topics"), &["delete"]);
 }
+
+#[cfg(feature = "tls")]
+#[test]
+#[ignore = "needs a real Kafka: make test starts one where Java is"]
+fn flags_and_environment_lead_to_a_user_over_tls() {
+    let variable =
+        |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name}: from TLS=1 docker/kafka.sh env"));
+    let shop = Shop::new("tls");
+    for mechanism in ["scram-sha-256", "scram-sha-512", "plain"] {
+        for (action, done) in [("create", ": created"), ("delete", ": deleted")] {
+            let mut command = shop.command(env!("CARGO_BIN_EXE_shop-topics"), &[action, "--sasl-mechanism", mechanism]);
+            command.env("KAFKA_BROKERS", variable("STREAM_TEST_KAFKA_SASL_SSL"));
+            command.arg("--tls-ca").arg(variable("STREAM_TEST_KAFKA_CA"));
+            command.arg("--sasl-user").arg(variable("STREAM_TEST_KAFKA_USER"));
+            command.env("KAFKA_SASL_PASSWORD", variable("STREAM_TEST_KAFKA_PASSWORD"));
+            let ended = command.output().unwrap();
+            let said = String::from_utf8_lossy(&ended.stdout);
+            assert!(ended.status.success() && said.matches(done).count() == 4, "{mechanism} {action}: {ended:?}");
+        }
+    }
+}

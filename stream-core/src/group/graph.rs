@@ -100,7 +100,6 @@ impl GroupGraph {
     }
 
     /// The topics that are consumed.
-    #[cfg(feature = "testing")]
     pub(crate) fn input_topics(&self) -> impl Iterator<Item = &Arc<str>> {
         self.inputs.iter().map(|e| &e.input.topic)
     }

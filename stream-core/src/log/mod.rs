@@ -1,7 +1,7 @@
 //! The log: what the runtime asks of Kafka, and nothing else.
 //!
-//! Two implementations share these traits and one conformance suite: [`kafka`](crate::log::kafka) and
-//! [`embedded`](crate::log::embedded). What a real Kafka does decides wherever the two could differ.
+//! Two implementations share these traits and one conformance suite: [`kafka`] and
+//! [`embedded`]. What a real Kafka does decides wherever the two could differ.
 //!
 //! Everything here speaks in batches, so that the indirection costs nothing a record. This module must never know
 //! about groups graphs, tables or codecs; nothing above it may name `rdkafka`.

@@ -28,7 +28,7 @@ pub(super) async fn open_and_restore(
     };
     let (mut follower, _) =
         source.follow(None, goal, &mut || {}).await.map_err(|e| ProcessorError::follow(group, doing(), e))?;
-    restore(&mut follower, partition, goal, env.options.progress_interval)
+    restore(&mut follower, partition, goal, env.options.progress_interval, &*env.log.clock())
         .await
         .map_err(|e| ProcessorError::follow(group, doing(), e))?;
     follower.checkpoint(env.log.clock().now_ms()).map_err(|e| ProcessorError::store(group, e))?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::error::{ProcessorError, ProcessorResult};
-use super::progress::{input_ends, unfinished};
+use super::progress::{Unfinished, input_ends, unfinished};
 use crate::group::{GroupGraph, Visitor};
 use crate::log::{LogError, LogHandle, TopicPartition};
 
@@ -120,7 +120,10 @@ impl Handle {
         let group = self.graph.name();
         let failed = |e| ProcessorError::log(group, "look at the group's progress", e);
         let ends = input_ends(&self.log, &self.graph).await.map_err(failed)?;
-        while unfinished(&self.log, group, &ends).await.map_err(failed)?.is_some() {
+        while let Some(Unfinished { partition, done, end }) =
+            unfinished(&self.log, group, &ends).await.map_err(failed)?
+        {
+            tracing::trace!(group, %partition, done, end, "not caught up yet");
             if matches!(self.status().state, State::Stopped | State::Failed) {
                 return Err(self.closed("catch up"));
             }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::follow::{FollowError, Follower, Step};
+use crate::clock::Clock;
 use crate::log::{Isolation, LogHandle, OffsetSpec, Reader, TopicPartition};
 use crate::store::{Checkpoint, Store};
 
@@ -125,6 +126,7 @@ pub(crate) async fn restore(
     partition: &TopicPartition,
     goal: Goal,
     interval: Duration,
+    clock: &dyn Clock,
 ) -> Result<(), FollowError> {
     let mut progress = Progress::new(partition, follower.position(), interval);
     if let Goal::Offset(end) = goal
@@ -139,7 +141,10 @@ pub(crate) async fn restore(
                     Goal::Offset(end) => Some(end - follower.position()),
                     Goal::End => None,
                 };
-                progress.applied(n, left);
+                if progress.applied(n, left) {
+                    // A crash from here on reads only what is left.
+                    follower.checkpoint(clock.now_ms())?;
+                }
             }
             Step::CaughtUp => {
                 if let Goal::Offset(end) = goal {
@@ -175,15 +180,17 @@ impl<'a> Progress<'a> {
         Self { partition, from, began, told: began, interval, records: 0 }
     }
 
-    /// So many records more; `left` is how many offsets are left, if that is known.
-    pub(crate) fn applied(&mut self, records: usize, left: Option<i64>) {
+    /// So many records more; `left` is how many offsets are left, if that is known. Whether it was time to tell.
+    pub(crate) fn applied(&mut self, records: usize, left: Option<i64>) -> bool {
         self.records += records;
-        if self.told.elapsed() >= self.interval {
+        let due = self.told.elapsed() >= self.interval;
+        if due {
             self.told = Instant::now();
             let (partition, records, per_second) = (self.partition, self.records, self.rate());
             let seconds_left = left.and_then(|n| u64::try_from(n).ok()?.checked_div(per_second));
             tracing::info!(%partition, records, per_second, offsets_left = left, seconds_left, "restoring");
         }
+        due
     }
 
     /// It is done.

@@ -1,27 +1,25 @@
-//! A broker of the test's own, which can be stopped, killed and started again.
-//!
-//! The script that runs it is the project's `docker/kafka.sh`; its data lies in a folder of the test's own.
+//! A broker of the test's own, which can be stopped, killed and started again: one that `docker/kafka.sh` runs, on a
+//! free port, with its data in a directory of the test's.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 pub struct Broker {
     script: PathBuf,
     port: u16,
-    state: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Broker {
-    /// A broker that was never started, on a free port.
-    pub fn new(name: &str) -> Self {
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docker/kafka.sh");
-        let state = tempfile::Builder::new().prefix(name).tempdir().unwrap();
-        Self { script, port: free_port(), state }
+    /// A broker that was never started.
+    pub fn new() -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docker/kafka.sh");
+        Self { script, port: free_port(), dir: tempfile::tempdir().unwrap() }
     }
 
-    pub async fn started(name: &str) -> Self {
-        let broker = Self::new(name);
+    pub async fn started() -> Self {
+        let broker = Self::new();
         broker.start().await;
         broker
     }
@@ -41,8 +39,10 @@ impl Broker {
     }
 
     /// Kills it at once.
-    pub async fn kill(&self) {
-        self.run("kill").await;
+    pub fn kill(&self) {
+        let pid = std::fs::read_to_string(self.dir.path().join("kafka/kafka.pid")).unwrap();
+        let killed = Command::new("kill").args(["-9", pid.trim()]).status().unwrap();
+        assert!(killed.success(), "the broker can't be killed: {killed}");
     }
 
     async fn run(&self, what: &'static str) {
@@ -54,7 +54,7 @@ impl Broker {
     fn command(&self, what: &str) -> Command {
         let mut command = Command::new("bash");
         command.arg(&self.script).arg(what).stdin(Stdio::null()).stdout(Stdio::null());
-        command.env("KAFKA_PORT", self.port.to_string()).env("STREAM_STATE", self.state.path());
+        command.env("KAFKA_PORT", self.port.to_string()).env("STREAM_STATE", self.dir.path()).env_remove("TLS");
         command
     }
 }
@@ -65,13 +65,13 @@ impl Drop for Broker {
     }
 }
 
-/// A port with room for the broker's other listeners around it.
+/// A port with room for the broker's other listeners above it.
 fn free_port() -> u16 {
+    let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
     (0..200)
         .find_map(|_| {
             let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
-            let around = [port.checked_sub(2)?, port.checked_sub(1)?, port, port.checked_add(1)?, port.checked_add(2)?];
-            around.iter().all(|p| TcpListener::bind(("127.0.0.1", *p)).is_ok()).then_some(port)
+            (port..=port.checked_add(4)?).all(free).then_some(port)
         })
         .expect("a free port")
 }

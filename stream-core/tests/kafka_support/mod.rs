@@ -23,7 +23,7 @@ use stream_core::log::{
     Delivery, FetchLimits, Fetched, Isolation, LogHandle, NewRecord, OffsetSpec, ProduceBatch, Producer,
     ProducerOptions, RecordBatch, TopicConfig, TopicPartition, TopicSpec,
 };
-use stream_core::processor::{Handle, Processor, ProcessorResult};
+use stream_core::processor::{Handle, Processor, ProcessorResult, State, Status};
 use tokio::task::JoinHandle;
 
 /// The real Kafka's addresses.
@@ -159,7 +159,15 @@ pub struct Running {
 
 impl Running {
     pub fn start(processor: Processor) -> Self {
-        Self { handle: processor.handle(), task: tokio::spawn(processor.run()) }
+        let handle = processor.handle();
+        let run = async {
+            let ended = processor.run().await;
+            if let Err(error) = &ended {
+                println!("a processor failed: {error}");
+            }
+            ended
+        };
+        Self { handle, task: tokio::spawn(run) }
     }
 
     /// Starts, and waits until all assigned partitions are processed.
@@ -179,11 +187,10 @@ impl Running {
 
     /// Waits until it has so many partitions and all are processed.
     pub async fn has(&self, partitions: usize) {
-        use stream_core::processor::State;
-        let wait = self.handle.wait_for(|s| s.state == State::Running && s.tasks.len() == partitions);
-        let got = tokio::time::timeout(Duration::from_secs(90), wait).await;
-        let status = self.handle.status();
-        got.unwrap_or_else(|_| panic!("never had {partitions} partitions, has {status:?}")).expect("it ended");
+        let there = |s: &Status| s.state == State::Running && s.tasks.len() == partitions;
+        let wait = self.handle.wait_for(|s| there(s) || matches!(s.state, State::Failed | State::Stopped));
+        let got = tokio::time::timeout(Duration::from_secs(90), wait).await.map(|s| s.is_some_and(|s| there(&s)));
+        assert_eq!(got, Ok(true), "never had {partitions} partitions, has {:?}", self.handle.status());
     }
 
     /// Stops gracefully.

@@ -85,8 +85,7 @@ pub async fn static_member(log: &LogHandle, new_protocol: bool) {
         Running::start(processor)
     };
     let (one, two) = (start("one"), start("two"));
-    one.has(2).await;
-    two.has(2).await;
+    tokio::join!(one.has(2), two.has(2));
     let tasks = two.handle.status().tasks;
     let before = events.lock().unwrap().len();
     two.stop().await;

@@ -123,23 +123,24 @@ impl Connection {
             .collect();
         let answer = self.admin().create_topics(&new, &self.admin_options()).await;
         let answer = answer.map_err(|e| self.scene.error("creating topics", &e))?;
-        let mut failed = None;
+        let (mut failed, mut exists) = (None, None);
         for (one, spec) in answer.into_iter().zip(&topics) {
             let what = format!("creating topic {}", spec.name);
             match one {
-                Ok(_) => {
-                    let led = |p: Option<&Partitions>| p.is_some_and(|p| p.led);
-                    Arc::clone(&self).wait_for(what, Arc::clone(&spec.name), led).await?;
-                }
+                Ok(_) => {}
+                // Somebody else may just have made it, so that it is waited for, too.
                 Err((topic, RDKafkaErrorCode::TopicAlreadyExists)) => {
-                    failed.get_or_insert(LogError::TopicExists { topic });
+                    exists.get_or_insert(LogError::TopicExists { topic });
                 }
                 Err((_, code)) => {
                     failed.get_or_insert_with(|| self.scene.error(&what, &KafkaError::AdminOp(code)));
+                    continue;
                 }
             }
+            let led = |p: Option<&Partitions>| p.is_some_and(|p| p.led);
+            Arc::clone(&self).wait_for(what, Arc::clone(&spec.name), led).await?;
         }
-        failed.map_or(Ok(()), Err)
+        failed.or(exists).map_or(Ok(()), Err)
     }
 
     pub(super) async fn delete_topics(self: Arc<Self>, names: Vec<Arc<str>>) -> LogResult<()> {

@@ -22,7 +22,9 @@ use super::connection::{Connection, Consumer};
 use super::context::lock;
 use super::error::{code, passing, words};
 use super::rebalance::ConsumerCtx;
-use crate::log::{Fetch, FetchLimits, Fetched, Isolation, LogError, LogResult, RecordBatch, TopicPartition};
+use crate::log::{
+    ErrorClass, Fetch, FetchLimits, Fetched, Isolation, LogError, LogResult, RecordBatch, TopicPartition,
+};
 
 /// Where a partition's queue is, as long as the partition is assigned.
 pub(super) struct Slot {
@@ -71,6 +73,8 @@ pub(super) struct KafkaFetch {
     next: Option<LogResult<Fetched>>,
     /// A seek, or a look-up of the partition's bounds, that is under way.
     busy: Option<BoxFuture<'static, LogResult<()>>>,
+    /// The log does not have `position`: nothing comes before a seek.
+    out_of_range: bool,
 }
 
 /// Why reading stopped.
@@ -85,7 +89,7 @@ enum Stop {
 
 impl KafkaFetch {
     pub(super) fn new(tp: TopicPartition, slot: Arc<Slot>, owner: Arc<dyn Owner>, position: i64) -> Self {
-        Self { tp, slot, owner, position, spare: RecordBatch::new(), next: None, busy: None }
+        Self { tp, slot, owner, position, spare: RecordBatch::new(), next: None, busy: None, out_of_range: false }
     }
 
     fn drain(&mut self, into: &mut RecordBatch, limits: FetchLimits) -> Stop {
@@ -127,6 +131,20 @@ impl KafkaFetch {
         }
     }
 
+    /// Waits for what is under way.
+    fn poll_busy(&mut self, cx: &mut Context<'_>) -> Poll<LogResult<()>> {
+        while let Some(busy) = &mut self.busy {
+            let done = std::task::ready!(busy.as_mut().poll(cx));
+            self.busy = None;
+            match done {
+                // A look-up takes its bound before it gives up, and without it there is nothing to say.
+                Err(e) if self.out_of_range && e.class() == ErrorClass::Retriable => self.look_up_bounds(),
+                done => return Poll::Ready(done),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
     fn failed(&self, code: RDKafkaErrorCode) -> LogError {
         use RDKafkaErrorCode as C;
         let scene = &self.owner.connection().scene;
@@ -147,6 +165,7 @@ impl KafkaFetch {
 
     /// Finds out what the partition has, to say so.
     fn look_up_bounds(&mut self) {
+        self.out_of_range = true;
         let (connection, isolation) = (Arc::clone(self.owner.connection()), self.owner.isolation());
         let (partition, offset) = (self.tp.clone(), self.position);
         let pool = connection.pool.clone();
@@ -180,13 +199,7 @@ impl Fetch for KafkaFetch {
         limits: FetchLimits,
     ) -> Poll<LogResult<Fetched>> {
         into.clear();
-        if let Some(busy) = &mut self.busy {
-            let Poll::Ready(done) = busy.as_mut().poll(cx) else { return Poll::Pending };
-            self.busy = None;
-            if let Err(e) = done {
-                return Poll::Ready(Err(e));
-            }
-        }
+        std::task::ready!(self.poll_busy(cx))?;
         if let Some(r) = self.spare.get(0) {
             into.push(r.offset, r.timestamp, r.key, r.value, r.headers.iter());
         }
@@ -207,11 +220,7 @@ impl Fetch for KafkaFetch {
             if !into.is_empty() {
                 return Poll::Ready(Ok(Fetched::Records));
             }
-            if let Some(busy) = &mut self.busy {
-                let done = std::task::ready!(busy.as_mut().poll(cx));
-                self.busy = None;
-                done?;
-            }
+            std::task::ready!(self.poll_busy(cx))?;
             if self.next.is_none() {
                 if registered {
                     return Poll::Pending;
@@ -226,14 +235,10 @@ impl Fetch for KafkaFetch {
         self.spare.clear();
         self.next = None;
         self.position = offset;
+        self.out_of_range = false;
         // Kept here, so that a seek whose future is dropped still ends before anything is read.
         self.busy = Some(Arc::clone(&self.owner).seek(&self.tp, offset));
-        Box::pin(std::future::poll_fn(|cx| {
-            let Some(busy) = &mut self.busy else { return Poll::Ready(Ok(())) };
-            let done = std::task::ready!(busy.as_mut().poll(cx));
-            self.busy = None;
-            Poll::Ready(done)
-        }))
+        Box::pin(std::future::poll_fn(|cx| self.poll_busy(cx)))
     }
 }
 

@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures::FutureExt;
 
@@ -44,7 +45,7 @@ impl Task {
                             slot.loads += 1;
                         }
                         self.futures.push(Box::pin(async move {
-                            match AssertUnwindSafe(codec.load(missed)).catch_unwind().await {
+                            match AssertUnwindSafe(load(&**codec, missed)).catch_unwind().await {
                                 Ok(Ok(())) => (id, SlotEnd::Again),
                                 Ok(Err(error)) => (id, SlotEnd::Unloadable(load_error(missed, &error))),
                                 Err(panic) => (id, SlotEnd::Unloadable(panicked(&panic))),
@@ -176,6 +177,21 @@ impl Task {
             CodecOf::Lookup(i) => &graph.lookups.get(i)?.codec,
         };
         Some(Rc::new(Arc::clone(codec)))
+    }
+}
+
+/// Loads what a codec misses. A registry that is away is no fault of the record's: it is waited for.
+async fn load(codec: &dyn AnyCodec, id: u32) -> Result<(), CodecError> {
+    let mut rest = Duration::from_millis(100);
+    loop {
+        match codec.load(id).await {
+            Err(CodecError::Unavailable(reason)) => {
+                tracing::warn!(id, reason, ?rest, "what a value needs can't be loaded now: waiting");
+                tokio::time::sleep(rest).await;
+                rest = (rest * 2).min(Duration::from_secs(10));
+            }
+            done => return done,
+        }
     }
 }
 
