@@ -96,6 +96,27 @@ fn progress_however_small_begins_a_new_count() -> Done {
     Ok(())
 }
 
+/// Other partitions go on between the restarts, which is no progress of the record that fails.
+#[test]
+fn a_record_that_always_fails_ends_it_whatever_others_do() -> Done {
+    let (failures, at) = (Arc::new(AtomicUsize::new(usize::MAX)), Notes::new());
+    let tester = Tester::with_partitions(2);
+    tester.add_with(group(&failures, &at), restarting(3))?;
+    let input = tester.input("in", Text);
+    input.push_at("bad", Some(&"bad".to_owned()), None, Some(0))?;
+    for _ in 0..100 {
+        input.push_at("good", Some(&"x".to_owned()), None, Some(1))?;
+        tester.run_for(ms(500));
+    }
+    let error = tester.failure("count").expect("it gives up").to_string();
+    assert!(error.contains("in[0]@0"), "{error}");
+    assert_eq!(at.len(), 4);
+    let done = tester.committed("count", "in", 1)?.unwrap();
+    assert_eq!(table(&tester, "count", Int64), pairs([("good", done)]));
+    assert!(done > 3, "partition 1 went on between the restarts");
+    Ok(())
+}
+
 #[test]
 fn what_no_restart_mends_is_not_tried_again() -> Done {
     let (failures, at) = (Arc::new(AtomicUsize::new(0)), Notes::new());
