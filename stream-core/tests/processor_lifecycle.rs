@@ -160,7 +160,7 @@ fn a_stop_does_not_wait_for_retries() -> Done {
         input.push(text, text.to_owned())?;
     }
     // Once while it rests, once while it is called.
-    for wait in [2000, 5050] {
+    for wait in [2000, 5150] {
         tester.run_for(ms(wait));
         let before = tester.block_on(async { tokio::time::Instant::now() });
         tester.stop("count")?;
