@@ -18,16 +18,7 @@ pub struct CommonArgs {
     #[command(flatten)]
     pub topics: TopicArgs,
 
-    /// What a processor guarantees.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GuaranteeArg {
-    /// Nothing is lost; some may be done twice
-    AtLeastOnce,
-    /// Nothing is doubled either: tables, emits and offsets are one Kafka transaction
-    ExactlyOnce,
-}
-
-/// How a processor works.
+    /// How a processor works.
     #[command(flatten)]
     pub processing: ProcessingArgs,
 
@@ -122,6 +113,15 @@ pub struct TopicArgs {
     /// Replicas of topics that have to be made [default: the broker's]
     #[arg(long, value_name = "N", env = "REPLICATION", hide_env_values = true, value_parser = clap::value_parser!(i32).range(1..))]
     pub replication: Option<i32>,
+}
+
+/// What a processor guarantees.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuaranteeArg {
+    /// Nothing is lost; some may be done twice
+    AtLeastOnce,
+    /// Nothing is doubled either: tables, emits and offsets are one Kafka transaction
+    ExactlyOnce,
 }
 
 /// How a processor works.
