@@ -9,6 +9,7 @@ use stream_core::codec::{Int64, Text};
 use stream_core::group::{Group, GroupGraph};
 use stream_core::log::{Log, NewRecord, ProduceBatch, Producer, ProducerOptions, TopicPartition};
 use stream_core::processor::State;
+use stream_core::store::{StoreBackend, StoreId};
 use stream_core::testing::Tester;
 use support::{Done, pairs, table};
 
@@ -114,7 +115,7 @@ fn a_changelog_that_ends_in_a_marker_hangs_no_restore() -> Done {
             // With nothing new, and with nothing in the store at all.
             tester.restart("count")?;
             tester.stop("count")?;
-            tester.stores("count", 0)?.drop_uncheckpointed();
+            tester.stores("count", 0)?.destroy(&StoreId::new("count-table", 0))?;
             tester.restart("count")?;
             tester.stop("count")?;
         }

@@ -8,6 +8,7 @@ use stream_core::codec::{Codec, Int64, Text};
 use stream_core::group::{ErrorPolicy, Group, GroupGraph, Input};
 use stream_core::log::embedded::Fault;
 use stream_core::log::{Log, LogError, TopicConfig, TopicSpec};
+use stream_core::store::{StoreBackend, StoreId};
 use stream_core::testing::Tester;
 use support::{Done, Notes, ms, pairs, table, too_large, values};
 
@@ -153,7 +154,7 @@ fn its_policy_applies_to_it_and_not_to_its_neighbours() -> Done {
 
                 // Nor does a restart that has only the changelog.
                 tester.stop("work")?;
-                tester.stores("work", 0)?.drop_uncheckpointed();
+                tester.stores("work", 0)?.destroy(&StoreId::new("work-table", 0))?;
                 tester.restart("work")?;
                 tester.input("in", Text).send("even", "more".to_owned())?;
                 let more = i64::from(kind != Kind::Batch);

@@ -63,6 +63,14 @@ impl ProcessorError {
         }
     }
 
+    /// The record that failed, if it was one: topic, partition, offset.
+    pub(crate) fn record(&self) -> Option<(String, i32, i64)> {
+        match self {
+            Self::Record { topic, partition, offset, .. } => Some((topic.clone(), *partition, *offset)),
+            _ => None,
+        }
+    }
+
     /// Whether a new start may help: not so if a record or a topic is wrong, which stays so until somebody mends it.
     pub(crate) fn may_pass(&self) -> bool {
         !matches!(self, Self::Topic { .. } | Self::OtherMember { .. } | Self::AlreadyRun { .. })

@@ -381,6 +381,7 @@ impl Processor {
         signal: Pin<Box<dyn Future<Output = ()> + Send>>,
     ) -> ProcessorResult<()> {
         let mut failures = 0;
+        let mut last = None;
         let (_, nothing) = mpsc::unbounded_channel();
         let requests = std::mem::replace(&mut self.requests, nothing);
         let mut stop = Stop { requests, signal, asked: false, queued: VecDeque::new() };
@@ -388,9 +389,12 @@ impl Processor {
             let done = self.counters.done.load(Ordering::Relaxed);
             let result = self.run_once(&workers, &mut stop).await;
             let Err(error) = result else { break result };
-            if self.counters.done.load(Ordering::Relaxed) > done {
+            // What other partitions do meanwhile is no progress of a record that fails again.
+            let record = error.record();
+            if self.counters.done.load(Ordering::Relaxed) > done && (record.is_none() || record != last) {
                 failures = 0;
             }
+            last = record;
             match self.options.on_failure {
                 OnFailure::Restart { backoff, attempts } if failures < attempts && error.may_pass() && !stop.asked => {
                     let wait = backoff.saturating_mul(1 << failures.min(6));

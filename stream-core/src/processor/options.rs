@@ -13,8 +13,8 @@ pub enum OnFailure {
     /// `run` returns the error (the default).
     Stop,
     /// Start again after a wait that doubles from `backoff` up to 64 times that. After `attempts` failures in a row
-    /// without any record done in between, `run` returns the error all the same, so that a record that always fails
-    /// does not loop for ever.
+    /// without any record done in between, or of the same record, `run` returns the error all the same, so that a record
+    /// that always fails does not loop for ever.
     Restart {
         /// The first wait.
         backoff: Duration,

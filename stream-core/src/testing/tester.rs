@@ -106,7 +106,7 @@ impl Tester {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
         let runtime = runtime.expect("a runtime for the tester");
         let clock = Arc::new(ManualClock::new(1_704_067_200_000));
-        let embedded = Embedded::with_clock(Arc::clone(&clock) as Arc<dyn Clock>);
+        let embedded = Embedded::on_runtime(Arc::clone(&clock) as Arc<dyn Clock>, &runtime);
         let log: LogHandle = Arc::clone(&embedded) as LogHandle;
         let producer = runtime.block_on(log.producer(ProducerOptions::default())).expect("a producer for the tester");
         let faults = CallbackFaults::settable();

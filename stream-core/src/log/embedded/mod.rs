@@ -55,7 +55,14 @@ impl Embedded {
     /// An empty log on a clock of your choice: records without a time get its time, and tombstones age by it.
     /// Sessions, transactions and delivery time-outs go by `tokio::time`.
     pub fn with_clock(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { shared: Shared::new(clock) })
+        Arc::new(Self { shared: Shared::new(clock, None) })
+    }
+
+    /// As [`with_clock`](Self::with_clock), for calls that come from outside of the one runtime that all goes by: the
+    /// paused time of a tester is not the machine's.
+    #[cfg(feature = "testing")]
+    pub(crate) fn on_runtime(clock: Arc<dyn Clock>, runtime: &tokio::runtime::Runtime) -> Arc<Self> {
+        Arc::new(Self { shared: Shared::new(clock, Some(runtime.handle().clone())) })
     }
 
     /// Makes things go wrong.

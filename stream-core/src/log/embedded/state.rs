@@ -26,6 +26,8 @@ pub(super) struct Shared {
     /// Told after each access that set [`State::changed`].
     pub(super) notify: Notify,
     pub(super) clock: Arc<dyn Clock>,
+    /// Whose time it is, for callers outside of any runtime.
+    runtime: Option<tokio::runtime::Handle>,
 }
 
 /// The state.
@@ -51,7 +53,7 @@ pub(super) struct State {
 }
 
 impl Shared {
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub(super) fn new(clock: Arc<dyn Clock>, runtime: Option<tokio::runtime::Handle>) -> Arc<Self> {
         let state = State {
             topics: Topics::default(),
             groups: BTreeMap::new(),
@@ -66,11 +68,12 @@ impl Shared {
             next_id: 0,
             clock: Arc::clone(&clock),
         };
-        Arc::new(Self { state: Mutex::new(state), notify: Notify::new(), clock })
+        Arc::new(Self { state: Mutex::new(state), notify: Notify::new(), clock, runtime })
     }
 
     /// Does what is due, then `work`, then wakes whom it concerns.
     pub(super) fn with<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
+        let _entered = self.runtime.as_ref().map(tokio::runtime::Handle::enter);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.tick();
         let result = work(&mut state);

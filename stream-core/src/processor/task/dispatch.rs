@@ -81,9 +81,8 @@ impl Task {
                 } else {
                     self.dispatch(at, edge, source, record)
                 };
-                let full = self.stage.out.bytes() >= self.env.options.batch_bytes;
                 // Behind a record that failed for good nothing may be released: its offset would be passed.
-                if result.is_err() || one_by_one || full || self.ending.is_some() {
+                if result.is_err() || one_by_one || self.is_full() || self.ending.is_some() {
                     break;
                 }
                 // In slots, each record is asked for anew, for it may have to wait.

@@ -35,7 +35,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 
 use self::input::{Next, TaskInput, choose};
-use self::outbox::{Made, Outbox, Visited};
+use self::outbox::{Made, Outbox, Visited, weight};
 use self::slots::Slots;
 use super::env::Env;
 use super::error::{ProcessorError, ProcessorResult};
@@ -290,12 +290,11 @@ impl Task {
             // Something failed: nothing new before what is on its way has come back.
             return Poll::Pending;
         }
-        if self.ending.is_none() && self.replay.poll_rest(cx).is_pending() {
+        // An end waits for it only if there is something left to write.
+        if (self.ending.is_none() || self.moved) && self.replay.poll_rest(cx).is_pending() {
             return Poll::Pending;
         }
-        if self.stage.out.len() >= self.env.options.batch_records
-            || self.stage.out.bytes() >= self.env.options.batch_bytes
-        {
+        if self.stage.out.len() >= self.env.options.batch_records || self.is_full() {
             return Poll::Ready(Ok(Turn::HandOver));
         }
         if self.ending.is_none() && self.may_dispatch() {
@@ -319,10 +318,18 @@ impl Task {
 
     /// Whether there is room for more work.
     fn may_dispatch(&self) -> bool {
-        !self.outbox.is_full(self.env.options.in_flight_bytes)
+        self.outbox.bytes() < self.env.options.in_flight_bytes
             && !self.slots.alone()
             && (!self.replay.one_by_one(&self.inputs)
                 || (self.outbox.is_empty() && self.slots.is_empty() && !self.moved))
+    }
+
+    /// Whether what is released should be handed over before more is processed.
+    fn is_full(&self) -> bool {
+        let (released, options) = (&self.stage.out, &self.env.options);
+        !released.is_empty()
+            && (released.bytes() >= options.batch_bytes
+                || self.outbox.bytes() + weight(released) >= options.in_flight_bytes)
     }
 
     /// The input whose turn it is, if one has a record and nothing earlier may come from another.

@@ -59,9 +59,9 @@ impl Outbox {
         self.pending.is_empty()
     }
 
-    /// Whether so much is on its way that the task should wait.
-    pub(super) fn is_full(&self, bytes: usize) -> bool {
-        self.bytes >= bytes
+    /// Bytes on their way.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(super) fn push(
@@ -116,6 +116,6 @@ impl Outbox {
 }
 
 /// Bytes that a batch keeps busy, the producer's own bookkeeping included, roughly.
-fn weight(batch: &ProduceBatch) -> usize {
+pub(super) fn weight(batch: &ProduceBatch) -> usize {
     batch.bytes() + 100 * batch.len()
 }
