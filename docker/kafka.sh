@@ -3,14 +3,16 @@
 #
 #   docker/kafka.sh up        start it (fetches it the first time) and print KAFKA_BROKERS=host:port
 #   docker/kafka.sh env       print the variables of one that runs, for eval
+#   docker/kafka.sh status    print host:port of one that runs, nothing if none does
 #   docker/kafka.sh stop      end it and keep its data
 #   docker/kafka.sh restart   stop, then up on the same data
 #   docker/kafka.sh down      end it and delete its data (the jars stay)
 #
 # KAFKA_PORT     PLAINTEXT port on 127.0.0.1 (9092)
-# TLS=1          also SSL on the next port and SASL_SSL (user "stream", password "stream-secret"; SCRAM and PLAIN) on
-#                the one after, with certificates made here; needs openssl
-# STREAM_STATE   where everything is kept (target), in the folder kafka
+# TLS=1          also SSL on the next port and SASL_SSL (SCRAM and PLAIN) on the one after, with certificates and a
+#                password made here; needs openssl
+# STREAM_STATE   where its data is kept (target), in the folder kafka
+# KAFKA_JARS     where the jars are kept (target/kafka-jars)
 # KAFKA_VERSION  version to run (4.1.0)      KAFKA_HEAP  JVM memory (-Xms256m -Xmx512m)
 # KAFKA_EXTRA    further lines for server.properties
 #
@@ -24,7 +26,8 @@ tls=${TLS:-}
 state=${STREAM_STATE:-$root/target}
 mkdir -p "$state/kafka"
 dir=$(cd "$state/kafka" && pwd)
-jars=$dir/jars-$version
+jars=${KAFKA_JARS:-$root/target/kafka-jars}/$version
+password=$dir/password
 pidfile=$dir/kafka.pid
 log=$dir/kafka.log
 conf=$dir/server.properties
@@ -55,7 +58,7 @@ fetch() {
   command -v mvn > /dev/null || die 3 "Maven (mvn) is missing: it fetches Kafka's jars"
   say "fetching Kafka $version (about 130 MB, once) ..."
   # Into place in one step: a fetch that is cut short leaves nothing half done.
-  local part=$dir/fetching
+  local part=$jars.part
   rm -rf "$part" "$jars"
   mkdir -p "$part"
   cat > "$part/pom.xml" << POM
@@ -156,6 +159,7 @@ configure() {
   protocols=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
   if [ -n "$tls" ]; then
     certificates
+    [ -s "$password" ] || (umask 077 && openssl rand -hex 16 > "$password")
     listeners=$listeners,SSL://127.0.0.1:$((port + 1)),SASL_SSL://127.0.0.1:$((port + 2))
     protocols=$protocols,SSL:SSL,SASL_SSL:SASL_SSL
   fi
@@ -193,7 +197,7 @@ ssl.truststore.location=$dir/tls/ca.pem
 sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512,PLAIN
 listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
-listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_stream="stream-secret";
+listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_stream="$(cat "$password")";
 PROPERTIES
   fi
   printf '%s\n' "${KAFKA_EXTRA:-}" >> "$conf"
@@ -212,7 +216,9 @@ env_of() {
     -e 's|^PLAINTEXT://|KAFKA_BROKERS=|p' \
     -e 's|^SSL://127.0.0.1:|KAFKA_BROKERS_SSL=localhost:|p' \
     -e 's|^SASL_SSL://127.0.0.1:|KAFKA_BROKERS_SASL_SSL=localhost:|p'
-  case $listeners in *SSL*) printf 'KAFKA_CA=%s\n' "$dir/tls/ca.pem" ;; esac
+  case $listeners in
+    *SSL*) printf 'KAFKA_CA=%s\nKAFKA_SASL_USER=stream\nKAFKA_SASL_PASSWORD=%s\n' "$dir/tls/ca.pem" "$(cat "$password")" ;;
+  esac
 }
 
 up() {
@@ -232,8 +238,8 @@ up() {
   if [ ! -f "$dir/data/meta.properties" ]; then
     rm -rf "$dir/data"
     "$java" -Xmx256m "${options[@]}" -cp "$classes" kafka.tools.StorageTool format -t c3RyZWFtLWxvY2FsLTAwMQ \
-      -c "$conf" --add-scram 'SCRAM-SHA-256=[name=stream,password=stream-secret]' \
-      --add-scram 'SCRAM-SHA-512=[name=stream,password=stream-secret]' > "$dir/format.log" 2>&1 || {
+      -c "$conf" ${tls:+--add-scram "SCRAM-SHA-256=[name=stream,password=$(cat "$password")]"} \
+      ${tls:+--add-scram "SCRAM-SHA-512=[name=stream,password=$(cat "$password")]"} > "$dir/format.log" 2>&1 || {
       tail -n 10 "$dir/format.log" >&2
       die 1 "the data folder could not be made"
     }
@@ -272,10 +278,13 @@ case ${1:-} in
     ;;
   down)
     end
-    rm -rf "$dir/data"
+    rm -rf "$dir/data" "$dir/tls" "$password"
+    ;;
+  status)
+    our_pid > /dev/null && env_of | sed -n 's/^KAFKA_BROKERS=//p' || true
     ;;
   *)
-    sed -n '2,9p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' >&2
+    sed -n '2,10p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' >&2
     exit 2
     ;;
 esac

@@ -52,20 +52,18 @@ pub(crate) fn run(args: &Args, store: StoreKind) -> Outcome<Measured> {
             began.get_or_insert_with(Instant::now);
             seen += 1;
             let key = message.key().unwrap_or_default();
-            let n = match counts.get_mut(key) {
-                Some(n) => {
-                    *n += 1;
-                    *n
-                }
-                None => {
-                    counts.insert(key.to_vec(), 1);
-                    1
-                }
+            let n = if let Some(n) = counts.get_mut(key) {
+                *n += 1;
+                *n
+            } else {
+                counts.insert(key.to_vec(), 1);
+                1
             };
             if tree.is_some() {
-                match dirty.get_mut(key) {
-                    Some(old) => *old = n,
-                    None => drop(dirty.insert(key.to_vec(), n)),
+                if let Some(old) = dirty.get_mut(key) {
+                    *old = n;
+                } else {
+                    dirty.insert(key.to_vec(), n);
                 }
             }
             number.clear();

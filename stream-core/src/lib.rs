@@ -61,9 +61,13 @@
 //! The data's way: [`log`] → [`processor`] → [`context`] → `table` → [`store`]. [`group`] says what a group is,
 //! [`codec`] how values become bytes, [`topics`] what the topics must be.
 
+// Library code meets bad data with an error, never with a panic.
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
+
 pub mod clock;
 pub mod codec;
 pub mod context;
+pub mod emitter;
 pub mod group;
 pub mod log;
 pub mod processor;
@@ -76,8 +80,9 @@ pub mod view;
 
 /// What most programs use.
 pub mod prelude {
-    pub use crate::codec::{Codec, CodecError, Int64, Json, Text};
+    pub use crate::codec::{Codec, CodecError, Int64, Json, Text, UInt64};
     pub use crate::context::{Ctx, Emit};
+    pub use crate::emitter::Emitter;
     pub use crate::group::{
         BuildError, CallbackError, CallbackResult, ErrorPolicy, Group, GroupGraph, Input, NoTable, Table,
     };
@@ -86,4 +91,5 @@ pub mod prelude {
     #[cfg(feature = "kafka")]
     pub use crate::log::kafka::{Kafka, KafkaOptions};
     pub use crate::processor::{Guarantee, Handle, OnFailure, Processor, ProcessorError, State};
+    pub use crate::view::View;
 }

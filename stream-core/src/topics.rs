@@ -55,13 +55,18 @@ const RECORD_OVERHEAD: i64 = 128;
 impl TopicFacts {
     /// The largest record that a topic takes, in bytes of key, value and headers.
     pub(crate) fn limit(&self, topic: &str) -> usize {
-        let bytes = self.topics.get(topic).and_then(|t| t.config.max_message_bytes);
-        bytes.and_then(|b| usize::try_from(b - RECORD_OVERHEAD).ok()).unwrap_or(usize::MAX)
+        self.topics.get(topic).map_or(usize::MAX, record_limit)
     }
 
     pub(crate) fn tombstones(&self) -> BTreeMap<Arc<str>, i64> {
         self.topics.iter().filter_map(|(name, t)| Some((Arc::clone(name), t.config.delete_retention_ms?))).collect()
     }
+}
+
+/// The largest record that a topic takes, in bytes of key, value and headers.
+pub(crate) fn record_limit(topic: &TopicInfo) -> usize {
+    let bytes = topic.config.max_message_bytes;
+    bytes.and_then(|b| usize::try_from(b - RECORD_OVERHEAD).ok()).unwrap_or(usize::MAX)
 }
 
 struct Manager<'a> {

@@ -13,53 +13,18 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use kafka_support::counting::{KEYS, Known, PARTITIONS, check, feed, graph};
 use kafka_support::{
-    Feed, Random, bounded, brokers, committed, connect, done, ends, kafka, log_lines, read, table, topic, unique, until,
+    Feed, Random, bounded, brokers, committed, connect, done, ends, kafka, log_lines, topic, unique, until,
 };
-use serde::{Deserialize, Serialize};
-use stream_core::codec::{Codec as _, Json, Text};
-use stream_core::group::{Group, GroupGraph, table_topic};
+use stream_core::codec::{Codec as _, Json};
+use stream_core::group::table_topic;
 use stream_core::log::LogHandle;
 use stream_core::processor::Processor;
 use stream_core::store::{SledStores, StoreBackend, StoreId};
 
 const ROLE: &str = "STREAM_TEST_KILL";
-const PARTITIONS: i32 = 4;
-const KEYS: u64 = 50;
 const KILLS: usize = 6;
-
-/// What the table knows of a key. Numbers come in order, so what is below `next` was there before.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Known {
-    /// One more than the largest number seen, and the number seen last.
-    next: u64,
-    last: u64,
-    /// Calls, and those of them for a number that was there before.
-    calls: u64,
-    again: u64,
-    /// Numbers left out.
-    gaps: u64,
-}
-
-fn graph(group: &str, input: &str, out: &str) -> Arc<GroupGraph> {
-    let mut g = Group::define(group).table(Json::<Known>::new());
-    let out = g.output(out, Text);
-    g.input(input, Text, move |ctx, number| {
-        let number: u64 = number.parse().unwrap();
-        let mut known = ctx.value()?.unwrap_or_default();
-        known.calls += 1;
-        if number < known.next {
-            known.again += 1;
-        } else {
-            known.gaps += number - known.next;
-            known.next = number + 1;
-        }
-        known.last = number;
-        ctx.emit(out, ctx.key(), &number.to_string())?;
-        ctx.set(known)
-    });
-    g.build().unwrap()
-}
 
 /// The process that is killed. It ends in order when its input ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -143,29 +108,6 @@ impl World {
     fn state(&self) -> PathBuf {
         Path::new(self.dir.path()).join(&self.group)
     }
-
-    /// Nothing is lost: the table and the output have every number of every key.
-    async fn check(&self, rounds: u64) -> u64 {
-        let mut again = 0;
-        let table = table(&self.log, &self.group, PARTITIONS).await;
-        assert_eq!(table.len() as u64, KEYS);
-        for (key, value) in &table {
-            let known: Known = serde_json::from_str(value).unwrap();
-            assert_eq!((known.next, known.last, known.gaps), (rounds, rounds - 1, 0), "{key}: {known:?}");
-            assert_eq!(known.calls, rounds + known.again, "{key}: too many only by what was done again: {known:?}");
-            again += known.again;
-        }
-        let mut numbers: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-        for record in read(&self.log, &self.out, PARTITIONS).await {
-            numbers.entry(record.key.unwrap()).or_default().push(record.value.unwrap().parse().unwrap());
-        }
-        for (key, mut numbers) in numbers {
-            numbers.sort_unstable();
-            numbers.dedup();
-            assert!(numbers.iter().copied().eq(0..rounds), "{key}: {} numbers of {rounds}", numbers.len());
-        }
-        again
-    }
 }
 
 struct Killed {
@@ -214,17 +156,6 @@ fn restore(line: &str) -> Option<Restore> {
     Some(Restore { partition, records: number(" records")?, from: number(" from")?, to: number(" to")? })
 }
 
-/// Sends rounds of numbers, as far as asked.
-async fn feed(feed: &mut Feed, input: &Arc<str>, rounds: std::ops::Range<u64>) {
-    let keys: Vec<String> = (0..KEYS).map(|k| format!("key-{k}")).collect();
-    for round in rounds {
-        let number = round.to_string();
-        let records: Vec<_> = keys.iter().map(|k| (input, None, k.as_str(), number.as_str())).collect();
-        feed.send(&records).await;
-    }
-    feed.finish().await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a real Kafka: make test starts one where Java is"]
 async fn killed_again_and_again_nothing_is_lost() {
@@ -263,7 +194,7 @@ async fn killed_again_and_again_nothing_is_lost() {
             checkpoints = world.checkpoints();
         }
         assert!(tails > 0, "no restart read a part of the changelog only");
-        let again = world.check(rounds).await;
+        let again = check(&world.log, &world.group, &world.out, rounds).await;
         println!("{KILLS} kills, {rounds} rounds, {again} records were done again");
     })
     .await;
@@ -291,7 +222,11 @@ async fn killed_while_all_is_committed_nothing_is_done_again() {
             done(&world.log, &world.group, &[(&world.input, PARTITIONS)]).await;
             child.kill();
         }
-        assert_eq!(world.check(150).await, 0, "no crash window was hit, so each count is exact");
+        assert_eq!(
+            check(&world.log, &world.group, &world.out, 150).await,
+            0,
+            "no crash window was hit, so each count is exact"
+        );
     })
     .await;
 }
@@ -312,7 +247,7 @@ async fn stopped_in_order_a_restart_restores_nothing() {
             let checkpoints: Vec<i64> = world.checkpoints().into_values().collect();
             assert_eq!(checkpoints, ends, "the stores hold the whole changelog");
         }
-        assert_eq!(world.check(100).await, 0);
+        assert_eq!(check(&world.log, &world.group, &world.out, 100).await, 0);
     })
     .await;
 }

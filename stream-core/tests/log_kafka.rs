@@ -209,12 +209,12 @@ mod tls {
     }
 
     fn sasl(mechanism: SaslMechanism, password: &str) -> Security {
-        let user = std::env::var("STREAM_TEST_KAFKA_USER").unwrap_or_else(|_| "stream".into());
+        let user = variable("STREAM_TEST_KAFKA_USER");
         Security::Sasl(Sasl::new(mechanism, user, password).tls(tls()))
     }
 
     fn password() -> String {
-        std::env::var("STREAM_TEST_KAFKA_PASSWORD").unwrap_or_else(|_| "stream-secret".into())
+        variable("STREAM_TEST_KAFKA_PASSWORD")
     }
 
     #[tokio::test]

@@ -1,4 +1,5 @@
 //! The flags that every binary takes. Nothing is done with them here but checking: see `connect`.
+#![allow(clippy::doc_markdown, reason = "the comments of flags are what --help shows")]
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -123,9 +124,13 @@ pub struct ProcessingArgs {
     #[arg(long, value_name = "DIR", env = "STATE_DIR", hide_env_values = true, default_value = "state")]
     pub state_dir: PathBuf,
 
-    /// How often progress is committed, as 1s or 500ms; after a crash up to this much is processed again
-    #[arg(long, value_name = "TIME", env = "COMMIT_INTERVAL", hide_env_values = true, default_value = "1s", value_parser = duration)]
-    pub commit_interval: Duration,
+    /// Nothing doubled even after a crash: tables, emits and offsets are one Kafka transaction
+    #[arg(long, env = "EXACTLY_ONCE", hide_env_values = true)]
+    pub exactly_once: bool,
+
+    /// How often progress is committed, as 1s or 500ms [default: 1s, with --exactly-once 100ms]
+    #[arg(long, value_name = "TIME", env = "COMMIT_INTERVAL", hide_env_values = true, value_parser = duration)]
+    pub commit_interval: Option<Duration>,
 
     /// A name for this instance that stays: a restart within the session then moves no partition
     #[arg(long, value_name = "ID", env = "INSTANCE_ID", hide_env_values = true)]
@@ -140,7 +145,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// The flags of [`TopicArgs`], for [`parse`].
 pub const TOPIC_FLAGS: &[&str] = &["partitions", "replication"];
 /// The flags of [`ProcessingArgs`], for [`parse`].
-pub const PROCESSING_FLAGS: &[&str] = &["state_dir", "commit_interval", "instance_id"];
+pub const PROCESSING_FLAGS: &[&str] = &["state_dir", "exactly_once", "commit_interval", "instance_id"];
 /// The flag of the schema registry, for [`parse`].
 pub const REGISTRY_FLAGS: &[&str] = &["schema_registry"];
 

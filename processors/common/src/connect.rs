@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use stream_core::group::GroupGraph;
 use stream_core::log::LogHandle;
-use stream_core::processor::Processor;
+use stream_core::processor::{Guarantee, Processor};
 use stream_core::topics::TopicOptions;
 
-use crate::args::CommonArgs;
+use crate::args::{CommonArgs, KafkaArgs, ProcessingArgs};
 use crate::exit::Exit;
 
 const NO_BROKERS: &str = "no Kafka broker given: use --brokers HOST:PORT, or set KAFKA_BROKERS
@@ -24,19 +24,7 @@ impl CommonArgs {
     pub fn connect(&self, client: &str) -> Result<LogHandle, Exit> {
         crate::logging::start(&self.log)?;
         let brokers = self.kafka.brokers.as_deref().map(str::trim).filter(|b| !b.is_empty());
-        self.open(brokers.ok_or_else(|| Exit::usage(NO_BROKERS))?, client)
-    }
-
-    #[cfg(feature = "kafka")]
-    fn open(&self, brokers: &str, client: &str) -> Result<LogHandle, Exit> {
-        use stream_core::log::kafka::{Kafka, KafkaOptions};
-        let options = KafkaOptions::new(brokers).client_id(client).security(self.kafka.security()?);
-        Ok(Kafka::connect(options).map_err(Exit::usage)?)
-    }
-
-    #[cfg(not(feature = "kafka"))]
-    fn open(&self, _: &str, _: &str) -> Result<LogHandle, Exit> {
-        Err(Exit::usage("this build has no Kafka: build it with the cargo feature \"kafka\""))
+        open(brokers.ok_or_else(|| Exit::usage(NO_BROKERS))?, client, &self.kafka)
     }
 
     /// How missing topics are made.
@@ -49,14 +37,18 @@ impl CommonArgs {
 
     /// A processor of a group, set up as the flags say.
     pub fn processor(&self, graph: Arc<GroupGraph>, log: LogHandle) -> Processor {
-        let processor = Processor::new(graph, log)
-            .state_dir(&self.processing.state_dir)
-            .commit_interval(self.processing.commit_interval)
-            .topics(self.topic_options());
-        match &self.processing.instance_id {
-            Some(id) => processor.instance_id(id.as_str()),
-            None => processor,
+        let ProcessingArgs { state_dir, exactly_once, commit_interval, instance_id } = &self.processing;
+        let mut processor = Processor::new(graph, log).state_dir(state_dir).topics(self.topic_options());
+        if *exactly_once {
+            processor = processor.guarantee(Guarantee::ExactlyOnce);
         }
+        if let Some(every) = commit_interval {
+            processor = processor.commit_interval(*every);
+        }
+        if let Some(id) = instance_id {
+            processor = processor.instance_id(id.as_str());
+        }
+        processor
     }
 
     /// The schema registry.
@@ -71,6 +63,18 @@ impl CommonArgs {
         })?;
         stream_core::codec::SchemaRegistry::new(url).map_err(Exit::usage)
     }
+}
+
+#[cfg(feature = "kafka")]
+fn open(brokers: &str, client: &str, flags: &KafkaArgs) -> Result<LogHandle, Exit> {
+    use stream_core::log::kafka::{Kafka, KafkaOptions};
+    let options = KafkaOptions::new(brokers).client_id(client).security(flags.security()?);
+    Ok(Kafka::connect(options).map_err(Exit::usage)?)
+}
+
+#[cfg(not(feature = "kafka"))]
+fn open(_: &str, _: &str, _: &KafkaArgs) -> Result<LogHandle, Exit> {
+    Err(Exit::usage("this build has no Kafka: build it with the cargo feature \"kafka\""))
 }
 
 #[cfg(feature = "kafka")]

@@ -7,6 +7,9 @@
 //!
 //! This crate must never know any of the systems.
 
+// Library code meets bad data with an error, never with a panic.
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
+
 mod args;
 mod connect;
 mod console;

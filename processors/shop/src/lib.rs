@@ -12,8 +12,10 @@
 //! products), [`sell`](mod@sell) (writing them at a pace), [`rule`] and [`rules`] (what passes, and setting it), [`filter`] (the group), [`search`],
 //! [`topics`] (names).
 
+// Library code meets bad data with an error, never with a panic.
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
+
 pub mod codec;
-pub mod emitter;
 pub mod filter;
 pub mod generator;
 pub mod product;

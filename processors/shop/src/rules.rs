@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::emitter::Emitter;
 use stream_core::clock::Clock;
 use stream_core::codec::Json;
-use stream_core::log::{LogError, LogHandle, LogResult};
+use stream_core::emitter::{EmitError, Emitter};
+use stream_core::log::LogHandle;
 
 use crate::filter::RULE_KEY;
 use crate::rule::{BadPattern, Matcher, Rule};
@@ -26,8 +26,8 @@ pub enum SetRuleError {
     #[error(transparent)]
     Bad(#[from] BadPattern),
     /// It could not be written.
-    #[error("the rule could not be written: {0}")]
-    Log(#[from] LogError),
+    #[error(transparent)]
+    Emit(#[from] EmitError),
 }
 
 impl Rules {
@@ -35,7 +35,7 @@ impl Rules {
     ///
     /// # Errors
     /// When the log fails.
-    pub async fn open(topic: &str, log: &LogHandle) -> LogResult<Self> {
+    pub async fn open(topic: &str, log: &LogHandle) -> Result<Self, EmitError> {
         let emitter = Emitter::new(topic, Json::<Rule>::new(), Arc::clone(log)).await?;
         let user = std::env::var("USER").unwrap_or_else(|_| "unknown".into());
         Ok(Self { emitter, clock: log.clock(), user })
@@ -48,8 +48,7 @@ impl Rules {
     pub async fn set(&self, rule: Rule) -> Result<Rule, SetRuleError> {
         Matcher::new(&rule)?;
         let rule = rule.signed(self.user.as_str(), self.clock.now_ms());
-        self.emitter.emit(RULE_KEY, &rule).await?;
-        self.emitter.flush().await?;
+        self.emitter.emit_acknowledged(RULE_KEY, &rule).await?;
         Ok(rule)
     }
 }

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use crate::emitter::Emitter;
 use stream_core::clock::Clock;
-use stream_core::log::LogResult;
+use stream_core::emitter::{EmitError, Emitter};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::generator::Generator;
@@ -15,6 +14,9 @@ const SEEDED_START_MS: u64 = 1_735_689_600_000;
 
 /// About 30 a second.
 const SEEDED_STEP_MS: u64 = 33;
+
+/// When they are written as fast as possible: after how many the acknowledgements are awaited.
+const FLUSH_EVERY: u64 = 10_000;
 
 /// How fast, and how many.
 #[derive(Clone, Copy, Debug)]
@@ -57,17 +59,17 @@ pub async fn sell(
     times: Times<'_>,
     stop: impl Future<Output = ()>,
     on_written: impl Fn(u64),
-) -> LogResult<u64> {
+) -> Result<u64, EmitError> {
     let wanted = pace.count.unwrap_or(u64::MAX);
     let mut tick = (!pace.interval.is_zero()).then(|| interval(pace.interval));
     if let Some(tick) = &mut tick {
         // A slow broker makes it late once; it must not make up for that in one burst.
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     }
-    let mut written = 0;
+    let (mut written, mut known_good) = (0, 0);
     let mut stop = std::pin::pin!(stop);
     while written < wanted {
-        let work = async {
+        let due = async {
             if let Some(tick) = &mut tick {
                 tick.tick().await;
             }
@@ -75,14 +77,19 @@ pub async fn sell(
         tokio::select! {
             biased;
             () = &mut stop => break,
-            () = work => {}
+            () = due => {}
         }
         for _ in 0..u64::from(pace.rate).min(wanted - written) {
             let product = generator.next(times.of(written));
-            emitter.emit(&product.product_id, &product).await?;
+            // Its acknowledgement is awaited by the flush.
+            _ = emitter.emit(&product.product_id, &product).await?;
             written += 1;
         }
         on_written(written);
+        if tick.is_some() || written >= known_good + FLUSH_EVERY {
+            emitter.flush().await?;
+            known_good = written;
+        }
     }
     emitter.flush().await?;
     Ok(written)

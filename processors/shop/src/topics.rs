@@ -15,7 +15,7 @@ pub struct TopicNames {
     #[arg(long, value_name = "TOPIC", env = "PRODUCT_TOPIC", hide_env_values = true, default_value = PRODUCTS)]
     pub product_topic: String,
 
-    /// Name of the filter's group; its table is the topic <GROUP>-table
+    /// Name of the filter's group; its table is the topic GROUP-table
     #[arg(long = "group", value_name = "GROUP", env = "PRODUCT_FILTERED_TOPIC", hide_env_values = true, default_value = FILTERED)]
     pub filter_group: String,
 

@@ -1,5 +1,6 @@
 //! The binaries as processes: what they say and how they end when they are started wrongly.
 #![cfg(feature = "kafka")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::process::{Command, Stdio};
 

@@ -1,4 +1,5 @@
 //! The demo as a process, with nobody to type anything.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::process::{Command, Stdio};
 

@@ -1,16 +1,17 @@
 //! The filter group on the embedded log: what passes, what leaves, and which rule holds.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use processors_common::topics::compacted;
-use shop::emitter::Emitter;
 use shop::filter::{LAST_GOOD_KEY, RULE_KEY};
 use shop::rule::{Kind, Rule};
 use shop::rules::Rules;
 use shop::topics::TopicNames;
 use shop::{Generator, Product, codec, filter};
+use stream_core::emitter::Emitter;
 use stream_core::group::table_topic;
 use stream_core::log::embedded::Embedded;
 use stream_core::log::{
@@ -41,7 +42,7 @@ impl Shop {
         let products = TopicSpec::new(names.product_topic.as_str()).partitions(PARTITIONS);
         log.create_topics(vec![products, compacted(&names.rules_topic, 1)]).await.unwrap();
         let rules = Rules::open(&names.rules_topic, &log).await.unwrap();
-        let products = Emitter::new(&names.product_topic, codec::json(), Arc::clone(&log)).await.unwrap();
+        let products = Emitter::new(names.product_topic.as_str(), codec::json(), Arc::clone(&log)).await.unwrap();
         Self { log, names, products, rules, running: None }
     }
 
@@ -66,7 +67,7 @@ impl Shop {
 
     async fn send(&self, products: &[Product]) {
         for product in products {
-            self.products.emit(&product.product_id, product).await.unwrap();
+            _ = self.products.emit(&product.product_id, product).await.unwrap();
         }
         self.products.flush().await.unwrap();
     }

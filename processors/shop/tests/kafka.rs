@@ -1,5 +1,6 @@
 //! The binaries as processes on a real Kafka, all the way: topics, products, rules, the table, searches, the end.
 #![cfg(feature = "kafka")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -129,6 +130,16 @@ fn judge(table: &mut BTreeMap<String, String>, products: &[Product], passes: imp
 #[tokio::test]
 #[ignore = "needs a real Kafka: make test starts one where Java is"]
 async fn the_shop_all_the_way() {
+    all_the_way(&[]).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a real Kafka: make test starts one where Java is"]
+async fn the_shop_all_the_way_exactly_once() {
+    all_the_way(&["--exactly-once"]).await;
+}
+
+async fn all_the_way(guarantee: &[&str]) {
     let shop = Shop::new("all-the-way");
     let sell = |args: &[&str]| shop.run(env!("CARGO_BIN_EXE_shop"), args);
     let created = shop.run(env!("CARGO_BIN_EXE_shop-topics"), &["create", "--partitions", "3"]);
@@ -144,12 +155,12 @@ async fn the_shop_all_the_way() {
     };
     let mut table = BTreeMap::new();
     judge(&mut table, &made(1), |name| name.contains("lamp"));
-    let filter = shop.filter(&["--contains", "lamp"]);
+    let filter = shop.filter(&[guarantee, &["--contains", "lamp"]].concat());
     shop.table_becomes(&table).await;
     end(filter);
 
     // Started again without a flag it keeps its rule; a bad one and then a good one are typed.
-    let mut filter = shop.filter(&[]);
+    let mut filter = shop.filter(guarantee);
     sell(&[&many[..], &["--seed", "2"]].concat());
     judge(&mut table, &made(2), |name| name.contains("lamp"));
     shop.table_becomes(&table).await;
@@ -166,7 +177,7 @@ async fn the_shop_all_the_way() {
     };
     tokio::time::timeout(PATIENCE, by_now).await.unwrap();
     end(filter);
-    let filter = shop.filter(&[]);
+    let filter = shop.filter(guarantee);
     sell(&[&many[..], &["--seed", "1"]].concat());
     judge(&mut table, &made(1), |name| name.ends_with("wall clock"));
     shop.table_becomes(&table).await;
@@ -206,4 +217,25 @@ async fn a_line_of_a_pipe_is_a_search() {
     finds.sort_unstable();
     assert_eq!(finds, ["Brass desk lamp", "last without an end", "vase"]);
     shop.run(env!("CARGO_BIN_EXE_shop-topics"), &["delete"]);
+}
+
+#[cfg(feature = "tls")]
+#[test]
+#[ignore = "needs a real Kafka: make test starts one where Java is"]
+fn flags_and_environment_lead_to_a_user_over_tls() {
+    let variable =
+        |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name}: from TLS=1 docker/kafka.sh env"));
+    let shop = Shop::new("tls");
+    for mechanism in ["scram-sha-256", "scram-sha-512", "plain"] {
+        for (action, done) in [("create", ": created"), ("delete", ": deleted")] {
+            let mut command = shop.command(env!("CARGO_BIN_EXE_shop-topics"), &[action, "--sasl-mechanism", mechanism]);
+            command.env("KAFKA_BROKERS", variable("STREAM_TEST_KAFKA_SASL_SSL"));
+            command.arg("--tls-ca").arg(variable("STREAM_TEST_KAFKA_CA"));
+            command.arg("--sasl-user").arg(variable("STREAM_TEST_KAFKA_USER"));
+            command.env("KAFKA_SASL_PASSWORD", variable("STREAM_TEST_KAFKA_PASSWORD"));
+            let ended = command.output().unwrap();
+            let said = String::from_utf8_lossy(&ended.stdout);
+            assert!(ended.status.success() && said.matches(done).count() == 4, "{mechanism} {action}: {ended:?}");
+        }
+    }
 }

@@ -355,12 +355,12 @@ impl<K: Key> Key for Option<K> {
     }
 }
 
-/// How to write a record, for [`Ctx::emit_with`].
+/// How to write a record, for [`Ctx::emit_with`] and [`Emitter::emit_with`](crate::emitter::Emitter::emit_with).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Emit<'a> {
-    headers: &'a [(&'a str, &'a [u8])],
-    timestamp: Option<i64>,
-    partition: Option<i32>,
+    pub(crate) headers: &'a [(&'a str, &'a [u8])],
+    pub(crate) timestamp: Option<i64>,
+    pub(crate) partition: Option<i32>,
 }
 
 impl<'a> Emit<'a> {

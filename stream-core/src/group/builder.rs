@@ -1,6 +1,6 @@
 //! Defining a group, edge by edge, and the checks at its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -206,9 +206,9 @@ impl<S: 'static> GroupBuilder<S> {
             return Err(BuildError::LoopUnread { group });
         }
         self.check_topics(&group)?;
-        let mut names = BTreeMap::new();
+        let mut names = BTreeSet::new();
         for visitor in &self.graph.visitors {
-            if names.insert(&*visitor.name, ()).is_some() {
+            if !names.insert(&*visitor.name) {
                 return Err(BuildError::TwoVisitors { group, name: visitor.name.to_string() });
             }
         }

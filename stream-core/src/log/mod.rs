@@ -1,7 +1,7 @@
 //! The log: what the runtime asks of Kafka, and nothing else.
 //!
-//! Two implementations share these traits and one conformance suite: [`kafka`](crate::log::kafka) and
-//! [`embedded`](crate::log::embedded). What a real Kafka does decides wherever the two could differ.
+//! Two implementations share these traits and one conformance suite: [`kafka`] and
+//! [`embedded`]. What a real Kafka does decides wherever the two could differ.
 //!
 //! Everything here speaks in batches, so that the indirection costs nothing a record. This module must never know
 //! about groups graphs, tables or codecs; nothing above it may name `rdkafka`.
@@ -103,7 +103,8 @@ pub trait Log: Send + Sync + 'static {
 /// What happened to a member of a group.
 #[non_exhaustive]
 pub enum MemberEvent {
-    /// Partitions that are newly this member's. Fetching starts at [`Assigned::start`].
+    /// Partitions that are newly this member's. Fetching starts at [`Assigned::start`]. None, where a new member has to
+    /// do without.
     Assigned(Vec<Assigned>),
     /// Partitions that are about to go to another member. They stay this member's, commits included, until `done` is
     /// dropped or its bound (below `max.poll.interval.ms`) passes; past it they are lost.

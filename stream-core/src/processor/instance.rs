@@ -173,19 +173,19 @@ impl<'a> Instance<'a> {
             }
         }
         for (_, closed) in std::mem::take(&mut self.closing) {
-            // An error means the same: the task is gone.
-            _ = closed.await;
+            // An error means the same: the task is gone. One that does not end hangs in a callback that never awaits.
+            if timeout(self.env.options.drain_timeout, closed).await.is_err() {
+                tracing::error!(group = self.env.graph.name(), "a callback does not return: its thread is left behind");
+            }
         }
         let group = self.env.graph.name().to_owned();
         let flushed = self.env.egress.producer().flush().await;
         let closed = self.member.close().await;
-        match self.failure {
-            Some(error) => Err(error),
-            None => {
-                flushed.map_err(|e| ProcessorError::log(&group, "flush", e))?;
-                closed.map_err(|e| ProcessorError::log(&group, "leave the group", e))
-            }
+        if let Some(error) = self.failure {
+            return Err(error);
         }
+        flushed.map_err(|e| ProcessorError::log(&group, "flush", e))?;
+        closed.map_err(|e| ProcessorError::log(&group, "leave the group", e))
     }
 
     fn event(&mut self, event: MemberEvent) {
@@ -241,9 +241,11 @@ impl<'a> Instance<'a> {
         let apart = graph.lead().is_none();
         let mut by_task: BTreeMap<(i32, usize), Vec<(usize, Assigned)>> = BTreeMap::new();
         let names: Vec<TopicPartition> = assigned.iter().map(|a| a.partition.clone()).collect();
-        if !names.is_empty() {
-            tracing::info!(group = graph.name(), partitions = ?names, "partitions came");
+        if names.is_empty() {
+            tracing::info!(group = graph.name(), "no partition is left for this instance so far");
+            return;
         }
+        tracing::info!(group = graph.name(), partitions = ?names, "partitions came");
         for a in assigned {
             let Some(edge) = graph.inputs.iter().position(|e| e.input.topic == a.partition.topic) else { continue };
             let task = (a.partition.partition, if apart { edge } else { 0 });
@@ -337,7 +339,9 @@ impl<'a> Instance<'a> {
                 let in_time = timeout(bound, waits).await.is_ok();
                 if !in_time {
                     // Nothing more may be begun once the next owner is let in.
-                    drains.iter().for_each(|d| _ = d.commands.send(Command::Abort));
+                    for drain in &drains {
+                        _ = drain.commands.send(Command::Abort);
+                    }
                 }
                 // In transactions, what a task has published is committed.
                 let (offsets, result) =

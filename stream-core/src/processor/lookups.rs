@@ -35,9 +35,9 @@ impl Lookups {
             let copies = Copies::open(info, stores, edge.codec.name(), options.partitioner);
             let copies = Arc::new(copies.map_err(|e| ProcessorError::store(group, e))?);
             let keeping = KeeperOptions {
-                checkpoint_interval: options.checkpoint_interval,
-                progress_interval: options.progress_interval,
-                ..KeeperOptions::default()
+                checkpoint: options.checkpoint_interval,
+                progress: options.progress_interval,
+                probe: options.topic_check_interval.min(KeeperOptions::default().probe),
             };
             let (keeper, work) = Keeper::new(Arc::clone(&copies), log, info, None, keeping)
                 .map_err(|e| ProcessorError::log(group, format!("read lookup {}", edge.topic), e))?;

@@ -16,6 +16,7 @@ mod error;
 mod instance;
 mod lookups;
 mod options;
+pub(crate) mod progress;
 mod restore;
 mod state;
 mod task;
@@ -164,7 +165,7 @@ impl Processor {
         let (status, seen) = watch::channel(Status { state: State::Created, tasks: std::collections::BTreeMap::new() });
         let (requests, inbox) = mpsc::unbounded_channel();
         Self {
-            handle: Handle { graph: Arc::clone(&graph), status: seen, requests },
+            handle: Handle { graph: Arc::clone(&graph), log: Arc::clone(&log), status: seen, requests },
             graph,
             log,
             options: Options::default(),
@@ -456,10 +457,12 @@ impl Processor {
             })?;
         }
         self.refuse_other_members().await?;
-        let mut producer = ProducerOptions::default();
-        producer.partitioner = options.partitioner;
-        producer.delivery_timeout = Some(options.session_timeout * 2 / 3);
-        producer.max_batch_bytes = graph.written().map(|t| facts.limit(t)).min().filter(|n| *n < usize::MAX);
+        let mut producer = ProducerOptions {
+            partitioner: options.partitioner,
+            delivery_timeout: Some(options.session_timeout * 2 / 3),
+            max_batch_bytes: graph.written().map(|t| facts.limit(t)).min().filter(|n| *n < usize::MAX),
+            ..ProducerOptions::default()
+        };
         if options.guarantee == Guarantee::ExactlyOnce {
             let instance = match &options.instance_id {
                 Some(id) => id.to_string(),

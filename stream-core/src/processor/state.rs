@@ -2,13 +2,16 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::error::{ProcessorError, ProcessorResult};
+use super::progress::{Unfinished, input_ends, unfinished};
 use crate::group::{GroupGraph, Visitor};
-use crate::log::{LogError, TopicPartition};
+use crate::log::{LogError, LogHandle, TopicPartition};
 
 /// What a processor is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,9 +78,10 @@ pub(super) enum Request {
 }
 
 /// Observes and steers a processor from outside. Clones are equal.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Handle {
     pub(super) graph: Arc<GroupGraph>,
+    pub(super) log: LogHandle,
     pub(super) status: watch::Receiver<Status>,
     pub(super) requests: mpsc::UnboundedSender<Request>,
 }
@@ -105,6 +109,27 @@ impl Handle {
             Some(status) if !ended(&status) => Ok(()),
             _ => Err(self.closed("wait for the processor to run")),
         }
+    }
+
+    /// Resolves once the group has committed everything that its inputs have at the moment of the call, by whichever
+    /// instance. For tests and tools: it asks the log again and again.
+    ///
+    /// # Errors
+    /// When the processor ends before, or the log can't be reached.
+    pub async fn caught_up(&self) -> ProcessorResult<()> {
+        let group = self.graph.name();
+        let failed = |e| ProcessorError::log(group, "look at the group's progress", e);
+        let ends = input_ends(&self.log, &self.graph).await.map_err(failed)?;
+        while let Some(Unfinished { partition, done, end }) =
+            unfinished(&self.log, group, &ends).await.map_err(failed)?
+        {
+            tracing::trace!(group, %partition, done, end, "not caught up yet");
+            if matches!(self.status().state, State::Stopped | State::Failed) {
+                return Err(self.closed("catch up"));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
     }
 
     /// Asks the processor to stop: it finishes what is under way, commits, and leaves its group. `run` returns then.
@@ -148,5 +173,11 @@ impl Handle {
 
     fn closed(&self, what: &str) -> ProcessorError {
         ProcessorError::log(self.graph.name(), what, LogError::Closed { what: "the processor".to_owned() })
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Handle({}, {:?})", self.graph.name(), self.status().state)
     }
 }

@@ -117,7 +117,9 @@ impl Work {
             let until = Instant::now() + self.interval;
             if let Err(error) = self.producer.begin_transaction().await {
                 let queued = std::mem::take(&mut self.queue);
-                queued.into_iter().for_each(|q| self.fail(q, &error));
+                for batch in queued {
+                    self.fail(batch, &error);
+                }
                 if error.class() == ErrorClass::Fatal {
                     return Err(error);
                 }

@@ -9,6 +9,9 @@ use std::task::{Context, Poll, ready};
 use crate::log::{Fetch, FetchLimits, Fetched, LogError, RecordBatch};
 use crate::store::{Checkpoint, Store, StoreError};
 
+/// Sees each record after it is in the store.
+pub(crate) type Applied<'a> = &'a mut dyn FnMut(&[u8], Option<&[u8]>);
+
 /// What a step brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -52,11 +55,7 @@ impl Follower {
     }
 
     /// Applies what there is, or waits. `applied` sees each record after it is in the store.
-    pub(crate) fn poll_step(
-        &mut self,
-        cx: &mut Context<'_>,
-        applied: &mut dyn FnMut(&[u8], Option<&[u8]>),
-    ) -> Poll<Result<Step, FollowError>> {
+    pub(crate) fn poll_step(&mut self, cx: &mut Context<'_>, applied: Applied<'_>) -> Poll<Result<Step, FollowError>> {
         match ready!(self.fetch.poll_fetch(cx, &mut self.batch, self.limits))? {
             Fetched::End => Poll::Ready(Ok(Step::CaughtUp)),
             Fetched::Records => {

@@ -158,7 +158,7 @@ impl TablePartition {
                 }
             }
         });
-        self.bytes = self.buffer.iter().map(|(k, e)| k.len() + size_of::<Entry>() + 32 + len(&e.value)).sum();
+        self.bytes = self.buffer.iter().map(|(k, e)| k.len() + size_of::<Entry>() + 32 + len(e.value.as_ref())).sum();
     }
 
     /// Bytes that the buffer takes, roughly.
@@ -208,7 +208,7 @@ impl TablePartition {
         self.buffer.retain(|key, entry| {
             let keep = entry.unacked > 0 || entry.dirty;
             if !keep {
-                *bytes = bytes.saturating_sub(key.len() + size_of::<Entry>() + 32 + len(&entry.value));
+                *bytes = bytes.saturating_sub(key.len() + size_of::<Entry>() + 32 + len(entry.value.as_ref()));
             }
             keep
         });
@@ -246,7 +246,7 @@ impl TablePartition {
 
 /// Replaces a value in place, so that its memory is used again.
 fn set(place: &mut Option<Vec<u8>>, value: Option<&[u8]>, bytes: &mut usize) {
-    *bytes = bytes.saturating_sub(len(place)) + value.map_or(0, <[u8]>::len);
+    *bytes = bytes.saturating_sub(len(place.as_ref())) + value.map_or(0, <[u8]>::len);
     match (place, value) {
         (Some(old), Some(new)) => {
             old.clear();
@@ -256,6 +256,6 @@ fn set(place: &mut Option<Vec<u8>>, value: Option<&[u8]>, bytes: &mut usize) {
     }
 }
 
-fn len(value: &Option<Vec<u8>>) -> usize {
-    value.as_ref().map_or(0, Vec::len)
+fn len(value: Option<&Vec<u8>>) -> usize {
+    value.map_or(0, Vec::len)
 }

@@ -15,9 +15,10 @@ use crate::codec::{Codec, CodecError};
 use crate::group::{CallbackError, GroupGraph, Visitor};
 use crate::log::embedded::Embedded;
 use crate::log::{
-    Delivery, Fetched, Isolation, LogError, LogHandle, NewRecord, OffsetSpec, ProduceBatch, Producer, ProducerOptions,
-    RecordBatch, TopicPartition,
+    Delivery, Fetched, Isolation, LogError, LogHandle, NewRecord, ProduceBatch, Producer, ProducerOptions, RecordBatch,
+    TopicPartition,
 };
+use crate::processor::progress::{Unfinished, input_ends, unfinished};
 use crate::processor::{CallbackFaults, Handle, Processor, ProcessorError, ProcessorResult};
 use crate::store::{MemoryStores, StoreError};
 use crate::topics::{TopicOptions, ensure};
@@ -338,29 +339,13 @@ impl Tester {
             groups.values().filter(runs).map(|g| Arc::clone(&g.graph)).collect()
         };
         for graph in graphs {
-            let group: Arc<str> = graph.name().into();
-            let mut partitions = Vec::new();
-            for topic in graph.input_topics() {
-                let info = self.block_on(self.0.log.topics(vec![Arc::clone(topic)]))?;
-                let count = info.first().and_then(Option::as_ref).map_or(0, |t| t.partitions);
-                partitions.extend((0..count).map(|p| TopicPartition::new(Arc::clone(topic), p)));
-            }
-            let ends = partitions.iter().map(|p| (p.clone(), OffsetSpec::Latest)).collect();
-            let ends = self.block_on(self.0.log.offsets(ends, Isolation::ReadCommitted))?;
-            let done = self.block_on(self.0.log.group_offsets(Arc::clone(&group), partitions.clone()))?;
-            for ((partition, end), done) in partitions.into_iter().zip(ends).zip(done) {
-                let done = done.unwrap_or_default();
-                if done < end && self.has_record(&partition, done, end)? {
-                    return Ok(Some(TesterError::Stuck { group: group.to_string(), partition, done, end }));
-                }
+            let ends = self.block_on(input_ends(&self.0.log, &graph))?;
+            if let Some(at) = self.block_on(unfinished(&self.0.log, graph.name(), &ends))? {
+                let Unfinished { partition, done, end } = at;
+                return Ok(Some(TesterError::Stuck { group: graph.name().to_owned(), partition, done, end }));
             }
         }
         Ok(None)
-    }
-
-    /// Whether there is a record between two offsets, and not only markers of transactions.
-    fn has_record(&self, partition: &TopicPartition, from: i64, to: i64) -> Result<bool, TesterError> {
-        Ok(self.read(partition, from)?.iter().any(|r| r.offset < to))
     }
 
     /// Moves the wall clock; what falls due is done before this returns.

@@ -72,13 +72,13 @@ impl<V: 'static> ViewBuilder<V> {
 
     /// How often it is recorded how far the stores are; default 10 s. After a crash, up to this much is read again.
     pub fn checkpoint_interval(mut self, every: Duration) -> Self {
-        self.options.checkpoint_interval = every;
+        self.options.checkpoint = every;
         self
     }
 
     /// How often the log is asked how the topic is: so soon an outage is seen in the state; default 10 s.
     pub fn check_interval(mut self, every: Duration) -> Self {
-        self.options.probe_interval = every;
+        self.options.probe = every;
         self
     }
 
@@ -110,16 +110,16 @@ impl<V: 'static> ViewBuilder<V> {
     pub async fn open(self) -> Result<View<V>, ViewError> {
         let info = self.find_topic().await?;
         if let Some((problem, remedy)) = expires(&info) {
-            return Err(ViewError::Topic { topic: self.topic.to_string(), problem, remedy });
+            return Err(ViewError::Topic { topic: Arc::clone(&self.topic), problem, remedy });
         }
         let prepared = self.codec.prepare(&self.topic).await;
-        prepared.map_err(|error| ViewError::Codec { topic: self.topic.to_string(), error })?;
+        prepared.map_err(|error| ViewError::Codec { topic: Arc::clone(&self.topic), error })?;
         let backend = self.backend().map_err(|e| ViewError::store(&self.topic, e))?;
         let copies = Copies::open(&info, &*backend, self.codec.name(), self.partitioner);
         let copies = Arc::new(copies.map_err(|e| ViewError::store(&self.topic, e))?);
         let (codec, topic) = (Arc::clone(&self.codec), Arc::clone(&self.topic));
         let updates = (!self.listeners.is_empty())
-            .then(|| Arc::new(Listeners { codec, topic, listeners: self.listeners }) as Arc<dyn Updates>);
+            .then(|| Arc::new(Listeners { codec, topic, all: self.listeners }) as Arc<dyn Updates>);
         let (keeper, work) = Keeper::new(Arc::clone(&copies), &self.log, &info, updates, self.options)
             .map_err(|e| ViewError::log(&self.topic, "make a reader", e))?;
         if self.here {
@@ -149,7 +149,7 @@ impl<V: 'static> ViewBuilder<V> {
             }
             if Instant::now() >= until {
                 return Err(ViewError::Topic {
-                    topic: topic.to_string(),
+                    topic: Arc::clone(topic),
                     problem: format!("table topic {topic} does not exist"),
                     remedy: "start the group that owns it first, or create the topic with cleanup.policy=compact"
                         .to_owned(),
@@ -167,8 +167,8 @@ impl<V: 'static> ViewBuilder<V> {
 
 /// Does the work on a thread of its own: a store's writes may wait for the disk, which would hold up whatever shares
 /// the thread.
-fn spawn_thread(topic: &str, work: BoxFuture<'static, ()>) -> Result<(), ViewError> {
-    let failed = |e: std::io::Error| ViewError::Thread { topic: topic.to_owned(), reason: e.to_string() };
+fn spawn_thread(topic: &Arc<str>, work: BoxFuture<'static, ()>) -> Result<(), ViewError> {
+    let failed = |e: std::io::Error| ViewError::Thread { topic: Arc::clone(topic), reason: e.to_string() };
     let thread = Workers::threads(&format!("view-{topic}"), 1).map_err(failed)?;
     thread.spawn(0, Box::new(move || work));
     Ok(())

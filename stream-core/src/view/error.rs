@@ -14,49 +14,49 @@ use crate::store::StoreError;
 pub enum ViewError {
     /// The topic is not there, or is no table.
     #[error("view: {problem}; {remedy}")]
-    Topic { topic: String, problem: String, remedy: String },
+    Topic { topic: Arc<str>, problem: String, remedy: String },
     /// The log failed.
     #[error("view of {topic}: {doing}: {error}")]
-    Log { topic: String, doing: String, error: LogError },
+    Log { topic: Arc<str>, doing: &'static str, error: LogError },
     /// The store failed.
     #[error("view of {topic}: {error}")]
-    Store { topic: String, error: StoreError },
+    Store { topic: Arc<str>, error: StoreError },
     /// The codec could not get ready.
     #[error("view of {topic}: its codec: {error}")]
-    Codec { topic: String, error: CodecError },
+    Codec { topic: Arc<str>, error: CodecError },
     /// A thread for the view could not be started.
     #[error("view of {topic}: a thread could not be started: {reason}")]
-    Thread { topic: String, reason: String },
+    Thread { topic: Arc<str>, reason: String },
     /// A value can't be decoded.
     #[error("view of {topic}: the value of key {key} can't be decoded: {error}")]
-    Decode { topic: String, key: String, error: CodecError },
+    Decode { topic: Arc<str>, key: String, error: CodecError },
     /// The codec needs something, such as a schema, that is not loaded yet.
     #[error(
         "view of {topic}: what the value of key {key} needs (id {id}) is not loaded: use get_loading() or next_loading()"
     )]
-    NotLoaded { topic: String, key: String, id: u32 },
+    NotLoaded { topic: Arc<str>, key: String, id: u32 },
     /// The answer is not known yet.
     #[error("view of {topic}: {partition} is being restored, so the answer is not known yet: wait_caught_up() first")]
-    Restoring { topic: String, partition: i32 },
+    Restoring { topic: Arc<str>, partition: i32 },
     /// It can't go on.
     #[error("view of {topic} has failed: {reason}")]
-    Failed { topic: String, reason: String },
+    Failed { topic: Arc<str>, reason: String },
     /// It was closed.
     #[error("view of {topic} is closed")]
-    Closed { topic: String },
+    Closed { topic: Arc<str> },
 }
 
 impl ViewError {
-    pub(super) fn log(topic: &str, doing: &str, error: LogError) -> Self {
-        Self::Log { topic: topic.to_owned(), doing: doing.to_owned(), error }
+    pub(super) fn log(topic: &Arc<str>, doing: &'static str, error: LogError) -> Self {
+        Self::Log { topic: Arc::clone(topic), doing, error }
     }
 
-    pub(super) fn store(topic: &str, error: StoreError) -> Self {
-        Self::Store { topic: topic.to_owned(), error }
+    pub(super) fn store(topic: &Arc<str>, error: StoreError) -> Self {
+        Self::Store { topic: Arc::clone(topic), error }
     }
 
     pub(super) fn copy(topic: &Arc<str>, error: CopyError) -> Self {
-        let topic = topic.to_string();
+        let topic = Arc::clone(topic);
         match error {
             CopyError::Store(error) => Self::Store { topic, error },
             CopyError::Restoring(partition) => Self::Restoring { topic, partition: partition.partition },
@@ -66,7 +66,7 @@ impl ViewError {
     }
 
     pub(super) fn decode(topic: &Arc<str>, key: &[u8], error: CodecError) -> Self {
-        let (topic, key) = (topic.to_string(), String::from_utf8_lossy(key).into_owned());
+        let (topic, key) = (Arc::clone(topic), String::from_utf8_lossy(key).into_owned());
         match error {
             CodecError::NotLoaded(id) => Self::NotLoaded { topic, key, id },
             error => Self::Decode { topic, key, error },

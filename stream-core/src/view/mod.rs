@@ -21,13 +21,14 @@
 //! caller's thread, and go straight to the stores. While the log is away the view serves what it has, and heals by
 //! itself.
 //!
-//! What is in here: [`Copies`] are the stores of all partitions and how complete they are; a [`Keeper`] keeps them up to
+//! What is in here: `Copies` are the stores of all partitions and how complete they are; a `Keeper` keeps them up to
 //! date; lookups inside of a processor are the same two. Nothing here may write to a topic.
 
 mod builder;
 mod copies;
 mod error;
 mod keeper;
+mod lane;
 mod merge;
 mod rows;
 mod state;
@@ -149,10 +150,10 @@ impl<V: 'static> View<V> {
         match status {
             Ok(ViewStatus { state: ViewState::Running, .. }) => Ok(()),
             Ok(ViewStatus { state: ViewState::Failed, reason }) => Err(ViewError::Failed {
-                topic: self.topic().to_owned(),
+                topic: Arc::clone(self.inner.topic()),
                 reason: reason.as_deref().unwrap_or("for no known reason").to_owned(),
             }),
-            _ => Err(ViewError::Closed { topic: self.topic().to_owned() }),
+            _ => Err(ViewError::Closed { topic: Arc::clone(self.inner.topic()) }),
         }
     }
 
@@ -185,6 +186,15 @@ impl<V: 'static> View<V> {
         if let Some(keeper) = keeper {
             keeper.close().await;
         }
+    }
+}
+
+impl<'v, V: 'static> IntoIterator for &'v View<V> {
+    type Item = Result<Row<V>, ViewError>;
+    type IntoIter = Rows<'v, V>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) type Listener<V> = Box<dyn Fn(i32, &[u8], Option<&V>) + Send + Sync>;
 pub(super) struct Listeners<V> {
     pub(super) codec: Arc<dyn Codec<V>>,
     pub(super) topic: Arc<str>,
-    pub(super) listeners: Vec<Listener<V>>,
+    pub(super) all: Vec<Listener<V>>,
 }
 
 impl<V: 'static> Updates for Listeners<V> {
@@ -51,7 +51,7 @@ impl<V: 'static> Updates for Listeners<V> {
 
 impl<V> Listeners<V> {
     fn call(&self, partition: i32, key: &[u8], value: Option<&V>) {
-        for listener in &self.listeners {
+        for listener in &self.all {
             // A listener's panic is its own: the copy goes on.
             if catch_unwind(AssertUnwindSafe(|| listener(partition, key, value))).is_err() {
                 tracing::error!(topic = %self.topic, partition, "a listener of a view panicked");

@@ -1,7 +1,6 @@
 //! A broker of the test's own, which can be stopped, killed and started again.
 //!
-//! The script that runs it is the project's `docker/kafka.sh`; `STREAM_TEST_KAFKA_SCRIPT` names another one. It takes
-//! `start` and `stop`, the port by `KAFKA_PORT` and the name of its files by `KAFKA_NAME`.
+//! The script that runs it is the project's `docker/kafka.sh`; its data lies in a folder of the test's own.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -10,16 +9,15 @@ use std::process::{Command, Stdio};
 pub struct Broker {
     script: PathBuf,
     port: u16,
-    name: String,
+    state: tempfile::TempDir,
 }
 
 impl Broker {
     /// A broker that was never started, on a free port.
     pub fn new(name: &str) -> Self {
-        let script = std::env::var_os("STREAM_TEST_KAFKA_SCRIPT")
-            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docker/kafka.sh"), PathBuf::from);
-        assert!(script.exists(), "{} does not exist: STREAM_TEST_KAFKA_SCRIPT names the script", script.display());
-        Self { script, port: free_port(), name: super::unique(name) }
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docker/kafka.sh");
+        let state = tempfile::Builder::new().prefix(name).tempdir().unwrap();
+        Self { script, port: free_port(), state }
     }
 
     pub async fn started(name: &str) -> Self {
@@ -34,12 +32,17 @@ impl Broker {
 
     /// Returns once it is ready.
     pub async fn start(&self) {
-        self.run("start").await;
+        self.run("up").await;
     }
 
     /// Lets it shut down in order.
     pub async fn stop(&self) {
         self.run("stop").await;
+    }
+
+    /// Kills it at once.
+    pub async fn kill(&self) {
+        self.run("kill").await;
     }
 
     async fn run(&self, what: &'static str) {
@@ -51,16 +54,14 @@ impl Broker {
     fn command(&self, what: &str) -> Command {
         let mut command = Command::new("bash");
         command.arg(&self.script).arg(what).stdin(Stdio::null()).stdout(Stdio::null());
-        command.env("KAFKA_PORT", self.port.to_string()).env("KAFKA_NAME", &self.name);
+        command.env("KAFKA_PORT", self.port.to_string()).env("STREAM_STATE", self.state.path());
         command
     }
 }
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        for what in ["stop", "wipe"] {
-            let _ = self.command(what).stderr(Stdio::null()).status();
-        }
+        let _ = self.command("down").stderr(Stdio::null()).status();
     }
 }
 

@@ -31,7 +31,9 @@ impl MockLog {
         std::thread::spawn(move || {
             let mock = MockCluster::new(3).unwrap();
             tx.send(mock.bootstrap_servers()).unwrap();
-            queue.into_iter().for_each(|job| job(&mock));
+            for job in queue {
+                job(&mock);
+            }
         });
         Arc::new(Self { kafka: super::connect(&brokers.recv().unwrap()), jobs, topics: Mutex::default() })
     }

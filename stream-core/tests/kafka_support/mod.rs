@@ -6,8 +6,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 pub mod broker;
+pub mod counting;
 pub mod mock;
 pub mod moves;
+pub mod rules;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -169,7 +171,10 @@ impl Running {
 
     pub async fn running(&self) {
         let up = tokio::time::timeout(Duration::from_secs(90), self.handle.running()).await;
-        up.expect("it does not get to run").expect("it ended before it ran");
+        if up.expect("it does not get to run").is_err() {
+            until("its end", async || self.task.is_finished()).await;
+            panic!("it ended before it ran");
+        }
     }
 
     /// Waits until it has so many partitions and all are processed.

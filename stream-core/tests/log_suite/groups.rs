@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stream_core::log::{AutoOffsetReset, LogError, TopicPartition};
+use stream_core::log::{AutoOffsetReset, LogError, MemberEvent, TopicPartition};
 
 use super::helper::{Client, Happened, member_options, offsets, producer, take, tp, values, write_numbers};
 use super::{World, topic, unique, until};
@@ -33,6 +33,21 @@ pub async fn single_member_gets_all_and_reads(world: &impl World) {
         assert_eq!(values(&take(&mut *assigned.fetch, 1).await), ["99"]);
     }
     client.close().await;
+}
+
+pub async fn a_member_without_partitions_is_told_so_once(world: &impl World) {
+    let (log, name, group) = (world.log(), topic(world, 1).await, unique("g"));
+    let one = Client::join(&log, member_options(&group, &[&name]));
+    one.owns(1).await;
+    let mut two = log.member(member_options(&group, &[&name])).unwrap();
+    let MemberEvent::Assigned(none) = two.next().await.unwrap() else { panic!("not an assignment") };
+    assert!(none.is_empty());
+    // The next it hears of is what it really gets.
+    let (next, ()) = tokio::join!(two.next(), one.close());
+    let MemberEvent::Assigned(all) = next.unwrap() else { panic!("not an assignment") };
+    assert_eq!(all.iter().map(|a| a.partition.clone()).collect::<Vec<_>>(), [tp(&name, 0)]);
+    drop(all);
+    two.close().await.unwrap();
 }
 
 pub async fn start_without_a_commit_is_explicit(world: &impl World) {

@@ -288,6 +288,8 @@ impl Known {
     /// Takes an event in; whether to go on.
     fn note(&mut self, event: LogResult<MemberEvent>) -> bool {
         match event {
+            // The greeting of one that gets nothing.
+            Ok(MemberEvent::Assigned(list)) if list.is_empty() => {}
             Ok(MemberEvent::Assigned(list)) => {
                 self.history.push(Happened::Assigned(list.iter().map(|a| a.partition.clone()).collect()));
                 for assigned in list {

@@ -182,6 +182,7 @@ macro_rules! log_suite {
     (@ groups $attrs:tt $world:expr) => {
         log_suite! { @@ groups $attrs $world;
             single_member_gets_all_and_reads
+            a_member_without_partitions_is_told_so_once
             start_without_a_commit_is_explicit
             committed_offsets_survive_close_and_rejoin
             offsets_of_a_group

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use processors_common::{CommonArgs, Exit, Line, PROCESSING_FLAGS, Prompt, REGISTRY_FLAGS, parse, run, say, topics};
 use shop::Find;
-use shop::emitter::Emitter;
 use shop::topics::TopicNames;
 use stream_core::codec::Json;
+use stream_core::emitter::Emitter;
 use stream_core::processor::stop_signal;
 
 /// Writes what a user searches for to Kafka: a line is one search, typed or from a pipe
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 async fn search(cli: Cli) -> Result<(), Exit> {
     let log = cli.common.connect("search-prompt")?;
     topics::create_missing(&log, vec![cli.names.searches(&cli.common)]).await?;
-    let emitter = Emitter::new(&cli.names.find_topic, Json::<Find>::new(), log).await?;
+    let emitter = Emitter::new(cli.names.find_topic.as_str(), Json::<Find>::new(), log).await?;
     let mut prompt = Prompt::open("Find product: ");
     let mut stop = std::pin::pin!(stop_signal());
     let mut written = 0_u64;
@@ -52,10 +52,14 @@ async fn search(cli: Cli) -> Result<(), Exit> {
             continue;
         }
         let find = Find::new(&cli.user, text);
-        emitter.emit(&find.id, &find).await?;
+        if prompt.interactive() {
+            emitter.emit_acknowledged(&find.id, &find).await?;
+        } else {
+            // A pipe is long: all acknowledgements are awaited at its end.
+            _ = emitter.emit(&find.id, &find).await?;
+        }
         written += 1;
     }
-    emitter.flush().await?;
     emitter.close().await?;
     say(format_args!("{written} searches written to {}", cli.names.find_topic));
     Ok(())

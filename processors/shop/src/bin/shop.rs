@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use clap::Parser;
 use processors_common::{CommonArgs, Exit, PROCESSING_FLAGS, parse, run, say, topics};
-use shop::emitter::Emitter;
 use shop::sell::{Pace, Times, sell};
 use shop::topics::TopicNames;
 use shop::{Format, Generator};
+use stream_core::emitter::Emitter;
 use stream_core::processor::stop_signal;
 
 /// Writes made-up products to Kafka, so many at a time
@@ -62,7 +62,7 @@ async fn shop(cli: Cli) -> Result<(), Exit> {
     let codec = cli.format.codec(&cli.common)?;
     let clock = log.clock();
     topics::create_missing(&log, vec![cli.names.products(&cli.common)]).await?;
-    let emitter = Emitter::new(&cli.names.product_topic, codec, log).await?;
+    let emitter = Emitter::new(cli.names.product_topic.as_str(), codec, log).await?;
     let (seed, times) = match cli.seed {
         Some(seed) => (seed, Times::Seeded),
         None => (clock.now_ms().unsigned_abs(), Times::Clock(&*clock)),

@@ -71,6 +71,8 @@ pub(super) struct Rules {
     /// Errors of the next transaction commits, and whether the commit takes effect all the same.
     pub(super) commit_errors: VecDeque<(LogError, bool)>,
     pub(super) offset_errors: VecDeque<LogError>,
+    /// Topics whose fetches bring nothing, with the number of guards.
+    fetch_holds: BTreeMap<String, usize>,
     deliveries: BTreeMap<RuleId, Rule>,
 }
 
@@ -81,6 +83,7 @@ impl Default for Rules {
             commit_holds: 0,
             commit_errors: VecDeque::new(),
             offset_errors: VecDeque::new(),
+            fetch_holds: BTreeMap::new(),
             deliveries: BTreeMap::new(),
         }
     }
@@ -90,6 +93,11 @@ impl Rules {
     /// Whether records are written and acknowledged at once.
     pub(super) fn is_quiet(&self) -> bool {
         self.available && self.deliveries.is_empty()
+    }
+
+    /// Whether a topic can be read.
+    pub(super) fn readable(&self, topic: &str) -> bool {
+        self.available && !self.fetch_holds.contains_key(topic)
     }
 
     /// What happens to a record.
@@ -156,6 +164,12 @@ impl Faults {
     pub fn hold_commits(&self) -> CommitHold {
         self.shared.with(|state| state.rules.commit_holds += 1);
         CommitHold { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Holds what is read from a topic, by everybody, until the guard is dropped: a broker that is slow to answer.
+    pub fn hold_fetches(&self, topic: &str) -> FetchHold {
+        self.shared.with(|state| *state.rules.fetch_holds.entry(topic.to_owned()).or_default() += 1);
+        FetchHold { shared: Arc::clone(&self.shared), topic: topic.to_owned() }
     }
 
     /// The next commit of a transaction fails with this error and has no effect.
@@ -267,6 +281,27 @@ impl Drop for CommitHold {
         self.shared.with(|state| {
             state.rules.commit_holds = state.rules.commit_holds.saturating_sub(1);
             state.changed = true;
+        });
+    }
+}
+
+/// Holds what is read from a topic, until it is dropped.
+#[must_use = "dropping it lets the fetches go on"]
+pub struct FetchHold {
+    shared: Arc<Shared>,
+    topic: String,
+}
+
+impl Drop for FetchHold {
+    fn drop(&mut self) {
+        self.shared.with(|state| {
+            if let Some(guards) = state.rules.fetch_holds.get_mut(&self.topic) {
+                *guards -= 1;
+                if *guards == 0 {
+                    state.rules.fetch_holds.remove(&self.topic);
+                }
+            }
+            state.wake.append(&mut state.sleepers);
         });
     }
 }

@@ -51,7 +51,7 @@ impl EmbeddedFetch {
             if !alive.load(Ordering::Acquire) {
                 return Err(None);
             }
-            if !state.rules.available {
+            if !state.rules.readable(&of.topic) {
                 state.sleep(cx);
                 return Err(None);
             }

@@ -45,6 +45,8 @@ pub(super) struct Membership {
     owned: BTreeMap<TopicPartition, Held>,
     /// To be revoked even though it is to have it again.
     evicted: BTreeSet<TopicPartition>,
+    /// It was told what it has, if only that it has nothing.
+    told: bool,
     revoking: Option<Revoking>,
     /// Taken away past the bound of a revocation, not yet told.
     lost: Vec<(TopicPartition, Held)>,
@@ -121,6 +123,7 @@ impl Group {
             target,
             owned: BTreeMap::new(),
             evicted: BTreeSet::new(),
+            told: false,
             revoking: None,
             lost: Vec::new(),
             waker: None,
@@ -296,9 +299,11 @@ impl Group {
                 given.push((slot.clone(), Held { partitions, alive: Arc::new(AtomicBool::new(true)) }));
             }
         }
-        if given.is_empty() {
+        // A new member learns of an empty share as well.
+        if given.is_empty() && (member.told || !member.target.is_empty()) {
             return None;
         }
+        member.told = true;
         member.owned.extend(given.iter().cloned());
         Some(Step::Assigned(given))
     }

@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-pub use self::faults::{CommitHold, Fault, Faults, On, Outgoing, Pending};
+pub use self::faults::{CommitHold, Fault, Faults, FetchHold, On, Outgoing, Pending};
 use self::fetch::EmbeddedReader;
 use self::member::EmbeddedMember;
 use self::producer::EmbeddedProducer;

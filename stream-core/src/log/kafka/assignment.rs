@@ -143,8 +143,9 @@ impl Shared {
         let assigned = starts.and_then(|starts| self.start(consumer, starts));
         match assigned {
             Ok(assigned) => {
-                self.joined.store(!refused, Ordering::Release);
-                if !assigned.is_empty() {
+                // A new member learns of an empty share as well.
+                let first = !self.joined.swap(!refused, Ordering::AcqRel) && !refused;
+                if first || !assigned.is_empty() {
                     self.send(Ok(MemberEvent::Assigned(assigned)));
                 }
             }

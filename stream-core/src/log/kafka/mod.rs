@@ -1,7 +1,7 @@
 //! Kafka, through librdkafka. The only place that names `rdkafka`.
 //!
 //! # Threads
-//! Calls that block run on threads of the adapter, never on a caller's: a small [pool](blocking) for look-ups, one
+//! Calls that block run on threads of the adapter, never on a caller's: a small pool for look-ups, one
 //! thread for the commits of each member, one for the events of each member, two for each producer (one hands records
 //! over, one serves deliveries). Records are fetched on the thread that asks for them, without waiting.
 //!

@@ -81,7 +81,8 @@ impl Task {
         let positions = self.inputs.iter().map(|i| i.released).collect();
         let named = || self.inputs.iter().map(|i| (i.partition.clone(), i.released)).collect();
         let delivery = self.env.egress.hand_over(self.id, self.epoch, Arc::clone(&batch), named);
-        self.outbox.push(batch, positions, sources, std::mem::take(&mut self.visited), delivery);
+        let alone = self.replay.one_by_one(&self.inputs) && self.outbox.is_empty();
+        self.outbox.push(batch, positions, sources, alone, std::mem::take(&mut self.visited), delivery);
         self.moved = false;
     }
 
@@ -164,8 +165,8 @@ impl Task {
 
     fn note_failure(&mut self, batch: &HandOver, index: usize, error: LogError) {
         if is_poison(&error) {
-            // Kafka refuses a whole batch for one record, so only a batch of a single source says whose it is.
-            match batch.source(index).filter(|_| batch.sources.len() == 1) {
+            // Kafka refuses a batch of its own making for one record in it: only what was sent alone says whose it is.
+            match batch.source(index).filter(|_| batch.alone && batch.sources.len() == 1) {
                 Some((input, offset)) if self.replay.poisoned(input, offset).is_some() => {
                     let key = batch.batch.get(index).and_then(|(record, _)| record.key).unwrap_or(b"none");
                     let key = String::from_utf8_lossy(key).into_owned();

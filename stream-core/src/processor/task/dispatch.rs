@@ -27,9 +27,8 @@ enum Nulls {
 }
 
 fn nulls(edge: &InputEdge, has_table: bool, record: &RecordRef<'_>) -> Nulls {
-    match (record.value, edge.input.nil_value) {
-        (None, NilValue::Skip) => return Nulls::LeaveOut,
-        _ => {}
+    if record.value.is_none() && edge.input.nil_value == NilValue::Skip {
+        return Nulls::LeaveOut;
     }
     match (record.key, has_table, edge.input.nil_key) {
         (None, true, NilKey::Skip) => Nulls::LeaveOut,

@@ -23,6 +23,8 @@ pub(super) struct HandOver {
     pub(super) positions: Vec<i64>,
     /// Who made which part of the batch, in order and without a gap.
     pub(super) sources: Vec<Made>,
+    /// Nothing else of the task was on its way, nor is, before this batch is acknowledged or failed.
+    pub(super) alone: bool,
     /// Visits that are over once this batch is acknowledged.
     pub(super) visited: Vec<Visited>,
     delivery: BoxFuture<'static, Delivery>,
@@ -67,11 +69,12 @@ impl Outbox {
         batch: Arc<ProduceBatch>,
         positions: Vec<i64>,
         sources: Vec<Made>,
+        alone: bool,
         visited: Vec<Visited>,
         delivery: BoxFuture<'static, Delivery>,
     ) {
         self.bytes += weight(&batch);
-        self.pending.push_back(HandOver { batch, positions, sources, visited, delivery });
+        self.pending.push_back(HandOver { batch, positions, sources, alone, visited, delivery });
     }
 
     /// The oldest batch, once its delivery is known.

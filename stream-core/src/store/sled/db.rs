@@ -7,6 +7,7 @@ use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
 use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -96,10 +97,10 @@ impl SledStore {
         let mut scratch = Vec::new();
         for (key, value) in entries {
             let key = key::encode(key, &mut scratch);
-            match value {
-                Some(value) => self.keys.insert(key, value)?,
-                None => self.keys.remove(key)?,
-            };
+            guarded(|| match value {
+                Some(value) => self.keys.insert(key, value),
+                None => self.keys.remove(key),
+            })?;
         }
         Ok(())
     }
@@ -165,7 +166,7 @@ impl SledStore {
 
 impl Store for SledStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let found = self.keys.get(key::encode(key, &mut Vec::new()));
+        let found = guarded(|| self.keys.get(key::encode(key, &mut Vec::new())));
         Ok(found.map_err(|error| self.report(&error))?.map(|value| value.to_vec()))
     }
 
@@ -175,11 +176,18 @@ impl Store for SledStore {
         }
         let stored = |bound: Bound<&[u8]>| bound.map(|key| IVec::from(key::encode(key, &mut Vec::new())));
         // A cursor: it locks and copies one page at a time.
-        let pairs = self.keys.range((stored(range.from), stored(range.to)));
-        match direction {
-            Direction::Forward => Box::new(pairs.map(|found| self.pair(found))),
-            Direction::Reverse => Box::new(pairs.rev().map(|found| self.pair(found))),
-        }
+        let mut pairs = self.keys.range((stored(range.from), stored(range.to)));
+        let mut over = false;
+        Box::new(std::iter::from_fn(move || {
+            let next = match direction {
+                _ if over => return None,
+                Direction::Forward => guarded(|| pairs.next().transpose()),
+                Direction::Reverse => guarded(|| pairs.next_back().transpose()),
+            };
+            let pair = next.transpose().map(|found| self.pair(found));
+            over = !matches!(pair, Some(Ok(_)));
+            pair
+        }))
     }
 
     fn write(&self, entries: &mut dyn Iterator<Item = (&[u8], Option<&[u8]>)>) -> Result<(), StoreError> {
@@ -187,15 +195,15 @@ impl Store for SledStore {
     }
 
     fn checkpoint(&self, at: Checkpoint) -> Result<(), StoreError> {
-        self.change(|| self.checkpoint_now(at))
+        self.change(|| guarded(|| self.checkpoint_now(at)))
     }
 
     fn checkpointed(&self) -> Result<Option<Checkpoint>, StoreError> {
-        self.read_checkpoint().map_err(|error| self.report(&error))
+        guarded(|| self.read_checkpoint()).map_err(|error| self.report(&error))
     }
 
     fn clear(&self) -> Result<(), StoreError> {
-        self.change(|| self.clear_all())
+        self.change(|| guarded(|| self.clear_all()))
     }
 
     fn size(&self) -> u64 {
@@ -218,6 +226,16 @@ pub(super) fn is_damage(error: &Error) -> bool {
         }
         _ => true,
     }
+}
+
+/// Makes an error of a panic: sled panics over some kinds of damage. Where panics abort the process, such a store has to
+/// be removed by hand.
+pub(super) fn guarded<T>(call: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+        Err(Error::ReportableBug(format!("sled could not make sense of its files: {text}")))
+    })
 }
 
 /// Has the store wiped when it is next opened.

@@ -4,7 +4,6 @@
 //! alone, for it may be wanted. What can't be reached is an error that names the place.
 
 use std::io::ErrorKind;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -13,7 +12,7 @@ use std::time::Duration;
 use sled::{Config, Db, Error};
 
 use super::SledOptions;
-use super::db::{DAMAGED, SledStore, is_damage};
+use super::db::{DAMAGED, SledStore, guarded, is_damage};
 use super::dir::StateDir;
 use super::log_check;
 use crate::store::{StoreError, StoreId};
@@ -80,8 +79,9 @@ fn try_open(dir: &Arc<StateDir>, path: &Path, fingerprint: &str, options: &SledO
         return Err(Trouble::Damaged(damage.into()));
     }
     let db = open_db(path, options)?;
-    let store = SledStore::new(db, path.to_owned(), fingerprint.to_owned(), Arc::clone(dir)).map_err(trouble)?;
-    let recorded = store.recorded().map_err(trouble)?;
+    let store = guarded(|| SledStore::new(db, path.to_owned(), fingerprint.to_owned(), Arc::clone(dir)));
+    let store = store.map_err(trouble)?;
+    let recorded = guarded(|| store.recorded()).map_err(trouble)?;
     match recorded.fingerprint {
         Some(found) if found != fingerprint => Err(Trouble::Error(StoreError::Fingerprint {
             path: path.to_owned(),
@@ -94,26 +94,25 @@ fn try_open(dir: &Arc<StateDir>, path: &Path, fingerprint: &str, options: &SledO
             Err(Trouble::Damaged("it has lost its fingerprint".into()))
         }
         None => {
-            store.record_fingerprint(fingerprint).map_err(trouble)?;
+            guarded(|| store.record_fingerprint(fingerprint)).map_err(trouble)?;
             Ok(store)
         }
     }
 }
 
-/// Opens the database. sled panics over some kinds of damage, which is caught.
+/// Opens the database.
 fn open_db(path: &Path, options: &SledOptions) -> Result<Db, Trouble> {
     let config = Config::new().path(path).cache_capacity(options.cache_bytes).flush_every_ms(None);
     let mut tries = 0;
     loop {
-        match catch_unwind(AssertUnwindSafe(|| config.open())) {
-            Ok(Ok(db)) => return Ok(db),
+        match guarded(|| config.open()) {
+            Ok(db) => return Ok(db),
             // This process has the state directory, so it is sled's own thread that is about to let go of the file.
-            Ok(Err(error)) if is_lock(&error) && tries < LOCK_TRIES => {
+            Err(error) if is_lock(&error) && tries < LOCK_TRIES => {
                 tries += 1;
                 thread::sleep(LOCK_PAUSE);
             }
-            Ok(Err(error)) => return Err(classify(path, &error)),
-            Err(_) => return Err(Trouble::Damaged("sled could not make sense of it".into())),
+            Err(error) => return Err(classify(path, &error)),
         }
     }
 }

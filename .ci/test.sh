@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Every test that this machine allows. Says at the end, loudly, what did not run; fails if anything failed.
+# REQUIRE_KAFKA=1 makes a missing Kafka a failure. STREAM_TEST_REGISTRY=URL adds the tests on a real schema registry.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+read -ra cargo <<< "${CARGO:-cargo}"
+features=${FEATURES:-avro,testing} tls=
+# TLS needs the OpenSSL headers to build, and openssl to make certificates.
+if command -v openssl >/dev/null && pkg-config --exists openssl 2>/dev/null; then tls=1 features=$features,tls; fi
+read -ra flags <<< "${CARGO_FLAGS:-} --workspace --features $features"
+kafka="tests on a real Kafka"
+# Its tests are #[ignore]d as those on a real Kafka are; told apart by this part of their name.
+registry=real_registry
+failed=() missing=()
+
+# step NAME COMMAND...: notes a failure; the caller goes on, so that one run shows all of them.
+step() {
+  local name=$1 began=$SECONDS; shift
+  echo "==> $name"
+  if "$@"; then echo "==> $name: ok, $((SECONDS - began)) s"; else
+    echo "==> $name: FAILED, $((SECONDS - began)) s"
+    failed+=("$name")
+    return 1
+  fi
+}
+
+free_ports() {
+  local port p
+  for _ in $(seq 100); do
+    port=$((20000 + RANDOM % 10000))
+    for p in "$port" $((port + 1)) $((port + 2)); do
+      if (: < "/dev/tcp/127.0.0.1/$p") 2>/dev/null; then continue 2; fi
+    done
+    echo "$port"
+    return
+  done
+  echo "no free port found" >&2
+  return 1
+}
+
+# A Kafka of these tests' own. It ends with them, however they end, and all its data goes.
+kafka_tests() {
+  local code=0 out
+  STREAM_STATE=$(mktemp -d) KAFKA_PORT=$(free_ports) TLS=$tls
+  export STREAM_STATE KAFKA_PORT TLS
+  trap 'docker/kafka.sh down; rm -rf "$STREAM_STATE"' EXIT
+  out=$(docker/kafka.sh up) || code=$?
+  if [ $code = 3 ]; then
+    missing+=("$kafka (what is needed for them is said above)")
+    return 0
+  elif [ $code != 0 ]; then
+    failed+=("start a Kafka for the tests")
+    return 0
+  fi
+  printed() { sed -n "s/^$1=//p" <<< "$out"; }
+  export STREAM_TEST_KAFKA STREAM_TEST_KAFKA_SSL STREAM_TEST_KAFKA_SASL_SSL
+  export STREAM_TEST_KAFKA_CA STREAM_TEST_KAFKA_USER STREAM_TEST_KAFKA_PASSWORD
+  STREAM_TEST_KAFKA=$(printed KAFKA_BROKERS)
+  STREAM_TEST_KAFKA_SSL=$(printed KAFKA_BROKERS_SSL) STREAM_TEST_KAFKA_SASL_SSL=$(printed KAFKA_BROKERS_SASL_SSL)
+  STREAM_TEST_KAFKA_CA=$(printed KAFKA_CA) STREAM_TEST_KAFKA_USER=$(printed KAFKA_SASL_USER)
+  STREAM_TEST_KAFKA_PASSWORD=$(printed KAFKA_SASL_PASSWORD)
+  step "$kafka" "${cargo[@]}" test "${flags[@]}" --no-fail-fast -- --ignored --skip "$registry" || true
+}
+
+registry_tests() {
+  if [ -z "${STREAM_TEST_REGISTRY:-}" ]; then
+    missing+=("tests on a real schema registry (they need STREAM_TEST_REGISTRY=URL)")
+    return 0
+  fi
+  step "tests on a real schema registry" "${cargo[@]}" test "${flags[@]}" --no-fail-fast -- --ignored "$registry" || true
+}
+
+step "tests without Kafka" "${cargo[@]}" test "${flags[@]}" --no-fail-fast || true
+kafka_tests
+registry_tests
+if [ -z "$tls" ]; then missing+=("tests of TLS and SASL to Kafka (they need openssl and its headers, found by pkg-config)"); fi
+
+echo
+for what in ${missing[@]+"${missing[@]}"}; do
+  echo "NOT RUN: $what"
+  if [ "${REQUIRE_KAFKA:-}" = 1 ] && [[ $what == "$kafka "* ]]; then failed+=("REQUIRE_KAFKA=1, but there is no Kafka"); fi
+done
+for what in ${failed[@]+"${failed[@]}"}; do echo "FAILED: $what"; done
+if [ ${#failed[@]} -gt 0 ]; then exit 1; fi
+echo "ok: everything else ran and passed, in $SECONDS s"

@@ -1,0 +1,54 @@
+# What is done with this project, by name. CARGO_FLAGS go to cargo, ARGS to the binary: make shop ARGS="--count 10"
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint shop product-filter search-prompt create-topics delete-topics kafka-up kafka-down
+
+CARGO ?= cargo
+CARGO_FLAGS ?=
+ARGS ?=
+PARTITIONS ?= 2
+# Works on more than cargo's defaults, yet needs nothing but Rust and a C toolchain.
+FEATURES := avro,testing
+
+# The Kafka of kafka-up, where no other is named.
+RUN = KAFKA_BROKERS=$${KAFKA_BROKERS:-$$(docker/kafka.sh status)} $(CARGO) run $(CARGO_FLAGS) -p shop --bin
+
+help: ## show this
+	@echo 'make TARGET [ARGS="flags of the binary"] [CARGO_FLAGS="flags of cargo"]'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r t what; do printf '  %-15s %s\n' "$$t" "$$what"; done
+
+demo: ## everything in one process, without Kafka; DEMO_FOR=15s ends it by itself
+	@$(CARGO) run $(CARGO_FLAGS) -p shop --no-default-features --bin demo -- $(ARGS)
+
+test: ## every test that this machine allows; with Java and Maven on a real Kafka, too
+	@CARGO="$(CARGO)" CARGO_FLAGS="$(CARGO_FLAGS)" FEATURES="$(FEATURES)" .ci/test.sh
+
+lint: ## formatting, clippy and docs, without warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy $(CARGO_FLAGS) --workspace --all-targets --features $(FEATURES) -- -D warnings
+	$(CARGO) clippy $(CARGO_FLAGS) --workspace --lib --bins -- -D warnings
+	$(CARGO) clippy $(CARGO_FLAGS) --workspace --exclude bench --lib --bins --no-default-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(CARGO_FLAGS) --workspace --no-deps --features $(FEATURES)
+
+shop: ## write made-up products, 30 a second
+	@$(RUN) shop -- $(ARGS)
+
+product-filter: ## keep the products that pass a rule, which can be typed
+	@$(RUN) product-filter -- $(ARGS)
+
+search-prompt: ## write what is typed as searches
+	@$(RUN) search-prompt -- $(ARGS)
+
+create-topics: ## make the shop's topics, with PARTITIONS=2
+	@$(RUN) shop-topics -- create --partitions $(PARTITIONS) $(ARGS)
+
+delete-topics: ## delete the shop's topics and all that is in them
+	@$(RUN) shop-topics -- delete $(ARGS)
+
+kafka-up: ## start a Kafka on this machine; the targets above find it
+	@docker/kafka.sh up
+
+kafka-down: ## stop it and delete its data
+	@docker/kafka.sh down

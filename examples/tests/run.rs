@@ -1,0 +1,31 @@
+//! Each example is run as a program, and says what it should.
+
+use std::process::Command;
+
+fn output(program: &str) -> String {
+    let out = Command::new(program).output().unwrap();
+    let text = String::from_utf8(out.stdout).unwrap();
+    assert!(out.status.success(), "{program}: {}\n{text}\n{}", out.status, String::from_utf8_lossy(&out.stderr));
+    text
+}
+
+#[test]
+fn counter() {
+    let text = output(env!("CARGO_BIN_EXE_counter"));
+    assert!(text.contains("table   word-count-table"), "{text}");
+    assert!(text.contains("apple has had 30 words"), "{text}");
+    assert!(text.contains("plum has had 10 words"), "{text}");
+}
+
+#[test]
+fn clicks() {
+    let text = output(env!("CARGO_BIN_EXE_clicks"));
+    assert_eq!(text, "ann clicked 3 times, last on /lamps/7\nann: 3\nbob: 1\n");
+}
+
+#[test]
+fn all_in_one() {
+    let text = output(env!("CARGO_BIN_EXE_all-in-one"));
+    let lines = ["ann: 420 spent", "bob: 100 spent", "cy: 150 spent", "Oslo: 2 large orders", "Rome: 1 large orders"];
+    assert_eq!(text.lines().collect::<Vec<_>>(), lines);
+}

@@ -1,0 +1,47 @@
+//! What can go wrong with an emitter. Every error names its topic.
+
+use std::sync::Arc;
+
+use crate::codec::CodecError;
+use crate::log::LogError;
+
+/// Why an emitter can't be opened, or a record was not written.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the variants' messages say it")]
+pub enum EmitError {
+    /// The topic is not there.
+    #[error("emitter: {problem}; {remedy}")]
+    Topic { topic: Arc<str>, problem: String, remedy: String },
+    /// The codec could not get ready.
+    #[error("emitter for {topic}: its codec: {error}")]
+    Codec { topic: Arc<str>, error: CodecError },
+    /// The emitter could not be opened.
+    #[error("emitter for {topic}: {doing}: {error}")]
+    Open { topic: Arc<str>, doing: &'static str, error: LogError },
+    /// A value has no bytes. Nothing was taken.
+    #[error("emit to {topic}: the value can't be encoded: {error}")]
+    Encode { topic: Arc<str>, error: CodecError },
+    /// So much is under way that nothing more is taken at present. Nothing was taken.
+    #[error("emit to {topic}: {bytes} bytes are under way, which is the bound: use emit(), which waits")]
+    Full { topic: Arc<str>, bytes: usize },
+    /// The record was not written, or it is not known whether it was.
+    #[error("emit to {topic}: {error}")]
+    Log { topic: Arc<str>, error: LogError },
+    /// Records whose acknowledgement nobody awaited were not written, or it is not known whether they were.
+    #[error("{failed} records emitted to {topic} failed, the first with: {first}")]
+    Unacknowledged { topic: Arc<str>, failed: usize, first: LogError },
+    /// The emitter was closed.
+    #[error("emit to {topic}: the emitter is closed")]
+    Closed { topic: Arc<str> },
+}
+
+impl EmitError {
+    pub(super) fn log(topic: &Arc<str>, error: LogError) -> Self {
+        Self::Log { topic: Arc::clone(topic), error }
+    }
+
+    pub(super) fn closed(topic: &Arc<str>) -> Self {
+        Self::Closed { topic: Arc::clone(topic) }
+    }
+}

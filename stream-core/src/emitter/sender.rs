@@ -1,0 +1,75 @@
+//! Sends an emitter's batches, and tells what became of them.
+//!
+//! With nothing under way, a batch goes out at once, so that a single record does not wait. Under load, it goes out when
+//! it is full or has lingered, so that records share batches.
+
+use std::sync::Arc;
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until};
+
+use super::queue::{Next, Queue};
+use crate::log::Producer;
+
+/// Leaves word when the sender ends, however that comes.
+struct Leaving {
+    queue: Arc<Queue>,
+    ended: Option<oneshot::Sender<()>>,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        // With close() the failures have been told by now; otherwise there is nobody left to tell.
+        if let Some((failed, error)) = self.queue.sender_gone() {
+            tracing::warn!(
+                topic = %self.queue.topic(), failed, %error,
+                "records were emitted, and are not known to be written; close() or flush() an emitter before it is dropped"
+            );
+        }
+        if let Some(ended) = self.ended.take() {
+            _ = ended.send(());
+        }
+    }
+}
+
+/// Runs until the queue is closed and everything taken is written or failed.
+pub(super) fn run(
+    queue: Arc<Queue>,
+    producer: Arc<dyn Producer>,
+    ended: oneshot::Sender<()>,
+) -> impl Future<Output = ()> + Send {
+    // Not made by the future's first step: a runtime may end before that.
+    let leaving = Leaving { queue: Arc::clone(&queue), ended: Some(ended) };
+    async move {
+        send_all(&queue, &*producer).await;
+        drop(leaving);
+    }
+}
+
+async fn send_all(queue: &Queue, producer: &dyn Producer) {
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        let mut until = None;
+        match queue.next(under_way.is_empty()) {
+            Next::Send(batches) => {
+                for sealed in batches {
+                    let delivery = producer.send(Arc::clone(&sealed.batch));
+                    under_way.push(async move { (sealed, delivery.await) });
+                }
+            }
+            Next::WaitUntil(moment) => until = Some(moment),
+            Next::End if under_way.is_empty() => return,
+            Next::Wait | Next::End => {}
+        }
+        tokio::select! {
+            biased;
+            Some((sealed, delivery)) = under_way.next() => queue.delivered(sealed, delivery.failed),
+            () = queue.work.notified() => {
+                // Whoever is about to emit, too, does it first: their records go along.
+                tokio::task::yield_now().await;
+            }
+            () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {}
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! D10: a store that can't be trusted is wiped and restored.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use stream_core::codec::{Codec, Int64, Text};
+use stream_core::group::{Group, GroupGraph};
+use stream_core::log::Log;
+use stream_core::store::{Checkpoint, Store, StoreBackend, StoreId};
+use stream_core::testing::Tester;
+use support::{Done, pairs, table};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Counts its keys; `delete` deletes.
+fn counter() -> Arc<GroupGraph> {
+    let mut g = Group::define("count").table(Int64);
+    g.input("in", Text, |ctx, text: String| {
+        if text == "delete" {
+            return ctx.delete();
+        }
+        let n = ctx.value()?.unwrap_or(0) + 1;
+        ctx.set(n)
+    });
+    g.build().unwrap()
+}
+
+fn open(tester: &Tester, instance: usize) -> Arc<dyn Store> {
+    let stores = tester.stores("count", instance).unwrap();
+    stores.open(&StoreId::new("count-table", 0), Codec::<i64>::name(&Int64)).unwrap()
+}
+
+/// A group whose store has a key that its changelog does not know, so that it shows whether the store is kept.
+fn with_ghost() -> Result<Tester, Box<dyn std::error::Error>> {
+    let tester = Tester::new();
+    tester.add(counter())?;
+    let input = tester.input("in", Text);
+    input.send("a", "x".to_owned())?;
+    input.send("b", "x".to_owned())?;
+    tester.stop("count")?;
+    open(&tester, 0).write(&mut [(&b"ghost"[..], Some(&b"1"[..]))].into_iter())?;
+    Ok(tester)
+}
+
+/// Something new on the changelog that the stopped instance does not have.
+fn another_writes(tester: &Tester) -> Done {
+    let other = tester.add_instance("count")?;
+    tester.input("in", Text).send("a", "x".to_owned())?;
+    tester.stop_instance("count", other)?;
+    Ok(())
+}
+
+fn has_ghost(tester: &Tester) -> bool {
+    open(tester, 0).get(b"ghost").unwrap().is_some()
+}
+
+#[test]
+fn a_store_that_was_away_for_a_short_time_is_kept() -> Done {
+    let tester = with_ghost()?;
+    another_writes(&tester)?;
+    tester.advance(11 * HOUR)?;
+    tester.start_instance("count", 0)?;
+    assert!(has_ghost(&tester));
+    tester.input("in", Text).send("a", "x".to_owned())?;
+    assert_eq!(table(&tester, "count", Int64), pairs([("a", 3), ("b", 1)]));
+    Ok(())
+}
+
+#[test]
+fn a_store_that_was_away_for_too_long_is_wiped_and_restored() -> Done {
+    let tester = with_ghost()?;
+    another_writes(&tester)?;
+    // Half of delete.retention.ms, which is a day.
+    tester.advance(13 * HOUR)?;
+    tester.start_instance("count", 0)?;
+    assert!(!has_ghost(&tester));
+    tester.input("in", Text).send("a", "x".to_owned())?;
+    assert_eq!(table(&tester, "count", Int64), pairs([("a", 3), ("b", 1)]));
+    Ok(())
+}
+
+#[test]
+fn a_store_that_missed_nothing_is_kept_however_long_it_was_away() -> Done {
+    let tester = with_ghost()?;
+    tester.advance(1000 * HOUR)?;
+    tester.start_instance("count", 0)?;
+    assert!(has_ghost(&tester));
+    Ok(())
+}
+
+#[test]
+fn a_key_whose_deletion_was_compacted_away_meanwhile_is_not_alive_again() -> Done {
+    let tester = Tester::new();
+    tester.add(counter())?;
+    let input = tester.input("in", Text);
+    for key in ["a", "b", "gone"] {
+        input.send(key, "x".to_owned())?;
+    }
+    tester.stop("count")?;
+    let other = tester.add_instance("count")?;
+    input.send("gone", "delete".to_owned())?;
+    input.send("a", "x".to_owned())?;
+    tester.stop_instance("count", other)?;
+    tester.log().compact_now();
+    tester.advance(25 * HOUR)?;
+    tester.log().compact_now();
+    tester.log().compact_now();
+    assert!(tester.output("count-table", Int64).read()?.iter().all(|r| r.key_text() != "gone"), "no tombstone is left");
+
+    tester.start_instance("count", 0)?;
+    assert_eq!(open(&tester, 0).get(b"gone")?, None);
+    for key in ["a", "b", "gone"] {
+        input.send(key, "x".to_owned())?;
+    }
+    assert_eq!(table(&tester, "count", Int64), pairs([("a", 3), ("b", 2), ("gone", 1)]));
+    Ok(())
+}
+
+#[test]
+fn a_store_ahead_of_its_changelog_is_wiped_and_restored() -> Done {
+    let tester = with_ghost()?;
+    open(&tester, 0).checkpoint(Checkpoint { offset: 50, at_ms: tester.now_ms() })?;
+    tester.start_instance("count", 0)?;
+    assert!(!has_ghost(&tester));
+    tester.input("in", Text).send("a", "x".to_owned())?;
+    assert_eq!(table(&tester, "count", Int64), pairs([("a", 2), ("b", 1)]));
+    Ok(())
+}
+
+#[test]
+fn a_changelog_that_was_made_anew_begins_an_empty_table() -> Done {
+    let tester = with_ghost()?;
+    tester.block_on(tester.log().delete_topics(vec!["count-table".into()]))?;
+    tester.start_instance("count", 0)?;
+    assert!(!has_ghost(&tester));
+    tester.input("in", Text).send("a", "x".to_owned())?;
+    assert_eq!(table(&tester, "count", Int64), pairs([("a", 1)]));
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! A group that counts and knows what it has seen before, and the checks of what it came to.
+//!
+//! Each key's records are numbered from 0. So it can be told, from the table and the output alone, whether a record was
+//! lost, done again, or left out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use stream_core::codec::{Json, Text};
+use stream_core::group::{Group, GroupGraph};
+use stream_core::log::LogHandle;
+
+use super::{Feed, read, table};
+
+pub const PARTITIONS: i32 = 4;
+pub const KEYS: u64 = 50;
+
+/// What the table knows of a key. Numbers come in order, so what is below `next` was there before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// One more than the largest number seen, and the number seen last.
+    pub next: u64,
+    pub last: u64,
+    /// Calls, and those of them for a number that was there before.
+    pub calls: u64,
+    pub again: u64,
+    /// Numbers left out.
+    pub gaps: u64,
+}
+
+pub fn graph(group: &str, input: &str, out: &str) -> Arc<GroupGraph> {
+    graph_with(group, input, out, || {})
+}
+
+/// The same, with something to do at each call.
+pub fn graph_with(group: &str, input: &str, out: &str, each: impl Fn() + Send + Sync + 'static) -> Arc<GroupGraph> {
+    let mut g = Group::define(group).table(Json::<Known>::new());
+    let out = g.output(out, Text);
+    g.input(input, Text, move |ctx, number| {
+        each();
+        let number: u64 = number.parse().unwrap();
+        let mut known = ctx.value()?.unwrap_or_default();
+        known.calls += 1;
+        if number < known.next {
+            known.again += 1;
+        } else {
+            known.gaps += number - known.next;
+            known.next = number + 1;
+        }
+        known.last = number;
+        ctx.emit(out, ctx.key(), &number.to_string())?;
+        ctx.set(known)
+    });
+    g.build().unwrap()
+}
+
+/// Sends rounds of numbers, as far as asked.
+pub async fn feed(feed: &mut Feed, input: &Arc<str>, rounds: std::ops::Range<u64>) {
+    let keys: Vec<String> = (0..KEYS).map(|k| format!("key-{k}")).collect();
+    for round in rounds {
+        let number = round.to_string();
+        let records: Vec<_> = keys.iter().map(|k| (input, None, k.as_str(), number.as_str())).collect();
+        feed.send(&records).await;
+    }
+    feed.finish().await;
+}
+
+/// Nothing is lost: the table and the output have every number of every key. Returns how many calls were for a number
+/// that was there before.
+pub async fn check(log: &LogHandle, group: &str, out: &str, rounds: u64) -> u64 {
+    let mut again = 0;
+    let table = table(log, group, PARTITIONS).await;
+    assert_eq!(table.len() as u64, KEYS);
+    for (key, value) in &table {
+        let known: Known = serde_json::from_str(value).unwrap();
+        assert_eq!((known.next, known.last, known.gaps), (rounds, rounds - 1, 0), "{key}: {known:?}");
+        assert_eq!(known.calls, rounds + known.again, "{key}: too many only by what was done again: {known:?}");
+        again += known.again;
+    }
+    let mut numbers: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for record in read(log, out, PARTITIONS).await {
+        numbers.entry(record.key.unwrap()).or_default().push(record.value.unwrap().parse().unwrap());
+    }
+    for (key, mut numbers) in numbers {
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert!(numbers.iter().copied().eq(0..rounds), "{key}: {} numbers of {rounds}", numbers.len());
+    }
+    again
+}
