@@ -97,6 +97,7 @@ pub(crate) fn run(args: &Args, store: StoreKind) -> Outcome<Measured> {
         }
     }
     let took = began.ok_or("no record was seen")?.elapsed();
+    let cpu = crate::cpu_seconds()?;
     let counts = match &tree {
         None => Counts::of(counts.into_values()),
         Some(tree) => {
@@ -107,5 +108,5 @@ pub(crate) fn run(args: &Args, store: StoreKind) -> Outcome<Measured> {
             Counts::of(all.into_iter())
         }
     };
-    Ok(Measured { took, counts })
+    Ok(Measured { took, cpu, counts })
 }

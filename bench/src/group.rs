@@ -1,15 +1,16 @@
 //! The count as a stream-core group.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use stream_core::codec::Int64;
 use stream_core::group::{Group, table_topic};
 use stream_core::log::kafka::{Kafka, KafkaOptions};
-use stream_core::log::{FetchLimits, Fetched, Isolation, LogHandle, OffsetSpec, RecordBatch, TopicPartition};
+use stream_core::log::{FetchLimits, Fetched, Isolation, LogHandle, RecordBatch, TopicPartition};
 use stream_core::processor::Processor;
 use stream_core::store::MemoryStores;
+use tokio::sync::Notify;
 
 use crate::{Args, Counts, Measured, Outcome, StoreKind};
 
@@ -32,15 +33,17 @@ pub(crate) fn run(args: &Args, store: StoreKind, exactly_once: bool) -> Outcome<
 async fn count(args: &Args, store: StoreKind, exactly_once: bool) -> Outcome<Measured> {
     let log: LogHandle = Kafka::connect(KafkaOptions::new(&args.brokers))?;
     let name = format!("bench-{}", std::process::id());
-    let began: Arc<Mutex<Option<Instant>>> = Arc::default();
-    let first = Arc::clone(&began);
-    let started = AtomicBool::new(false);
-    let seen = Arc::new(AtomicU64::new(0));
+    let (began, all_seen) = (Arc::new(OnceLock::new()), Arc::new(Notify::new()));
+    let (first, last) = (Arc::clone(&began), Arc::clone(&all_seen));
+    let (seen, records) = (AtomicU64::new(0), args.records / args.keys * args.keys);
     let mut g = Group::define(name.as_str()).table(Int64);
     g.input(args.topic.as_str(), Raw, move |ctx, ()| {
-        if !started.load(Ordering::Relaxed) {
-            started.store(true, Ordering::Relaxed);
-            first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
+        let before = seen.fetch_add(1, Ordering::Relaxed);
+        if before == 0 {
+            first.get_or_init(Instant::now);
+        }
+        if before + 1 == records {
+            last.notify_one();
         }
         let n = ctx.value()?.unwrap_or(0) + 1;
         ctx.set(n)
@@ -54,26 +57,19 @@ async fn count(args: &Args, store: StoreKind, exactly_once: bool) -> Outcome<Mea
         processor = processor.stores(Arc::new(MemoryStores::new()));
     }
     let handle = processor.handle();
-    let running = tokio::spawn(processor.run());
-    let partitions: Vec<_> = (0..args.partitions).map(|p| TopicPartition::new(args.topic.as_str(), p)).collect();
-    let ends = partitions.iter().map(|p| (p.clone(), OffsetSpec::Latest)).collect();
-    let ends = log.offsets(ends, Isolation::ReadCommitted).await?;
-    let took = loop {
-        let done = log.group_offsets(name.as_str().into(), partitions.clone()).await?;
-        if done.iter().zip(&ends).all(|(done, end)| done.is_some_and(|done| done >= *end)) {
-            let began = began.lock().unwrap_or_else(PoisonError::into_inner).ok_or("no record was seen")?;
-            break began.elapsed();
-        }
-        if running.is_finished() {
-            return Err(format!("the processor ended early: {:?}", running.await?).into());
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
+    let mut running = tokio::spawn(processor.run());
+    tokio::select! {
+        biased;
+        ended = &mut running => return Err(format!("the processor ended early: {:?}", ended?).into()),
+        () = all_seen.notified() => {}
+    }
+    // It ends once everything is acknowledged, stored and committed.
     handle.stop();
     running.await??;
-    drop(seen);
+    let took = began.get().ok_or("no record was seen")?.elapsed();
+    let cpu = crate::cpu_seconds()?;
     let counts = read_table(&log, &name, args.partitions).await?;
-    Ok(Measured { took, counts })
+    Ok(Measured { took, cpu, counts })
 }
 
 /// The table as any other client sees it.

@@ -115,6 +115,15 @@ pub struct TopicArgs {
     pub replication: Option<i32>,
 }
 
+/// What a processor guarantees.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuaranteeArg {
+    /// Nothing is lost; some may be done twice
+    AtLeastOnce,
+    /// Nothing is doubled either: tables, emits and offsets are one Kafka transaction
+    ExactlyOnce,
+}
+
 /// How a processor works.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Processing")]
@@ -124,11 +133,11 @@ pub struct ProcessingArgs {
     #[arg(long, value_name = "DIR", env = "STATE_DIR", hide_env_values = true, default_value = "state")]
     pub state_dir: PathBuf,
 
-    /// Nothing doubled even after a crash: tables, emits and offsets are one Kafka transaction
-    #[arg(long, env = "EXACTLY_ONCE", hide_env_values = true)]
-    pub exactly_once: bool,
+    /// What becomes of a record's effects after a crash
+    #[arg(long, value_name = "WHICH", env = "GUARANTEE", hide_env_values = true, default_value = "at-least-once")]
+    pub guarantee: GuaranteeArg,
 
-    /// How often progress is committed, as 1s or 500ms [default: 1s, with --exactly-once 100ms]
+    /// How often progress is committed, as 1s or 500ms [default: 1s, exactly-once 100ms]
     #[arg(long, value_name = "TIME", env = "COMMIT_INTERVAL", hide_env_values = true, value_parser = duration)]
     pub commit_interval: Option<Duration>,
 
@@ -145,7 +154,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// The flags of [`TopicArgs`], for [`parse`].
 pub const TOPIC_FLAGS: &[&str] = &["partitions", "replication"];
 /// The flags of [`ProcessingArgs`], for [`parse`].
-pub const PROCESSING_FLAGS: &[&str] = &["state_dir", "exactly_once", "commit_interval", "instance_id"];
+pub const PROCESSING_FLAGS: &[&str] = &["state_dir", "guarantee", "commit_interval", "instance_id"];
 /// The flag of the schema registry, for [`parse`].
 pub const REGISTRY_FLAGS: &[&str] = &["schema_registry"];
 

@@ -9,7 +9,7 @@ use stream_core::log::LogHandle;
 use stream_core::processor::{Guarantee, Processor};
 use stream_core::topics::TopicOptions;
 
-use crate::args::{CommonArgs, KafkaArgs, ProcessingArgs};
+use crate::args::{CommonArgs, GuaranteeArg, KafkaArgs, ProcessingArgs};
 use crate::exit::Exit;
 
 const NO_BROKERS: &str = "no Kafka broker given: use --brokers HOST:PORT, or set KAFKA_BROKERS
@@ -37,9 +37,9 @@ impl CommonArgs {
 
     /// A processor of a group, set up as the flags say.
     pub fn processor(&self, graph: Arc<GroupGraph>, log: LogHandle) -> Processor {
-        let ProcessingArgs { state_dir, exactly_once, commit_interval, instance_id } = &self.processing;
+        let ProcessingArgs { state_dir, guarantee, commit_interval, instance_id } = &self.processing;
         let mut processor = Processor::new(graph, log).state_dir(state_dir).topics(self.topic_options());
-        if *exactly_once {
+        if *guarantee == GuaranteeArg::ExactlyOnce {
             processor = processor.guarantee(Guarantee::ExactlyOnce);
         }
         if let Some(every) = commit_interval {

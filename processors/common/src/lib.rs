@@ -19,7 +19,8 @@ mod prompt;
 pub mod topics;
 
 pub use self::args::{
-    CommonArgs, KafkaArgs, Mechanism, PROCESSING_FLAGS, ProcessingArgs, REGISTRY_FLAGS, TOPIC_FLAGS, TopicArgs, parse,
+    CommonArgs, GuaranteeArg, KafkaArgs, Mechanism, PROCESSING_FLAGS, ProcessingArgs, REGISTRY_FLAGS, TOPIC_FLAGS,
+    TopicArgs, parse,
 };
 pub use self::console::say;
 pub use self::exit::{Exit, run};

@@ -136,7 +136,7 @@ async fn the_shop_all_the_way() {
 #[tokio::test]
 #[ignore = "needs a real Kafka: make test starts one where Java is"]
 async fn the_shop_all_the_way_exactly_once() {
-    all_the_way(&["--exactly-once"]).await;
+    all_the_way(&["--guarantee", "exactly-once"]).await;
 }
 
 async fn all_the_way(guarantee: &[&str]) {

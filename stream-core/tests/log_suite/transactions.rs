@@ -18,6 +18,12 @@ async fn end(log: &LogHandle, name: &Arc<str>, isolation: Isolation) -> i64 {
     log.offsets(vec![(tp(name, 0), OffsetSpec::Latest)], isolation).await.unwrap()[0]
 }
 
+/// Waits until no transaction is open on a partition: Kafka answers an end of one before its markers are written.
+async fn settled(log: &LogHandle, name: &Arc<str>, partition: i32) {
+    let end = async |isolation| log.offsets(vec![(tp(name, partition), OffsetSpec::Latest)], isolation).await.unwrap();
+    until("the markers are written", async || end(COMMITTED).await == end(UNCOMMITTED).await).await;
+}
+
 pub async fn committed_records_are_seen_and_aborted_ones_never(world: &impl World) {
     if !world.caps().transactions {
         return;
@@ -34,7 +40,9 @@ pub async fn committed_records_are_seen_and_aborted_ones_never(world: &impl Worl
             writer.abort_transaction().await.unwrap();
         }
     }
+    settled(&log, &name, 0).await;
     assert_eq!(values(&read_all(&log, &name, 0, COMMITTED).await), ["0", "1", "20", "21"]);
+    settled(&log, &name, 1).await;
     assert_eq!(values(&read_all(&log, &name, 1, COMMITTED).await), ["0", "20"]);
     assert_eq!(values(&read_all(&log, &name, 0, UNCOMMITTED).await), ["0", "1", "10", "11", "20", "21"]);
 }
@@ -107,6 +115,7 @@ pub async fn a_newer_producer_fences(world: &impl World) {
     new.begin_transaction().await.unwrap();
     write(&new, &name, 0, &[("a", "new")]).await;
     new.commit_transaction(Vec::new(), None).await.unwrap();
+    settled(&log, &name, 0).await;
     assert_eq!(values(&read_all(&log, &name, 0, COMMITTED).await), ["new"]);
     // A fenced producer writes nothing any more, whatever it tries.
     let _ = old.begin_transaction().await;
@@ -137,6 +146,7 @@ pub async fn offsets_show_on_commit_only(world: &impl World) {
     write(&writer, &out, 0, &[("a", "2")]).await;
     writer.abort_transaction().await.unwrap();
     assert_eq!(committed().await.unwrap(), [Some(2)]);
+    settled(&log, &out, 0).await;
     assert_eq!(values(&read_all(&log, &out, 0, COMMITTED).await), ["1"]);
     client.close().await;
 }
@@ -161,6 +171,7 @@ pub async fn offsets_of_a_stale_generation_abort(world: &impl World) {
     writer.begin_transaction().await.unwrap();
     write(&writer, &out, 0, &[("a", "fresh")]).await;
     writer.commit_transaction(vec![(mine.clone(), 3)], one.group.metadata()).await.unwrap();
+    settled(&log, &out, 0).await;
     assert_eq!(values(&read_all(&log, &out, 0, COMMITTED).await), ["fresh"]);
     let committed = || log.group_offsets(Arc::clone(&group), vec![theirs.clone(), mine.clone()]);
     until("the offset is committed", async || committed().await.unwrap() == [None, Some(3)]).await;
@@ -270,6 +281,7 @@ pub async fn interleaved_transactions(world: &impl World) {
     two.commit_transaction(Vec::new(), None).await.unwrap();
     assert!(read_all(&log, &name, 0, COMMITTED).await.is_empty(), "the older one still pins the end");
     one.abort_transaction().await.unwrap();
+    settled(&log, &name, 0).await;
     assert_eq!(values(&read_all(&log, &name, 0, COMMITTED).await), ["20", "21", "22"]);
     assert_eq!(end(&log, &name, COMMITTED).await, 8);
 }
