@@ -1,4 +1,4 @@
-//! OnFailure::Restart: waits that double, an end to them, and a new count after progress.
+//! `OnFailure::Restart`: waits that double, an end to them, and a new count after progress.
 
 mod support;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use stream_core::codec::{Codec, Int64, Text};
 use stream_core::group::{CallbackError, Group, GroupGraph, Visitor};
 use stream_core::log::embedded::Embedded;
-use stream_core::log::{FetchLimits, Fetched, Isolation, Log, LogHandle, NewRecord, ProduceBatch, ProducerOptions};
+use stream_core::log::{FetchLimits, Fetched, Isolation, LogHandle, NewRecord, ProduceBatch, ProducerOptions};
 use stream_core::log::{RecordBatch, TopicPartition};
 use stream_core::processor::{Handle, Processor, ProcessorResult};
 use stream_core::store::MemoryStores;

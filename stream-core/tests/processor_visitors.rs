@@ -17,12 +17,12 @@ use support::{Done, Gate, ms, pairs, table, values};
 fn counter() -> (Arc<GroupGraph>, Visitor<i64>) {
     let mut g = Group::define("count").table(Int64);
     let out = g.output("out", Text);
-    g.input("in", Text, |ctx, text: String| match &*text {
-        "delete" => ctx.delete(),
-        _ => {
-            let n = ctx.value()?.unwrap_or(0) + 1;
-            ctx.set(n)
+    g.input("in", Text, |ctx, text: String| {
+        if text == "delete" {
+            return ctx.delete();
         }
+        let n = ctx.value()?.unwrap_or(0) + 1;
+        ctx.set(n)
     });
     let visitor = g.visitor("add", move |ctx, add: &i64, n| {
         ctx.emit(out, ctx.key(), &n.to_string())?;

@@ -61,6 +61,8 @@ pub(super) struct Instance<'a> {
     /// Revocations and the final stop under way.
     handing_back: FuturesUnordered<BoxFuture<'static, HandedBack>>,
     commit: Option<BoxFuture<'static, (Offsets, LogResult<()>)>>,
+    /// Another commit is to follow at once.
+    commit_again: bool,
     /// An assignment was seen, so that "no partitions" means that others have them.
     assigned: bool,
     /// Visits that were asked for before that.
@@ -119,6 +121,7 @@ impl<'a> Instance<'a> {
             reporter,
             handing_back: FuturesUnordered::new(),
             commit: None,
+            commit_again: false,
             assigned: false,
             early_visits: Vec::new(),
             transactions,
@@ -257,6 +260,7 @@ impl<'a> Instance<'a> {
         }
         self.listeners.rebalance(&Rebalance::Assigned(names));
         // Semantics D9: every position is committed at the assignment.
+        self.commit_again = self.commit.is_some();
         self.begin_commit();
     }
 
@@ -301,7 +305,8 @@ impl<'a> Instance<'a> {
     fn report(&mut self, id: u64, report: Report) {
         match report {
             Report::Running => {
-                if let Some(task) = self.tasks.get_mut(&id) {
+                // One that was told to end meanwhile is past that.
+                if let Some(task) = self.tasks.get_mut(&id).filter(|t| t.state == TaskState::Restoring) {
                     task.state = TaskState::Running;
                 }
             }
@@ -433,6 +438,9 @@ impl<'a> Instance<'a> {
                 tracing::warn!(group = self.env.graph.name(), %error, "a commit failed and is tried again");
             }
             Err(error) => self.fail(ProcessorError::log(self.env.graph.name(), "commit", error)),
+        }
+        if std::mem::take(&mut self.commit_again) {
+            self.begin_commit();
         }
     }
 

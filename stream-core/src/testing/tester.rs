@@ -21,7 +21,6 @@ use crate::log::{
 use crate::processor::progress::{Unfinished, input_ends, unfinished};
 use crate::processor::{CallbackFaults, Handle, Processor, ProcessorError, ProcessorResult};
 use crate::store::{MemoryStores, StoreError};
-use crate::topics::{TopicOptions, ensure};
 
 /// What went wrong in a test's run.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -60,29 +59,29 @@ pub enum TesterError {
 pub struct Tester(pub(super) Rc<Inner>);
 
 pub(super) struct Inner {
-    runtime: Runtime,
-    local: LocalSet,
-    clock: Arc<ManualClock>,
-    embedded: Arc<Embedded>,
+    pub(super) runtime: Runtime,
+    pub(super) local: LocalSet,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) embedded: Arc<Embedded>,
     pub(super) log: LogHandle,
-    producer: Arc<dyn Producer>,
-    partitions: i32,
-    groups: RefCell<BTreeMap<String, Running>>,
-    faults: CallbackFaults,
+    pub(super) producer: Arc<dyn Producer>,
+    pub(super) partitions: i32,
+    pub(super) groups: RefCell<BTreeMap<String, Running>>,
+    pub(super) faults: CallbackFaults,
 }
 
-struct Running {
-    graph: Arc<GroupGraph>,
-    set: Rc<dyn Fn(Processor) -> Processor>,
-    instances: Vec<Instance>,
+pub(super) struct Running {
+    pub(super) graph: Arc<GroupGraph>,
+    pub(super) set: Rc<dyn Fn(Processor) -> Processor>,
+    pub(super) instances: Vec<Instance>,
 }
 
 /// One instance of a group, as it would run in a process of its own.
-struct Instance {
-    stores: Arc<MemoryStores>,
-    handle: Handle,
-    run: Option<JoinHandle<ProcessorResult<()>>>,
-    failure: Option<ProcessorError>,
+pub(super) struct Instance {
+    pub(super) stores: Arc<MemoryStores>,
+    pub(super) handle: Handle,
+    pub(super) run: Option<JoinHandle<ProcessorResult<()>>>,
+    pub(super) failure: Option<ProcessorError>,
 }
 
 /// Virtual time after which a group that is not done counts as stuck.
@@ -115,161 +114,10 @@ impl Tester {
         Self(Rc::new(Inner { runtime, local, clock, embedded, log, producer, partitions, groups, faults }))
     }
 
-    /// Adds a group and starts it; missing topics are made.
-    ///
-    /// # Errors
-    /// When its topics are not as it needs them.
-    pub fn add(&self, graph: Arc<GroupGraph>) -> Result<(), TesterError> {
-        self.add_with(graph, |processor| processor)
-    }
-
-    /// Adds a group with settings of the caller's, such as
-    /// [`OnFailure`](crate::processor::OnFailure) or a commit interval.
-    ///
-    /// # Errors
-    /// As [`add`](Self::add).
-    pub fn add_with(
-        &self,
-        graph: Arc<GroupGraph>,
-        set: impl Fn(Processor) -> Processor + 'static,
-    ) -> Result<(), TesterError> {
-        let options = TopicOptions { partitions: Some(self.0.partitions), ..TopicOptions::default() };
-        self.block_on(ensure(&self.0.log, &graph, &options))?;
-        let name = graph.name().to_owned();
-        self.0.groups.borrow_mut().insert(name.clone(), Running { graph, set: Rc::new(set), instances: Vec::new() });
-        self.add_instance(&name).map(|_| ())
-    }
-
-    /// Adds another instance of a group, with stores of its own, and starts it: its partitions come from the others.
-    /// The first instance is number 0. Returns its number.
-    ///
-    /// # Errors
-    /// When there is no such group, or the instance can't start.
-    pub fn add_instance(&self, group: &str) -> Result<usize, TesterError> {
-        let instance = self.with_group(group, |running| {
-            let handle = Processor::new(Arc::clone(&running.graph), Arc::clone(&self.0.log)).handle();
-            let stores = Arc::new(MemoryStores::new());
-            running.instances.push(Instance { stores, handle, run: None, failure: None });
-            running.instances.len() - 1
-        })?;
-        self.start_instance(group, instance)?;
-        Ok(instance)
-    }
-
-    /// Starts an instance that was stopped, has crashed or has failed, on what it left.
-    ///
-    /// # Errors
-    /// When there is none, or it can't start.
-    pub fn start_instance(&self, group: &str, instance: usize) -> Result<(), TesterError> {
-        let handle = self.spawn_instance(group, instance)?;
-        if self.block_on(handle.running()).is_err() {
-            self.collect_failures();
-            let failure = self.with_instance(group, instance, |i| i.failure.clone())?;
-            return failure.map_or(Ok(()), |e| Err(e.into()));
-        }
-        Ok(())
-    }
-
-    /// As [`start_instance`](Self::start_instance), but does not wait until it runs.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn spawn_instance(&self, group: &str, instance: usize) -> Result<Handle, TesterError> {
-        let (graph, set) = self.with_group(group, |r| (Arc::clone(&r.graph), Rc::clone(&r.set)))?;
-        self.with_instance(group, instance, |running| {
-            let processor = Processor::new(graph, Arc::clone(&self.0.log))
-                .stores(Arc::clone(&running.stores) as _)
-                .commit_interval(Duration::from_millis(10))
-                .callback_faults(self.0.faults.clone());
-            let processor = set(processor);
-            running.handle = processor.handle();
-            running.failure = None;
-            running.run = Some(self.0.local.spawn_local(processor.run_here()));
-            running.handle.clone()
-        })
-    }
-
-    /// Stops a group, all its instances, as Ctrl-C would, and starts it again on what it left.
-    ///
-    /// # Errors
-    /// When it can't start.
-    pub fn restart(&self, group: &str) -> Result<(), TesterError> {
-        self.stop(group)?;
-        self.each_instance(group, |tester, instance| tester.start_instance(group, instance))
-    }
-
-    /// Ends a group as a crash would, with all its instances: nothing is finished, nothing committed.
-    ///
-    /// # Errors
-    /// When there is no such group.
-    pub fn crash(&self, group: &str) -> Result<(), TesterError> {
-        self.each_instance(group, |tester, instance| tester.crash_instance(group, instance))
-    }
-
-    /// Ends one instance as a crash would. The others learn of it when its session is over.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn crash_instance(&self, group: &str, instance: usize) -> Result<(), TesterError> {
-        if let Some(run) = self.with_instance(group, instance, |i| i.run.take())? {
-            run.abort();
-            _ = self.block_on(run);
-        }
-        Ok(())
-    }
-
-    /// Stops a group, all its instances, as Ctrl-C would. Its table and topics stay.
-    ///
-    /// # Errors
-    /// The group's failure, if it had failed.
-    pub fn stop(&self, group: &str) -> Result<(), TesterError> {
-        self.each_instance(group, |tester, instance| tester.stop_instance(group, instance))
-    }
-
-    /// Stops one instance as Ctrl-C would.
-    ///
-    /// # Errors
-    /// Its failure, if it had failed.
-    pub fn stop_instance(&self, group: &str, instance: usize) -> Result<(), TesterError> {
-        let run = self.with_instance(group, instance, |running| {
-            running.handle.stop();
-            running.run.take()
-        })?;
-        match run.map(|run| self.block_on(run)) {
-            Some(Ok(Err(error))) => Err(error.into()),
-            _ => Ok(()),
-        }
-    }
-
-    fn each_instance(
-        &self,
-        group: &str,
-        act: impl Fn(&Self, usize) -> Result<(), TesterError>,
-    ) -> Result<(), TesterError> {
-        let count = self.with_group(group, |running| running.instances.len())?;
-        (0..count).map(|instance| act(self, instance)).fold(Ok(()), Result::and)
-    }
-
     /// Why a group has failed, if it has.
     pub fn failure(&self, group: &str) -> Option<ProcessorError> {
         self.collect_failures();
         self.0.groups.borrow().get(group)?.instances.iter().find_map(|i| i.failure.clone())
-    }
-
-    /// What an instance of a group is doing, to be observed and steered.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn handle(&self, group: &str, instance: usize) -> Result<Handle, TesterError> {
-        self.with_instance(group, instance, |i| i.handle.clone())
-    }
-
-    /// The stores of an instance (unless the group was added with others).
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn stores(&self, group: &str, instance: usize) -> Result<Arc<MemoryStores>, TesterError> {
-        self.with_instance(group, instance, |i| Arc::clone(&i.stores))
     }
 
     /// What a group has committed for a partition: the next offset to process.
@@ -425,12 +273,12 @@ impl Tester {
         self.0.runtime.block_on(self.0.local.run_until(future))
     }
 
-    fn with_group<R>(&self, group: &str, act: impl FnOnce(&mut Running) -> R) -> Result<R, TesterError> {
+    pub(super) fn with_group<R>(&self, group: &str, act: impl FnOnce(&mut Running) -> R) -> Result<R, TesterError> {
         let mut groups = self.0.groups.borrow_mut();
         groups.get_mut(group).map(act).ok_or_else(|| TesterError::UnknownGroup(group.to_owned()))
     }
 
-    fn with_instance<R>(
+    pub(super) fn with_instance<R>(
         &self,
         group: &str,
         instance: usize,
@@ -440,7 +288,7 @@ impl Tester {
         self.with_group(group, |running| running.instances.get_mut(instance).map(act))?.ok_or_else(unknown)
     }
 
-    fn collect_failures(&self) {
+    pub(super) fn collect_failures(&self) {
         let mut ended = Vec::new();
         for (name, running) in self.0.groups.borrow_mut().iter_mut() {
             for (number, instance) in running.instances.iter_mut().enumerate() {

@@ -20,6 +20,7 @@ mod input;
 mod outbox;
 mod slots;
 mod start;
+mod visits;
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -37,6 +38,7 @@ use tokio::time::{Instant, Sleep};
 use self::input::{Next, TaskInput, choose};
 use self::outbox::{Made, Outbox, Visited, weight};
 use self::slots::Slots;
+use self::visits::Visit;
 use super::env::Env;
 use super::error::{ProcessorError, ProcessorResult};
 use crate::context::{Core, DeferredEnd, Stage};
@@ -185,20 +187,6 @@ struct Ending {
 enum Checkpointing {
     No,
     Writing,
-}
-
-struct Visit {
-    request: VisitRequest,
-    /// The keys that only the write buffer had when the visit began, the smallest last.
-    buffered: Option<Vec<Box<[u8]>>>,
-    after: Option<Vec<u8>>,
-    count: u64,
-}
-
-impl Visit {
-    fn new(request: VisitRequest) -> Self {
-        Self { request, buffered: None, after: None, count: 0 }
-    }
 }
 
 /// Runs a task from its assignment to its end. The store is closed when this returns.
