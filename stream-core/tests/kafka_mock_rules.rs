@@ -116,7 +116,7 @@ async fn writes_that_fail_are_done_again() {
         held.store(true, Ordering::Relaxed);
         feed(&mut writer, &input, 20..40).await;
         cluster.mock(|mock| {
-            mock.request_errors(RDKafkaApiKey::Produce, &[Code::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS; 20_000]);
+            mock.request_errors(RDKafkaApiKey::Produce, &vec![Code::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS; 20_000]);
         });
         held.store(false, Ordering::Relaxed);
         // Every record once, and then once more.
