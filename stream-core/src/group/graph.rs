@@ -110,6 +110,18 @@ impl GroupGraph {
         outputs.chain(self.table.iter().map(|e| &e.topic)).chain(self.dead_letters())
     }
 
+    /// The loop's topic.
+    #[cfg(feature = "testing")]
+    pub(crate) fn looped_topic(&self) -> Option<&Arc<str>> {
+        self.outputs.get(self.looped?).map(|e| &e.topic)
+    }
+
+    /// The table's topic.
+    #[cfg(feature = "testing")]
+    pub(crate) fn table_topic(&self) -> Option<&Arc<str>> {
+        self.table.as_ref().map(|e| &e.topic)
+    }
+
     /// Topics that hold dead letters.
     pub(crate) fn dead_letters(&self) -> impl Iterator<Item = &Arc<str>> {
         self.inputs.iter().filter_map(|e| match &e.input.policy.then {

@@ -88,9 +88,19 @@ pub(crate) struct Counters {
     pub(crate) aborted: AtomicU64,
 }
 
-type Fault = Box<dyn FnMut(&str) -> Option<CallbackError> + Send>;
+/// Where a callback is, when it is asked whether it fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// It has done nothing yet.
+    Before,
+    /// It has done everything, and nothing of it is released.
+    After,
+}
 
-/// Lets callbacks fail on purpose: asked with the input's topic before each call. Costs a load where it is not set.
+type Fault = Box<dyn FnMut(&str, Moment) -> Option<CallbackError> + Send>;
+
+/// Lets callbacks fail on purpose: asked with the input's topic before and after each call. Costs a load where it is
+/// not set.
 #[derive(Clone, Default)]
 pub(crate) struct CallbackFaults(Option<Arc<Mutex<Option<Fault>>>>);
 
@@ -101,16 +111,16 @@ impl CallbackFaults {
     }
 
     #[cfg(feature = "testing")]
-    pub(crate) fn set(&self, fault: impl FnMut(&str) -> Option<CallbackError> + Send + 'static) {
+    pub(crate) fn set(&self, fault: impl FnMut(&str, Moment) -> Option<CallbackError> + Send + 'static) {
         if let Some(slot) = &self.0 {
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(fault));
         }
     }
 
     /// The error that a callback for this topic is to fail with, if any.
-    pub(super) fn check(&self, topic: &str) -> Result<(), CallbackError> {
+    pub(super) fn check(&self, topic: &str, moment: Moment) -> Result<(), CallbackError> {
         let Some(slot) = &self.0 else { return Ok(()) };
         let mut fault = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        fault.as_mut().and_then(|fault| fault(topic)).map_or(Ok(()), Err)
+        fault.as_mut().and_then(|fault| fault(topic, moment)).map_or(Ok(()), Err)
     }
 }

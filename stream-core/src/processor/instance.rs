@@ -79,6 +79,9 @@ pub(super) struct Instance<'a> {
 type EarlyVisit =
     (usize, Arc<dyn std::any::Any + Send + Sync>, oneshot::Sender<Vec<oneshot::Receiver<ProcessorResult<u64>>>>);
 
+/// After the bound of a drain, what is still on its way gets this long to arrive.
+pub(super) const AFTER_DRAIN: Duration = Duration::from_secs(8);
+
 /// Tasks that gave their partitions back.
 struct HandedBack {
     tasks: Vec<u64>,
@@ -327,7 +330,7 @@ impl<'a> Instance<'a> {
         let bound = self.env.options.drain_timeout;
         let group = Arc::clone(&self.group);
         let name = self.env.graph.name().to_owned();
-        let plain = self.env.egress.transactions().is_none();
+        let env = Arc::clone(&self.env);
         let mut drains = Vec::new();
         for id in &tasks {
             let Some(task) = self.tasks.get_mut(id) else { continue };
@@ -340,17 +343,33 @@ impl<'a> Instance<'a> {
             async move {
                 let until = Instant::now() + bound;
                 // A task that fails meanwhile drops its end; what it published stands.
-                let waits = join_all(drains.iter_mut().map(|d| &mut d.drained));
-                let in_time = timeout(bound, waits).await.is_ok();
-                if !in_time {
-                    // Nothing more may be begun once the next owner is let in.
+                let ends = timeout(bound, ends_of(&mut drains)).await;
+                let in_time = ends.is_ok();
+                if !ends.unwrap_or(false) {
+                    // Nothing more may be begun once the next owner is let in, and what is on its way has to arrive
+                    // before the next owner reads the table, or not at all: it would overwrite newer values.
                     for drain in &drains {
                         _ = drain.commands.send(Command::Abort);
                     }
+                    let over = async {
+                        ends_of(&mut drains).await;
+                        env.egress.producer().flush().await
+                    };
+                    if env.egress.transactions().is_none()
+                        && !matches!(timeout(AFTER_DRAIN, over).await, Ok(Ok(())))
+                    {
+                        env.egress.producer().purge();
+                    }
                 }
-                // In transactions, what a task has published is committed.
-                let (offsets, result) =
-                    if plain { commit_at_last(&*group, &drains, until).await } else { published(&drains) };
+                let (offsets, result) = match env.egress.transactions() {
+                    None => commit_at_last(&*group, &drains, until).await,
+                    Some(transactions) => {
+                        // What a task has published is committed. What it has handed over besides, because it failed
+                        // or took too long, must not be any more: the next owner does it again.
+                        transactions.lost(tasks.clone());
+                        published(&drains)
+                    }
+                };
                 let mut result = result.map_err(|e| ProcessorError::log(&name, "commit", e));
                 if result.is_ok() && !in_time {
                     result = Err(ProcessorError::DrainTimeout { group: name, bound });
@@ -507,6 +526,12 @@ impl<'a> Instance<'a> {
 
 fn published(drains: &[Drain]) -> (Offsets, LogResult<()>) {
     (drains.iter().flat_map(|d| d.positions.get()).collect(), Ok(()))
+}
+
+/// Waits until tasks are over; whether all in good order, so that nothing of them is on its way.
+async fn ends_of(drains: &mut [Drain]) -> bool {
+    let over = drains.iter_mut().filter(|d| !d.drained.is_terminated()).map(|d| &mut d.drained);
+    join_all(over).await.iter().all(Result::is_ok)
 }
 
 /// Commits what tasks that are over have done; what passes is tried again until a moment. What was committed.

@@ -35,10 +35,10 @@ use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
 #[cfg_attr(not(feature = "testing"), allow(unused_imports))]
-pub(crate) use self::env::CallbackFaults;
+pub(crate) use self::env::{CallbackFaults, Moment};
 use self::env::{Counters, Egress, Env};
 pub use self::error::{ProcessorError, ProcessorResult};
-use self::instance::Instance;
+use self::instance::{AFTER_DRAIN, Instance};
 use self::lookups::Lookups;
 use self::options::Options;
 pub use self::options::{Guarantee, OnFailure};
@@ -482,7 +482,7 @@ impl Processor {
         member.instance_id.clone_from(&options.instance_id);
         member.reset = options.reset;
         member.session_timeout = options.session_timeout;
-        member.revoke_timeout = options.drain_timeout + Duration::from_secs(10);
+        member.revoke_timeout = options.drain_timeout + AFTER_DRAIN + Duration::from_secs(2);
         member.new_protocol = options.new_protocol;
         let member = self.log.member(member).map_err(doing("join the group"))?;
         let (egress, transactions) = match options.guarantee {

@@ -79,7 +79,7 @@ impl Transactions {
         let (done, delivery) = oneshot::channel();
         // One that can't be sent drops `done`, which is answered below.
         _ = self.0.send(Message::HandOver(HandedOver { task, epoch, batch, positions, done }));
-        delivery.map(|d| d.unwrap_or_else(|_| aborted(&LogError::Closed { what: "the transactions".into() }))).boxed()
+        delivery.map(|d| d.unwrap_or_else(|_| failed(LogError::Closed { what: "the transactions".into() }))).boxed()
     }
 
     /// Keeps anything of lost tasks from being committed.
@@ -132,23 +132,24 @@ impl Work {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::HandOver(what) => {
-                let stale = self.gone_back.get(&what.task).is_some_and(|from| what.epoch < *from);
-                if stale || self.lost.contains(&what.task) {
-                    let error = LogError::Abortable {
-                        what: "commit".to_owned(),
-                        reason: "an earlier batch of this partition was aborted".to_owned(),
-                    };
-                    _ = what.done.send(aborted(&error));
-                } else {
-                    self.queue.push_back(what);
-                }
-            }
+            Message::HandOver(what) if self.is_void(&what) => refuse(what),
+            Message::HandOver(what) => self.queue.push_back(what),
             Message::Lost(tasks) => {
                 // What is in the open transaction is looked at before its commit.
-                self.queue.retain(|q| !tasks.contains(&q.task));
                 self.lost.extend(tasks);
+                self.refuse_void();
             }
+        }
+    }
+
+    /// Whether a batch comes behind one that failed, or is of a task that is lost.
+    fn is_void(&self, what: &HandedOver) -> bool {
+        self.gone_back.get(&what.task).is_some_and(|from| what.epoch < *from) || self.lost.contains(&what.task)
+    }
+
+    fn refuse_void(&mut self) {
+        for what in std::mem::take(&mut self.queue) {
+            if self.is_void(&what) { refuse(what) } else { self.queue.push_back(what) }
         }
     }
 
@@ -196,6 +197,7 @@ impl Work {
                 reason: "partitions written for are no longer this instance's".to_owned(),
             });
         }
+        let mut over = false;
         if error.is_none() {
             let mut offsets: BTreeMap<_, i64> = BTreeMap::new();
             for (what, _) in &done {
@@ -209,6 +211,9 @@ impl Work {
                 }),
                 metadata => self.producer.commit_transaction(offsets.into_iter().collect(), metadata).await.err(),
             };
+            // Of an error that could pass it is not known whether the commit took effect, so that it can't be done again:
+            // a new start finds out by the committed offsets.
+            over = error.as_ref().is_some_and(|e| e.class() != ErrorClass::Abortable);
         }
         let Some(error) = error else {
             self.counters.committed.fetch_add(1, Ordering::Relaxed);
@@ -218,9 +223,13 @@ impl Work {
             }
             return Ok(());
         };
+        if over {
+            // Those who wait learn by the end of this that nothing is known of their batches.
+            return Err(error);
+        }
         self.counters.aborted.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(%error, "a transaction is aborted: its partitions go back to their last commit");
-        let abort = if error.class() == ErrorClass::Fatal { Ok(()) } else { self.producer.abort_transaction().await };
+        let abort = self.producer.abort_transaction().await;
         for (what, delivery) in done {
             if delivery.failed.is_empty() {
                 self.fail(what, &error);
@@ -229,11 +238,9 @@ impl Work {
                 _ = what.done.send(delivery);
             }
         }
-        match (error.class(), abort) {
-            (ErrorClass::Fatal, _) => Err(error),
-            (_, Err(error)) => Err(error),
-            _ => Ok(()),
-        }
+        // Taken in before it was known that the transaction fails.
+        self.refuse_void();
+        abort
     }
 
     fn fail(&mut self, what: HandedOver, error: &LogError) {
@@ -242,9 +249,18 @@ impl Work {
     }
 }
 
-/// Says of a batch that it was not committed. The index is of no meaning: the whole batch is meant.
+fn refuse(what: HandedOver) {
+    let reason = "an earlier batch of this partition was aborted, or the partition is lost".to_owned();
+    _ = what.done.send(aborted(&LogError::Abortable { what: "commit".to_owned(), reason }));
+}
+
+/// Says of a batch that it was not committed.
 fn aborted(error: &LogError) -> Delivery {
     // Not the batch's fault: it is simply done again.
-    let error = LogError::Abortable { what: "transaction".to_owned(), reason: error.to_string() };
+    failed(LogError::Abortable { what: "transaction".to_owned(), reason: error.to_string() })
+}
+
+/// The index is of no meaning: the whole batch is meant.
+fn failed(error: LogError) -> Delivery {
     Delivery { last_offsets: Vec::new(), failed: vec![FailedRecord { index: 0, error }] }
 }

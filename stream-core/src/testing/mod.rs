@@ -25,6 +25,7 @@
 //! ```
 
 mod instances;
+pub mod simulator;
 mod tester;
 mod topics;
 

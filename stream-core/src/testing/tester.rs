@@ -19,7 +19,7 @@ use crate::log::{
     TopicPartition,
 };
 use crate::processor::progress::{Unfinished, input_ends, unfinished};
-use crate::processor::{CallbackFaults, Handle, Processor, ProcessorError, ProcessorResult};
+use crate::processor::{CallbackFaults, Handle, Moment, Processor, ProcessorError, ProcessorResult};
 use crate::store::{MemoryStores, StoreError};
 
 /// What went wrong in a test's run.
@@ -252,8 +252,9 @@ impl Tester {
     pub fn fail_callbacks(&self, topic: &str, times: u32, reason: &str) {
         let (topic, reason) = (topic.to_owned(), reason.to_owned());
         let left = std::sync::atomic::AtomicU32::new(times);
-        self.0.faults.set(move |at| {
+        self.0.faults.set(move |at, moment| {
             let hit = *at == *topic
+                && moment == Moment::Before
                 && left
                     .fetch_update(std::sync::atomic::Ordering::Relaxed, std::sync::atomic::Ordering::Relaxed, |n| {
                         n.checked_sub(1)

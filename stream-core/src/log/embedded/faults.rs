@@ -187,6 +187,15 @@ impl Faults {
         self.shared.with(|state| state.rules.offset_errors.push_back(error));
     }
 
+    /// Forgets the errors that commits were to fail with and have not yet.
+    #[cfg(feature = "testing")]
+    pub(crate) fn forget_commits(&self) {
+        self.shared.with(|state| {
+            state.rules.commit_errors.clear();
+            state.rules.offset_errors.clear();
+        });
+    }
+
     /// Leaves offsets of a group in an undecided transaction, as a predecessor that died in the middle of its commit
     /// does.
     pub fn pending_offsets(&self, group: &str, offsets: Offsets) -> Pending {

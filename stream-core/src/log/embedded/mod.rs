@@ -79,6 +79,15 @@ impl Embedded {
         });
     }
 
+    /// The members of a group, whether the log is in reach or not.
+    #[cfg(feature = "testing")]
+    pub(crate) fn member_ids(&self, group: &str) -> Vec<String> {
+        self.shared.with(|state| {
+            let members = state.groups.get(group).into_iter().flat_map(|g| g.members.keys());
+            members.map(|id| member::member_id(*id)).collect()
+        })
+    }
+
     /// Does something with the state if the log is in reach.
     fn ask<R: Send + 'static>(
         &self,

@@ -218,7 +218,9 @@ impl Task {
         }
         if !is_poison(error) {
             self.replay.failures = self.replay.failures.saturating_add(1);
-            let rest = Duration::from_millis(100).saturating_mul(1 << self.replay.failures.min(6));
+            // The end does not wait long for a log that may be away for long.
+            let doublings = if self.ending.is_some() { 0 } else { self.replay.failures.min(6) };
+            let rest = Duration::from_millis(100).saturating_mul(1 << doublings);
             self.replay.rest = Some(Box::pin(tokio::time::sleep(rest)));
         }
         if let Some((input, offset, key, error)) = self.replay.hopeless.take() {

@@ -16,6 +16,7 @@ use crate::context::{DeferredEnd, OwnedRecord, Source, Stage};
 use crate::group::handler::StagedFuture;
 use crate::group::{CallbackError, CallbackResult, Failure, Handler, InputEdge, NilKey, NilValue};
 use crate::log::{NewRecord, RecordBatch, RecordRef};
+use crate::processor::env::Moment;
 use crate::processor::error::ProcessorResult;
 
 /// What the input's rules for nulls say of a record.
@@ -115,8 +116,11 @@ impl Task {
             Nulls::Refuse => Err(CallbackError::of(Failure::NoKey("a group with a table"))),
             Nulls::Call => match self.replay.poisoned(at, record.offset) {
                 Some(error) => Err(error),
-                None => (self.env.faults.check(&edge.input.topic))
-                    .and_then(|()| guarded(|| handler.call(&self.core, source, record, &mut self.stage))),
+                None => guarded(|| {
+                    self.env.faults.check(source.topic, Moment::Before)?;
+                    handler.call(&self.core, source, record, &mut self.stage)?;
+                    self.env.faults.check(source.topic, Moment::After)
+                }),
             },
         };
         if result.is_ok() && self.stage.deferred == 0 {
@@ -240,7 +244,8 @@ impl Task {
         let token = self.core.next_slot();
         slot.forget_attempt(Some(token));
         let stage = Stage { slot: Some(token), ..Stage::default() };
-        let fault = self.replay.poisoned(input, next - 1).or_else(|| self.env.faults.check(&edge.input.topic).err());
+        let fault = self.replay.poisoned(input, next - 1);
+        let fault = fault.or_else(|| guarded(|| self.env.faults.check(&edge.input.topic, Moment::Before)).err());
         if let Some(error) = fault {
             return match work {
                 Work::One(_) => self.slot_returned(id, stage, Err(error)),
@@ -253,20 +258,23 @@ impl Task {
         match (&edge.handler, work) {
             (Handler::Sync(handler), Work::One(record)) => {
                 let mut stage = stage;
-                let result = guarded(|| handler.call(&self.core, record.source(), record.view(), &mut stage));
+                let result = guarded(|| {
+                    handler.call(&self.core, record.source(), record.view(), &mut stage)?;
+                    self.env.faults.check(&edge.input.topic, Moment::After)
+                });
                 return self.slot_returned(id, stage, result);
             }
             (Handler::Async(handler), Work::One(record)) => {
                 let core = Rc::clone(&self.core);
                 match catch_unwind(AssertUnwindSafe(|| handler.call(core, record, stage))) {
-                    Ok(future) => self.await_slot(id, future),
+                    Ok(future) => self.await_slot(id, future, &edge.input.topic),
                     Err(panic) => return self.slot_returned(id, Stage::default(), Err(panicked(&panic))),
                 }
             }
             (Handler::Batch(handler), Work::Many(records)) => {
                 let core = Rc::clone(&self.core);
                 match catch_unwind(AssertUnwindSafe(|| handler.call(core, input_edge, records, stage))) {
-                    Ok(future) => self.await_slot(id, future),
+                    Ok(future) => self.await_slot(id, future, &edge.input.topic),
                     Err(panic) => self.fail_batch(id, panicked(&panic)),
                 }
             }
@@ -281,10 +289,14 @@ impl Task {
         self.futures.push(Box::pin(std::future::ready((id, failed))));
     }
 
-    fn await_slot(&mut self, id: u64, future: StagedFuture) {
+    fn await_slot(&mut self, id: u64, future: StagedFuture, topic: &Arc<str>) {
+        let (env, topic) = (Arc::clone(&self.env), Arc::clone(topic));
         self.futures.push(Box::pin(async move {
             match AssertUnwindSafe(future).catch_unwind().await {
-                Ok((stage, result)) => (id, SlotEnd::Returned(stage, result)),
+                Ok((stage, result)) => {
+                    let fault = || guarded(|| env.faults.check(&topic, Moment::After));
+                    (id, SlotEnd::Returned(stage, result.and_then(|()| fault())))
+                }
                 Err(panic) => (id, SlotEnd::Returned(Stage::default(), Err(panicked(&panic)))),
             }
         }));

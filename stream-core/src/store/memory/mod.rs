@@ -85,6 +85,20 @@ impl MemoryStores {
         Self { crashable: true, ..Self::default() }
     }
 
+    /// Gives the place its name, instead of a random one.
+    #[cfg(feature = "testing")]
+    pub(crate) fn named(self, instance: String) -> Self {
+        // A name that was asked for before stays.
+        _ = self.instance.set(instance);
+        self
+    }
+
+    /// Forgets when to die.
+    #[cfg(feature = "testing")]
+    pub(crate) fn crash_never(&self) {
+        self.crashes.set(None);
+    }
+
     /// From now on the process dies where this says so, before anything else happens. It is asked at each point of each
     /// store, in the order in which they are passed.
     pub fn crash_when(&self, dies: impl FnMut(&StoreId, CrashPoint) -> bool + Send + 'static) {

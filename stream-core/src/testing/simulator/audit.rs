@@ -1,0 +1,160 @@
+//! What must hold at the end of a run: everything is done, everybody can stop, and each store is a part of its changelog.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::SimulationError;
+use super::outcome::{Contents, apply, ends, partitions, read};
+use super::plan::Plan;
+use super::world::Shared;
+use crate::group::GroupGraph;
+use crate::log::{LogHandle, LogResult, TopicPartition};
+use crate::store::{Direction, KeyRange, StoreBackend, StoreId};
+
+/// Virtual time after which a run that is not done counts as stuck.
+const PATIENCE: Duration = Duration::from_secs(900);
+const STEP: Duration = Duration::from_millis(50);
+/// Failures after the end of all faults that are their consequence at most.
+const FAILURES: usize = 30;
+
+/// Waits until every group has done everything.
+pub(super) async fn drained(world: &Shared) -> Result<(), SimulationError> {
+    let (log, graphs, flushed, failures) = {
+        let world = world.borrow();
+        (Arc::clone(&world.log), world.graphs.clone(), world.flush(), world.report.failures)
+    };
+    flushed.await?;
+    let mut waited = Duration::ZERO;
+    let mut done = 0;
+    // Once more after a while: a group may have been done before another wrote to its input.
+    while done < 3 {
+        world.borrow_mut().start_due();
+        if world.borrow().report.failures > failures + FAILURES
+            && let Some(error) = world.borrow().last_error.clone()
+        {
+            return Err(SimulationError::Failing(error));
+        }
+        match unfinished(&log, &graphs).await? {
+            None => done += 1,
+            Some(stuck) if waited >= PATIENCE => return Err(stuck),
+            Some(_) => done = 0,
+        }
+        sleep(STEP).await;
+        waited += STEP;
+    }
+    Ok(())
+}
+
+/// The first partition whose committed offset is not its end, or that is not settled.
+async fn unfinished(log: &LogHandle, graphs: &[Arc<GroupGraph>]) -> LogResult<Option<SimulationError>> {
+    for graph in graphs {
+        let group: Arc<str> = graph.name().into();
+        let stuck = |partition: TopicPartition, done: i64, end: Option<i64>| {
+            let end = end.map_or("an open transaction".to_owned(), |end| end.to_string());
+            Ok(Some(SimulationError::Stuck { group: group.to_string(), partition, done, end }))
+        };
+        for topic in graph.input_topics() {
+            let of = partitions(log, topic).await?;
+            let done = log.group_offsets(Arc::clone(&group), of.clone()).await?;
+            for ((partition, end), done) in of.clone().into_iter().zip(ends(log, &of).await?).zip(done) {
+                let done = done.unwrap_or_default();
+                let behind = match end {
+                    None => true,
+                    // Behind the last record there may be markers of transactions.
+                    Some(end) => {
+                        done > end || (done < end && !read(log, partition.clone(), done).await?.is_empty())
+                    }
+                };
+                if behind {
+                    return stuck(partition, done, end);
+                }
+            }
+        }
+        for topic in graph.written() {
+            let of = partitions(log, topic).await?;
+            for (partition, end) in of.clone().into_iter().zip(ends(log, &of).await?) {
+                if end.is_none() {
+                    return stuck(partition, 0, end);
+                }
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Stops everybody in good order.
+pub(super) async fn stopped(world: &Shared) -> Result<(), SimulationError> {
+    for node in &mut world.borrow_mut().nodes {
+        node.start_at = None;
+        if let Some(running) = &mut node.running {
+            running.stopping = true;
+            running.handle.stop();
+        }
+    }
+    let mut waited = Duration::ZERO;
+    loop {
+        if let Some(node) = world.borrow().nodes.iter().find(|n| n.running.is_some()) {
+            if waited >= PATIENCE {
+                return Err(SimulationError::Unstoppable { instance: node.name.clone() });
+            }
+        } else {
+            return Ok(());
+        }
+        sleep(STEP).await;
+        waited += STEP;
+    }
+}
+
+/// Checks every store against its changelog: what it has, and the changelog behind its checkpoint over it, must be what
+/// the whole changelog says.
+pub(super) async fn stores(world: &Shared) -> Result<(), SimulationError> {
+    let (log, nodes, graphs) = {
+        let world = world.borrow();
+        let nodes: Vec<_> = world.nodes.iter().map(|n| (n.group, n.name.clone(), n.stores.clone())).collect();
+        (Arc::clone(&world.log), nodes, world.graphs.clone())
+    };
+    let mut truth: BTreeMap<TopicPartition, Contents> = BTreeMap::new();
+    for topic in Plan::tables(&graphs) {
+        for partition in partitions(&log, &topic).await? {
+            let mut contents = Contents::new();
+            apply(&mut contents, &read(&log, partition.clone(), 0).await?);
+            truth.insert(partition, contents);
+        }
+    }
+    for (group, instance, stores) in nodes {
+        let Some(graph) = graphs.get(group) else { continue };
+        for edge in graph.table.iter().chain(&graph.joins) {
+            for partition in partitions(&log, &edge.topic).await? {
+                let (Some(expected), id) =
+                    (truth.get(&partition), StoreId::new(Arc::clone(&edge.topic), partition.partition))
+                else {
+                    continue;
+                };
+                if !stores.list()?.contains(&id) {
+                    continue;
+                }
+                let store = stores.open(&id, edge.codec.name())?;
+                let Some(checkpoint) = store.checkpointed()? else { continue };
+                let mut contents: Contents = store.range(KeyRange::ALL, Direction::Forward).collect::<Result<_, _>>()?;
+                apply(&mut contents, &read(&log, partition.clone(), checkpoint.offset).await?);
+                let differs = expected.keys().chain(contents.keys()).find(|k| expected.get(*k) != contents.get(*k));
+                if let Some(key) = differs {
+                    let shown = |contents: &Contents| {
+                        contents.get(key).map_or("nothing".to_owned(), |v| String::from_utf8_lossy(v).into_owned())
+                    };
+                    return Err(SimulationError::Store {
+                        instance,
+                        partition,
+                        key: String::from_utf8_lossy(key).into_owned(),
+                        found: shown(&contents),
+                        expected: shown(expected),
+                    });
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! Compares what a run with faults left behind with what the run without them did.
+
+use std::collections::BTreeMap;
+
+use super::outcome::{Emitted, Outcome};
+use crate::processor::Guarantee;
+
+/// What a check looks at.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Comparison<'a> {
+    /// What the groups promise.
+    pub guarantee: Guarantee,
+    /// What the run without faults left behind.
+    pub expected: &'a Outcome,
+    /// What the run with faults left behind.
+    pub actual: &'a Outcome,
+    /// At least once, an instance that the group took for dead may overwrite newer values of a table when it wakes
+    /// (semantics D2): there was such a one, so that tables hold for exactly-once only.
+    pub zombies: bool,
+}
+
+/// What a check says: a failure in words.
+pub type CheckResult = Result<(), String>;
+
+impl<'a> Comparison<'a> {
+    /// Whether nothing may be doubled.
+    pub fn exactly_once(&self) -> bool {
+        self.guarantee == Guarantee::ExactlyOnce
+    }
+
+    /// Whether tables can be relied on.
+    pub fn tables_hold(&self) -> bool {
+        self.exactly_once() || !self.zombies
+    }
+
+    /// For groups whose outputs and tables do not depend on the order across partitions, nor on how often a record is
+    /// processed: every output has the expected records (exactly once: no others), and every table is as expected.
+    ///
+    /// # Errors
+    /// The first difference.
+    pub fn same(&self) -> CheckResult {
+        for topic in self.expected.outputs.keys() {
+            self.same_output(topic)?;
+        }
+        for table in self.expected.tables.keys() {
+            self.same_table(table)?;
+        }
+        Ok(())
+    }
+
+    /// An output has the expected records, each as often as expected (at least once: or more often), in any order.
+    ///
+    /// # Errors
+    /// The first difference.
+    pub fn same_output(&self, topic: &str) -> CheckResult {
+        let (expected, actual) = (counted(self.expected.output(topic)), counted(self.actual.output(topic)));
+        for (record, wanted) in &expected {
+            let found = actual.get(record).copied().unwrap_or_default();
+            if found < *wanted {
+                return Err(format!("output {topic}: {} is there {found} times, not {wanted}", show(record)));
+            }
+        }
+        if self.exactly_once() {
+            for (record, found) in &actual {
+                let wanted = expected.get(record).copied().unwrap_or_default();
+                if *found > wanted {
+                    return Err(format!("output {topic}: {} is there {found} times, not {wanted}", show(record)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Exactly once: the records of each key are as expected, in the same order. At least once: as
+    /// [`same_output`](Self::same_output).
+    ///
+    /// # Errors
+    /// The first difference.
+    pub fn same_output_in_order(&self, topic: &str) -> CheckResult {
+        if !self.exactly_once() {
+            return self.same_output(topic);
+        }
+        let (expected, actual) = (by_key(self.expected.output(topic)), by_key(self.actual.output(topic)));
+        for (key, wanted) in &expected {
+            let found = actual.get(key).map_or(&[][..], Vec::as_slice);
+            if found != wanted.as_slice() {
+                let key = String::from_utf8_lossy(key);
+                let (wanted, found) = (list(wanted), list(found));
+                return Err(format!("output {topic}: key {key} has {found}\ninstead of {wanted}"));
+            }
+        }
+        self.same_output(topic)
+    }
+
+    /// A table is as expected, if [tables can be relied on](Self::tables_hold).
+    ///
+    /// # Errors
+    /// The first difference.
+    pub fn same_table(&self, topic: &str) -> CheckResult {
+        if !self.tables_hold() {
+            return Ok(());
+        }
+        let empty = BTreeMap::new();
+        let expected = self.expected.tables.get(topic).unwrap_or(&empty);
+        let actual = self.actual.tables.get(topic).unwrap_or(&empty);
+        let differs = expected.keys().chain(actual.keys()).find(|key| expected.get(*key) != actual.get(*key));
+        let Some(key) = differs else { return Ok(()) };
+        let shown = |table: &BTreeMap<Vec<u8>, Vec<u8>>| {
+            table.get(key).map_or("nothing".to_owned(), |v| String::from_utf8_lossy(v).into_owned())
+        };
+        let (wanted, found) = (shown(expected), shown(actual));
+        Err(format!("table {topic}: {} is {found}, not {wanted}", String::from_utf8_lossy(key)))
+    }
+}
+
+fn counted(records: &[Emitted]) -> BTreeMap<&Emitted, usize> {
+    let mut counted = BTreeMap::new();
+    for record in records {
+        *counted.entry(record).or_default() += 1;
+    }
+    counted
+}
+
+fn by_key(records: &[Emitted]) -> BTreeMap<&[u8], Vec<Option<&[u8]>>> {
+    let mut by_key: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for record in records {
+        by_key.entry(record.key.as_slice()).or_default().push(record.value.as_deref());
+    }
+    by_key
+}
+
+fn list(values: &[Option<&[u8]>]) -> String {
+    let shown: Vec<_> = values.iter().map(|v| v.map_or("null".into(), String::from_utf8_lossy)).collect();
+    shown.join(" ")
+}
+
+fn show(record: &Emitted) -> String {
+    let value = record.value.as_deref().map_or("null".into(), String::from_utf8_lossy);
+    format!("{}={value}", record.key_text())
+}

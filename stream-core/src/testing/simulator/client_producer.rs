@@ -1,0 +1,94 @@
+//! An instance's producer. See [`client`](super::client).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::time::sleep;
+
+use super::life::Life;
+use crate::log::{Delivery, GroupMetadata, LogResult, Offsets, ProduceBatch, Producer};
+
+pub(super) struct SimProducer {
+    inner: Arc<dyn Producer>,
+    life: Arc<Life>,
+}
+
+impl SimProducer {
+    pub(super) fn new(inner: Arc<dyn Producer>, life: Arc<Life>) -> Self {
+        Self { inner, life }
+    }
+}
+
+impl Producer for SimProducer {
+    fn send(&self, batch: Arc<ProduceBatch>) -> BoxFuture<'static, Delivery> {
+        if !self.life.pass("send") {
+            return std::future::pending().boxed();
+        }
+        let records = batch.len();
+        // Handed over at once: batches are taken in the order of the calls.
+        let delivery = self.inner.send(batch);
+        if !self.life.pass("send") {
+            return std::future::pending().boxed();
+        }
+        self.life.note(format_args!("sends {records}"));
+        let life = Arc::clone(&self.life);
+        let way = life.delay();
+        async move {
+            let delivery = delivery.await;
+            if way > Duration::ZERO {
+                sleep(way).await;
+            }
+            if !life.pass("delivery") {
+                return std::future::pending().await;
+            }
+            let (last, failed) = (&delivery.last_offsets, delivery.failed.len());
+            life.note(format_args!("delivered {records} up to {last:?}, {failed} failed"));
+            delivery
+        }
+        .boxed()
+    }
+
+    fn flush(&self) -> BoxFuture<'static, LogResult<()>> {
+        let inner = Arc::clone(&self.inner);
+        self.life.call("flush", move || inner.flush())
+    }
+
+    fn purge(&self) {
+        if self.life.pass("purge") {
+            self.life.note(format_args!("purges"));
+            self.inner.purge();
+        }
+    }
+
+    fn begin_transaction(&self) -> BoxFuture<'static, LogResult<()>> {
+        let inner = Arc::clone(&self.inner);
+        self.life.call("begin a transaction", move || inner.begin_transaction())
+    }
+
+    fn commit_transaction(&self, offsets: Offsets, member: Option<GroupMetadata>) -> BoxFuture<'static, LogResult<()>> {
+        let (inner, life) = (Arc::clone(&self.inner), Arc::clone(&self.life));
+        self.life.call("commit the transaction", move || {
+            async move {
+                life.note(format_args!("commits a transaction with {offsets:?}"));
+                let result = inner.commit_transaction(offsets, member).await;
+                life.note(format_args!("committed a transaction: {result:?}"));
+                result
+            }
+            .boxed()
+        })
+    }
+
+    fn abort_transaction(&self) -> BoxFuture<'static, LogResult<()>> {
+        let (inner, life) = (Arc::clone(&self.inner), Arc::clone(&self.life));
+        self.life.call("abort the transaction", move || {
+            async move {
+                let result = inner.abort_transaction().await;
+                life.note(format_args!("aborted a transaction: {result:?}"));
+                result
+            }
+            .boxed()
+        })
+    }
+}

@@ -1,0 +1,262 @@
+//! The director: writes the inputs, makes things go wrong, and lets them end.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::faults::Fault;
+use super::world::{Shared, World};
+use crate::group::CallbackError;
+use crate::log::LogError;
+use crate::log::embedded;
+use crate::processor::Moment;
+
+/// What is wrong for a while; dropping it mends it.
+enum Lasting {
+    Delivery(#[allow(dead_code, reason = "only its drop matters")] embedded::Fault),
+    Commits(#[allow(dead_code, reason = "only its drop matters")] embedded::CommitHold),
+    Outage,
+}
+
+/// Writes the whole workload, with faults all the while.
+pub(super) async fn trouble(world: &Shared) {
+    let began = Instant::now();
+    let mut lasting: Vec<(Instant, Lasting)> = Vec::new();
+    let (until, mean) = {
+        let mut world = world.borrow_mut();
+        let calm = world.faults == super::Faults::none();
+        let last = world.plan.workload.last().map_or(Duration::ZERO, |p| p.at);
+        let until = world.plan.within.max(last) + if calm { Duration::from_millis(20) } else { Duration::from_secs(3) };
+        // A few faults in one run, a hail of them in another.
+        (until, 200 + world.random.below(3000))
+    };
+    let mut next_fault = began + Duration::from_secs(1);
+    let mut written = 0;
+    loop {
+        let (now, wait) = {
+            let mut world = world.borrow_mut();
+            let now = Instant::now();
+            let due = world.plan.workload.partition_point(|p| began + p.at <= now);
+            world.write(written, due);
+            written = due;
+            lasting.retain(|(end, what)| {
+                if *end > now {
+                    return true;
+                }
+                if matches!(what, Lasting::Outage) {
+                    world.trace.note("log", format_args!("is back"));
+                    world.embedded.faults().set_available(true);
+                }
+                false
+            });
+            if now >= next_fault {
+                next_fault = now + Duration::from_millis(1 + world.random.below(2 * mean));
+                if let Some(fault) = { let w = &mut *world; w.faults.pick(&mut w.random) } {
+                    world.make(fault, &mut lasting);
+                }
+            }
+            world.start_due();
+            (now, 1 + world.random.below(10))
+        };
+        if now >= began + until {
+            break;
+        }
+        sleep(Duration::from_millis(wait)).await;
+    }
+}
+
+/// From here on all is well.
+pub(super) fn end_trouble(world: &Shared) {
+    let mut world = world.borrow_mut();
+    let world = &mut *world;
+    world.trace.note("log", format_args!("all is well"));
+    world.embedded.faults().set_available(true);
+    world.embedded.faults().forget_commits();
+    for node in &mut world.nodes {
+        node.frozen_until = None;
+        node.spare();
+    }
+    world.faults = world.faults.clone().without(Fault::Latency).without(Fault::LostStore);
+    // Each group has somebody.
+    let idle: Vec<usize> = world.alive().into_iter().filter(|(_, n)| *n == 0).map(|(group, _)| group).collect();
+    for group in idle {
+        world.add_node(group, Duration::ZERO);
+    }
+    world.last_error = None;
+}
+
+impl World {
+    fn ms(&mut self, most: u64) -> Duration {
+        Duration::from_millis(1 + self.random.below(most))
+    }
+
+    /// An instance at work, drawn.
+    fn victim(&mut self) -> Option<usize> {
+        let at_work = self.at_work();
+        self.random.pick(&at_work).copied()
+    }
+
+    fn make(&mut self, fault: Fault, lasting: &mut Vec<(Instant, Lasting)>) {
+        self.trace.note("fault", format_args!("{fault:?}"));
+        match fault {
+            Fault::Crash => self.crash(),
+            Fault::Zombie => self.freeze(),
+            Fault::Rebalance => {
+                let group = self.random.index(self.graphs.len());
+                if let Some(graph) = self.graphs.get(group) {
+                    self.report.rebalances += 1;
+                    self.embedded.faults().rebalance(graph.name());
+                }
+            }
+            Fault::Membership => self.move_members(),
+            Fault::Expiry => self.expire(),
+            Fault::Delivery => {
+                let end = Instant::now() + self.ms(3000);
+                self.report.bad_deliveries += 1;
+                let fault = self.bad_deliveries();
+                lasting.push((end, Lasting::Delivery(fault)));
+            }
+            Fault::Commit => self.bad_commit(lasting),
+            Fault::Outage => {
+                // Whoever starts meanwhile fails, so too much of it leaves nothing else to see.
+                if self.random.chance(300) && !lasting.iter().any(|(_, l)| matches!(l, Lasting::Outage)) {
+                    let most = if self.random.chance(200) { 12_000 } else { 1000 };
+                    let end = Instant::now() + self.ms(most);
+                    self.report.outages += 1;
+                    self.embedded.faults().set_available(false);
+                    lasting.push((end, Lasting::Outage));
+                }
+            }
+            Fault::Callback => self.bad_callback(),
+            Fault::Compaction => self.embedded.compact_now(),
+            Fault::Latency | Fault::LostStore => {}
+        }
+    }
+
+    fn crash(&mut self) {
+        let Some(at) = self.victim() else { return };
+        let wait = self.ms(8000);
+        let Some(node) = self.nodes.get_mut(at) else { return };
+        match self.random.below(10) {
+            0..3 => {
+                node.crash();
+                self.report.crashes += 1;
+                self.after_crash(at, wait);
+            }
+            3..6 => node.crash_in_store(),
+            _ => {
+                if let Some(running) = &node.running {
+                    running.life.die_after(self.random.below(40));
+                }
+            }
+        }
+    }
+
+    fn freeze(&mut self) {
+        let Some(at) = self.victim() else { return };
+        let session = u64::try_from(self.plan.session.as_millis()).unwrap_or_default();
+        let long = self.random.chance(700);
+        let wait = if long { self.plan.session + self.ms(2 * session) } else { self.ms(session) };
+        self.report.zombies += usize::from(long);
+        if let Some(node) = self.nodes.get_mut(at) {
+            self.trace.note(&node.name, format_args!("stands still for {wait:?}"));
+            node.frozen_until = Some(Instant::now() + wait);
+        }
+    }
+
+    /// One stops, another comes.
+    fn move_members(&mut self) {
+        let group = self.random.index(self.graphs.len());
+        let most = self.plan.instances + 2;
+        let alive = self.alive().get(&group).copied().unwrap_or_default();
+        if alive > 1 && self.random.chance(500) {
+            let Some(at) = self.victim() else { return };
+            let back = self.random.chance(700).then(|| Instant::now() + self.ms(6000));
+            let Some(node) = self.nodes.get_mut(at) else { return };
+            let Some(running) = &mut node.running else { return };
+            running.life.note(format_args!("is told to stop"));
+            running.stopping = true;
+            running.handle.stop();
+            node.start_at = back;
+            self.report.stops += 1;
+        } else if alive < most {
+            let idle = |n: &super::node::Node| n.group == group && n.running.is_none() && n.start_at.is_none();
+            match self.nodes.iter_mut().find(|n| idle(n)) {
+                Some(node) => node.start_at = Some(Instant::now()),
+                None => self.add_node(group, Duration::ZERO),
+            }
+        }
+    }
+
+    fn expire(&mut self) {
+        let group = self.random.index(self.graphs.len());
+        let Some(graph) = self.graphs.get(group) else { return };
+        let members = self.embedded.member_ids(graph.name());
+        if let Some(member) = self.random.pick(&members) {
+            self.report.zombies += 1;
+            self.trace.note("log", format_args!("expires {member}"));
+            self.embedded.faults().expire_member(graph.name(), member);
+        }
+    }
+
+    fn bad_deliveries(&mut self) -> embedded::Fault {
+        // The inputs themselves arrive.
+        let written: Vec<String> = self.graphs.iter().flat_map(|g| g.written()).map(ToString::to_string).collect();
+        let topic = self.random.chance(600).then(|| self.random.pick(&written).cloned()).flatten();
+        let often = 20 + self.random.below(600);
+        let mut coin = self.random.fork();
+        let on = self.embedded.faults().on(move |record| {
+            let hit = topic.as_ref().map_or(written.iter().any(|t| t == record.topic), |t| t == record.topic);
+            hit && coin.chance(often)
+        });
+        let error = |reason: &str| LogError::Timeout { what: "deliver a record".into(), reason: reason.into() };
+        match self.random.below(5) {
+            0 => on.fail(error("refused on purpose")),
+            1 => on.fail_after_write(error("written, and reported as failed on purpose")),
+            2 => on.hold_acks(),
+            _ => on.delay(self.ms(1500)),
+        }
+    }
+
+    fn bad_commit(&mut self, lasting: &mut Vec<(Instant, Lasting)>) {
+        self.report.bad_commits += 1;
+        let what = || "commit".to_owned();
+        let reason = || "on purpose".to_owned();
+        let faults = self.embedded.faults();
+        match self.random.below(8) {
+            0 => faults.fail_commit(LogError::Abortable { what: what(), reason: reason() }),
+            1 => faults.fail_commit(LogError::NotMember { what: what(), group: String::new(), reason: reason() }),
+            2 => faults.fail_commit(LogError::Fatal { what: what(), reason: reason() }),
+            // Only an error that leaves it open whether the commit took effect may be said of one that did.
+            3 => faults.fail_commit_after(LogError::Fatal { what: what(), reason: reason() }),
+            4 => faults.fail_commit_after(LogError::Timeout { what: what(), reason: reason() }),
+            5 => faults.fail_offset_commit(LogError::Retriable { what: what(), reason: reason() }),
+            _ => lasting.push((Instant::now() + self.ms(4000), Lasting::Commits(faults.hold_commits()))),
+        }
+    }
+
+    fn bad_callback(&mut self) {
+        let Some(at) = self.victim() else { return };
+        let (mut left, panics) = (self.random.below(10), self.random.chance(300));
+        let when = if self.random.chance(500) { Moment::Before } else { Moment::After };
+        self.report.bad_callbacks += 1;
+        let Some(running) = self.nodes.get(at).and_then(|n| n.running.as_ref()) else { return };
+        let life = std::sync::Arc::clone(&running.life);
+        running.faults.set(move |topic, moment| {
+            if moment != when {
+                return None;
+            }
+            let hit = left == 0;
+            left = left.wrapping_sub(1);
+            if !hit {
+                return None;
+            }
+            life.note(format_args!("callback for {topic} fails {when:?}"));
+            if panics {
+                // As a panic, without its message on the screen.
+                std::panic::resume_unwind(Box::new("on purpose".to_owned()));
+            }
+            Some(CallbackError::msg("on purpose"))
+        });
+    }
+}

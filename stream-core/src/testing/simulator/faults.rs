@@ -1,0 +1,112 @@
+//! What may go wrong in a simulation.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::random::Random;
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Fault {
+    /// An instance dies at any await, or in the middle of a store's write, and is started again. Its store keeps any
+    /// part of what it wrote since its last checkpoint. What it handed to its producer may or may not arrive.
+    Crash,
+    /// A store is gone when the instance comes back.
+    LostStore,
+    /// An instance stands still for a while, often longer than its session, and then goes on as if nothing had been.
+    Zombie,
+    /// Partitions move between the instances.
+    Rebalance,
+    /// Instances stop in good order, and others come.
+    Membership,
+    /// The group takes an instance for dead that is not.
+    Expiry,
+    /// Records are refused, late, written and reported as failed, or acknowledged late.
+    Delivery,
+    /// Commits fail, before or after they take effect, or hang.
+    Commit,
+    /// The whole log is out of reach for a while.
+    Outage,
+    /// Callbacks fail or panic, before or after they did their work.
+    Callback,
+    /// Calls and answers are on their way for a while.
+    Latency,
+    /// Compacted topics are compacted.
+    Compaction,
+}
+
+impl Fault {
+    const ALL: [Self; 12] = [
+        Self::Crash,
+        Self::LostStore,
+        Self::Zombie,
+        Self::Rebalance,
+        Self::Membership,
+        Self::Expiry,
+        Self::Delivery,
+        Self::Commit,
+        Self::Outage,
+        Self::Callback,
+        Self::Latency,
+        Self::Compaction,
+    ];
+}
+
+/// The kinds of faults that a simulation may draw from. Each run draws some of them, and how often they come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Faults(BTreeSet<Fault>);
+
+impl Faults {
+    /// Everything.
+    pub fn all() -> Self {
+        Self(Fault::ALL.into_iter().collect())
+    }
+
+    /// Nothing.
+    pub fn none() -> Self {
+        Self(BTreeSet::new())
+    }
+
+    /// With this kind too.
+    #[must_use]
+    pub fn with(mut self, fault: Fault) -> Self {
+        self.0.insert(fault);
+        self
+    }
+
+    /// Without this kind.
+    #[must_use]
+    pub fn without(mut self, fault: Fault) -> Self {
+        self.0.remove(&fault);
+        self
+    }
+
+    /// Whether it has this kind.
+    pub fn has(&self, fault: Fault) -> bool {
+        self.0.contains(&fault)
+    }
+
+    /// A part of them: a run with few kinds goes deeper into each than one where everything fails at once.
+    pub(super) fn draw(&self, random: &mut Random) -> Self {
+        let keep = 200 + random.below(800);
+        Self(self.0.iter().copied().filter(|_| random.chance(keep)).collect())
+    }
+
+    /// One of those that happen at a moment.
+    pub(super) fn pick(&self, random: &mut Random) -> Option<Fault> {
+        let moments: Vec<Fault> =
+            self.0.iter().copied().filter(|f| !matches!(f, Fault::Latency | Fault::LostStore)).collect();
+        random.pick(&moments).copied()
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, fault) in self.0.iter().enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{fault:?}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,226 @@
+//! One life of an instance: from its start to its end or its death, as its connection to the log sees it.
+//!
+//! Whatever an instance does to the world goes through its log and its stores. So to die at any await is to die before
+//! or after any of those calls: from then on nothing of it has an effect, and what it awaits never comes. The future
+//! itself is dropped by the simulator once it gives way.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::random::Random;
+use super::trace::Trace;
+use crate::log::{Offsets, Producer, RevokeToken, TopicPartition};
+
+/// Shared by an instance's connection, its stores' crash points and the simulator.
+pub(super) struct Life {
+    pub(super) name: String,
+    trace: Arc<Trace>,
+    state: Mutex<State>,
+}
+
+struct State {
+    random: Random,
+    dead: bool,
+    /// Calls until it dies.
+    left: Option<u64>,
+    /// Whether its calls take time.
+    slow: bool,
+    /// When its last commit of offsets reaches the log: one connection keeps them in order.
+    last_commit: Instant,
+    /// Partitions that it lost, by the number of the loss.
+    lost: BTreeMap<TopicPartition, u64>,
+    losses: u64,
+    /// What the log waits for, and the dead never give.
+    tokens: Vec<RevokeToken>,
+    /// What it handed to these may still reach the log after its death.
+    producers: Vec<Arc<dyn Producer>>,
+}
+
+impl Life {
+    pub(super) fn new(name: String, trace: Arc<Trace>, random: Random, slow: bool) -> Arc<Self> {
+        let state = State {
+            random,
+            dead: false,
+            left: None,
+            slow,
+            last_commit: Instant::now(),
+            lost: BTreeMap::new(),
+            losses: 0,
+            tokens: Vec::new(),
+            producers: Vec::new(),
+        };
+        Arc::new(Self { name, trace, state: Mutex::new(state) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn note(&self, what: std::fmt::Arguments<'_>) {
+        self.trace.note(&self.name, what);
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        self.state().dead
+    }
+
+    pub(super) fn kill(&self) {
+        self.state().dead = true;
+    }
+
+    /// Dies after so many more steps.
+    pub(super) fn die_after(&self, steps: u64) {
+        self.state().left = Some(steps);
+    }
+
+    /// Calls take time, or not.
+    pub(super) fn set_slow(&self, slow: bool) {
+        self.state().slow = slow;
+    }
+
+    /// A step; `false` if it dies here or is dead.
+    pub(super) fn pass(&self, what: &str) -> bool {
+        let mut state = self.state();
+        if state.dead {
+            return false;
+        }
+        match &mut state.left {
+            Some(0) => {
+                state.dead = true;
+                drop(state);
+                self.note(format_args!("dies at {what}"));
+                false
+            }
+            Some(left) => {
+                *left -= 1;
+                true
+            }
+            None => true,
+        }
+    }
+
+    /// How long a call is on its way, in one direction.
+    pub(super) fn delay(&self) -> Duration {
+        let mut state = self.state();
+        if !state.slow {
+            return Duration::ZERO;
+        }
+        let ms = match state.random.below(100) {
+            0..70 => 0,
+            70..98 => state.random.below(20),
+            _ => state.random.below(1500),
+        };
+        Duration::from_millis(ms)
+    }
+
+    /// How many records a fetch brings at most.
+    pub(super) fn fetch_at_most(&self, records: usize) -> usize {
+        let mut state = self.state();
+        if state.slow && state.random.chance(500) { 1 + state.random.index(5.min(records)) } else { records }
+    }
+
+    /// A call that takes effect some time after it was made, and is answered some time after that.
+    pub(super) fn call<T: Send + 'static>(
+        self: &Arc<Self>,
+        what: &'static str,
+        call: impl FnOnce() -> BoxFuture<'static, T> + Send + 'static,
+    ) -> BoxFuture<'static, T> {
+        let at = Instant::now() + self.delay();
+        self.call_at(what, at, call)
+    }
+
+    /// As [`call`](Self::call), after all calls of this kind that were made before.
+    pub(super) fn call_in_order<T: Send + 'static>(
+        self: &Arc<Self>,
+        what: &'static str,
+        call: impl FnOnce() -> BoxFuture<'static, T> + Send + 'static,
+    ) -> BoxFuture<'static, T> {
+        let delay = self.delay();
+        let at = {
+            let mut state = self.state();
+            let now = Instant::now();
+            let behind = if state.last_commit > now { state.last_commit + Duration::from_millis(1) } else { now };
+            state.last_commit = behind.max(now + delay);
+            state.last_commit
+        };
+        self.call_at(what, at, call)
+    }
+
+    fn call_at<T: Send + 'static>(
+        self: &Arc<Self>,
+        what: &'static str,
+        at: Instant,
+        call: impl FnOnce() -> BoxFuture<'static, T> + Send + 'static,
+    ) -> BoxFuture<'static, T> {
+        let life = Arc::clone(self);
+        async move {
+            if at > Instant::now() {
+                sleep_until(at).await;
+            }
+            if !life.pass(what) {
+                return std::future::pending().await;
+            }
+            let result = call().await;
+            if !life.pass(what) {
+                return std::future::pending().await;
+            }
+            let back = life.delay();
+            if back > Duration::ZERO {
+                sleep(back).await;
+            }
+            result
+        }
+        .boxed()
+    }
+
+    /// The log's token of a revocation, let go when the instance lets go of the one that this gives it. The dead don't.
+    pub(super) fn hold(self: &Arc<Self>, token: RevokeToken) -> RevokeToken {
+        let (ours, dropped) = RevokeToken::new();
+        let life = Arc::clone(self);
+        tokio::spawn(async move {
+            // An error is how it is told.
+            _ = dropped.await;
+            if life.pass("let go") {
+                life.note(format_args!("lets go"));
+                drop(token);
+            } else {
+                life.state().tokens.push(token);
+            }
+        });
+        ours
+    }
+
+    /// Notes a loss of partitions.
+    pub(super) fn loses(&self, partitions: &[TopicPartition]) {
+        let mut state = self.state();
+        state.losses += 1;
+        let number = state.losses;
+        state.lost.extend(partitions.iter().map(|p| (p.clone(), number)));
+    }
+
+    /// How often it has lost partitions.
+    pub(super) fn losses(&self) -> u64 {
+        self.state().losses
+    }
+
+    /// Whether it lost one of these since then.
+    pub(super) fn lost_since(&self, losses: u64, offsets: &Offsets) -> bool {
+        let state = self.state();
+        offsets.iter().any(|(p, _)| state.lost.get(p).is_some_and(|number| *number > losses))
+    }
+
+    pub(super) fn keep(&self, producer: &Arc<dyn Producer>) {
+        self.state().producers.push(Arc::clone(producer));
+    }
+
+    /// What is on its way is lost.
+    pub(super) fn forget_producers(&self) {
+        let gone = std::mem::take(&mut self.state().producers);
+        drop(gone);
+    }
+}

@@ -1,0 +1,128 @@
+//! Every kind of group under every kind of fault, seed by seed: nothing is lost, and exactly once nothing is doubled.
+//!
+//! The normal tests run the same few seeds each time. Many more: `make simulate SEEDS=1000` (from `FROM`, only the groups
+//! whose name contains `GROUP`). One again, with its log: `make simulate SEED=42 GROUP=count RUST_LOG=debug`.
+
+#![cfg(feature = "testing")]
+
+mod groups;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use stream_core::processor::Guarantee;
+use stream_core::testing::simulator::{Simulation, SimulationError, SimulationReport};
+
+const GUARANTEES: [(&str, Guarantee); 2] =
+    [("at_least_once", Guarantee::AtLeastOnce), ("exactly_once", Guarantee::ExactlyOnce)];
+
+fn simulate(
+    group: fn(Simulation) -> Simulation,
+    guarantee: Guarantee,
+    seed: u64,
+) -> Result<SimulationReport, SimulationError> {
+    group(Simulation::new(seed).guarantee(guarantee)).run()
+}
+
+fn group(name: &str) -> fn(Simulation) -> Simulation {
+    groups::ALL.iter().find(|(n, _)| *n == name).expect("a group of that name").1
+}
+
+/// Runs seeds and names all that fail.
+fn all_hold(name: &str, guarantee: Guarantee, seeds: impl Iterator<Item = u64>) {
+    let failed: Vec<String> = seeds
+        .filter_map(|seed| simulate(group(name), guarantee, seed).err().map(|e| format!("seed {seed}: {e}")))
+        .collect();
+    assert!(failed.is_empty(), "{name}, {guarantee:?}:\n{}", failed.join("\n"));
+}
+
+macro_rules! fixed_seeds {
+    ($($group:ident),*) => {$(
+        mod $group {
+            use stream_core::processor::Guarantee;
+
+            #[test]
+            fn at_least_once() {
+                super::all_hold(stringify!($group), Guarantee::AtLeastOnce, 0..40);
+            }
+
+            #[test]
+            fn exactly_once() {
+                super::all_hold(stringify!($group), Guarantee::ExactlyOnce, 0..40);
+            }
+        }
+    )*};
+}
+
+fixed_seeds!(
+    count,
+    absolute,
+    looped,
+    chain,
+    chained_counts,
+    awaiting,
+    two_inputs,
+    deferred,
+    joining,
+    sink
+);
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in 0..5 {
+        for (name, group) in groups::ALL {
+            for (_, guarantee) in GUARANTEES {
+                let runs = [0, 1].map(|_| simulate(group, guarantee, seed).map_err(|e| e.to_string()));
+                assert_eq!(runs[0], runs[1], "{name}, {guarantee:?}, seed {seed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn another_seed_is_another_run() {
+    let trace = |seed| simulate(group("count"), Guarantee::ExactlyOnce, seed).map(|report| report.trace);
+    assert_ne!(trace(1).expect("seed 1 holds"), trace(2).expect("seed 2 holds"));
+}
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+}
+
+/// What `make simulate` runs.
+#[test]
+#[ignore = "long: make simulate SEEDS=1000"]
+fn seeds() {
+    let wanted = std::env::var("GROUP").unwrap_or_default();
+    let (from, count) = match number("SEED") {
+        Some(seed) => {
+            let filter = tracing_subscriber::EnvFilter::from_default_env();
+            tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false).init();
+            (seed, 1)
+        }
+        None => (number("FROM").unwrap_or(0), number("SEEDS").unwrap_or(100)),
+    };
+    let mut failed = Vec::new();
+    for seed in from..from + count {
+        for (name, group) in groups::ALL {
+            for (promise, guarantee) in GUARANTEES {
+                if !format!("{name} {promise}").contains(&wanted) {
+                    continue;
+                }
+                let text = match catch_unwind(AssertUnwindSafe(|| simulate(group, guarantee, seed))) {
+                    Ok(Ok(report)) => {
+                        if count == 1 {
+                            println!("{name} {promise}: {report}");
+                        }
+                        continue;
+                    }
+                    Ok(Err(error)) => error.to_string(),
+                    Err(_) => "panicked".to_owned(),
+                };
+                println!("FAILED seed {seed}, {name} {promise}: {text}\n  again: SEED={seed} GROUP='{name} {promise}'");
+                failed.push((seed, name, promise));
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{} failed: {failed:?}", failed.len());
+}
