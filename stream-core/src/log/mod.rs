@@ -162,7 +162,8 @@ pub trait Member: Send {
 
 /// Commits of a [`Member`].
 pub trait GroupHandle: Send + Sync + 'static {
-    /// Commits offsets under the group. Fails with [`LogError::NotMember`] when this member's generation is over.
+    /// Commits offsets under the group; commits take effect in the order of the calls, whenever they are awaited. Fails
+    /// with [`LogError::NotMember`] when this member's generation is over.
     fn commit(&self, offsets: Offsets) -> BoxFuture<'static, LogResult<()>>;
 
     /// Who this member is now, for [`Producer::commit_transaction`]. `None` before the first assignment and after
