@@ -18,6 +18,8 @@ struct Registered {
     loads: Arc<Mutex<Vec<u32>>>,
     /// How many loads are to fail yet.
     fail: Arc<Mutex<u32>>,
+    /// How often the registry is to be away yet.
+    away: Arc<Mutex<u32>>,
 }
 
 impl Codec<String> for Registered {
@@ -42,6 +44,11 @@ impl Codec<String> for Registered {
             let mut fail = self.fail.lock().unwrap();
             if *fail > 0 {
                 *fail -= 1;
+                return Err(CodecError::invalid("no such number"));
+            }
+            let mut away = self.away.lock().unwrap();
+            if *away > 0 {
+                *away -= 1;
                 return Err(CodecError::Unavailable("the registry is away".to_owned()));
             }
             self.loaded.lock().unwrap().insert(id);
@@ -111,7 +118,7 @@ fn what_cannot_be_loaded_follows_the_policy() -> Done {
         assert_eq!(values(&tester.output("out", Text)), ["a", "c"], "{kind}");
         let dead = tester.output("dead", Text).read()?;
         let reason = dead[0].header("dead-letter-reason").unwrap();
-        assert!(reason.contains("the registry is away") && reason.contains("id 1"), "{reason}");
+        assert!(reason.contains("no such number") && reason.contains("id 1"), "{reason}");
     }
     Ok(())
 }
@@ -126,6 +133,30 @@ fn each_retry_tries_to_load_again() -> Done {
         tester.drain()?;
         assert_eq!(values(&tester.output("out", Text)), ["b1"]);
         assert_eq!(codec.loads().len(), 13, "{kind}");
+    }
+    Ok(())
+}
+
+/// It is no fault of the record's, so its policy has no say.
+#[test]
+fn a_registry_that_is_away_is_waited_for() -> Done {
+    for kind in 0..3 {
+        let codec = Registered::default();
+        *codec.away.lock().unwrap() = 20;
+        let tester = tester(kind, &codec, ErrorPolicy::skip())?;
+        push(&tester, &["a", "b1", "c"])?;
+        tester.drain()?;
+        assert_eq!(values(&tester.output("out", Text)), ["a", "b1", "c"]);
+        assert_eq!(codec.loads().len(), 21);
+        // Nor does a stop wait for it.
+        *codec.away.lock().unwrap() = u32::MAX;
+        tester.input("in", Text).push("k", "d2".to_owned())?;
+        tester.run_for(std::time::Duration::from_secs(5));
+        tester.stop("copy")?;
+        *codec.away.lock().unwrap() = 0;
+        tester.restart("copy")?;
+        tester.drain()?;
+        assert_eq!(values(&tester.output("out", Text)), ["a", "b1", "c", "d2"]);
     }
     Ok(())
 }

@@ -4,9 +4,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::tester::{Instance, Running, Tester, TesterError};
+use super::tester::{Instance, PATIENCE, Running, Tester, TesterError};
 use crate::group::GroupGraph;
-use crate::processor::{Handle, Processor};
+use crate::processor::progress::input_ends;
+use crate::processor::{Handle, Processor, State};
 use crate::store::MemoryStores;
 use crate::topics::{TopicOptions, ensure};
 
@@ -52,7 +53,8 @@ impl Tester {
         Ok(instance)
     }
 
-    /// Starts an instance that was stopped, has crashed or has failed, on what it left.
+    /// Starts an instance that was stopped, has crashed or has failed, on what it left. The only one of its group is
+    /// waited for until it has all partitions, which after a crash is when its former self is given up.
     ///
     /// # Errors
     /// When there is none, or it can't start.
@@ -62,6 +64,15 @@ impl Tester {
             self.collect_failures();
             let failure = self.with_instance(group, instance, |i| i.failure.clone())?;
             return failure.map_or(Ok(()), |e| Err(e.into()));
+        }
+        let (graph, alone) = self.with_group(group, |r| {
+            (Arc::clone(&r.graph), r.instances.iter().filter(|i| i.run.is_some()).count() == 1)
+        })?;
+        if alone {
+            let all = self.block_on(input_ends(&self.0.log, &graph))?.len();
+            let has_all = handle.wait_for(|s| s.tasks.len() == all && s.state != State::Restoring);
+            // Whoever gave it a longer session than that does not mean to wait for it.
+            _ = self.block_on(async { tokio::time::timeout(PATIENCE, has_all).await });
         }
         Ok(())
     }

@@ -85,7 +85,7 @@ pub(super) struct Instance {
 }
 
 /// Virtual time after which a group that is not done counts as stuck.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 /// A step of waiting; virtual, so it costs nothing.
 const STEP: Duration = Duration::from_millis(20);
 
