@@ -3,12 +3,13 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint shop product-filter search-prompt create-topics delete-topics kafka-up kafka-down
+.PHONY: help demo test lint simulate shop product-filter search-prompt create-topics delete-topics kafka-up kafka-down
 
 CARGO ?= cargo
 CARGO_FLAGS ?=
 ARGS ?=
 PARTITIONS ?= 2
+SEEDS ?= 1000
 # Works on more than cargo's defaults, yet needs nothing but Rust and a C toolchain.
 FEATURES := avro,testing
 
@@ -31,6 +32,10 @@ lint: ## formatting, clippy and docs, without warnings
 	$(CARGO) clippy $(CARGO_FLAGS) --workspace --lib --bins -- -D warnings
 	$(CARGO) clippy $(CARGO_FLAGS) --workspace --exclude bench --lib --bins --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(CARGO_FLAGS) --workspace --no-deps --features $(FEATURES)
+
+simulate: ## many seeds through the simulator, SEEDS=1000; one again: SEED=42 GROUP=count RUST_LOG=debug
+	@SEEDS=$(SEEDS) SEED=$(SEED) GROUP="$(GROUP)" $(CARGO) test $(CARGO_FLAGS) --release -p stream-core --no-default-features \
+	  --test simulation many_seeds -- --exact --ignored --nocapture
 
 shop: ## write made-up products, 30 a second
 	@$(RUN) shop -- $(ARGS)

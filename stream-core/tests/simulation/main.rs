@@ -92,7 +92,7 @@ fn number(name: &str) -> Option<u64> {
 /// What `make simulate` runs.
 #[test]
 #[ignore = "long: make simulate SEEDS=1000"]
-fn seeds() {
+fn many_seeds() {
     let wanted = std::env::var("GROUP").unwrap_or_default();
     let (from, count) = match number("SEED") {
         Some(seed) => {
@@ -100,7 +100,7 @@ fn seeds() {
             tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false).init();
             (seed, 1)
         }
-        None => (number("FROM").unwrap_or(0), number("SEEDS").unwrap_or(100)),
+        None => (number("FROM").unwrap_or(0), number("SEEDS").unwrap_or(10)),
     };
     let mut failed = Vec::new();
     for seed in from..from + count {
