@@ -355,9 +355,7 @@ impl<'a> Instance<'a> {
                         ends_of(&mut drains).await;
                         env.egress.producer().flush().await
                     };
-                    if env.egress.transactions().is_none()
-                        && !matches!(timeout(AFTER_DRAIN, over).await, Ok(Ok(())))
-                    {
+                    if env.egress.transactions().is_none() && !matches!(timeout(AFTER_DRAIN, over).await, Ok(Ok(()))) {
                         env.egress.producer().purge();
                     }
                 }

@@ -358,7 +358,5 @@ fn sink(simulation: Simulation) -> Simulation {
         });
         g.build()
     };
-    simulation.group(graph).input("words", Text, 150, record).check(|c| {
-        c.same_output_in_order("sunk")
-    })
+    simulation.group(graph).input("words", Text, 150, record).check(|c| c.same_output_in_order("sunk"))
 }

@@ -53,18 +53,7 @@ macro_rules! fixed_seeds {
     )*};
 }
 
-fixed_seeds!(
-    count,
-    absolute,
-    looped,
-    chain,
-    chained_counts,
-    awaiting,
-    two_inputs,
-    deferred,
-    joining,
-    sink
-);
+fixed_seeds!(count, absolute, looped, chain, chained_counts, awaiting, two_inputs, deferred, joining, sink);
 
 #[test]
 fn the_same_seed_is_the_same_run() {

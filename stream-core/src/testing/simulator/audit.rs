@@ -64,9 +64,7 @@ async fn unfinished(log: &LogHandle, graphs: &[Arc<GroupGraph>]) -> LogResult<Op
                 let behind = match end {
                     None => true,
                     // Behind the last record there may be markers of transactions.
-                    Some(end) => {
-                        done > end || (done < end && !read(log, partition.clone(), done).await?.is_empty())
-                    }
+                    Some(end) => done > end || (done < end && !read(log, partition.clone(), done).await?.is_empty()),
                 };
                 if behind {
                     return stuck(partition, done, end);
@@ -138,7 +136,8 @@ pub(super) async fn stores(world: &Shared) -> Result<(), SimulationError> {
                 }
                 let store = stores.open(&id, edge.codec.name())?;
                 let Some(checkpoint) = store.checkpointed()? else { continue };
-                let mut contents: Contents = store.range(KeyRange::ALL, Direction::Forward).collect::<Result<_, _>>()?;
+                let mut contents: Contents =
+                    store.range(KeyRange::ALL, Direction::Forward).collect::<Result<_, _>>()?;
                 apply(&mut contents, &read(&log, partition.clone(), checkpoint.offset).await?);
                 let differs = expected.keys().chain(contents.keys()).find(|k| expected.get(*k) != contents.get(*k));
                 if let Some(key) = differs {

@@ -51,7 +51,10 @@ pub(super) async fn trouble(world: &Shared) {
             });
             if now >= next_fault {
                 next_fault = now + Duration::from_millis(1 + world.random.below(2 * mean));
-                if let Some(fault) = { let w = &mut *world; w.faults.pick(&mut w.random) } {
+                if let Some(fault) = {
+                    let w = &mut *world;
+                    w.faults.pick(&mut w.random)
+                } {
                     world.make(fault, &mut lasting);
                 }
             }

@@ -203,6 +203,9 @@ impl Simulation {
 
 impl std::fmt::Debug for Simulation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Simulation").field("seed", &self.seed).field("groups", &self.groups.len()).finish_non_exhaustive()
+        f.debug_struct("Simulation")
+            .field("seed", &self.seed)
+            .field("groups", &self.groups.len())
+            .finish_non_exhaustive()
     }
 }

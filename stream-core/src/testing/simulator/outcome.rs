@@ -110,10 +110,11 @@ pub(super) async fn collect(log: &LogHandle, outputs: &[Arc<str>], tables: &[Arc
         let all = outcome.outputs.entry(Arc::clone(topic)).or_default();
         for partition in partitions(log, topic).await? {
             let records = read(log, partition, 0).await?;
-            all.extend(records.iter().map(|r| Emitted {
-                key: r.key.unwrap_or_default().to_vec(),
-                value: r.value.map(<[u8]>::to_vec),
-            }));
+            all.extend(
+                records
+                    .iter()
+                    .map(|r| Emitted { key: r.key.unwrap_or_default().to_vec(), value: r.value.map(<[u8]>::to_vec) }),
+            );
         }
     }
     for topic in tables {

@@ -44,7 +44,13 @@ impl Plan {
     }
 
     /// An instance, with settings that are drawn: small bounds show what large ones hide.
-    pub(super) fn processor(&self, graph: Arc<GroupGraph>, log: LogHandle, name: &str, random: &mut Random) -> Processor {
+    pub(super) fn processor(
+        &self,
+        graph: Arc<GroupGraph>,
+        log: LogHandle,
+        name: &str,
+        random: &mut Random,
+    ) -> Processor {
         let ms = |random: &mut Random, of: &[u64]| Duration::from_millis(random.pick(of).copied().unwrap_or_default());
         let small = |random: &mut Random, small: usize, large: usize| if random.chance(300) { small } else { large };
         let few = 1 + random.index(7);
@@ -63,8 +69,7 @@ impl Plan {
             processor = processor.instance_id(name);
         }
         if random.chance(500) {
-            processor =
-                processor.on_failure(OnFailure::Restart { backoff: Duration::from_millis(100), attempts: 3 });
+            processor = processor.on_failure(OnFailure::Restart { backoff: Duration::from_millis(100), attempts: 3 });
         }
         (self.set)(processor)
     }

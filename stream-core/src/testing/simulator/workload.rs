@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::random::Random;
 use super::SimulationError;
+use super::random::Random;
 use crate::codec::Codec;
 
 /// A record to be written.
