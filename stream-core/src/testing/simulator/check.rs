@@ -23,7 +23,7 @@ pub struct Comparison<'a> {
 /// What a check says: a failure in words.
 pub type CheckResult = Result<(), String>;
 
-impl<'a> Comparison<'a> {
+impl Comparison<'_> {
     /// Whether nothing may be doubled.
     pub fn exactly_once(&self) -> bool {
         self.guarantee == Guarantee::ExactlyOnce

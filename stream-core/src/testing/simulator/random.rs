@@ -1,6 +1,6 @@
 //! The only source of chance in a simulation: everything follows from one seed.
 
-/// Pseudo-random numbers (SplitMix64). The same seed gives the same numbers, on every machine and in every version.
+/// Pseudo-random numbers (`SplitMix64`). The same seed gives the same numbers, on every machine and in every version.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
