@@ -209,7 +209,7 @@ fn awaiting(simulation: Simulation) -> Simulation {
             tokio::time::sleep(Duration::from_millis(number * 7919 % 60)).await;
             let n = ctx.value()?.unwrap_or(0) + 1;
             ctx.emit(out, ctx.key(), &format!("{n} {id}"))?;
-            if number % 3 == 0 {
+            if number.is_multiple_of(3) {
                 tokio::time::sleep(Duration::from_millis(30)).await;
             }
             ctx.set(n)
@@ -274,7 +274,7 @@ fn deferred(simulation: Simulation) -> Simulation {
             ctx.emit(out, ctx.key(), &format!("{n} {id}"))?;
             ctx.set(n)?;
             let number: u64 = id.trim_start_matches('r').parse().unwrap_or_default();
-            if number % 4 != 0 {
+            if !number.is_multiple_of(4) {
                 let work = ctx.defer();
                 tokio::task::spawn_local(async move {
                     tokio::time::sleep(Duration::from_millis(number * 7919 % 40)).await;
