@@ -63,7 +63,7 @@ fetch() {
   rm -rf "$part" "$jars"
   mkdir -p "$part"
   cat > "$part/pom.xml" << POM
-<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
+<project><modelVersion>4.0.0</modelVersion>
   <groupId>stream</groupId><artifactId>kafka-run</artifactId><version>1</version>
   <dependencies>
     <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$version</version></dependency>
