@@ -35,6 +35,12 @@ impl Core {
         self.slots.get()
     }
 
+    /// The stores of the table and the joins.
+    pub(crate) fn stores(&self) -> Vec<Arc<dyn Store>> {
+        let table = self.table.iter().map(|t| Arc::clone(t.borrow().store()));
+        table.chain(self.joins.iter().map(Arc::clone)).collect()
+    }
+
     pub(crate) fn input_topic(&self, input: usize) -> Arc<str> {
         self.graph.inputs.get(input).map_or_else(|| Arc::from(""), |e| Arc::clone(&e.input.topic))
     }

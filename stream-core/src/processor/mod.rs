@@ -18,6 +18,7 @@ mod lookups;
 mod options;
 pub(crate) mod progress;
 mod restore;
+mod standby;
 mod state;
 mod task;
 mod transactions;
@@ -41,9 +42,9 @@ pub use self::error::{ProcessorError, ProcessorResult};
 use self::instance::{AFTER_DRAIN, Instance};
 use self::lookups::Lookups;
 use self::options::Options;
-pub use self::options::{Guarantee, OnFailure};
+pub use self::options::{Guarantee, OnFailure, Standbys};
 use self::state::Request;
-pub use self::state::{Handle, Rebalance, State, Status, TaskState};
+pub use self::state::{Handle, Rebalance, StandbyState, State, Status, TaskState};
 use self::transactions::Transactions;
 pub(crate) use self::worker::Workers;
 use crate::group::GroupGraph;
@@ -162,7 +163,7 @@ impl Processor {
     /// A processor of a group on a log, with the defaults: at least once, sled stores under `./state`, one worker a
     /// core, commits every second.
     pub fn new(graph: Arc<GroupGraph>, log: LogHandle) -> Self {
-        let (status, seen) = watch::channel(Status { state: State::Created, tasks: std::collections::BTreeMap::new() });
+        let (status, seen) = watch::channel(Status::of(State::Created));
         let (requests, inbox) = mpsc::unbounded_channel();
         Self {
             handle: Handle { graph: Arc::clone(&graph), log: Arc::clone(&log), status: seen, requests },
@@ -221,6 +222,21 @@ impl Processor {
     #[must_use]
     pub fn checkpoint_interval(mut self, every: Duration) -> Self {
         self.options.checkpoint_interval = every;
+        self
+    }
+
+    /// Whether this instance keeps warm copies of the partitions that others have; default [`Standbys::None`].
+    #[must_use]
+    pub fn standbys(mut self, standbys: Standbys) -> Self {
+        self.options.standbys = standbys;
+        self
+    }
+
+    /// How long the stores of a partition that moved away stay, so that its return needs only what was written
+    /// meanwhile; default 10 min, as `state.cleanup.delay.ms` of Kafka Streams. With standbys, none is removed.
+    #[must_use]
+    pub fn state_cleanup_delay(mut self, delay: Duration) -> Self {
+        self.options.state_cleanup_delay = delay;
         self
     }
 
@@ -552,7 +568,7 @@ impl Processor {
     }
 
     fn publish(&self, state: State) {
-        self.listeners.publish(&self.status, Status { state, tasks: std::collections::BTreeMap::new() });
+        self.listeners.publish(&self.status, Status::of(state));
     }
 }
 

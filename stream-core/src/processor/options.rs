@@ -35,6 +35,21 @@ pub enum Guarantee {
     ExactlyOnce,
 }
 
+/// Which partitions' tables an instance keeps warm copies of, beside its own.
+///
+/// A number of standbys for each partition would not help: which instance takes over is decided by the group's
+/// coordinator, which does not know who has a copy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Standbys {
+    /// None: an instance that takes over a partition restores what its own store lacks first.
+    #[default]
+    None,
+    /// All: each instance follows every partition of the group's table and of its joins, so that it takes over without a
+    /// restore. Costs each instance the disk, and the reading, of the whole table.
+    All,
+}
+
 /// The settings of a processor. Each has a method of the same name on [`Processor`](super::Processor).
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
@@ -44,6 +59,8 @@ pub(crate) struct Options {
     pub(crate) commit_interval: Option<Duration>,
     pub(crate) recommit_interval: Duration,
     pub(crate) checkpoint_interval: Duration,
+    pub(crate) standbys: Standbys,
+    pub(crate) state_cleanup_delay: Duration,
     pub(crate) buffer_bytes: usize,
     /// A task hands over when it has released this many records …
     pub(crate) batch_records: usize,
@@ -73,6 +90,8 @@ impl Default for Options {
             commit_interval: None,
             recommit_interval: Duration::from_secs(30 * 60),
             checkpoint_interval: Duration::from_secs(10),
+            standbys: Standbys::None,
+            state_cleanup_delay: Duration::from_secs(10 * 60),
             buffer_bytes: 64 << 20,
             batch_records: 2_000,
             batch_bytes: 256 << 10,

@@ -45,6 +45,20 @@ pub enum TaskState {
     Draining,
 }
 
+/// What the warm copy of a partition is doing, whose task another instance has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StandbyState {
+    /// It has not reached its topic's end yet.
+    Restoring,
+    /// It has reached its topic's end, and follows it.
+    Running,
+    /// The log can't be reached or has failed; it heals by itself.
+    Reconnecting,
+    /// Its store failed. A task that takes over begins with a store of its own.
+    Failed,
+}
+
 /// A processor's state, with that of each partition it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -53,6 +67,15 @@ pub struct Status {
     pub state: State,
     /// Its partitions.
     pub tasks: BTreeMap<TopicPartition, TaskState>,
+    /// Its [standbys](super::Standbys), by the copied partition of the table or of a join.
+    pub standbys: BTreeMap<TopicPartition, StandbyState>,
+}
+
+impl Status {
+    /// Without any partition.
+    pub(super) fn of(state: State) -> Self {
+        Self { state, tasks: BTreeMap::new(), standbys: BTreeMap::new() }
+    }
 }
 
 /// What happened to the assignment.

@@ -99,6 +99,10 @@ impl TablePartition {
         }
     }
 
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
     /// The newest value of a key, unacknowledged ones included.
     pub(crate) fn with_value<R>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> R) -> Result<R, StoreError> {
         match self.buffer.get(key) {

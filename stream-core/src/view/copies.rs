@@ -1,4 +1,5 @@
-//! A full copy of a table: one store a partition, all of them on this machine, and how complete each is.
+//! A copy of a table: one store a partition, all of them on this machine, and how complete each is. Standbys of a
+//! processor are copies of one partition.
 //!
 //! Read by anyone, written by its [`Keeper`](super::keeper::Keeper) only.
 //!
@@ -134,8 +135,18 @@ impl PartitionCopy {
 impl Copies {
     pub(crate) fn new(topic: Arc<str>, stores: Vec<Arc<dyn Store>>, partitioner: Partitioner) -> Self {
         let numbered = (0..).zip(stores);
-        let partitions: Vec<_> =
+        let partitions =
             numbered.map(|(p, store)| PartitionCopy::new(TopicPartition::new(Arc::clone(&topic), p), store)).collect();
+        Self::with(topic, partitions, partitioner)
+    }
+
+    /// The copy of one partition, whichever.
+    pub(crate) fn of_one(partition: TopicPartition, store: Arc<dyn Store>, partitioner: Partitioner) -> Self {
+        let topic = Arc::clone(&partition.topic);
+        Self::with(topic, vec![PartitionCopy::new(partition, store)], partitioner)
+    }
+
+    fn with(topic: Arc<str>, partitions: Vec<PartitionCopy>, partitioner: Partitioner) -> Self {
         let phases = vec![Phase::Restoring; partitions.len()];
         let board = Mutex::new(Board { phases, unreachable: None, reason: None });
         let status = watch::Sender::new(ViewStatus { state: ViewState::Restoring, reason: None });

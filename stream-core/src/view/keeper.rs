@@ -52,6 +52,7 @@ impl Keeper {
         let (stop, stopped) = watch::channel(false);
         let (end, ended) = oneshot::channel();
         let keeping = Keeping {
+            count: info.partitions,
             probes: copies.partitions().iter().map(|_| Probe::default()).collect(),
             copies: Arc::clone(&copies),
             log: Arc::clone(log),
@@ -97,6 +98,8 @@ pub(super) struct Keeping {
     pub(super) tombstone_retention_ms: Option<i64>,
     pub(super) updates: Option<Arc<dyn Updates>>,
     pub(super) options: KeeperOptions,
+    /// The topic's partitions, of which the copies may be some.
+    count: i32,
     probes: Vec<Probe>,
 }
 
@@ -158,7 +161,7 @@ impl Keeping {
     /// Asks the log about the topic, again and again. Ends when the topic has changed so that the copy can't follow.
     async fn probe(&self) -> String {
         let topic = self.copies.topic();
-        let count = i32::try_from(self.probes.len()).unwrap_or(i32::MAX);
+        let count = self.count;
         loop {
             sleep(self.options.probe).await;
             let at_ms = self.log.clock().now_ms();
@@ -197,7 +200,7 @@ impl Keeping {
         let unknown = || LogError::UnknownTopic { topic: topic.to_string() };
         let found = self.log.topics(vec![Arc::clone(topic)]).await?;
         let info = found.into_iter().next().flatten().ok_or_else(unknown)?;
-        let each = self.copies.partitions().iter().take(usize::try_from(info.partitions).unwrap_or_default());
+        let each = self.copies.partitions().iter().filter(|copy| copy.partition.partition < info.partitions);
         let of = each.map(|copy| (copy.partition.clone(), OffsetSpec::Latest)).collect();
         let ends = self.log.offsets(of, Isolation::ReadUncommitted).await?;
         Ok((info.partitions, ends))

@@ -41,6 +41,8 @@ use self::slots::Slots;
 use self::visits::Visit;
 use super::env::Env;
 use super::error::{ProcessorError, ProcessorResult};
+use super::options::Standbys;
+use super::standby::Warm;
 use crate::context::{Core, DeferredEnd, Stage};
 use crate::group::CallbackResult;
 use crate::log::{Assigned, Delivery, Offsets};
@@ -111,8 +113,8 @@ pub(super) struct TaskSpec {
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
     pub(super) reports: mpsc::UnboundedSender<(u64, Report)>,
     pub(super) id: u64,
-    /// Resolves when an earlier task of this partition has closed its store.
-    pub(super) after: Option<oneshot::Receiver<()>>,
+    /// Resolves when whoever had this partition's stores before is over.
+    pub(super) after: Option<oneshot::Receiver<Warm>>,
 }
 
 /// A callback, a rest before a retry, or a codec's loading, of a slot.
@@ -189,32 +191,41 @@ enum Checkpointing {
     Writing,
 }
 
-/// Runs a task from its assignment to its end. The store is closed when this returns.
-pub(super) async fn run(spec: TaskSpec) {
+/// Runs a task from its assignment to its end. The stores are closed when this returns, but for those that it returns
+/// for a standby.
+pub(super) async fn run(spec: TaskSpec) -> Warm {
     let TaskSpec { id, after, ref reports, .. } = spec;
     let reports = reports.clone();
-    if let Some(after) = after {
-        // An error means the same: the earlier task is gone.
-        _ = after.await;
-    }
+    let before = match after {
+        // An error means the same: whoever it was is gone.
+        Some(after) => after.await.unwrap_or_default(),
+        None => Warm::default(),
+    };
     let spec = TaskSpec { after: None, ..spec };
     // A failure is reported before anything is dropped that tells others that the task is over.
-    let failed = |error| _ = reports.send((id, Report::Failed(error)));
+    let failed = |error| {
+        _ = reports.send((id, Report::Failed(error)));
+        Warm::default()
+    };
     let mut task = match Task::start(spec).await {
         Ok(Some(task)) => task,
-        Ok(None) => return,
+        Ok(None) => return before,
         Err(error) => return failed(error),
     };
+    drop(before);
     _ = reports.send((id, Report::Running));
     match task.work().await {
-        Ok(false) => {}
+        Ok(false) => Warm::default(),
         Ok(true) => {
             for done in task.ending.take().unwrap_or_default().told {
                 // Before the store is closed: the partition's next owner waits only for the commit.
                 _ = done.send(());
             }
-            if let Err(error) = task.close().await {
-                failed(error);
+            let keep = task.env.options.standbys == Standbys::All;
+            let stores = if keep { task.core.stores() } else { Vec::new() };
+            match task.close().await {
+                Ok(()) => Warm::of(stores),
+                Err(error) => failed(error),
             }
         }
         Err(error) => failed(error),

@@ -1,0 +1,322 @@
+//! One run of a processor: joins the group, gives partitions to workers and takes them back, commits.
+//!
+//! The instance is one future. It owns the group membership and all bookkeeping about tasks; tasks own everything about
+//! their partition. It must never do a task's work, nor block: [`Member::next`] has to be polled all the time.
+//!
+//! Invariants:
+//! - Only positions that a task has published are committed, and those of a revoked partition before the revocation
+//!   is let go (commit before revoke).
+//! - Nothing of a lost partition is committed: its task's positions are dropped with the task.
+//! - Of tasks, standbys and removals of one partition, each begins after the previous one is done with the stores.
+
+mod commit;
+mod hand_back;
+mod stores;
+mod tasks;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+
+pub(super) use self::hand_back::AFTER_DRAIN;
+use self::hand_back::HandedBack;
+use self::stores::Idle;
+use super::env::Env;
+use super::error::{ProcessorError, ProcessorResult};
+use super::standby::{News, Warm};
+use super::state::{Rebalance, Request, State, Status, TaskState};
+use super::task::{Command, Positions, Report, VisitRequest};
+use super::worker::Workers;
+use super::{Listeners, Stop};
+use crate::log::{GroupHandle, LogResult, Member, MemberEvent, Offsets, TopicPartition};
+use crate::topics::{TopicFacts, check_growth};
+
+/// A task as its instance knows it.
+struct LiveTask {
+    partitions: Vec<TopicPartition>,
+    state: TaskState,
+    commands: mpsc::UnboundedSender<Command>,
+    positions: Arc<Positions>,
+    /// What was committed last; empty to commit anew.
+    committed: Offsets,
+    /// Up to where records are counted as done.
+    counted: Offsets,
+}
+
+pub(super) struct Instance<'a> {
+    env: Arc<Env>,
+    facts: TopicFacts,
+    workers: &'a Workers,
+    listeners: &'a Listeners,
+    status: &'a watch::Sender<Status>,
+    member: Box<dyn Member>,
+    group: Arc<dyn GroupHandle>,
+    tasks: BTreeMap<u64, LiveTask>,
+    next_task: u64,
+    /// For each partition whose stores are in use, what resolves when they are not.
+    closing: BTreeMap<(i32, usize), oneshot::Receiver<Warm>>,
+    idle: Idle,
+    standby_news: mpsc::UnboundedReceiver<News>,
+    standby_reporter: mpsc::UnboundedSender<News>,
+    reports: mpsc::UnboundedReceiver<(u64, Report)>,
+    reporter: mpsc::UnboundedSender<(u64, Report)>,
+    /// Revocations and the final stop under way.
+    handing_back: FuturesUnordered<BoxFuture<'static, HandedBack>>,
+    commit: Option<BoxFuture<'static, (Offsets, LogResult<()>)>>,
+    /// Another commit is to follow at once.
+    commit_again: bool,
+    /// An assignment was seen, so that "no partitions" means that others have them.
+    assigned: bool,
+    /// Visits that were asked for before that.
+    early_visits: Vec<EarlyVisit>,
+    /// Puts what the tasks release into transactions; for exactly-once.
+    transactions: Option<BoxFuture<'static, LogResult<()>>>,
+    failure: Option<ProcessorError>,
+    stopping: bool,
+    /// The membership itself failed, so that no event of it is to be expected.
+    adrift: bool,
+}
+
+/// A visitor, its argument, and who gets the answers to come.
+type EarlyVisit =
+    (usize, Arc<dyn std::any::Any + Send + Sync>, oneshot::Sender<Vec<oneshot::Receiver<ProcessorResult<u64>>>>);
+
+impl<'a> Instance<'a> {
+    pub(super) fn new(
+        env: Arc<Env>,
+        facts: TopicFacts,
+        workers: &'a Workers,
+        listeners: &'a Listeners,
+        status: &'a watch::Sender<Status>,
+        member: Box<dyn Member>,
+        transactions: Option<BoxFuture<'static, LogResult<()>>>,
+    ) -> Self {
+        let (reporter, reports) = mpsc::unbounded_channel();
+        let (standby_reporter, standby_news) = mpsc::unbounded_channel();
+        let group = member.group();
+        Self {
+            env,
+            facts,
+            workers,
+            listeners,
+            status,
+            member,
+            group,
+            tasks: BTreeMap::new(),
+            next_task: 0,
+            closing: BTreeMap::new(),
+            idle: Idle::default(),
+            standby_news,
+            standby_reporter,
+            reports,
+            reporter,
+            handing_back: FuturesUnordered::new(),
+            commit: None,
+            commit_again: false,
+            assigned: false,
+            early_visits: Vec::new(),
+            transactions,
+            failure: None,
+            stopping: false,
+            adrift: false,
+        }
+    }
+
+    /// Runs until told to stop, or something fails.
+    pub(super) async fn run(mut self, stop: &mut Stop) -> ProcessorResult<()> {
+        let options = &self.env.options;
+        let every = |period: Duration| {
+            let mut ticks = interval_at(Instant::now() + period, period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        };
+        let mut commits = every(options.commit_interval());
+        let mut recommits = every(options.recommit_interval);
+        let mut growth = every(options.topic_check_interval);
+        let mut sweeps = every(options.state_cleanup_delay.clamp(Duration::from_millis(1), Duration::from_secs(60)));
+        let mut growing: Option<BoxFuture<'static, Result<(), ProcessorError>>> = None;
+        loop {
+            if self.stopping && self.tasks.is_empty() && self.handing_back.is_empty() && self.commit.is_none() {
+                break;
+            }
+            tokio::select! {
+                biased;
+                Some((id, report)) = self.reports.recv() => self.report(id, report),
+                Some(done) = self.handing_back.next(), if !self.handing_back.is_empty() => self.handed_back(done),
+                (offsets, result) = pending_or(&mut self.commit) => self.committed(&offsets, result),
+                request = stop.request() => match request {
+                    Request::Visit { visitor, arg, done } => self.visit(visitor, arg, done),
+                    Request::Stop => self.stop(),
+                },
+                event = self.member.next(), if !self.adrift => match event {
+                    Ok(event) => self.event(event),
+                    Err(error) => {
+                        self.adrift = true;
+                        self.fail(ProcessorError::log(self.env.graph.name(), "stay in the group", error));
+                    }
+                },
+                _ = commits.tick() => self.begin_commit(),
+                _ = recommits.tick() => self.recommit(),
+                Some(news) = self.standby_news.recv() => self.standby_news(news),
+                _ = sweeps.tick() => self.sweep(),
+                ended = pending_or(&mut self.transactions) => if let Err(error) = ended {
+                    self.fail(ProcessorError::log(self.env.graph.name(), "commit a transaction", error));
+                },
+                _ = growth.tick(), if growing.is_none() => {
+                    let (env, facts) = (Arc::clone(&self.env), self.facts.clone());
+                    growing = Some(async move { check_growth(&env.log, &env.graph, &facts).await }.boxed());
+                }
+                grown = pending_or(&mut growing) => if let Err(error) = grown { self.fail(error) },
+            }
+        }
+        for (_, closed) in std::mem::take(&mut self.closing) {
+            // An error means the same: the task is gone. One that does not end hangs in a callback that never awaits.
+            if timeout(self.env.options.drain_timeout, closed).await.is_err() {
+                tracing::error!(group = self.env.graph.name(), "a callback does not return: its thread is left behind");
+            }
+        }
+        let group = self.env.graph.name().to_owned();
+        let flushed = self.env.egress.producer().flush().await;
+        let closed = self.member.close().await;
+        if let Some(error) = self.failure {
+            return Err(error);
+        }
+        flushed.map_err(|e| ProcessorError::log(&group, "flush", e))?;
+        closed.map_err(|e| ProcessorError::log(&group, "leave the group", e))
+    }
+
+    fn event(&mut self, event: MemberEvent) {
+        match event {
+            MemberEvent::Assigned(assigned) => {
+                self.assigned = true;
+                if !self.stopping {
+                    self.assign(assigned);
+                }
+                for (visitor, arg, done) in std::mem::take(&mut self.early_visits) {
+                    self.visit(visitor, arg, done);
+                }
+            }
+            MemberEvent::Revoking { partitions, done } => {
+                tracing::info!(group = self.env.graph.name(), ?partitions, "partitions go to another instance");
+                self.listeners.rebalance(&Rebalance::Revoked(partitions.clone()));
+                let tasks = self.tasks_of(&partitions);
+                self.hand_back(tasks, Some(done));
+            }
+            MemberEvent::Lost(partitions) => {
+                tracing::warn!(
+                    group = self.env.graph.name(),
+                    ?partitions,
+                    "partitions are lost: another instance may have them; nothing more of them is committed"
+                );
+                self.listeners.rebalance(&Rebalance::Lost(partitions.clone()));
+                let tasks = self.tasks_of(&partitions);
+                match self.env.egress.transactions() {
+                    Some(transactions) => transactions.lost(tasks.clone()),
+                    None if tasks.len() == self.tasks.len() => self.env.egress.producer().purge(),
+                    None => {}
+                }
+                for id in tasks {
+                    if let Some(task) = self.tasks.remove(&id) {
+                        // Others may hold them, to commit at last what was handed back.
+                        task.positions.void();
+                        _ = task.commands.send(Command::Abort);
+                    }
+                }
+            }
+        }
+        self.settle();
+        self.show();
+    }
+
+    /// Tells tasks and standbys apart, among themselves.
+    fn next_id(&mut self) -> u64 {
+        let id = self.next_task;
+        self.next_task += 1;
+        id
+    }
+
+    fn report(&mut self, id: u64, report: Report) {
+        match report {
+            Report::Running => {
+                // One that was told to end meanwhile is past that.
+                if let Some(task) = self.tasks.get_mut(&id).filter(|t| t.state == TaskState::Restoring) {
+                    task.state = TaskState::Running;
+                }
+            }
+            Report::Failed(error) => {
+                // One that is lost or handed back already fails on its own.
+                if self.tasks.contains_key(&id) {
+                    self.fail(error);
+                } else {
+                    tracing::warn!(%error, "a partition that is no longer this instance's failed");
+                }
+            }
+        }
+        self.show();
+    }
+
+    fn visit(
+        &mut self,
+        visitor: usize,
+        arg: Arc<dyn std::any::Any + Send + Sync>,
+        done: oneshot::Sender<Vec<oneshot::Receiver<ProcessorResult<u64>>>>,
+    ) {
+        if !self.assigned {
+            self.early_visits.push((visitor, arg, done));
+            return;
+        }
+        let mut answers = Vec::new();
+        for task in self.tasks.values() {
+            let (done, answer) = oneshot::channel();
+            // A task that has ended drops the answer's other end, which is the caller's error.
+            _ = task.commands.send(Command::Visit(VisitRequest { visitor, arg: Arc::clone(&arg), done }));
+            answers.push(answer);
+        }
+        _ = done.send(answers);
+    }
+
+    fn fail(&mut self, error: ProcessorError) {
+        tracing::error!(%error, "the processor fails");
+        self.failure = self.failure.take().or(Some(error));
+        self.stop();
+    }
+
+    fn stop(&mut self) {
+        if self.stopping {
+            return;
+        }
+        self.stopping = true;
+        self.idle = Idle::default();
+        let busy = |t: &&LiveTask| t.state != TaskState::Draining;
+        let tasks = self.tasks.iter().filter(|(_, t)| busy(t)).map(|(id, _)| *id).collect();
+        self.hand_back(tasks, None);
+    }
+
+    /// Publishes what the instance is doing.
+    fn show(&mut self) {
+        let restoring = self.tasks.values().any(|t| t.state == TaskState::Restoring);
+        let state = match (self.stopping, self.assigned, restoring) {
+            (true, ..) => State::Stopping,
+            (false, false, _) => State::Starting,
+            (false, true, true) => State::Restoring,
+            (false, true, false) => State::Running,
+        };
+        let tasks = self.tasks.values().flat_map(|t| t.partitions.iter().map(|p| (p.clone(), t.state))).collect();
+        let standbys = self.idle.standbys.values().flat_map(|s| s.states.clone()).collect();
+        self.listeners.publish(self.status, Status { state, tasks, standbys });
+    }
+}
+
+/// Awaits what is there, and takes it away; waits for ever if nothing is.
+async fn pending_or<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
+    let Some(future) = slot else { return std::future::pending().await };
+    let done = future.await;
+    *slot = None;
+    done
+}

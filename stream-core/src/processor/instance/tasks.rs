@@ -1,0 +1,87 @@
+//! Partitions that come: each gets a task on its worker.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Instance, LiveTask};
+use crate::log::{Assigned, Offsets, TopicPartition};
+use crate::processor::error::ProcessorError;
+use crate::processor::standby::Warm;
+use crate::processor::state::{Rebalance, TaskState};
+use crate::processor::task::{self, Positions, Report, TaskSpec};
+
+impl Instance<'_> {
+    pub(super) fn tasks_of(&self, partitions: &[TopicPartition]) -> Vec<u64> {
+        let hit = |t: &LiveTask| t.partitions.iter().any(|p| partitions.contains(p));
+        self.tasks.iter().filter(|(_, t)| hit(t)).map(|(id, _)| *id).collect()
+    }
+
+    /// Starts a task for each partition; without a table or a join, for each partition of each topic.
+    pub(super) fn assign(&mut self, assigned: Vec<Assigned>) {
+        let graph = Arc::clone(&self.env.graph);
+        let apart = graph.lead().is_none();
+        let mut by_task: BTreeMap<(i32, usize), Vec<(usize, Assigned)>> = BTreeMap::new();
+        let names: Vec<TopicPartition> = assigned.iter().map(|a| a.partition.clone()).collect();
+        if names.is_empty() {
+            tracing::info!(group = graph.name(), "no partition is left for this instance so far");
+            return;
+        }
+        tracing::info!(group = graph.name(), partitions = ?names, "partitions came");
+        for a in assigned {
+            let Some(edge) = graph.inputs.iter().position(|e| e.input.topic == a.partition.topic) else { continue };
+            let task = (a.partition.partition, if apart { edge } else { 0 });
+            by_task.entry(task).or_default().push((edge, a));
+        }
+        for (key, mut inputs) in by_task {
+            inputs.sort_by_key(|(edge, _)| *edge);
+            self.start(key, inputs);
+        }
+        self.listeners.rebalance(&Rebalance::Assigned(names));
+        // Semantics D9: every position is committed at the assignment.
+        self.commit_again = self.commit.is_some();
+        self.begin_commit();
+    }
+
+    fn start(&mut self, key: (i32, usize), inputs: Vec<(usize, Assigned)>) {
+        let partition = key.0;
+        let id = self.next_id();
+        self.take_over(partition);
+        let positions: Offsets = inputs.iter().map(|(_, a)| (a.partition.clone(), a.start)).collect();
+        let partitions = positions.iter().map(|(p, _)| p.clone()).collect();
+        let counted = positions.clone();
+        let positions = Arc::new(Positions::new(positions));
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let (ended, closing) = oneshot::channel();
+        let spec = TaskSpec {
+            partition,
+            inputs,
+            env: Arc::clone(&self.env),
+            positions: Arc::clone(&positions),
+            commands: inbox,
+            reports: self.reporter.clone(),
+            id,
+            after: self.closing.insert(key, closing),
+        };
+        let committed = Offsets::new();
+        let state = TaskState::Restoring;
+        self.tasks.insert(id, LiveTask { partitions, state, commands, positions, committed, counted });
+        let (reporter, group) = (self.reporter.clone(), self.env.graph.name().to_owned());
+        let start = move || {
+            async move {
+                let warm = AssertUnwindSafe(task::run(spec)).catch_unwind().await.unwrap_or_else(|_| {
+                    let reason = format!("the task of partition {partition} panicked");
+                    _ = reporter.send((id, Report::Failed(ProcessorError::Worker { group, reason })));
+                    Warm::default()
+                });
+                // Nobody may be waiting for the stores.
+                _ = ended.send(warm);
+            }
+            .boxed_local()
+        };
+        self.workers.spawn(partition, Box::new(start));
+    }
+}

@@ -1,0 +1,138 @@
+//! Warm copies of partitions that other instances have.
+//!
+//! A standby keeps the stores of one partition, the table's and the joins', up to date, as a view keeps its copy, so that
+//! a task which takes over finds all but the last moment in them. It writes to no topic, and it owns the stores until it
+//! is told to end; then it records how far they are and hands them on, still open.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, join, join_all};
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::env::Env;
+use super::state::StandbyState;
+use crate::log::{LogResult, TopicInfo, TopicPartition};
+use crate::store::{Store, StoreId};
+use crate::view::{Copies, Keeper, KeeperOptions, ViewState, ViewStatus};
+
+/// Stores that stay open from one that is over to its successor, for to open them again would take time.
+#[derive(Debug, Default)]
+pub(super) struct Warm(#[allow(dead_code, reason = "held, not read")] Vec<Arc<dyn Store>>);
+
+impl Warm {
+    /// Keeps those that a checkpoint vouches for. Others are closed, so that they are emptied or mended when they are
+    /// opened again.
+    pub(super) fn of(stores: Vec<Arc<dyn Store>>) -> Self {
+        Self(stores.into_iter().filter(|s| matches!(s.checkpointed(), Ok(Some(_)))).collect())
+    }
+}
+
+/// What a standby tells: which standby, which copy, how it is.
+pub(super) type News = (u64, TopicPartition, StandbyState);
+
+/// What a worker needs to start a standby.
+pub(super) struct StandbySpec {
+    pub(super) id: u64,
+    pub(super) partition: i32,
+    pub(super) env: Arc<Env>,
+    /// The topics to copy, each with the name of its codec.
+    pub(super) tables: Vec<(TopicInfo, String)>,
+    /// Resolves when whoever had the stores before is over.
+    pub(super) after: Option<oneshot::Receiver<Warm>>,
+    /// Resolves, in whichever way, when the standby is to end.
+    pub(super) stop: oneshot::Receiver<()>,
+    pub(super) news: mpsc::UnboundedSender<News>,
+}
+
+/// Runs a standby until it is told to end.
+pub(super) async fn run(spec: StandbySpec) -> Warm {
+    let StandbySpec { id, partition, env, tables, after, mut stop, news } = spec;
+    let before = match after {
+        // An error means the same: it is over.
+        Some(after) => after.await.unwrap_or_default(),
+        None => Warm::default(),
+    };
+    let (mut stores, mut keepers, mut works) = (Vec::new(), Vec::new(), FuturesUnordered::new());
+    for (topic, codec) in tables {
+        let partition = TopicPartition::new(Arc::clone(&topic.name), partition);
+        match keep(&env, &topic, &partition, &codec) {
+            Ok((store, status, keeper, work)) => {
+                stores.push((store, status.clone()));
+                keepers.push(keeper);
+                works.push(work);
+                works.push(forward(id, partition, status, news.clone()));
+            }
+            Err(reason) => {
+                // The task that takes over will meet the same, and say so by failing.
+                tracing::error!(group = env.graph.name(), %partition, reason, "no standby can be kept");
+                _ = news.send((id, partition, StandbyState::Failed));
+            }
+        }
+    }
+    drop(before);
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut stop => break,
+            Some(()) = works.next(), if !works.is_empty() => {}
+        }
+    }
+    stores.retain(|(_, status)| status.borrow().state != ViewState::Failed);
+    let closed = join_all(keepers.into_iter().map(Keeper::close));
+    join(closed, works.for_each(|()| std::future::ready(()))).await;
+    Warm::of(stores.into_iter().map(|(store, _)| store).collect())
+}
+
+type Kept = (Arc<dyn Store>, watch::Receiver<ViewStatus>, Keeper, BoxFuture<'static, ()>);
+
+fn keep(env: &Env, topic: &TopicInfo, partition: &TopicPartition, codec: &str) -> Result<Kept, String> {
+    let id = StoreId::new(Arc::clone(&partition.topic), partition.partition);
+    let store = env.stores.open(&id, codec).map_err(|e| e.to_string())?;
+    let copies = Arc::new(Copies::of_one(partition.clone(), Arc::clone(&store), env.options.partitioner));
+    let options = KeeperOptions {
+        checkpoint: env.options.checkpoint_interval,
+        progress: env.options.progress_interval,
+        probe: env.options.topic_check_interval,
+    };
+    let status = copies.status();
+    let made: LogResult<_> = Keeper::new(copies, &env.log, topic, None, options);
+    let (keeper, work) = made.map_err(|e| e.to_string())?;
+    Ok((store, status, keeper, work))
+}
+
+/// Tells of a copy's states until its keeper is gone.
+fn forward(
+    id: u64,
+    partition: TopicPartition,
+    mut status: watch::Receiver<ViewStatus>,
+    news: mpsc::UnboundedSender<News>,
+) -> BoxFuture<'static, ()> {
+    async move {
+        loop {
+            let state = match status.borrow_and_update().state {
+                ViewState::Restoring => StandbyState::Restoring,
+                ViewState::Running => StandbyState::Running,
+                ViewState::Reconnecting => StandbyState::Reconnecting,
+                ViewState::Failed => StandbyState::Failed,
+                ViewState::Closed => return,
+            };
+            _ = news.send((id, partition.clone(), state));
+            if status.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+    .boxed()
+}
+
+/// A standby as its instance knows it. Dropping it tells it to end.
+#[derive(Debug)]
+pub(super) struct Standby {
+    pub(super) id: u64,
+    pub(super) states: BTreeMap<TopicPartition, StandbyState>,
+    #[allow(dead_code, reason = "told by its end")]
+    pub(super) stop: oneshot::Sender<()>,
+}
