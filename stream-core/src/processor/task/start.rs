@@ -36,8 +36,14 @@ impl Task {
                     biased;
                     command = spec.commands.recv() => match command {
                         Some(Command::Visit(request)) => visits.push_back(Visit::new(request)),
-                        // The end: there is nothing to finish yet.
-                        _ => return Ok(None),
+                        // The first hand-over brings the positions, changed or not.
+                        Some(Command::Recommit) => {}
+                        Some(Command::Drain(done)) => {
+                            // There is nothing to finish yet, so that this is an end in good order.
+                            _ = done.send(());
+                            return Ok(None);
+                        }
+                        Some(Command::Abort) | None => return Ok(None),
                     },
                     restored = &mut restoring => break restored?,
                 }
