@@ -11,11 +11,13 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::checkpoint::Checkpointing;
 use super::delivery::Replay;
 use super::input::TaskInput;
 use super::outbox::Outbox;
 use super::slots::Slots;
-use super::{Checkpointing, Command, Task, TaskSpec, Visit};
+use super::visits::Visit;
+use super::{Command, Task, TaskSpec};
 use crate::context::{Core, Stage};
 use crate::log::{ErrorClass, Isolation, OffsetSpec, TopicPartition};
 use crate::processor::env::Env;
@@ -79,8 +81,10 @@ impl Task {
             deferred,
             outbox: Outbox::default(),
             joins: followers,
+            joined: false,
             positions: spec.positions,
             commands: spec.commands,
+            reports: spec.reports,
             visits,
             visited: Vec::new(),
             ending: None,
