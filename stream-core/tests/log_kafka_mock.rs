@@ -290,6 +290,23 @@ async fn fetches_outlive_their_member_and_reader_harmlessly() {
 }
 
 #[tokio::test]
+async fn what_was_given_up_while_it_was_begun_can_be_read_at_once() {
+    bounded(async {
+        let world = MockWorld::new();
+        let (log, name) = (world.log(), topic(&world, 1).await);
+        write_numbers(&producer(&log).await, &name, 0, 0, 3).await;
+        let reader = log.reader(Isolation::ReadCommitted).unwrap();
+        for _ in 0..20 {
+            let given_up = [reader.read(tp(&name, 0), 0), reader.read(tp(&name, 0), 1)];
+            drop(given_up);
+            let mut fetch = reader.read(tp(&name, 0), 1).await.unwrap();
+            assert_eq!(values(&take(&mut *fetch, 2).await), ["1", "2"]);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_missing_topic_is_said() {
     bounded(async {
         let world = MockWorld::new();

@@ -27,6 +27,7 @@ struct Shared {
     isolation: Isolation,
     polled: Polled,
     ops: Serial,
+    /// Changed on the thread of `ops` only, so that it says what is assigned.
     reading: Mutex<BTreeSet<TopicPartition>>,
 }
 
@@ -42,15 +43,32 @@ impl KafkaReader {
 impl Reader for KafkaReader {
     fn read(&self, tp: TopicPartition, from: i64) -> BoxFuture<'static, LogResult<Box<dyn Fetch>>> {
         let shared = Arc::clone(&self.0);
-        if !lock(&shared.reading).insert(tp.clone()) {
-            let what = format!("reading {tp}");
-            let reason = "this reader reads it already; drop the other fetch first".into();
-            return futures::future::err(LogError::Config { what, reason }).boxed();
+        let first = shared.open(&tp, from);
+        async move {
+            if let Some(fetch) = first.await? {
+                return Ok(fetch);
+            }
+            // Of a read that was given up while it was carried out, the end comes right behind it on the thread.
+            let again = shared.open(&tp, from).await?;
+            again.ok_or_else(|| LogError::Config {
+                what: format!("reading {tp}"),
+                reason: "this reader reads it already; drop the other fetch first".into(),
+            })
         }
-        self.0.ops.run("reading a partition", move || {
-            let opened = shared.assign(&tp, from);
-            match opened {
-                Ok(slot) => Ok(Box::new(KafkaFetch::new(tp, slot, shared, from)) as Box<dyn Fetch>),
+        .boxed()
+    }
+}
+
+impl Shared {
+    /// Begins to read; `None` if it is being read.
+    fn open(self: &Arc<Self>, tp: &TopicPartition, from: i64) -> BoxFuture<'static, LogResult<Option<Box<dyn Fetch>>>> {
+        let (shared, tp) = (Arc::clone(self), tp.clone());
+        self.ops.run("reading a partition", move || {
+            if !lock(&shared.reading).insert(tp.clone()) {
+                return Ok(None);
+            }
+            match shared.assign(&tp, from) {
+                Ok(slot) => Ok(Some(Box::new(KafkaFetch::new(tp, slot, shared, from)) as Box<dyn Fetch>)),
                 Err(e) => {
                     lock(&shared.reading).remove(&tp);
                     Err(e)
@@ -58,9 +76,7 @@ impl Reader for KafkaReader {
             }
         })
     }
-}
 
-impl Shared {
     fn assign(&self, tp: &TopicPartition, from: i64) -> LogResult<Arc<Slot>> {
         self.connection.exist(std::iter::once(tp), self.connection.until())?;
         let consumer = self.polled.consumer()?;
@@ -99,9 +115,11 @@ impl Owner for Shared {
     }
 
     fn dropped(self: Arc<Self>, tp: &TopicPartition) {
-        // A later read comes after this on the thread.
-        lock(&self.reading).remove(tp);
         let (shared, tp) = (Arc::clone(&self), tp.clone());
-        drop(self.ops.run("ending a read", move || shared.unassign(&tp)));
+        let end = move || {
+            lock(&shared.reading).remove(&tp);
+            shared.unassign(&tp)
+        };
+        drop(self.ops.run("ending a read", end));
     }
 }
