@@ -66,6 +66,9 @@ impl TopicFacts {
 /// How long it may take until all brokers know of a topic that was made.
 const SHOWN_WITHIN: Duration = Duration::from_secs(15);
 
+/// When to look again at topics that were not to be seen.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
 /// The largest record that a topic takes, in bytes of key, value and headers.
 pub(crate) fn record_limit(topic: &TopicInfo) -> usize {
     let bytes = topic.config.max_message_bytes;
@@ -260,20 +263,31 @@ fn compacted() -> TopicConfig {
     TopicConfig { cleanup: Some(Cleanup::Compact), ..TopicConfig::default() }
 }
 
-/// Says so when a topic has grown since the group started.
+/// Says so when a topic has grown since the group started, or is gone.
 pub(crate) async fn check_growth(
     log: &LogHandle,
     graph: &GroupGraph,
     facts: &TopicFacts,
 ) -> Result<(), ProcessorError> {
     let names: Vec<_> = facts.fixed.keys().cloned().collect();
-    let found = match log.topics(names).await {
-        Ok(found) => found,
-        Err(error) => {
-            tracing::debug!(group = graph.name(), %error, "could not look at the topics' partition counts");
-            return Ok(());
+    let mut again = true;
+    loop {
+        let found = match log.topics(names.clone()).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::debug!(group = graph.name(), %error, "could not look at the topics' partition counts");
+                return Ok(());
+            }
+        };
+        if !std::mem::take(&mut again) || found.iter().all(Option::is_some) {
+            return compare(graph, facts, found);
         }
-    };
+        // A broker that has just started may not know a topic yet.
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+fn compare(graph: &GroupGraph, facts: &TopicFacts, found: Vec<Option<TopicInfo>>) -> Result<(), ProcessorError> {
     for ((topic, was), info) in facts.fixed.iter().zip(found) {
         let now = info.map_or(0, |i| i.partitions);
         if now != *was {

@@ -156,3 +156,25 @@ fn a_member_that_subscribes_to_something_else_is_refused() -> Done {
     assert!(error.contains("subscribes to work-table, this one to left"), "{error}");
     Ok(())
 }
+
+/// A broker that has just started may not know of a topic yet.
+#[test]
+fn a_topic_that_is_not_shown_for_a_moment_stops_nobody() -> Done {
+    let tester = Tester::new();
+    tester.add(group())?;
+    let _unread = ["left", "right", "work-loop"].map(|topic| tester.log().faults().hold_fetches(topic));
+    let gone = |ms| {
+        tester.block_on(tester.log().delete_topics(vec!["right".into()])).unwrap();
+        tester.run_for(Duration::from_millis(ms));
+    };
+    let back = || tester.block_on(tester.log().create_topics(vec![TopicSpec::new("right").partitions(1)])).unwrap();
+    tester.run_for(Duration::from_millis(29_900));
+    gone(1000);
+    back();
+    tester.run_for(Duration::from_secs(28));
+    assert!(tester.failure("work").is_none(), "{:?}", tester.failure("work"));
+    gone(60_000);
+    let failure = tester.failure("work").expect("it is gone for good").to_string();
+    assert!(failure.contains("right was deleted"), "{failure}");
+    Ok(())
+}
