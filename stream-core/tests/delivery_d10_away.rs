@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use stream_core::codec::{Codec, Int64, Text};
 use stream_core::group::{Group, GroupGraph};
-use stream_core::log::Log;
+use stream_core::log::{FetchLimits, Log};
+use stream_core::processor::{Guarantee, Processor};
 use stream_core::store::{Checkpoint, Store, StoreBackend, StoreId};
 use stream_core::testing::Tester;
 use support::{Done, pairs, table};
@@ -34,8 +35,12 @@ fn open(tester: &Tester, instance: usize) -> Arc<dyn Store> {
 
 /// A group whose store has a key that its changelog does not know, so that it shows whether the store is kept.
 fn with_ghost() -> Result<Tester, Box<dyn std::error::Error>> {
+    with_ghost_of(Guarantee::AtLeastOnce)
+}
+
+fn with_ghost_of(guarantee: Guarantee) -> Result<Tester, Box<dyn std::error::Error>> {
     let tester = Tester::new();
-    tester.add(counter())?;
+    tester.add_with(counter(), move |p| p.guarantee(guarantee))?;
     let input = tester.input("in", Text);
     input.send("a", "x".to_owned())?;
     input.send("b", "x".to_owned())?;
@@ -83,10 +88,43 @@ fn a_store_that_was_away_for_too_long_is_wiped_and_restored() -> Done {
 
 #[test]
 fn a_store_that_missed_nothing_is_kept_however_long_it_was_away() -> Done {
-    let tester = with_ghost()?;
-    tester.advance(1000 * HOUR)?;
-    tester.start_instance("count", 0)?;
-    assert!(has_ghost(&tester));
+    // With transactions the changelog ends with a marker, which is no change that was missed.
+    for guarantee in [Guarantee::AtLeastOnce, Guarantee::ExactlyOnce] {
+        let tester = with_ghost_of(guarantee)?;
+        tester.advance(1000 * HOUR)?;
+        tester.start_instance("count", 0)?;
+        assert!(has_ghost(&tester), "{guarantee:?}");
+    }
+    Ok(())
+}
+
+/// Neither a marker in the middle nor several batches of one transaction let anything be taken for known that is not.
+#[test]
+fn a_crash_at_any_moment_of_exactly_once_misses_nothing() -> Done {
+    for wait in 0..40 {
+        let tester = Tester::new();
+        let often = |p: Processor| {
+            let p = p.guarantee(Guarantee::ExactlyOnce).commit_interval(Duration::from_millis(7));
+            let p = p.session_timeout(Duration::from_secs(1));
+            p.checkpoint_interval(Duration::from_millis(1)).fetch_limits(FetchLimits { records: 1, bytes: 1000 })
+        };
+        tester.add_with(counter(), often)?;
+        let input = tester.input("in", Text);
+        for i in 0..20 {
+            input.push(["a", "b", "c"][i % 3], "x".to_owned())?;
+            tester.run_for(Duration::from_millis(1));
+        }
+        tester.run_for(Duration::from_millis(wait));
+        tester.crash("count")?;
+        tester.restart("count")?;
+        tester.drain()?;
+        let counts = pairs([("a", 7), ("b", 7), ("c", 6)]);
+        assert_eq!(table(&tester, "count", Int64), counts, "{wait}");
+        for (key, n) in counts {
+            let value = open(&tester, 0).get(key.as_bytes())?.map(|v| Int64.decode(&v)).transpose()?;
+            assert!(value.is_none_or(|v: i64| v <= n));
+        }
+    }
     Ok(())
 }
 

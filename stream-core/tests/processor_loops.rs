@@ -3,9 +3,12 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use stream_core::codec::{Int64, Text};
 use stream_core::group::{Group, GroupGraph};
+use stream_core::log::{Isolation, Log, OffsetSpec, TopicPartition};
+use stream_core::processor::Guarantee;
 use stream_core::testing::Tester;
 use support::{Done, ms, pairs, table};
 
@@ -78,5 +81,45 @@ fn a_loop_may_go_round_many_times() -> Done {
     tester.add(g.build()?)?;
     tester.input("in", Int64).send("k0", 30)?;
     assert_eq!(table(&tester, "down", Int64), pairs([("k0", 2), ("k1", 0), ("k2", 1)]));
+    Ok(())
+}
+
+/// The first offset that the loop's partition has, and its end.
+fn bounds(tester: &Tester, partition: i32) -> (i64, i64) {
+    let of = TopicPartition::new("bank-loop", partition);
+    let both = vec![(of.clone(), OffsetSpec::Earliest), (of, OffsetSpec::Latest)];
+    let offsets = tester.block_on(tester.log().offsets(both, Isolation::ReadUncommitted)).unwrap();
+    (offsets[0], offsets[1])
+}
+
+/// T3: a loop has no retention, so what is processed is deleted, and nothing else.
+#[test]
+fn processed_records_of_the_loop_are_deleted() -> Done {
+    for guarantee in [Guarantee::AtLeastOnce, Guarantee::ExactlyOnce] {
+        let tester = Tester::with_partitions(2);
+        tester.add_with(bank(), move |p| p.guarantee(guarantee))?;
+        let input = tester.input("transfers", Text);
+        for round in 0..3 {
+            for i in 0..20 {
+                input.push(&format!("k{}", i % 7), format!("k{} {}", (i * 3 + 1) % 7, i))?;
+            }
+            tester.drain()?;
+            tester.run_for(Duration::from_secs(61));
+            for partition in 0..2 {
+                let committed = tester.committed("bank", "bank-loop", partition)?.unwrap();
+                let (start, end) = bounds(&tester, partition);
+                assert!(start == committed && committed > 10 * round, "{guarantee:?}: {start} of {committed}, {end}");
+            }
+        }
+        // What waits to be processed stays.
+        tester.fail_callbacks("bank-loop", 1000, "on purpose");
+        input.push("k1", "k2 1".to_owned())?;
+        tester.run_for(Duration::from_secs(61));
+        let left: i64 = (0..2).map(|p| bounds(&tester, p)).map(|(start, end)| end - start).sum();
+        assert!(left > 0);
+        tester.restart("bank").unwrap_err();
+        let sums = table(&tester, "bank", Int64);
+        assert_eq!(sums.values().sum::<i64>(), 699, "{sums:?}");
+    }
     Ok(())
 }

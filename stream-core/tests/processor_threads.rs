@@ -2,16 +2,18 @@
 
 mod support;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use stream_core::codec::{Codec, Int64, Text};
 use stream_core::group::{CallbackError, Group, GroupGraph, Visitor};
 use stream_core::log::embedded::Embedded;
-use stream_core::log::{FetchLimits, Fetched, Isolation, LogHandle, NewRecord, ProduceBatch, ProducerOptions};
-use stream_core::log::{RecordBatch, TopicPartition};
-use stream_core::processor::{Handle, Processor, ProcessorResult};
+use stream_core::log::{
+    Cleanup, FetchLimits, Fetched, Isolation, LogError, LogHandle, NewRecord, ProduceBatch, ProducerOptions,
+    RecordBatch, TopicConfig, TopicPartition, TopicSpec,
+};
+use stream_core::processor::{Handle, OnFailure, Processor, ProcessorResult};
 use stream_core::store::MemoryStores;
 use stream_core::topics::TopicOptions;
 use support::{Done, ms};
@@ -131,6 +133,82 @@ async fn counts_are_exact_while_instances_on_threads_come_and_go() -> Done {
         assert_eq!(third.handle.visit(visitor, ()).await?, 97);
         third.handle.stop();
         third.run.await??;
+        Ok(())
+    };
+    tokio::time::timeout(Duration::from_secs(120), work).await?
+}
+
+/// Copies what a lookup has for a key. Once it hangs: it says so, and waits for the other channel's end.
+fn hanging(hangs: tokio::sync::mpsc::UnboundedSender<()>, until: mpsc::Receiver<()>) -> Arc<GroupGraph> {
+    let mut g = Group::define("hangs");
+    let names = g.lookup("names-table", Text);
+    let out = g.output("out", Text);
+    let until = Mutex::new(Some(until));
+    g.input("in", Text, move |ctx, text: String| {
+        let name = ctx.lookup(names, "k")?.unwrap_or_default();
+        let wait = if text == "hang" { until.lock().unwrap().take() } else { None };
+        if let Some(until) = wait {
+            hangs.send(())?;
+            _ = until.recv();
+        }
+        ctx.emit(out, ctx.key(), &format!("{text} {name}"))
+    });
+    g.build().unwrap()
+}
+
+async fn write(log: &LogHandle, topic: &str, partition: i32, value: &str) {
+    let producer = log.producer(ProducerOptions::default()).await.unwrap();
+    let mut batch = ProduceBatch::new();
+    let topic = topic.into();
+    let (key, value) = (Some(&b"k"[..]), Some(value.as_bytes()));
+    batch
+        .push(NewRecord { topic: &topic, partition: Some(partition), timestamp: None, key, value }, std::iter::empty());
+    assert!(producer.send(Arc::new(batch)).await.failed.is_empty());
+}
+
+/// Neither the end nor a start in the same process waits for it, and its partition is processed again.
+#[tokio::test]
+async fn a_callback_that_never_returns_is_left_behind() -> Done {
+    let work = async {
+        let embedded = Embedded::new();
+        let log: LogHandle = Arc::clone(&embedded) as LogHandle;
+        let compact = TopicConfig { cleanup: Some(Cleanup::Compact), ..TopicConfig::default() };
+        let specs = [TopicSpec::new("names-table").config(compact), TopicSpec::new("in"), TopicSpec::new("out")];
+        log.create_topics(specs.map(|s| s.partitions(2)).to_vec()).await?;
+        for partition in 0..2 {
+            write(&log, "names-table", partition, "Ann").await;
+        }
+        let (hangs, mut hanging_now) = tokio::sync::mpsc::unbounded_channel();
+        let (release, until) = mpsc::channel();
+        let processor = Processor::new(hanging(hangs, until), Arc::clone(&log))
+            .stores(Arc::new(MemoryStores::new()))
+            .workers(2)
+            .commit_interval(ms(20))
+            .drain_timeout(ms(200))
+            .on_failure(OnFailure::Restart { backoff: ms(10), attempts: 3 });
+        let handle = processor.handle();
+        let run = tokio::spawn(processor.run());
+        handle.running().await?;
+        // On the thread where the lookups would be, too, if they had none of their own.
+        write(&log, "in", 0, "hang").await;
+        hanging_now.recv().await.expect("it hangs");
+        embedded.faults().fail_offset_commit(LogError::Fatal { what: "commit".into(), reason: "on purpose".into() });
+        write(&log, "in", 1, "other").await;
+        handle.caught_up().await?;
+        handle.stop();
+        run.await??;
+        drop(release);
+        let reader = log.reader(Isolation::ReadCommitted)?;
+        let mut seen = BTreeSet::new();
+        for partition in 0..2 {
+            let mut fetch = reader.read(TopicPartition::new("out", partition), 0).await?;
+            let mut batch = RecordBatch::new();
+            let limits = FetchLimits::default();
+            while std::future::poll_fn(|cx| fetch.poll_fetch(cx, &mut batch, limits)).await? == Fetched::Records {
+                seen.extend(batch.iter().map(|r| String::from_utf8(r.value.unwrap().to_vec()).unwrap()));
+            }
+        }
+        assert_eq!(seen, BTreeSet::from(["hang Ann".to_owned(), "other Ann".to_owned()]));
         Ok(())
     };
     tokio::time::timeout(Duration::from_secs(120), work).await?

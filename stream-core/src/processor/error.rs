@@ -39,6 +39,9 @@ pub enum ProcessorError {
     /// A partition's work could not be finished within the bound.
     #[error("group {group}: the work under way did not end within {bound:?}; it will be done again after a restart")]
     DrainTimeout { group: String, bound: Duration },
+    /// The copies of looked-up tables could not be closed.
+    #[error("group {group}: the copies of looked-up tables do not end, so it can't start again in this process")]
+    Hung { group: String },
     /// A worker thread could not be started.
     #[error("group {group}: a worker thread could not be started: {reason}")]
     Worker { group: String, reason: String },
@@ -75,7 +78,7 @@ impl ProcessorError {
     /// fails may do so because of something else that passes, so that it is tried again as often as
     /// [`OnFailure`](super::OnFailure) says.
     pub(crate) fn may_pass(&self) -> bool {
-        !matches!(self, Self::Topic { .. } | Self::OtherMember { .. })
+        !matches!(self, Self::Topic { .. } | Self::OtherMember { .. } | Self::Hung { .. })
     }
 }
 

@@ -1,6 +1,13 @@
-//! The tables that a group looks up: full copies, kept as views keep theirs, on the instance's workers.
+//! The tables that a group looks up: full copies, kept as views keep theirs.
+//!
+//! They live on a thread of their own: a callback that does not return must not keep them from being followed, nor from
+//! being closed.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::time::timeout;
 
 use super::error::{ProcessorError, ProcessorResult};
 use super::options::Options;
@@ -12,10 +19,12 @@ use crate::topics::TopicFacts;
 use crate::view::{Copies, Keeper, KeeperOptions, ViewState};
 
 /// The lookups of one start of an instance. They must be closed before the next start opens the same stores again.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Lookups {
     keepers: Vec<Keeper>,
     copies: Vec<Arc<Copies>>,
+    /// Ends by itself when this is dropped and the keepers are done.
+    thread: Option<Workers>,
 }
 
 impl Lookups {
@@ -30,7 +39,13 @@ impl Lookups {
         workers: &Workers,
     ) -> ProcessorResult<()> {
         let group = graph.name();
-        for (edge, worker) in graph.lookups.iter().zip(0..) {
+        if graph.lookups.is_empty() {
+            return Ok(());
+        }
+        let thread = workers.more("-lookups", Some(1));
+        let thread = thread.map_err(|e| ProcessorError::Worker { group: group.to_owned(), reason: e.to_string() })?;
+        let thread = self.thread.insert(thread);
+        for edge in &graph.lookups {
             // One that were left out would give its place, and its readers, to the next.
             let info = facts.topics.get(&edge.topic).ok_or_else(|| {
                 let error = LogError::UnknownTopic { topic: edge.topic.to_string() };
@@ -45,7 +60,7 @@ impl Lookups {
             };
             let (keeper, work) = Keeper::new(Arc::clone(&copies), log, info, None, keeping)
                 .map_err(|e| ProcessorError::log(group, format!("read lookup {}", edge.topic), e))?;
-            workers.spawn(worker, Box::new(move || work));
+            thread.spawn(0, Box::new(move || work));
             self.keepers.push(keeper);
             self.copies.push(copies);
         }
@@ -75,10 +90,8 @@ impl Lookups {
         self.copies.clone()
     }
 
-    /// Resolves once nobody writes to their stores any more.
-    pub(super) async fn close(self) {
-        for keeper in self.keepers {
-            keeper.close().await;
-        }
+    /// Resolves once nobody writes to their stores any more; false if that is not so within the bound.
+    pub(super) async fn close(self, bound: Duration) -> bool {
+        timeout(bound, join_all(self.keepers.into_iter().map(Keeper::close))).await.is_ok()
     }
 }

@@ -41,16 +41,16 @@ use self::env::{Counters, Egress, Env};
 pub use self::error::{ProcessorError, ProcessorResult};
 use self::instance::{AFTER_DRAIN, Instance};
 use self::lookups::Lookups;
-use self::options::Options;
 pub use self::options::{Guarantee, OnFailure, Standbys};
+use self::options::{LEAST_INTERVAL, Options};
 use self::state::Request;
 pub use self::state::{Handle, Rebalance, StandbyState, State, Status, TaskState};
 use self::transactions::Transactions;
 pub(crate) use self::worker::Workers;
 use crate::group::GroupGraph;
 use crate::log::{
-    AutoOffsetReset, FetchLimits, Isolation, LogHandle, LogResult, MemberOptions, Partitioner, ProducerOptions,
-    Subscription,
+    AutoOffsetReset, FetchLimits, Isolation, LogError, LogHandle, LogResult, MemberOptions, Partitioner,
+    ProducerOptions, Subscription,
 };
 use crate::store::{SledStores, StoreBackend};
 use crate::topics::{self, TopicFacts, TopicOptions};
@@ -210,18 +210,19 @@ impl Processor {
     }
 
     /// How often offsets are committed; default 1 s, for exactly-once 100 ms. At least once, up to this much is processed
-    /// again after a crash; exactly once, effects are seen by others up to this much later.
+    /// again after a crash; exactly once, effects are seen by others up to this much later, and it can be 5 min at most, for
+    /// brokers end longer transactions. At least 1 ms.
     #[must_use]
     pub fn commit_interval(mut self, every: Duration) -> Self {
-        self.options.commit_interval = Some(every);
+        self.options.commit_interval = Some(every.max(LEAST_INTERVAL));
         self
     }
 
     /// How often the write buffer goes to the store; default 10 s. After a crash, up to this much of the changelog is
-    /// read again. Nothing depends on it but the time of a restart.
+    /// read again. Nothing depends on it but the time of a restart. At least 1 ms.
     #[must_use]
     pub fn checkpoint_interval(mut self, every: Duration) -> Self {
-        self.options.checkpoint_interval = every;
+        self.options.checkpoint_interval = every.max(LEAST_INTERVAL);
         self
     }
 
@@ -247,10 +248,11 @@ impl Processor {
         self
     }
 
-    /// Bytes on their way to the log above which a partition waits for acknowledgements; default 8 MiB.
+    /// Bytes on their way to the log above which a partition waits for acknowledgements; default 8 MiB. One batch
+    /// is always let through.
     #[must_use]
     pub fn in_flight_bytes(mut self, bytes: usize) -> Self {
-        self.options.in_flight_bytes = bytes;
+        self.options.in_flight_bytes = bytes.max(1);
         self
     }
 
@@ -324,10 +326,11 @@ impl Processor {
         self
     }
 
-    /// How often topics are looked at for a change of their partition count; default 30 s.
+    /// How often topics are looked at for a change of their partition count; default 30 s. At least
+    /// 1 ms.
     #[must_use]
     pub fn topic_check_interval(mut self, every: Duration) -> Self {
-        self.options.topic_check_interval = every;
+        self.options.topic_check_interval = every.max(LEAST_INTERVAL);
         self
     }
 
@@ -393,7 +396,7 @@ impl Processor {
 
     async fn run_on(
         mut self,
-        workers: Workers,
+        mut workers: Workers,
         signal: Pin<Box<dyn Future<Output = ()> + Send>>,
     ) -> ProcessorResult<()> {
         let mut failures = 0;
@@ -421,6 +424,16 @@ impl Processor {
                         () = stop.told() => break Ok(()),
                         () = tokio::time::sleep(wait) => {}
                     }
+                    if workers.is_hung() {
+                        // Partitions would queue behind a callback that does not return.
+                        match workers.more("", None) {
+                            Ok(more) => workers = more,
+                            Err(e) => {
+                                let group = self.graph.name().to_owned();
+                                break Err(ProcessorError::Worker { group, reason: e.to_string() });
+                            }
+                        }
+                    }
                 }
                 _ => break Err(error),
             }
@@ -438,7 +451,11 @@ impl Processor {
         let mut lookups = Lookups::default();
         let result = self.run_with(workers, stores, &mut lookups, stop).await;
         // Nobody may write to their stores when the next start opens them.
-        lookups.close().await;
+        if !lookups.close(self.options.drain_timeout).await {
+            let group = self.graph.name().to_owned();
+            tracing::error!(group, "the copies of looked-up tables can't be closed: their thread is left behind");
+            return Err(ProcessorError::Hung { group });
+        }
         result
     }
 
@@ -489,6 +506,14 @@ impl Processor {
                 None => stores.instance_id().map_err(|e| ProcessorError::store(group, e))?,
             };
             producer.transactional_id = Some(format!("{group}-{instance}").into());
+            producer.transaction_timeout = Some(options.transaction_timeout().ok_or_else(|| {
+                let reason = format!(
+                    "{:?} is too long for exactly-once: its transactions may stay open for 15 min at most, which is three \
+                     intervals",
+                    options.commit_interval()
+                );
+                doing("make a producer")(LogError::Config { what: "commit_interval".to_owned(), reason })
+            })?);
         }
         let producer = self.log.producer(producer).await.map_err(doing("make a producer"))?;
         let reader = self.log.reader(Isolation::ReadCommitted).map_err(doing("make a reader"))?;

@@ -6,6 +6,11 @@ use std::time::Duration;
 use crate::log::{AutoOffsetReset, FetchLimits, Partitioner};
 use crate::topics::TopicOptions;
 
+/// The brokers' default of `transaction.max.timeout.ms`.
+const MAX_TRANSACTION: Duration = Duration::from_secs(15 * 60);
+/// Less than this makes no sense for anything that is done again and again; zero would never come to an end.
+pub(crate) const LEAST_INTERVAL: Duration = Duration::from_millis(1);
+
 /// What an instance does when it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -119,5 +124,12 @@ impl Options {
             Guarantee::ExactlyOnce => Duration::from_millis(100),
         };
         self.commit_interval.unwrap_or(default)
+    }
+
+    /// How long a transaction may stay open; `None` where no broker takes transactions of such a commit interval. After a
+    /// crash, others wait this long for what was open.
+    pub(crate) fn transaction_timeout(&self) -> Option<Duration> {
+        let timeout = self.commit_interval().saturating_mul(3).max(Duration::from_secs(10));
+        (timeout <= MAX_TRANSACTION).then_some(timeout)
     }
 }

@@ -11,7 +11,7 @@
 //! - The group's metadata is taken at the commit, so that a generation that is over makes the commit fail.
 //! - Nothing but transactions commits offsets: a plain commit under way could set one back.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -39,6 +39,10 @@ enum Message {
     HandOver(HandedOver),
     /// Nothing of these tasks may be committed any more.
     Lost(Vec<u64>),
+    /// These tasks end: what they hand over is not to wait for the interval's end.
+    Hurry(Vec<u64>),
+    /// Nothing comes of this task any more.
+    Over(u64),
 }
 
 /// The tasks' end.
@@ -63,7 +67,9 @@ impl Transactions {
             inbox,
             queue: VecDeque::new(),
             gone_back: BTreeMap::new(),
-            lost: Vec::new(),
+            lost: BTreeSet::new(),
+            hurried: BTreeSet::new(),
+            over: BTreeSet::new(),
         };
         (Self(sender), work.run().boxed())
     }
@@ -82,9 +88,28 @@ impl Transactions {
         delivery.map(|d| d.unwrap_or_else(|_| failed(LogError::Closed { what: "the transactions".into() }))).boxed()
     }
 
+    /// Commits what these tasks hand over, or have handed over, as soon as possible: they are told to end.
+    pub(super) fn hurry(&self, tasks: Vec<u64>) {
+        _ = self.0.send(Message::Hurry(tasks));
+    }
+
+    /// To be dropped when a task has handed over its last batch.
+    pub(super) fn guard(&self, task: u64) -> OverGuard {
+        OverGuard(self.clone(), task)
+    }
+
     /// Keeps anything of lost tasks from being committed.
     pub(super) fn lost(&self, tasks: Vec<u64>) {
         _ = self.0.send(Message::Lost(tasks));
+    }
+}
+
+/// Says so when a task is over, in whichever way.
+pub(super) struct OverGuard(Transactions, u64);
+
+impl Drop for OverGuard {
+    fn drop(&mut self) {
+        _ = self.0.0.send(Message::Over(self.1));
     }
 }
 
@@ -98,7 +123,9 @@ struct Work {
     queue: VecDeque<HandedOver>,
     /// For each task with a failed batch, the epoch from which its batches count again.
     gone_back: BTreeMap<u64, u64>,
-    lost: Vec<u64>,
+    lost: BTreeSet<u64>,
+    hurried: BTreeSet<u64>,
+    over: BTreeSet<u64>,
 }
 
 /// A batch in the open transaction.
@@ -110,6 +137,7 @@ struct Sent {
 impl Work {
     async fn run(mut self) -> LogResult<()> {
         loop {
+            self.forget();
             while self.queue.is_empty() {
                 let Some(message) = self.inbox.recv().await else { return Ok(()) };
                 self.take(message);
@@ -139,7 +167,24 @@ impl Work {
                 self.lost.extend(tasks);
                 self.refuse_void();
             }
+            Message::Hurry(tasks) => self.hurried.extend(tasks),
+            Message::Over(task) => _ = self.over.insert(task),
         }
+    }
+
+    /// Forgets tasks of which nothing can come any more, and nothing is left. Only while no transaction is open.
+    fn forget(&mut self) {
+        let Self { queue, gone_back, lost, hurried, over, .. } = self;
+        over.retain(|task| {
+            // Each is told to be lost at the end, if only after it has ended in good order.
+            let stays = !lost.contains(task) || queue.iter().any(|what| what.task == *task);
+            if !stays {
+                lost.remove(task);
+                gone_back.remove(task);
+                hurried.remove(task);
+            }
+            stays
+        });
     }
 
     /// Whether a batch comes behind one that failed, or is of a task that is lost.
@@ -164,6 +209,9 @@ impl Work {
                     self.producer.send(Arc::clone(&what.batch))
                 };
                 sent.push(Sent { what, delivery });
+            }
+            if sent.iter().any(|s| self.hurried.contains(&s.what.task)) {
+                return sent;
             }
             tokio::select! {
                 biased;
@@ -217,6 +265,7 @@ impl Work {
         }
         let Some(error) = error else {
             self.counters.committed.fetch_add(1, Ordering::Relaxed);
+            count_markers(&mut done);
             for (what, delivery) in done {
                 // A task that is gone does not mind.
                 _ = what.done.send(delivery);
@@ -249,6 +298,21 @@ impl Work {
     }
 }
 
+/// The transaction's marker is the next record of each partition that was written to, behind the last one of the task:
+/// a position below it would look as if something were missing (semantics D10).
+fn count_markers(done: &mut [(HandedOver, Delivery)]) {
+    let mut counted: BTreeSet<(u64, Arc<str>)> = BTreeSet::new();
+    for (what, delivery) in done.iter_mut().rev() {
+        for (topic, last) in what.batch.topics().iter().zip(&mut delivery.last_offsets) {
+            if let Some(last) = last
+                && counted.insert((what.task, Arc::clone(topic)))
+            {
+                *last += 1;
+            }
+        }
+    }
+}
+
 fn refuse(what: HandedOver) {
     let reason = "an earlier batch of this partition was aborted, or the partition is lost".to_owned();
     _ = what.done.send(aborted(&LogError::Abortable { what: "commit".to_owned(), reason }));
@@ -263,4 +327,51 @@ fn aborted(error: &LogError) -> Delivery {
 /// The index is of no meaning: the whole batch is meant.
 fn failed(error: LogError) -> Delivery {
     Delivery { last_offsets: Vec::new(), failed: vec![FailedRecord { index: 0, error }] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::embedded::Embedded;
+    use crate::log::{Log, MemberOptions, ProducerOptions, Subscription};
+
+    async fn work() -> (Transactions, Work) {
+        let log = Embedded::new();
+        let (sender, inbox) = mpsc::unbounded_channel();
+        let member = log.member(MemberOptions::new("g", Subscription::Topics(vec!["in".into()]))).unwrap();
+        let work = Work {
+            producer: log.producer(ProducerOptions::default()).await.unwrap(),
+            group: member.group(),
+            interval: Duration::from_millis(1),
+            counters: Arc::default(),
+            inbox,
+            queue: VecDeque::new(),
+            gone_back: BTreeMap::new(),
+            lost: BTreeSet::new(),
+            hurried: BTreeSet::new(),
+            over: BTreeSet::new(),
+        };
+        (Transactions(sender), work)
+    }
+
+    #[tokio::test]
+    async fn tasks_that_are_over_are_forgotten_and_no_sooner() {
+        let (tasks, mut work) = work().await;
+        // One that is lost before it ends, one the other way round, one that is lost and goes on, one that just ended.
+        let guard = tasks.guard(1);
+        tasks.lost(vec![1, 3]);
+        drop((guard, tasks.guard(2)));
+        tasks.lost(vec![2]);
+        drop(tasks.guard(4));
+        while let Ok(message) = work.inbox.try_recv() {
+            work.take(message);
+        }
+        for task in 1..=4 {
+            work.gone_back.insert(task, 1);
+        }
+        work.forget();
+        assert_eq!(work.lost, BTreeSet::from([3]));
+        assert_eq!(work.over, BTreeSet::from([4]));
+        assert_eq!(work.gone_back, BTreeMap::from([(3, 1), (4, 1)]));
+    }
 }

@@ -5,6 +5,8 @@
 //! Tasks are futures that need not be `Send`: a task is made on its worker and stays there. In a simulation or a
 //! test there are no threads: tasks are spawned on the current [`LocalSet`](tokio::task::LocalSet).
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use futures::future::LocalBoxFuture;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
@@ -14,8 +16,8 @@ pub(crate) type Start = Box<dyn FnOnce() -> LocalBoxFuture<'static, ()> + Send>;
 
 /// Where tasks run.
 pub(crate) enum Workers {
-    /// On threads.
-    Threads(Vec<mpsc::UnboundedSender<Start>>),
+    /// On threads of this name; whether one was left behind, because something on it does not end.
+    Threads { name: String, threads: Vec<mpsc::UnboundedSender<Start>>, hung: AtomicBool },
     /// On the thread that runs the instance.
     #[cfg(feature = "testing")]
     Here,
@@ -42,7 +44,29 @@ impl Workers {
             })?;
             workers.push(starts);
         }
-        Ok(Self::Threads(workers))
+        Ok(Self::Threads { name: group.to_owned(), threads: workers, hung: AtomicBool::new(false) })
+    }
+
+    /// As many threads as these, or another number; in a simulation the same thread.
+    pub(crate) fn more(&self, suffix: &str, n: Option<usize>) -> std::io::Result<Self> {
+        match self {
+            #[cfg(feature = "testing")]
+            Self::Here => Ok(Self::Here),
+            Self::Threads { name, threads, .. } => {
+                Self::threads(&format!("{name}{suffix}"), n.unwrap_or(threads.len()))
+            }
+        }
+    }
+
+    /// Something on these threads does not end, and what is started here later might wait for it for ever.
+    pub(crate) fn note_hung(&self) {
+        if let Self::Threads { hung, .. } = self {
+            hung.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn is_hung(&self) -> bool {
+        matches!(self, Self::Threads { hung, .. } if hung.load(Ordering::Relaxed))
     }
 
     /// Starts a task; those of one partition always go to the same worker.
@@ -52,7 +76,7 @@ impl Workers {
             Self::Here => {
                 tokio::task::spawn_local(start());
             }
-            Self::Threads(workers) => {
+            Self::Threads { threads: workers, .. } => {
                 let at = usize::try_from(partition).unwrap_or_default().checked_rem(workers.len()).unwrap_or_default();
                 if let Some(worker) = workers.get(at)
                     && worker.send(start).is_err()

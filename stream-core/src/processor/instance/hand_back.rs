@@ -47,6 +47,9 @@ impl Instance<'_> {
             _ = task.commands.send(Command::Drain(done));
             drains.push(Drain { drained, positions: Arc::clone(&task.positions), commands: task.commands.clone() });
         }
+        if let Some(transactions) = env.egress.transactions() {
+            transactions.hurry(tasks.clone());
+        }
         self.handing_back.push(
             async move {
                 let until = Instant::now() + bound;

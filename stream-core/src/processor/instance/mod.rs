@@ -11,6 +11,7 @@
 
 mod commit;
 mod hand_back;
+mod loops;
 mod stores;
 mod tasks;
 
@@ -19,13 +20,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 pub(super) use self::hand_back::AFTER_DRAIN;
 use self::hand_back::HandedBack;
+use self::loops::TRIM_INTERVAL;
 use self::stores::Idle;
 use super::env::Env;
 use super::error::{ProcessorError, ProcessorResult};
@@ -69,6 +71,9 @@ pub(super) struct Instance<'a> {
     /// Revocations and the final stop under way.
     handing_back: FuturesUnordered<BoxFuture<'static, HandedBack>>,
     commit: Option<BoxFuture<'static, (Offsets, LogResult<()>)>>,
+    /// Deletion of processed loop records under way, and up to where they are deleted.
+    trimming: Option<BoxFuture<'static, (Offsets, LogResult<()>)>>,
+    trimmed: BTreeMap<TopicPartition, i64>,
     /// Another commit is to follow at once.
     commit_again: bool,
     /// An assignment was seen, so that "no partitions" means that others have them.
@@ -118,6 +123,8 @@ impl<'a> Instance<'a> {
             reporter,
             handing_back: FuturesUnordered::new(),
             commit: None,
+            trimming: None,
+            trimmed: BTreeMap::new(),
             commit_again: false,
             assigned: false,
             early_visits: Vec::new(),
@@ -140,6 +147,8 @@ impl<'a> Instance<'a> {
         let mut recommits = every(options.recommit_interval);
         let mut growth = every(options.topic_check_interval);
         let mut sweeps = every(options.state_cleanup_delay.clamp(Duration::from_millis(1), Duration::from_secs(60)));
+        let mut trims = every(TRIM_INTERVAL);
+        let loops = self.env.graph.inputs.iter().any(|e| e.is_loop);
         let mut growing: Option<BoxFuture<'static, Result<(), ProcessorError>>> = None;
         loop {
             if self.stopping && self.tasks.is_empty() && self.handing_back.is_empty() && self.commit.is_none() {
@@ -168,6 +177,8 @@ impl<'a> Instance<'a> {
                 ended = pending_or(&mut self.transactions) => if let Err(error) = ended {
                     self.fail(ProcessorError::log(self.env.graph.name(), "commit a transaction", error));
                 },
+                _ = trims.tick(), if loops => self.trim(),
+                (below, result) = pending_or(&mut self.trimming) => self.trimmed(below, result),
                 _ = growth.tick(), if growing.is_none() => {
                     let (env, facts) = (Arc::clone(&self.env), self.facts.clone());
                     growing = Some(async move { check_growth(&env.log, &env.graph, &facts).await }.boxed());
@@ -175,11 +186,11 @@ impl<'a> Instance<'a> {
                 grown = pending_or(&mut growing) => if let Err(error) = grown { self.fail(error) },
             }
         }
-        for (_, closed) in std::mem::take(&mut self.closing) {
-            // An error means the same: the task is gone. One that does not end hangs in a callback that never awaits.
-            if timeout(self.env.options.drain_timeout, closed).await.is_err() {
-                tracing::error!(group = self.env.graph.name(), "a callback does not return: its thread is left behind");
-            }
+        // One that does not end hangs in a callback that never awaits.
+        let closing = join_all(std::mem::take(&mut self.closing).into_values());
+        if timeout(self.env.options.drain_timeout, closing).await.is_err() {
+            tracing::error!(group = self.env.graph.name(), "a callback does not return: its thread is left behind");
+            self.workers.note_hung();
         }
         let group = self.env.graph.name().to_owned();
         let flushed = self.env.egress.producer().flush().await;

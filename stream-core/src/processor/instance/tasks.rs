@@ -70,6 +70,7 @@ impl Instance<'_> {
         let state = TaskState::Restoring;
         self.tasks.insert(id, LiveTask { partitions, state, commands, positions, committed, counted });
         let (reporter, group) = (self.reporter.clone(), self.env.graph.name().to_owned());
+        let over = self.env.egress.transactions().map(|t| t.guard(id));
         let start = move || {
             async move {
                 let warm = AssertUnwindSafe(task::run(spec)).catch_unwind().await.unwrap_or_else(|panic| {
@@ -77,6 +78,7 @@ impl Instance<'_> {
                     _ = reporter.send((id, Report::Failed(ProcessorError::Panic { group, partition, reason })));
                     Warm::default()
                 });
+                drop(over);
                 // Nobody may be waiting for the stores.
                 _ = ended.send(warm);
             }
