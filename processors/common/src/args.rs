@@ -124,6 +124,15 @@ pub enum GuaranteeArg {
     ExactlyOnce,
 }
 
+/// Which tables an instance keeps warm copies of.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StandbysArg {
+    /// Its own partitions' only; what it takes over is restored first
+    None,
+    /// Every partition's, so that it takes over without a restore
+    All,
+}
+
 /// How a processor works.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Processing")]
@@ -136,6 +145,10 @@ pub struct ProcessingArgs {
     /// What becomes of a record's effects after a crash
     #[arg(long, value_name = "WHICH", env = "GUARANTEE", hide_env_values = true, default_value = "at-least-once")]
     pub guarantee: GuaranteeArg,
+
+    /// Which partitions' tables to keep warm copies of, beside this instance's own
+    #[arg(long, value_name = "WHICH", env = "STANDBYS", hide_env_values = true, default_value = "none")]
+    pub standbys: StandbysArg,
 
     /// How often progress is committed, as 1s or 500ms [default: 1s, exactly-once 100ms]
     #[arg(long, value_name = "TIME", env = "COMMIT_INTERVAL", hide_env_values = true, value_parser = duration)]
@@ -154,7 +167,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// The flags of [`TopicArgs`], for [`parse`].
 pub const TOPIC_FLAGS: &[&str] = &["partitions", "replication"];
 /// The flags of [`ProcessingArgs`], for [`parse`].
-pub const PROCESSING_FLAGS: &[&str] = &["state_dir", "guarantee", "commit_interval", "instance_id"];
+pub const PROCESSING_FLAGS: &[&str] = &["state_dir", "guarantee", "standbys", "commit_interval", "instance_id"];
 /// The flag of the schema registry, for [`parse`].
 pub const REGISTRY_FLAGS: &[&str] = &["schema_registry"];
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use stream_core::group::GroupGraph;
 use stream_core::log::LogHandle;
-use stream_core::processor::{Guarantee, Processor};
+use stream_core::processor::{Guarantee, Processor, Standbys};
 use stream_core::topics::TopicOptions;
 
-use crate::args::{CommonArgs, GuaranteeArg, KafkaArgs, ProcessingArgs};
+use crate::args::{CommonArgs, GuaranteeArg, KafkaArgs, ProcessingArgs, StandbysArg};
 use crate::exit::Exit;
 
 const NO_BROKERS: &str = "no Kafka broker given: use --brokers HOST:PORT, or set KAFKA_BROKERS
@@ -37,10 +37,13 @@ impl CommonArgs {
 
     /// A processor of a group, set up as the flags say.
     pub fn processor(&self, graph: Arc<GroupGraph>, log: LogHandle) -> Processor {
-        let ProcessingArgs { state_dir, guarantee, commit_interval, instance_id } = &self.processing;
+        let ProcessingArgs { state_dir, guarantee, standbys, commit_interval, instance_id } = &self.processing;
         let mut processor = Processor::new(graph, log).state_dir(state_dir).topics(self.topic_options());
         if *guarantee == GuaranteeArg::ExactlyOnce {
             processor = processor.guarantee(Guarantee::ExactlyOnce);
+        }
+        if *standbys == StandbysArg::All {
+            processor = processor.standbys(Standbys::All);
         }
         if let Some(every) = commit_interval {
             processor = processor.commit_interval(*every);

@@ -196,7 +196,7 @@ pub fn member_options(group: &Arc<str>, topics: &[&Arc<str>]) -> MemberOptions {
 pub fn lead_options(group: &Arc<str>, subscription: Subscription) -> MemberOptions {
     let mut options = MemberOptions::new(Arc::clone(group), subscription);
     options.session_timeout = Duration::from_secs(6);
-    options.revoke_timeout = Duration::from_secs(4);
+    options.revoke_timeout = Duration::from_secs(30);
     options
 }
 
