@@ -7,7 +7,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -125,10 +125,10 @@ fn wait_either(one: &Receiver<Seen>, other: &Receiver<Seen>, test: impl Fn(&str)
     let until = Instant::now() + Duration::from_secs(300);
     while Instant::now() < until {
         for seen in [one, other] {
-            while let Ok(seen) = seen.recv_timeout(Duration::from_millis(50)) {
-                if test(&seen.1) {
-                    return Ok(seen);
-                }
+            match seen.recv_timeout(Duration::from_millis(50)) {
+                Ok(seen) if test(&seen.1) => return Ok(seen),
+                Err(RecvTimeoutError::Disconnected) => return Err("an instance ended early".into()),
+                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
             }
         }
     }
