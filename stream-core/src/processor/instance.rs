@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::{BoxFuture, join_all};
+use futures::future::{BoxFuture, Shared, join_all};
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
@@ -42,6 +42,8 @@ struct LiveTask {
     committed: Offsets,
     /// Up to where records are counted as done.
     counted: Offsets,
+    /// It is handed back already: resolves once that is over.
+    handed_back: Option<Shared<oneshot::Receiver<()>>>,
 }
 
 pub(super) struct Instance<'a> {
@@ -290,7 +292,9 @@ impl<'a> Instance<'a> {
         self.closing.insert(key, closing);
         let committed = Offsets::new();
         let state = TaskState::Restoring;
-        self.tasks.insert(id, LiveTask { partitions, state, commands, positions, committed, counted });
+        let handed_back = None;
+        let task = LiveTask { partitions, state, commands, positions, committed, counted, handed_back };
+        self.tasks.insert(id, task);
         let (reporter, group) = (self.reporter.clone(), self.env.graph.name().to_owned());
         let start = move || {
             async move {
@@ -332,9 +336,15 @@ impl<'a> Instance<'a> {
         let name = self.env.graph.name().to_owned();
         let env = Arc::clone(&self.env);
         let mut drains = Vec::new();
+        // A partition may be revoked while its instance stops. The commit for the stop must not come after the one for
+        // the revocation: the next owner may have gone further.
+        let (over, handed_back) = oneshot::channel::<()>();
+        let handed_back = handed_back.shared();
+        let mut earlier = Vec::new();
         for id in &tasks {
             let Some(task) = self.tasks.get_mut(id) else { continue };
             task.state = TaskState::Draining;
+            earlier.extend(task.handed_back.replace(handed_back.clone()));
             let (done, drained) = oneshot::channel();
             _ = task.commands.send(Command::Drain(done));
             drains.push(Drain { drained, positions: Arc::clone(&task.positions), commands: task.commands.clone() });
@@ -359,6 +369,8 @@ impl<'a> Instance<'a> {
                         env.egress.producer().purge();
                     }
                 }
+                // Errors are how they tell.
+                join_all(earlier).await;
                 let (offsets, result) = match env.egress.transactions() {
                     None => commit_at_last(&*group, &drains, until).await,
                     Some(transactions) => {
@@ -372,7 +384,7 @@ impl<'a> Instance<'a> {
                 if result.is_ok() && !in_time {
                     result = Err(ProcessorError::DrainTimeout { group: name, bound });
                 }
-                drop(token);
+                drop((over, token));
                 HandedBack { tasks, offsets, result }
             }
             .boxed(),
