@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Shared};
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
@@ -47,6 +47,8 @@ struct LiveTask {
     committed: Offsets,
     /// Up to where records are counted as done.
     counted: Offsets,
+    /// It is handed back already: resolves once that is over.
+    handed_back: Option<Shared<oneshot::Receiver<()>>>,
 }
 
 pub(super) struct Instance<'a> {
