@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use stream_core::codec::{Json, Text};
 use stream_core::group::{Group, GroupGraph};
 use stream_core::log::LogHandle;
-use stream_core::processor::{Processor, Rebalance};
+use stream_core::processor::{Guarantee, Processor, Rebalance};
 use tokio::task::JoinHandle;
 
 use super::{Feed, Random, Running, done, read, table, topic, unique, until};
@@ -26,6 +26,7 @@ const SLOTS: usize = 3;
 #[derive(Clone, Copy)]
 pub struct Plan {
     pub new_protocol: bool,
+    pub guarantee: Guarantee,
     /// Joins and leaves.
     pub moves: usize,
     pub seed: u64,
@@ -152,6 +153,7 @@ impl Instances<'_> {
         let mut processor = Processor::new(graph, Arc::clone(self.log))
             .state_dir(self.dir.join(slot.to_string()))
             .workers(1)
+            .guarantee(self.plan.guarantee)
             .commit_interval(Duration::from_millis(200))
             .checkpoint_interval(Duration::from_millis(300))
             .on_rebalance(move |what| seen.rebalance(what, &inputs, incarnation));
