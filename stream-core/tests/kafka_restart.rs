@@ -35,11 +35,19 @@ impl World {
     }
 
     fn processor(&self, graph: Arc<GroupGraph>) -> Processor {
-        Processor::new(graph, Arc::clone(&self.log))
+        let processor = Processor::new(graph, Arc::clone(&self.log))
             .guarantee(self.guarantee)
             .state_dir(self.state.path())
             .commit_interval(Duration::from_millis(200))
-            .checkpoint_interval(Duration::from_millis(300))
+            .checkpoint_interval(Duration::from_millis(300));
+        match self.guarantee {
+            // A broker that was away for longer than a transaction may take has given it up, and its producer with it: a
+            // new start mends that.
+            Guarantee::ExactlyOnce => {
+                processor.on_failure(OnFailure::Restart { backoff: Duration::from_millis(100), attempts: 100 })
+            }
+            _ => processor,
+        }
     }
 
     /// Waits until something goes out again, and has come to so much.
@@ -69,7 +77,7 @@ async fn a_broker_that_restarts_is_found_again(guarantee: Guarantee) {
         tokio::join!(writing, restarting);
         world.emitted(200 * KEYS).await;
         let (writing, restarting) = (feed(&mut input, &world.input, 300..500), async {
-            world.broker.kill();
+            world.broker.kill().await;
             world.broker.start().await;
         });
         tokio::join!(writing, restarting);

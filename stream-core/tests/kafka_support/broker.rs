@@ -4,6 +4,7 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 pub struct Broker {
     script: PathBuf,
@@ -38,11 +39,9 @@ impl Broker {
         self.run("stop").await;
     }
 
-    /// Kills it at once.
-    pub fn kill(&self) {
-        let pid = std::fs::read_to_string(self.dir.path().join("kafka/kafka.pid")).unwrap();
-        let killed = Command::new("kill").args(["-9", pid.trim()]).status().unwrap();
-        assert!(killed.success(), "the broker can't be killed: {killed}");
+    /// Kills it at once; returns when it is gone, and its ports are free.
+    pub async fn kill(&self) {
+        self.run("kill").await;
     }
 
     async fn run(&self, what: &'static str) {
@@ -65,13 +64,16 @@ impl Drop for Broker {
     }
 }
 
-/// A port with room for the broker's other listeners above it.
+/// A port with room for the broker's other listeners above it. It is none of those that clients get: a client that tries
+/// to reach a broker that is away might be given the broker's own port, and keep it.
 fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    (0..200)
+    (0..1_000)
         .find_map(|_| {
-            let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
-            (port..=port.checked_add(4)?).all(free).then_some(port)
+            let nth = std::process::id().wrapping_mul(7) + NEXT.fetch_add(1, Ordering::Relaxed);
+            let port = 20_000 + u16::try_from(nth % 1_200).ok()? * 10;
+            (port..=port + 5).all(free).then_some(port)
         })
         .expect("a free port")
 }

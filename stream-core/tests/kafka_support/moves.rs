@@ -229,7 +229,13 @@ pub async fn three_instances_join_and_leave(log: &LogHandle, plan: Plan) {
         leaving.await.unwrap();
     }
     assert_eq!(*seen.wrong.lock().unwrap(), Vec::<String>::new(), "of {rounds} rounds");
-    assert_eq!(seen.processed.load(Ordering::Relaxed), rounds * KEYS * 2, "graceful moves double nothing");
+    let (processed, sent) = (seen.processed.load(Ordering::Relaxed), rounds * KEYS * 2);
+    match plan.guarantee {
+        Guarantee::AtLeastOnce => assert_eq!(processed, sent, "graceful moves double nothing"),
+        // A transaction of a generation that is over is aborted, and what was in it is called again: what came of it is
+        // looked at below.
+        _ => assert!(processed >= sent, "{processed} calls for {sent} records"),
+    }
     check_moves(&seen, all.incarnations);
     let expected = serde_json::to_string(&NextOf { left: rounds, right: rounds }).unwrap();
     let table = table(log, &group, PARTITIONS).await;
