@@ -216,6 +216,14 @@ impl Processor {
         self
     }
 
+    /// How often positions that do not move are committed anew; default 30 minutes. A broker forgets what is not, after
+    /// `offsets.retention.minutes` (a week by default): keep this well below it.
+    #[must_use]
+    pub fn recommit_interval(mut self, every: Duration) -> Self {
+        self.options.recommit_interval = every;
+        self
+    }
+
     /// How often the write buffer goes to the store; default 10 s. After a crash, up to this much of the changelog is
     /// read again. Nothing depends on it but the time of a restart.
     #[must_use]

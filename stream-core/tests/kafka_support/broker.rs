@@ -10,13 +10,28 @@ pub struct Broker {
     script: PathBuf,
     port: u16,
     dir: tempfile::TempDir,
+    /// Variables of the script's.
+    set: Vec<(&'static str, String)>,
 }
 
 impl Broker {
     /// A broker that was never started.
     pub fn new() -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docker/kafka.sh");
-        Self { script, port: free_port(), dir: tempfile::tempdir().unwrap() }
+        Self { script, port: free_port(), dir: tempfile::tempdir().unwrap(), set: Vec::new() }
+    }
+
+    /// With further lines of its configuration.
+    pub fn configured(mut self, lines: &str) -> Self {
+        self.set.push(("KAFKA_EXTRA", lines.to_owned()));
+        self
+    }
+
+    /// With one more listener, whose clients come back by a proxy's port. Returns the port that the proxy leads to.
+    pub fn proxied(mut self, proxy: u16) -> (Self, u16) {
+        let listener = self.port + 5;
+        self.set.push(("KAFKA_PROXIED", format!("{listener}:{proxy}")));
+        (self, listener)
     }
 
     pub async fn started() -> Self {
@@ -54,6 +69,7 @@ impl Broker {
         let mut command = Command::new("bash");
         command.arg(&self.script).arg(what).stdin(Stdio::null()).stdout(Stdio::null());
         command.env("KAFKA_PORT", self.port.to_string()).env("STREAM_STATE", self.dir.path()).env_remove("TLS");
+        command.envs(self.set.iter().map(|(name, value)| (name, value)));
         command
     }
 }

@@ -30,6 +30,20 @@ pub struct Known {
     pub gaps: u64,
 }
 
+impl Known {
+    /// Takes a number in.
+    pub fn saw(&mut self, number: u64) {
+        self.calls += 1;
+        if number < self.next {
+            self.again += 1;
+        } else {
+            self.gaps += number - self.next;
+            self.next = number + 1;
+        }
+        self.last = number;
+    }
+}
+
 pub fn graph(group: &str, input: &str, out: &str) -> Arc<GroupGraph> {
     graph_with(group, input, out, || {})
 }
@@ -42,14 +56,7 @@ pub fn graph_with(group: &str, input: &str, out: &str, each: impl Fn() + Send + 
         each();
         let number: u64 = number.parse().unwrap();
         let mut known = ctx.value()?.unwrap_or_default();
-        known.calls += 1;
-        if number < known.next {
-            known.again += 1;
-        } else {
-            known.gaps += number - known.next;
-            known.next = number + 1;
-        }
-        known.last = number;
+        known.saw(number);
         ctx.emit(out, ctx.key(), &number.to_string())?;
         ctx.set(known)
     });
