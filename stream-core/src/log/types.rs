@@ -291,9 +291,13 @@ impl Default for FetchLimits {
 pub enum Fetched {
     /// At least one record.
     Records,
-    /// None: everything up to the end, as it was at some moment after the fetch began, has been yielded. With read
-    /// committed the end is the last stable offset. Reported once for each end reached.
-    End,
+    /// None: everything up to the end has been yielded, the end as whoever answered the fetch knew it at some moment after
+    /// the fetch began. With read committed that is the last stable offset. Reported once for each end reached.
+    ///
+    /// The offset is one below which everything is yielded. A [`Reader`](super::Reader)'s is the end itself; a
+    /// member's may be less, where what lies below the end (a transaction's marker) is no record. A broker whose copy
+    /// lags, as one that has just become the leader, may know of an end below one that was looked up before.
+    End(i64),
 }
 
 /// What became of a batch.

@@ -205,7 +205,7 @@ impl<'a> Lane<'a> {
                             progress.applied(n, Some(left).filter(|n| *n > 0));
                         }
                     }
-                    Step::CaughtUp => {
+                    Step::CaughtUp(_) => {
                         self.caught_up = true;
                         if let Some(progress) = progress.take() {
                             progress.done(follower.position());

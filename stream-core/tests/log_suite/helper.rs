@@ -111,7 +111,7 @@ pub async fn to_end(fetch: &mut dyn Fetch) -> Vec<Rec> {
     loop {
         match fetch_one(fetch).await.unwrap() {
             (Fetched::Records, records) => all.extend(records),
-            (Fetched::End, _) => return all,
+            (Fetched::End(_), _) => return all,
         }
     }
 }

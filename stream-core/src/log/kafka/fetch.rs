@@ -55,6 +55,9 @@ impl Slot {
 pub(super) trait Owner: Send + Sync + 'static {
     fn connection(&self) -> &Arc<Connection>;
     fn isolation(&self) -> Isolation;
+    /// Where the consumer is in a partition, markers of transactions included; asked for when an end is reached.
+    /// `None`: the position behind the last record will do.
+    fn position(self: Arc<Self>, tp: &TopicPartition) -> Option<BoxFuture<'static, LogResult<Option<i64>>>>;
     /// Makes the consumer go on at an offset.
     fn seek(self: Arc<Self>, tp: &TopicPartition, offset: i64) -> BoxFuture<'static, LogResult<()>>;
     /// The `Fetch` is gone; its slot is closed.
@@ -71,8 +74,8 @@ pub(super) struct KafkaFetch {
     spare: RecordBatch,
     /// What is to be said before more is read.
     next: Option<LogResult<Fetched>>,
-    /// A seek, or a look-up of the partition's bounds, that is under way.
-    busy: Option<BoxFuture<'static, LogResult<()>>>,
+    /// A seek, or a look-up of the partition's bounds or of its end, that is under way. The end comes of it.
+    busy: Option<BoxFuture<'static, LogResult<Option<i64>>>>,
     /// The log does not have `position`: nothing comes before a seek.
     out_of_range: bool,
 }
@@ -82,7 +85,8 @@ enum Stop {
     Full,
     Empty,
     /// After the records read, if any.
-    Then(LogResult<Fetched>),
+    Then(LogError),
+    End,
     OutOfRange,
     Gone,
 }
@@ -115,7 +119,7 @@ impl KafkaFetch {
                     }
                     push(into, &message);
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) => return Stop::Then(Ok(Fetched::End)),
+                Some(Err(KafkaError::PartitionEOF(_))) => return Stop::End,
                 Some(Err(e)) => match code(&e) {
                     Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
                         return Stop::OutOfRange;
@@ -124,8 +128,8 @@ impl KafkaFetch {
                     Some(code) if passing(code) => {
                         tracing::debug!(target: "kafka", partition = %self.tp, %code, "fetching again");
                     }
-                    Some(code) => return Stop::Then(Err(self.failed(code))),
-                    None => return Stop::Then(Err(self.fatal(e.to_string()))),
+                    Some(code) => return Stop::Then(self.failed(code)),
+                    None => return Stop::Then(self.fatal(e.to_string())),
                 },
             }
         }
@@ -139,10 +143,25 @@ impl KafkaFetch {
             match done {
                 // A look-up takes its bound before it gives up, and without it there is nothing to say.
                 Err(e) if self.out_of_range && e.class() == ErrorClass::Retriable => self.look_up_bounds(),
-                done => return Poll::Ready(done),
+                Err(e) => return Poll::Ready(Err(e)),
+                Ok(Some(end)) => self.reach(end),
+                Ok(None) => {}
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// The end is reached. The library says that, but not where it is: markers lie between the last record and it.
+    fn at_end(&mut self) {
+        match Arc::clone(&self.owner).position(&self.tp) {
+            None => self.reach(self.position),
+            Some(asked) => self.busy = Some(asked),
+        }
+    }
+
+    fn reach(&mut self, end: i64) {
+        self.position = self.position.max(end);
+        self.next = Some(Ok(Fetched::End(self.position)));
     }
 
     fn failed(&self, code: RDKafkaErrorCode) -> LogError {
@@ -211,9 +230,11 @@ impl Fetch for KafkaFetch {
             {
                 return Poll::Ready(next);
             }
-            let stop = if self.next.is_some() { Stop::Full } else { self.drain(into, limits) };
+            let held = self.next.is_some() || self.busy.is_some();
+            let stop = if held { Stop::Full } else { self.drain(into, limits) };
             match stop {
-                Stop::Then(next) => self.next = Some(next),
+                Stop::Then(error) => self.next = Some(Err(error)),
+                Stop::End => self.at_end(),
                 Stop::OutOfRange => self.look_up_bounds(),
                 Stop::Full | Stop::Empty | Stop::Gone => {}
             }
@@ -237,7 +258,8 @@ impl Fetch for KafkaFetch {
         self.position = offset;
         self.out_of_range = false;
         // Kept here, so that a seek whose future is dropped still ends before anything is read.
-        self.busy = Some(Arc::clone(&self.owner).seek(&self.tp, offset));
+        let sought = Arc::clone(&self.owner).seek(&self.tp, offset);
+        self.busy = Some(Box::pin(async { sought.await.map(|()| None) }));
         Box::pin(std::future::poll_fn(|cx| self.poll_busy(cx)))
     }
 }

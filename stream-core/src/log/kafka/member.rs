@@ -345,6 +345,11 @@ impl Owner for Shared {
         self.options.isolation
     }
 
+    fn position(self: Arc<Self>, _: &TopicPartition) -> Option<BoxFuture<'static, LogResult<Option<i64>>>> {
+        // Nobody goes by it, and it would be asked for again and again.
+        None
+    }
+
     fn seek(self: Arc<Self>, tp: &TopicPartition, offset: i64) -> BoxFuture<'static, LogResult<()>> {
         let (shared, tp, pool) = (Arc::clone(&self), tp.clone(), self.connection.pool.clone());
         pool.run("seeking", move || {
