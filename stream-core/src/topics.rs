@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::group::GroupGraph;
-use crate::log::{Cleanup, LogError, LogHandle, LogResult, TopicConfig, TopicInfo, TopicSpec};
+use crate::log::{Cleanup, LogError, LogHandle, TopicConfig, TopicInfo, TopicSpec};
 use crate::processor::ProcessorError;
 
 /// How missing topics are made.
@@ -179,7 +179,7 @@ impl Manager<'_> {
             );
         }
         tracing::info!(group = self.graph.name(), topics = list, "creating topics");
-        match create(self.log, missing).await {
+        match self.log.create_topics(missing).await {
             // Another instance was faster.
             Ok(()) | Err(LogError::TopicExists { .. }) => {}
             Err(error) => return Err(self.log_error(format!("create topics {list}"), error)),
@@ -254,10 +254,6 @@ pub(crate) fn expires(table: &TopicInfo) -> Option<(String, String)> {
          cleanup.policy=compact"
     );
     Some((problem, remedy))
-}
-
-async fn create(log: &LogHandle, topics: Vec<TopicSpec>) -> LogResult<()> {
-    log.create_topics(topics).await
 }
 
 fn compacted() -> TopicConfig {

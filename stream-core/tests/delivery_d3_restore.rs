@@ -8,7 +8,7 @@ use std::time::Duration;
 use stream_core::codec::{Int64, Text};
 use stream_core::group::{Group, GroupGraph};
 use stream_core::log::{Log, NewRecord, ProduceBatch, Producer, ProducerOptions, TopicPartition};
-use stream_core::processor::State;
+use stream_core::processor::{Guarantee, State, Status, TaskState};
 use stream_core::store::{StoreBackend, StoreId};
 use stream_core::testing::Tester;
 use support::{Done, pairs, table};
@@ -141,5 +141,55 @@ fn committed_offsets_are_asked_for_once_they_are_decided() -> Done {
     assert_eq!(table(&tester, "count", Int64), pairs([("old", 1)]), "the record was done by the predecessor");
     tester.input("in", Text).send("old", "x".to_owned())?;
     assert_eq!(table(&tester, "count", Int64), pairs([("old", 2)]));
+    Ok(())
+}
+
+/// Told to commit its positions anew (semantics D9), a task that still restores goes on restoring.
+#[test]
+fn a_restore_that_takes_longer_than_positions_are_kept_goes_on() -> Done {
+    let tester = Tester::new();
+    tester.add_with(counter(), |p| p.guarantee(Guarantee::ExactlyOnce).commit_interval(Duration::from_secs(1)))?;
+    tester.input("in", Text).send("old", "x".to_owned())?;
+    tester.stop("count")?;
+    tester.stores("count", 0)?.destroy(&StoreId::new("count-table", 0))?;
+    let slow = tester.log().faults().hold_fetches("count-table");
+    let handle = tester.spawn_instance("count", 0)?;
+    tester.run_for(Duration::from_secs(1900));
+    assert_eq!(handle.status().state, State::Restoring);
+    drop(slow);
+    tester.input("in", Text).push("old", "x".to_owned())?;
+    tester.drain()?;
+    assert_eq!(table(&tester, "count", Int64), pairs([("old", 2)]));
+    Ok(())
+}
+
+/// A task that still restores has nothing to finish: that its partition goes is no trouble for the others' writes.
+#[test]
+fn a_partition_that_goes_before_it_is_restored_disturbs_no_other() -> Done {
+    let tester = Tester::with_partitions(2);
+    tester.add(counter())?;
+    tester.add_instance("count")?;
+    let of = |status: &Status, p: i32| status.tasks.get(&TopicPartition::new("in", p)).copied();
+    let handle = |instance| tester.handle("count", instance).unwrap();
+    tester.wait_until("each has one", || (0..2).all(|i| handle(i).status().tasks.len() == 1))?;
+    let stays = (0..2).find(|p| of(&handle(0).status(), *p).is_some()).unwrap();
+    let input = tester.input("in", Text);
+    for p in 0..2 {
+        input.push_at(["zero", "one"][p], Some(&"x".to_owned()), None, Some(i32::try_from(p)?))?;
+    }
+    tester.drain()?;
+    let slow = tester.log().faults().hold_fetches("count-table");
+    tester.stop_instance("count", 1)?;
+    tester.wait_until("it restores", || of(&handle(0).status(), 1 - stays) == Some(TaskState::Restoring))?;
+    let held = tester.log().faults().on(|r| r.topic == "count-table").hold_acks();
+    input.push_at(["zero", "one"][usize::try_from(stays)?], Some(&"x".to_owned()), None, Some(stays))?;
+    tester.wait_until("it is on its way", || held.hits() == 1)?;
+    tester.spawn_instance("count", 1)?;
+    tester.run_for(Duration::from_secs(20));
+    assert_eq!((of(&handle(0).status(), stays), of(&handle(0).status(), 1 - stays)), (Some(TaskState::Running), None));
+    assert_eq!(held.hits(), 1, "it is not written again");
+    drop((slow, held));
+    tester.drain()?;
+    assert_eq!(tester.output("count-table", Int64).read()?.len(), 3);
     Ok(())
 }

@@ -5,8 +5,9 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stream_core::codec::Text;
+use stream_core::codec::{Int64, Text};
 use stream_core::group::{Group, GroupGraph};
+use stream_core::log::{Cleanup, Log, NewRecord, ProduceBatch, ProducerOptions, TopicConfig, TopicSpec};
 use stream_core::testing::Tester;
 use support::{Done, Notes, ms};
 
@@ -129,5 +130,40 @@ fn partitions_do_not_wait_for_each_other() -> Done {
     second.push_at("k", Some(&"p1 early".to_owned()), Some(1), Some(1))?;
     tester.drain()?;
     assert_eq!(seen.all(), ["p0 late", "p1 early"]);
+    Ok(())
+}
+
+/// While a joined table has much to read, records and the worker's other tasks have their turns.
+#[test]
+fn a_joined_table_with_a_backlog_holds_no_record_up() -> Done {
+    let seen = Notes::new();
+    let noted = seen.clone();
+    let mut g = Group::define("work").table(Int64);
+    let names = g.join("names-table", Text);
+    g.input("in", Text, move |ctx, _text: String| {
+        noted.add(ctx.join(names)?);
+        Ok(())
+    });
+    let tester = Tester::new();
+    let compacted = TopicConfig { cleanup: Some(Cleanup::Compact), ..TopicConfig::default() };
+    tester.block_on(tester.log().create_topics(vec![TopicSpec::new("names-table").partitions(1).config(compacted)]))?;
+    tester.add(g.build()?)?;
+    let (slow, behind) = (tester.log().faults().hold_fetches("in"), tester.log().faults().hold_fetches("names-table"));
+    let producer = tester.block_on(tester.log().producer(ProducerOptions::default()))?;
+    let mut batch = ProduceBatch::new();
+    let topic = "names-table".into();
+    for i in 0..100_000_u32 {
+        let key = if i == 99_999 { b"last".to_vec() } else { i.to_be_bytes().to_vec() };
+        let (key, value) = (Some(&*key), Some(&b"Ann"[..]));
+        batch.push(NewRecord { topic: &topic, partition: Some(0), timestamp: None, key, value }, std::iter::empty());
+    }
+    assert!(tester.block_on(producer.send(Arc::new(batch))).failed.is_empty());
+    tester.input("in", Text).push("last", "x".to_owned())?;
+    drop((slow, behind));
+    tester.drain()?;
+    assert_eq!(seen.all(), [None], "the record did not wait for the backlog's end");
+    tester.run_for(ms(1000));
+    tester.input("in", Text).send("last", "x".to_owned())?;
+    assert_eq!(seen.all(), [None, Some("Ann".to_owned())]);
     Ok(())
 }

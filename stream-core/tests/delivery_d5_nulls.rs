@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use stream_core::codec::{Int64, Text};
 use stream_core::context::Ctx;
 use stream_core::group::{CallbackResult, ErrorPolicy, Group, Input, NilKey, NilValue, Table};
@@ -189,5 +191,35 @@ fn a_null_key_in_a_batch_fails_alone() -> Done {
     assert_eq!(batches.all(), [vec!["1", "2"], vec!["3"]]);
     assert_eq!(values(&tester.output("dead", Text)), ["bad"]);
     assert_eq!(tester.committed("sink", "in", 0)?, Some(4));
+    Ok(())
+}
+
+/// To try again what is refused makes no sense, and must not call the callback after all.
+#[test]
+fn a_null_key_is_not_tried_again() -> Done {
+    let policy = || ErrorPolicy::dead_letter("dead").retry(3, Duration::from_secs(3600));
+    for kind in KINDS {
+        let calls = Notes::new();
+        let tester = Tester::new();
+        tester.add(group(kind, Input::topic("in").on_error(policy()), &calls))?;
+        let input = tester.input("in", Text);
+        input.push("a", "1".to_owned())?;
+        input.push(NO_KEY, "2".to_owned())?;
+        tester.drain()?;
+        assert_eq!((calls.len(), tester.committed("nil", "in", 0)?), (1, Some(2)), "{kind:?}");
+        assert_eq!(values(&tester.output("dead", Text)), ["2"]);
+    }
+    let batches = Notes::new();
+    let noted = batches.clone();
+    let mut g = Group::define("sink").table(Int64);
+    g.input_batch(Input::topic("in").on_error(policy()), Text, async move |_ctx, records| {
+        noted.add(records.len());
+        Ok(())
+    });
+    let tester = Tester::new();
+    tester.add(g.build()?)?;
+    tester.input("in", Text).push(NO_KEY, "2".to_owned())?;
+    tester.drain()?;
+    assert_eq!((batches.len(), values(&tester.output("dead", Text))), (0, vec!["2".to_owned()]));
     Ok(())
 }

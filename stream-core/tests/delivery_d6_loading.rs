@@ -231,3 +231,38 @@ fn a_join_s_value_may_have_to_be_loaded_too() -> Done {
     assert_eq!(codec.loads(), [7]);
     Ok(())
 }
+
+#[test]
+fn a_visitor_waits_for_what_its_values_need_and_holds_no_record_up() -> Done {
+    let codec = Registered::default();
+    let mut g = Group::define("copy").table(codec.clone());
+    let out = g.output("out", Text);
+    g.input("in", Text, move |ctx, text: String| {
+        ctx.emit(out, ctx.key(), &text)?;
+        ctx.set(text)
+    });
+    let visitor = g.visitor("shout", move |ctx, (): &(), text: String| ctx.set(text.to_uppercase()));
+    let tester = Tester::new();
+    tester.add(g.build()?)?;
+    let input = tester.input("in", Text);
+    for (key, text) in [("a", "x"), ("b", "y12"), ("c", "z3")] {
+        input.send(key, text.to_owned())?;
+    }
+    *codec.away.lock().unwrap() = 3;
+    let handle = tester.handle("copy", 0)?;
+    let visit = tester.block_on(async { tokio::task::spawn_local(async move { handle.visit(visitor, ()).await }) });
+    input.send("e", "while it waits".to_owned())?;
+    assert!(!visit.is_finished(), "the registry is away");
+    let visited = tester.block_on(visit)??;
+    assert_eq!(visited, 4);
+    assert!(codec.loads().len() > 3, "the registry was away at first");
+    let upper = [("a", "X"), ("b", "Y12"), ("c", "Z3"), ("e", "WHILE IT WAITS")].map(|(k, v)| (k, v.to_owned()));
+    assert_eq!(table(&tester, "copy", Text), pairs(upper));
+    // What can't be loaded ends the visit, and nothing else.
+    *codec.fail.lock().unwrap() = 1;
+    input.send("d", "w4".to_owned())?;
+    let error = tester.visit("copy", visitor, ()).unwrap_err().to_string();
+    assert!(error.contains("copy-table") && error.contains("key d") && error.contains("no such number"), "{error}");
+    assert_eq!(tester.visit("copy", visitor, ())?, 5);
+    Ok(())
+}

@@ -205,7 +205,7 @@ fn a_table_write_that_is_refused_is_the_record_s_error_too() -> Done {
     }
     let _fault = (tester.log().faults())
         .on(|r| r.topic == "work-table" && r.value == Some(b"bad"))
-        .fail(LogError::Fatal { what: "write".into(), reason: "policy violation".into() });
+        .fail(LogError::Refused { topic: "work-table".into(), reason: "policy violation".into() });
     tester.restart("work")?;
     tester.drain()?;
     let all = pairs([("1", "1"), ("2", "2"), ("3", "3")].map(|(k, v)| (k, v.to_owned())));
@@ -327,5 +327,30 @@ fn a_value_that_can_t_be_encoded_is_an_error_of_its_callback() -> Done {
     let dead = tester.output("dead", Int64).read()?;
     assert_eq!(dead[0].value, Some(-2));
     assert!(dead[0].header("dead-letter-reason").unwrap().contains("below zero"));
+    Ok(())
+}
+
+/// Who can't write anything, or not to this topic, answers every record with an error: leaving the records out one by
+/// one would lose them all.
+#[test]
+fn a_producer_that_is_dead_and_a_topic_that_is_closed_are_no_record_s_fault() -> Done {
+    let errors = [
+        LogError::Fatal { what: "produce".into(), reason: "the producer is dead".into() },
+        LogError::Auth { what: "write".into(), reason: "no right to write to this topic".into() },
+        LogError::UnknownTopic { topic: "out".into() },
+        LogError::Config { what: "write".into(), reason: "no transaction is open".into() },
+    ];
+    for (kind, error) in KINDS.iter().flat_map(|k| errors.iter().map(move |e| (*k, e))) {
+        let tester = ten(kind, ErrorPolicy::skip())?;
+        let fault = tester.log().faults().on(|r| r.topic == "out").fail(error.clone());
+        tester.restart("work")?;
+        let failure = tester.drain().unwrap_err().to_string();
+        assert!(failure.contains(&error.to_string()), "{kind:?}: {failure}");
+        assert_eq!(tester.committed("work", "in", 0)?, Some(0), "{kind:?}: {error}");
+        drop(fault);
+        tester.restart("work")?;
+        tester.drain()?;
+        assert_eq!(distinct(&tester), without(&[]), "{kind:?}: {error}");
+    }
     Ok(())
 }

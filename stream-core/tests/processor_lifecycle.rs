@@ -219,3 +219,48 @@ fn it_can_be_stopped_while_it_waits_for_another_group_s_table() -> Done {
     });
     Ok(())
 }
+
+#[test]
+fn a_listener_that_panics_harms_nobody_but_itself() -> Done {
+    let updates = Notes::new();
+    let noted = updates.clone();
+    let mut g = Group::define("count").table(Int64);
+    g.on_update(|_, _, _| panic!("on purpose"));
+    g.on_update(move |_, key, value| noted.add((String::from_utf8_lossy(key).into_owned(), value.copied())));
+    g.input("in", Text, |ctx, _text: String| {
+        let n = ctx.value()?.unwrap_or(0) + 1;
+        ctx.set(n)
+    });
+    let tester = Tester::new();
+    tester.add(g.build()?)?;
+    let input = tester.input("in", Text);
+    for _ in 0..3 {
+        input.send("k", "x".to_owned())?;
+    }
+    assert_eq!(table(&tester, "count", Int64), pairs([("k", 3)]));
+    assert_eq!(updates.all(), [1, 2, 3].map(|n| ("k".to_owned(), Some(n))), "the others are told");
+    Ok(())
+}
+
+/// Work before it that does not end must not hide the failure for ever.
+#[test]
+fn a_failure_behind_work_that_never_ends_is_told() -> Done {
+    let mut g = Group::define("count").table(Int64);
+    g.input("in", Text, |ctx, text: String| {
+        if text == "bad" {
+            return Err(stream_core::group::CallbackError::msg("on purpose"));
+        }
+        std::mem::forget(ctx.defer());
+        Ok(())
+    });
+    let tester = Tester::new();
+    tester.add(g.build()?)?;
+    let input = tester.input("in", Text);
+    input.push("a", "stuck".to_owned())?;
+    input.push("b", "bad".to_owned())?;
+    tester.run_for(Duration::from_secs(60));
+    let failure = tester.failure("count").expect("it fails").to_string();
+    assert!(failure.contains("in[0]@1"), "{failure}");
+    assert_eq!(tester.committed("count", "in", 0)?, Some(0));
+    Ok(())
+}

@@ -224,3 +224,22 @@ fn a_visit_of_several_instances_sees_each_key_once() -> Done {
     assert_eq!(seen.load(Ordering::Relaxed), 100);
     Ok(())
 }
+
+#[test]
+fn a_visitor_can_t_defer() -> Done {
+    let mut g = Group::define("count").table(Int64);
+    g.input("in", Text, |ctx, _text: String| ctx.set(1));
+    let visitor = g.visitor("later", |ctx, (): &(), n| {
+        ctx.set(n + 1)?;
+        ctx.defer().done();
+        Ok(())
+    });
+    let tester = Tester::new();
+    tester.add(g.build()?)?;
+    tester.input("in", Text).send("k", "x".to_owned())?;
+    let error = tester.visit("count", visitor, ()).unwrap_err().to_string();
+    assert!(error.contains("later") && error.contains("defer()"), "{error}");
+    tester.input("in", Text).send("l", "x".to_owned())?;
+    assert_eq!(table(&tester, "count", Int64), pairs([("k", 1), ("l", 1)]), "nothing of it stays");
+    Ok(())
+}

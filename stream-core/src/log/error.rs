@@ -25,6 +25,10 @@ pub enum LogError {
     /// A record above the client's or the topic's limit.
     #[error("a record of {size} bytes for topic {topic} is larger than its limit ({limit})")]
     TooLarge { topic: String, size: usize, limit: String },
+    /// A record that its topic does not take as it is, as one without a key on a compacted topic: it is the record that
+    /// is wrong, not the one who writes it.
+    #[error("a record for topic {topic} is refused: {reason}")]
+    Refused { topic: String, reason: String },
     /// A position that the log no longer, or not yet, has.
     #[error("{partition} has no offset {offset} (its records are {start}..{end})")]
     OffsetOutOfRange { partition: TopicPartition, offset: i64, start: i64, end: i64 },
@@ -73,10 +77,22 @@ impl LogError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Unreachable { .. } | Self::Timeout { .. } | Self::Retriable { .. } => ErrorClass::Retriable,
-            Self::Abortable { .. } | Self::NotMember { .. } | Self::Purged | Self::TooLarge { .. } => {
-                ErrorClass::Abortable
-            }
+            Self::Abortable { .. }
+            | Self::NotMember { .. }
+            | Self::Purged
+            | Self::TooLarge { .. }
+            | Self::Refused { .. } => ErrorClass::Abortable,
             _ => ErrorClass::Fatal,
         }
+    }
+
+    /// Whether one record is at fault, which can never be written as it is; others can. Nothing of it was written.
+    pub fn blames_record(&self) -> bool {
+        matches!(self, Self::TooLarge { .. } | Self::Refused { .. } | Self::UnknownPartition { .. })
+    }
+
+    /// Whether whoever wrote can write nothing any more.
+    pub(crate) fn ends_producer(&self) -> bool {
+        matches!(self, Self::Fatal { .. } | Self::Fenced { .. } | Self::Closed { .. })
     }
 }

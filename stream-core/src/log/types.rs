@@ -121,13 +121,6 @@ pub enum Cleanup {
     CompactDelete,
 }
 
-impl Cleanup {
-    /// Whether the last record of each key can be relied on.
-    pub fn keeps_last(self) -> bool {
-        self == Self::Compact
-    }
-}
-
 /// Which records a reader sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Isolation {

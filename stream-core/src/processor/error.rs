@@ -36,15 +36,15 @@ pub enum ProcessorError {
     /// The copy of a looked-up table can't be kept up to date.
     #[error("group {group}: lookup {table}: {reason}")]
     Lookup { group: String, table: String, reason: String },
-    /// The processor was run a second time.
-    #[error("group {group}: this processor has run already: make a new one")]
-    AlreadyRun { group: String },
     /// A partition's work could not be finished within the bound.
     #[error("group {group}: the work under way did not end within {bound:?}; it will be done again after a restart")]
     DrainTimeout { group: String, bound: Duration },
     /// A worker thread could not be started.
     #[error("group {group}: a worker thread could not be started: {reason}")]
     Worker { group: String, reason: String },
+    /// A partition's task panicked, outside of any callback of the group's.
+    #[error("group {group}: the task of partition {partition} panicked: {reason}; this is a bug: please report it")]
+    Panic { group: String, partition: i32, reason: String },
 }
 
 impl ProcessorError {
@@ -71,9 +71,11 @@ impl ProcessorError {
         }
     }
 
-    /// Whether a new start may help: not so if a record or a topic is wrong, which stays so until somebody mends it.
+    /// Whether a new start may help. Not so if a topic is wrong, which stays so until somebody mends it; a record that
+    /// fails may do so because of something else that passes, so that it is tried again as often as
+    /// [`OnFailure`](super::OnFailure) says.
     pub(crate) fn may_pass(&self) -> bool {
-        !matches!(self, Self::Topic { .. } | Self::OtherMember { .. } | Self::AlreadyRun { .. })
+        !matches!(self, Self::Topic { .. } | Self::OtherMember { .. })
     }
 }
 

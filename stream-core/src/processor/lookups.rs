@@ -6,7 +6,7 @@ use super::error::{ProcessorError, ProcessorResult};
 use super::options::Options;
 use super::worker::Workers;
 use crate::group::GroupGraph;
-use crate::log::LogHandle;
+use crate::log::{LogError, LogHandle};
 use crate::store::StoreBackend;
 use crate::topics::TopicFacts;
 use crate::view::{Copies, Keeper, KeeperOptions, ViewState};
@@ -31,7 +31,11 @@ impl Lookups {
     ) -> ProcessorResult<()> {
         let group = graph.name();
         for (edge, worker) in graph.lookups.iter().zip(0..) {
-            let Some(info) = facts.topics.get(&edge.topic) else { continue };
+            // One that were left out would give its place, and its readers, to the next.
+            let info = facts.topics.get(&edge.topic).ok_or_else(|| {
+                let error = LogError::UnknownTopic { topic: edge.topic.to_string() };
+                ProcessorError::log(group, "open a lookup", error)
+            })?;
             let copies = Copies::open(info, stores, edge.codec.name(), options.partitioner);
             let copies = Arc::new(copies.map_err(|e| ProcessorError::store(group, e))?);
             let keeping = KeeperOptions {

@@ -58,7 +58,11 @@ impl Follower {
     /// Applies what there is, or waits. `applied` sees each record after it is in the store.
     pub(crate) fn poll_step(&mut self, cx: &mut Context<'_>, applied: Applied<'_>) -> Poll<Result<Step, FollowError>> {
         match ready!(self.fetch.poll_fetch(cx, &mut self.batch, self.limits))? {
-            Fetched::End(end) => Poll::Ready(Ok(Step::CaughtUp(end))),
+            Fetched::End(end) => {
+                // Behind the last record there may be markers of transactions.
+                self.next = self.next.max(end);
+                Poll::Ready(Ok(Step::CaughtUp(end)))
+            }
             Fetched::Records => {
                 // A record without a key has no place in a table; Kafka refuses it on a compacted topic.
                 let mut keyed = self.batch.iter().filter_map(|r| Some((r.key?, r.value)));

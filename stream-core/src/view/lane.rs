@@ -207,6 +207,7 @@ impl<'a> Lane<'a> {
                     }
                     Step::CaughtUp(_) => {
                         self.caught_up = true;
+                        self.moved(follower.position());
                         if let Some(progress) = progress.take() {
                             progress.done(follower.position());
                             self.failures = 0;

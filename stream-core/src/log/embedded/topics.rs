@@ -67,8 +67,8 @@ impl Topic {
             return Err(LogError::TooLarge { topic: self.name.to_string(), size, limit });
         }
         if self.compacted && record.key.is_none() {
-            let what = format!("write to topic {}", self.name);
-            return Err(LogError::Fatal { what, reason: "a compacted topic takes no record without a key".into() });
+            let reason = "a compacted topic takes no record without a key".to_owned();
+            return Err(LogError::Refused { topic: self.name.to_string(), reason });
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 //! Invariants:
 //! - Only positions that a task has published are committed, and those of a revoked partition before the revocation
 //!   is let go (commit before revoke).
-//! - Nothing of a lost partition is committed: its task's positions are dropped with the task.
+//! - Nothing of a lost partition is committed: its task's positions are voided, for others may hold them.
 //! - Of tasks, standbys and removals of one partition, each begins after the previous one is done with the stores.
 
 mod commit;

@@ -74,9 +74,9 @@ impl Instance<'_> {
         let (reporter, group) = (self.reporter.clone(), self.env.graph.name().to_owned());
         let start = move || {
             async move {
-                let warm = AssertUnwindSafe(task::run(spec)).catch_unwind().await.unwrap_or_else(|_| {
-                    let reason = format!("the task of partition {partition} panicked");
-                    _ = reporter.send((id, Report::Failed(ProcessorError::Worker { group, reason })));
+                let warm = AssertUnwindSafe(task::run(spec)).catch_unwind().await.unwrap_or_else(|panic| {
+                    let reason = task::panic_text(&*panic);
+                    _ = reporter.send((id, Report::Failed(ProcessorError::Panic { group, partition, reason })));
                     Warm::default()
                 });
                 // Nobody may be waiting for the stores.

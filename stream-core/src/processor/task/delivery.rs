@@ -1,6 +1,7 @@
 //! From released effects to acknowledged ones, and what follows a delivery that failed.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,7 +22,8 @@ use crate::processor::error::{ProcessorError, ProcessorResult};
 ///
 /// Trouble that passes (a broker away) is met by going back and doing it again. A record that its topic refuses is
 /// first searched for, one record at a time up to where the failure was seen; once it is known, its own policy
-/// applies to it on the next replay.
+/// applies to it on the next replay. What only a new start can mend ends the task, but what was written by halves is
+/// written over first, if that is still possible.
 #[derive(Debug, Default)]
 pub(super) struct Replay {
     /// A delivery failed; everything on its way is waited for, then the task goes back.
@@ -34,6 +36,10 @@ pub(super) struct Replay {
     hopeless: Option<(usize, i64, String, LogError)>,
     /// Keys whose changelog may have a write that is taken back.
     suspects: BTreeSet<Box<[u8]>>,
+    /// A failure that does not pass was met with before: it is not to be waited for again.
+    fatal: bool,
+    /// Nothing more can be written.
+    dead: bool,
     /// Failures in a row that may pass.
     failures: u32,
     /// The wait after such a failure.
@@ -48,6 +54,10 @@ struct Waiting {
 impl Replay {
     pub(super) fn is_waiting(&self) -> bool {
         self.waiting.is_some()
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        self.dead
     }
 
     /// Whether the records at hand are delivered one at a time.
@@ -89,7 +99,7 @@ impl Task {
     pub(super) async fn delivered(&mut self, mut batch: HandOver, delivery: Delivery) -> ProcessorResult<()> {
         if let Some(failed) = delivery.failed.first() {
             // The first one that no retry mends is the one to look for.
-            let worst = delivery.failed.iter().find(|f| is_poison(&f.error)).unwrap_or(failed);
+            let worst = delivery.failed.iter().find(|f| f.error.blames_record()).unwrap_or(failed);
             self.note_failure(&batch, worst.index, worst.error.clone());
         } else if self.replay.waiting.is_none() {
             self.acknowledge(&mut batch, &delivery);
@@ -137,7 +147,7 @@ impl Task {
     fn written_keys(&self, batch: &ProduceBatch, delivery: &Delivery) -> BTreeSet<Box<[u8]>> {
         let Some(edge) = &self.core.graph.table else { return BTreeSet::new() };
         let refused: BTreeSet<usize> =
-            delivery.failed.iter().filter(|f| is_poison(&f.error)).map(|f| f.index).collect();
+            delivery.failed.iter().filter(|f| f.error.blames_record()).map(|f| f.index).collect();
         let records = batch.iter().enumerate().filter(|(index, _)| !refused.contains(index));
         let writes = records.filter(|(_, (record, _))| *record.topic == edge.topic);
         writes.filter_map(|(_, (record, _))| record.key.map(Into::into)).collect()
@@ -155,7 +165,12 @@ impl Task {
             let Some(key) = record.key else { continue };
             table.acknowledge(key, record.value);
             for listener in &self.core.graph.updates {
-                listener(self.core.partition, key, record.value);
+                // A listener's panic is its own: the table goes on.
+                let call = || listener(self.core.partition, key, record.value);
+                if catch_unwind(AssertUnwindSafe(call)).is_err() {
+                    let (group, partition) = (self.core.graph.name(), self.core.partition);
+                    tracing::error!(group, partition, "a listener of the table's updates panicked");
+                }
             }
         }
         if let Some(Some(last)) = delivery.last_offsets.get(topic) {
@@ -164,7 +179,7 @@ impl Task {
     }
 
     fn note_failure(&mut self, batch: &HandOver, index: usize, error: LogError) {
-        if is_poison(&error) {
+        if error.blames_record() {
             // Kafka refuses a batch of its own making for one record in it: only what was sent alone says whose it is.
             match batch.source(index).filter(|_| batch.alone && batch.sources.len() == 1) {
                 Some((input, offset)) if self.replay.poisoned(input, offset).is_some() => {
@@ -182,7 +197,7 @@ impl Task {
                 }
             }
         }
-        let worse = self.replay.waiting.as_ref().is_none_or(|w| !is_poison(&w.error));
+        let worse = self.replay.waiting.as_ref().is_none_or(|w| !w.error.blames_record());
         if worse {
             self.replay.waiting = Some(Waiting { error });
         }
@@ -192,8 +207,13 @@ impl Task {
     async fn go_back(&mut self, error: &LogError) -> ProcessorResult<()> {
         let group = Arc::clone(&self.core.graph.name);
         let partition = self.core.partition;
-        if error.class() == ErrorClass::Fatal && !is_poison(error) {
-            return Err(ProcessorError::log(&group, format!("write for partition {partition}"), error.clone()));
+        if error.class() == ErrorClass::Fatal && !error.blames_record() {
+            let failure = ProcessorError::log(&group, format!("write for partition {partition}"), error.clone());
+            self.replay.dead = error.ends_producer() || std::mem::replace(&mut self.replay.fatal, true);
+            if self.replay.dead {
+                return Err(failure);
+            }
+            self.fail(failure);
         }
         tracing::warn!(group = &*group, partition, %error, "a write failed: going back to what is acknowledged");
         // What was handed over before is void; what comes now counts again.
@@ -208,15 +228,13 @@ impl Task {
         if let Some(table) = &self.core.table {
             table.borrow_mut().rollback();
         }
-        let visits = self.visits.drain(..).map(|visit| visit.request.done);
-        for done in visits.chain(self.visited.drain(..).map(|visited| visited.done)) {
-            _ = done.send(Err(visit_failed(&group, error)));
+        for visit in self.visits.drain(..) {
+            visit.fail(visit_failed(&group, error));
         }
-        for input in &mut self.inputs {
-            let rewound = input.rewind().await;
-            rewound.map_err(|e| ProcessorError::log(&group, format!("go back on {}", input.partition), e))?;
+        for visited in self.visited.drain(..) {
+            _ = visited.done.send(Err(visit_failed(&group, error)));
         }
-        if !is_poison(error) {
+        if !error.blames_record() {
             self.replay.failures = self.replay.failures.saturating_add(1);
             // The end does not wait long for a log that may be away for long.
             let doublings = if self.ending.is_some() { 0 } else { self.replay.failures.min(6) };
@@ -227,10 +245,34 @@ impl Task {
             let (group, topic) =
                 (group.to_string(), self.inputs.get(input).map_or_else(String::new, |i| i.topic().to_string()));
             let reason = format!("what its error policy wrote can't be delivered either: {error}");
-            let failure = ProcessorError::Record { group, topic, partition, offset, key, reason };
-            self.begin_end().failure = Some(failure);
+            self.fail(ProcessorError::Record { group, topic, partition, offset, key, reason });
         }
+        self.rewind().await?;
         self.take_writes_back()
+    }
+
+    /// Has the inputs go on behind what is acknowledged. At the end nothing more is read.
+    async fn rewind(&mut self) -> ProcessorResult<()> {
+        let mut failure = None;
+        for input in &mut self.inputs {
+            input.forget();
+            if self.ending.is_some() {
+                continue;
+            }
+            match input.seek().await {
+                Ok(()) => {}
+                // The partition is another's by now, and so are its table and its changelog.
+                Err(error @ LogError::NotMember { .. }) => {
+                    return Err(ProcessorError::log(self.core.graph.name(), "go back", error));
+                }
+                Err(error) => failure = failure.or(Some((input.partition.clone(), error))),
+            }
+        }
+        if let Some((partition, error)) = failure {
+            // What was written is taken back all the same.
+            self.fail(ProcessorError::log(self.core.graph.name(), format!("go back on {partition}"), error));
+        }
+        Ok(())
     }
 
     /// Writes the acknowledged values again of keys whose changelog may have a later one: what was taken back here must
@@ -251,15 +293,4 @@ impl Task {
 
 fn visit_failed(group: &str, error: &LogError) -> ProcessorError {
     ProcessorError::log(group, "visit: a write failed, so call it again", error.clone())
-}
-
-/// Whether a record can never be delivered as it is.
-fn is_poison(error: &LogError) -> bool {
-    matches!(
-        error,
-        LogError::TooLarge { .. }
-            | LogError::UnknownPartition { .. }
-            | LogError::Config { .. }
-            | LogError::Fatal { .. }
-    )
 }

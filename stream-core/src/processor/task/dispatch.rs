@@ -10,32 +10,15 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 
+use super::nulls::{Nulls, no_key, nulls};
 use super::slots::{Slot, State, Work};
 use super::{SlotEnd, Task};
 use crate::context::{DeferredEnd, OwnedRecord, Source, Stage};
 use crate::group::handler::StagedFuture;
-use crate::group::{CallbackError, CallbackResult, Failure, Handler, InputEdge, NilKey, NilValue};
+use crate::group::{CallbackError, CallbackResult, Failure, Handler, InputEdge};
 use crate::log::{NewRecord, RecordBatch, RecordRef};
 use crate::processor::env::Moment;
 use crate::processor::error::ProcessorResult;
-
-/// What the input's rules for nulls say of a record.
-enum Nulls {
-    Call,
-    LeaveOut,
-    Refuse,
-}
-
-fn nulls(edge: &InputEdge, has_table: bool, record: &RecordRef<'_>) -> Nulls {
-    if record.value.is_none() && edge.input.nil_value == NilValue::Skip {
-        return Nulls::LeaveOut;
-    }
-    match (record.key, has_table, edge.input.nil_key) {
-        (None, true, NilKey::Skip) => Nulls::LeaveOut,
-        (None, true, NilKey::Error) => Nulls::Refuse,
-        _ => Nulls::Call,
-    }
-}
 
 impl Task {
     /// Whether the next record of an input may be dispatched.
@@ -113,7 +96,7 @@ impl Task {
         self.stage.reset();
         let result = match nulls(edge, self.core.table.is_some(), &record) {
             Nulls::LeaveOut => Ok(()),
-            Nulls::Refuse => Err(CallbackError::of(Failure::NoKey("a group with a table"))),
+            Nulls::Refuse => Err(no_key()),
             Nulls::Call => match self.replay.poisoned(at, record.offset) {
                 Some(error) => Err(error),
                 None => guarded(|| {
@@ -166,11 +149,7 @@ impl Task {
                 self.release();
                 Ok(())
             }
-            Nulls::Refuse => {
-                let id = self.push_slot(at, Work::One(Rc::new(OwnedRecord::new(source, record))), next, State::Running);
-                self.slot_returned(id, Stage::default(), Err(CallbackError::of(Failure::NoKey("a group with a table"))))
-            }
-            Nulls::Call => {
+            Nulls::Call | Nulls::Refuse => {
                 let id = self.push_slot(at, Work::One(Rc::new(OwnedRecord::new(source, record))), next, State::Running);
                 self.call_slot(id)
             }
@@ -211,18 +190,11 @@ impl Task {
         let Some(offset) = offset else { return (next, Ok(())) };
         let state = if records.is_empty() { State::Done } else { State::Running };
         let id = self.push_slot(at, Work::Many(Rc::new(records)), offset, state);
-        let result = match state {
-            State::Running if refused => {
-                let error = CallbackError::of(Failure::NoKey("a group with a table"));
-                self.slot_returned(id, Stage::default(), Err(error))
-            }
-            State::Running => self.call_slot(id),
-            _ => {
-                self.release();
-                Ok(())
-            }
-        };
-        (next, result)
+        if state == State::Running {
+            return (next, self.call_slot(id));
+        }
+        self.release();
+        (next, Ok(()))
     }
 
     fn push_slot(&mut self, input: usize, work: Work, next: i64, state: State) -> u64 {
@@ -244,7 +216,8 @@ impl Task {
         let token = self.core.next_slot();
         slot.forget_attempt(Some(token));
         let stage = Stage { slot: Some(token), ..Stage::default() };
-        let fault = self.replay.poisoned(input, next - 1);
+        let fault = work.is_refused(edge, self.core.table.is_some()).then(no_key);
+        let fault = fault.or_else(|| self.replay.poisoned(input, next - 1));
         let fault = fault.or_else(|| guarded(|| self.env.faults.check(&edge.input.topic, Moment::Before)).err());
         if let Some(error) = fault {
             return match work {
@@ -414,7 +387,11 @@ pub(super) fn guarded(call: impl FnOnce() -> CallbackResult) -> CallbackResult {
 }
 
 pub(super) fn panicked(panic: &Box<dyn Any + Send>) -> CallbackError {
+    CallbackError::of(Failure::Panic(panic_text(&**panic)))
+}
+
+/// What somebody panicked with.
+pub(in crate::processor) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    CallbackError::of(Failure::Panic(text.unwrap_or_else(|| "no message".to_owned())))
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }

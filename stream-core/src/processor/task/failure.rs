@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::future::LocalBoxFuture;
 
 use super::dispatch::panicked;
 use super::slots::{State, Work};
@@ -34,45 +35,22 @@ impl Task {
         let loads = slot.loads;
         let Some(edge) = self.inputs.get(input).and_then(|i| graph.inputs.get(i.edge)) else { return Ok(()) };
         slot.alone |= matches!(edge.handler, Handler::Sync(_));
-        if self.replay.poisoned(input, next - 1).is_none() {
-            match obstacle {
-                Some(Obstacle::Load(of, missed)) if loads < MAX_LOADS => {
-                    if let Some(codec) = self.codec(of) {
-                        if self.left_to_next_owner(id) {
-                            return Ok(());
-                        }
-                        if let Some(slot) = self.slots.get(id) {
-                            slot.loads += 1;
-                        }
-                        self.futures.push(Box::pin(async move {
-                            match AssertUnwindSafe(load(&**codec, missed)).catch_unwind().await {
-                                Ok(Ok(())) => (id, SlotEnd::Again),
-                                Ok(Err(error)) => (id, SlotEnd::Unloadable(load_error(missed, &error))),
-                                Err(panic) => (id, SlotEnd::Unloadable(panicked(&panic))),
-                            }
-                        }));
-                        return Ok(());
+        let refused = slot.work.as_ref().is_some_and(|w| w.is_refused(edge, self.core.table.is_some()));
+        if !refused && self.replay.poisoned(input, next - 1).is_none() {
+            if let Some(overcoming) = obstacle.map(|o| self.overcome(o, loads)).transpose()?.flatten() {
+                if self.left_to_next_owner(id) {
+                    return Ok(());
+                }
+                if let Some(slot) = self.slots.get(id) {
+                    slot.loads += 1;
+                }
+                self.futures.push(Box::pin(async move {
+                    match overcoming.await {
+                        Ok(()) => (id, SlotEnd::Again),
+                        Err(error) => (id, SlotEnd::Unloadable(error)),
                     }
-                }
-                Some(Obstacle::Lookup(index)) => {
-                    if let Some(copies) = self.core.lookups.get(index).map(Arc::clone) {
-                        if self.left_to_next_owner(id) {
-                            return Ok(());
-                        }
-                        self.futures.push(Box::pin(async move {
-                            copies.readable().await;
-                            (id, SlotEnd::Again)
-                        }));
-                        return Ok(());
-                    }
-                }
-                // These are no fault of the record's, so its policy has no say: leaving it out would lose it.
-                Some(Obstacle::LookupEnded(index, reason)) => {
-                    let table = graph.lookups.get(index).map_or_else(String::new, |e| e.topic.to_string());
-                    return Err(ProcessorError::Lookup { group: graph.name().to_owned(), table, reason });
-                }
-                Some(Obstacle::Store(error)) => return Err(ProcessorError::store(graph.name(), error)),
-                Some(Obstacle::Load(..)) | None => {}
+                }));
+                return Ok(());
             }
             // What a codec has to load first is no attempt of the callback's.
             let Some(slot) = self.slots.get(id) else { return Ok(()) };
@@ -96,6 +74,43 @@ impl Task {
             }
         }
         self.give_up(id, &error)
+    }
+
+    /// What has to be waited for before a callback that met with an obstacle is called again, if there is such a thing.
+    ///
+    /// # Errors
+    /// Where waiting is of no use. That is no fault of the record's, so its policy has no say: leaving it out would lose
+    /// it.
+    pub(super) fn overcome(
+        &self,
+        obstacle: Obstacle,
+        loads: u32,
+    ) -> ProcessorResult<Option<LocalBoxFuture<'static, Result<(), CallbackError>>>> {
+        let graph = &self.core.graph;
+        Ok(match obstacle {
+            Obstacle::Load(of, missed) if loads < MAX_LOADS => self.codec(of).map(|codec| {
+                async move {
+                    match AssertUnwindSafe(load(&**codec, missed)).catch_unwind().await {
+                        Ok(loaded) => loaded.map_err(|error| load_error(missed, &error)),
+                        Err(panic) => Err(panicked(&panic)),
+                    }
+                }
+                .boxed_local()
+            }),
+            Obstacle::Load(..) => None,
+            Obstacle::Lookup(index) => self.core.lookups.get(index).map(Arc::clone).map(|copies| {
+                async move {
+                    copies.readable().await;
+                    Ok(())
+                }
+                .boxed_local()
+            }),
+            Obstacle::LookupEnded(index, reason) => {
+                let table = graph.lookups.get(index).map_or_else(String::new, |e| e.topic.to_string());
+                return Err(ProcessorError::Lookup { group: graph.name().to_owned(), table, reason });
+            }
+            Obstacle::Store(error) => return Err(ProcessorError::store(graph.name(), error)),
+        })
     }
 
     /// Whether a slot that would have to rest is cut off, because the task ends.

@@ -66,11 +66,15 @@ impl TaskInput {
     }
 
     /// Goes back to what is acknowledged.
-    pub(super) async fn rewind(&mut self) -> Result<(), LogError> {
+    pub(super) fn forget(&mut self) {
         self.batch.clear();
         self.at = 0;
         self.caught_up = false;
         self.released = self.acknowledged;
+    }
+
+    /// Has the fetch go back, too.
+    pub(super) async fn seek(&mut self) -> Result<(), LogError> {
         self.fetch.seek(self.acknowledged).await
     }
 }

@@ -10,16 +10,20 @@
 //! - `acknowledged` of an input moves only when a handed-over batch is acknowledged as a whole; that is what may be
 //!   committed (semantics D1).
 //! - After any failed delivery the task goes back to what is acknowledged, once nothing is on its way any more.
-//! - A task that ends, told to or by a record that fails, begins nothing new, and ends once all it released is
-//!   acknowledged, so that nothing of it is done again without need.
+//! - A task that ends, told to or because something failed, begins nothing new, and ends once all it released is
+//!   acknowledged or taken back, so that nothing of it is done again without need, or twice.
 
+mod checkpoint;
 mod delivery;
 mod dispatch;
+mod ending;
 mod failure;
 mod input;
+mod nulls;
 mod outbox;
 mod slots;
 mod start;
+mod turn;
 mod visits;
 
 use std::any::Any;
@@ -28,16 +32,19 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 
 use futures::future::LocalBoxFuture;
-use futures::stream::{FuturesUnordered, Stream};
+use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
-use self::input::{Next, TaskInput, choose};
-use self::outbox::{Made, Outbox, Visited, weight};
+use self::checkpoint::Checkpointing;
+pub(super) use self::dispatch::panic_text;
+use self::ending::{End, Ending};
+use self::input::TaskInput;
+use self::outbox::{Made, Outbox, Visited};
 use self::slots::Slots;
+use self::turn::Turn;
 use self::visits::Visit;
 use super::env::Env;
 use super::error::{ProcessorError, ProcessorResult};
@@ -45,8 +52,8 @@ use super::options::Standbys;
 use super::standby::Warm;
 use crate::context::{Core, DeferredEnd, Stage};
 use crate::group::CallbackResult;
-use crate::log::{Assigned, Delivery, Offsets};
-use crate::table::{Follower, Step};
+use crate::log::{Assigned, LogError, Offsets};
+use crate::table::Follower;
 
 /// What a task is told.
 pub(super) enum Command {
@@ -72,12 +79,11 @@ pub(super) struct VisitRequest {
 pub(super) enum Report {
     /// The table and the joins are restored; records are processed from now on.
     Running,
-    /// It can't go on.
+    /// It can't go on. What it has begun is finished as far as that is possible, until it is told to end.
     Failed(ProcessorError),
 }
 
-/// What may be committed of a task. The instance reads it; dropping its share (a lost partition) makes what the task
-/// still writes meaningless.
+/// What may be committed of a task. The instance reads it, and voids it when the partition is lost.
 #[derive(Debug, Default)]
 pub(super) struct Positions(Mutex<Offsets>);
 
@@ -129,20 +135,6 @@ enum SlotEnd {
     Unloadable(crate::group::CallbackError),
 }
 
-/// What the task does next.
-enum Turn {
-    Command(Option<Command>),
-    Delivered(outbox::HandOver, Delivery),
-    SlotEnd(u64, SlotEnd),
-    Deferred(DeferredEnd),
-    JoinMoved,
-    Checkpoint,
-    Run(usize, i64),
-    Visit,
-    HandOver,
-    Drained,
-}
-
 struct Task {
     id: u64,
     /// Counts how often the task went back.
@@ -161,8 +153,11 @@ struct Task {
     deferred: mpsc::UnboundedReceiver<DeferredEnd>,
     outbox: Outbox,
     joins: Vec<Follower>,
+    /// The joins had the last turn: it is the records' turn, if there are any.
+    joined: bool,
     positions: Arc<Positions>,
     commands: mpsc::UnboundedReceiver<Command>,
+    reports: mpsc::UnboundedSender<(u64, Report)>,
     visits: VecDeque<Visit>,
     /// Visits that are over, and whose effects are not handed over yet.
     visited: Vec<Visited>,
@@ -174,21 +169,6 @@ struct Task {
     checkpoint: Checkpointing,
     next_checkpoint: Pin<Box<Sleep>>,
     replay: delivery::Replay,
-}
-
-/// How a task ends, once everything released is acknowledged and published.
-#[derive(Default)]
-struct Ending {
-    /// Who gets word of it.
-    told: Vec<oneshot::Sender<()>>,
-    /// The record that failed for good, if that is why.
-    failure: Option<ProcessorError>,
-}
-
-#[derive(PartialEq, Eq)]
-enum Checkpointing {
-    No,
-    Writing,
 }
 
 /// Runs a task from its assignment to its end. The stores are closed when this returns, but for those that it returns
@@ -215,11 +195,16 @@ pub(super) async fn run(spec: TaskSpec) -> Warm {
     drop(before);
     _ = reports.send((id, Report::Running));
     match task.work().await {
-        Ok(false) => Warm::default(),
-        Ok(true) => {
-            for done in task.ending.take().unwrap_or_default().told {
+        Ok(End::Aborted) => Warm::default(),
+        Ok(End::Drained) => {
+            let ending = task.ending.take().unwrap_or_default();
+            for done in ending.told {
                 // Before the store is closed: the partition's next owner waits only for the commit.
                 _ = done.send(());
+            }
+            if ending.failed {
+                // What failed may be the store, or a checkpoint that is half done.
+                return Warm::default();
             }
             let keep = task.env.options.standbys == Standbys::All;
             let stores = if keep { task.core.stores() } else { Vec::new() };
@@ -233,224 +218,58 @@ pub(super) async fn run(spec: TaskSpec) -> Warm {
 }
 
 impl Task {
-    /// Works until told to end; whether in good order.
-    async fn work(&mut self) -> ProcessorResult<bool> {
+    /// Works until the end, which is a failure at once only where nothing more can be written.
+    async fn work(&mut self) -> ProcessorResult<End> {
         loop {
-            match poll_fn(|cx| self.poll_turn(cx)).await? {
-                Turn::Command(Some(Command::Visit(request))) => {
-                    self.visits.push_back(Visit::new(request));
-                }
-                Turn::Command(Some(Command::Drain(done))) => self.begin_end().told.push(done),
-                Turn::Command(Some(Command::Recommit)) => self.moved = true,
-                // Told to, or the instance is gone.
-                Turn::Command(Some(Command::Abort) | None) => return Ok(false),
-                Turn::Delivered(batch, delivery) => self.delivered(batch, delivery).await?,
-                Turn::SlotEnd(id, end) => self.slot_end(id, end)?,
-                Turn::Deferred(end) => self.deferred_end(end)?,
-                Turn::JoinMoved => {}
-                Turn::Checkpoint => self.checkpoint_step().await?,
-                Turn::Run(input, until) => {
-                    self.run_slice(input, until)?;
-                    tokio::task::yield_now().await;
-                }
-                Turn::Visit => {
-                    self.visit_slice()?;
-                    tokio::task::yield_now().await;
-                }
-                Turn::HandOver => self.hand_over(),
-                Turn::Drained => {
-                    let failure = self.ending.as_mut().and_then(|e| e.failure.take());
-                    return failure.map_or(Ok(true), Err);
-                }
-            }
-        }
-    }
-
-    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<Turn>> {
-        if let Poll::Ready(command) = self.commands.poll_recv(cx) {
-            return Poll::Ready(Ok(Turn::Command(command)));
-        }
-        if let Poll::Ready((batch, delivery)) = self.outbox.poll_delivered(cx) {
-            return Poll::Ready(Ok(Turn::Delivered(batch, delivery)));
-        }
-        if let Poll::Ready(Some((id, end))) = Pin::new(&mut self.futures).poll_next(cx) {
-            return Poll::Ready(Ok(Turn::SlotEnd(id, end)));
-        }
-        if let Poll::Ready(Some(end)) = self.deferred.poll_recv(cx) {
-            return Poll::Ready(Ok(Turn::Deferred(end)));
-        }
-        if let Poll::Ready(moved) = self.poll_joins(cx)? {
-            return Poll::Ready(Ok(moved));
-        }
-        if self.checkpoint == Checkpointing::Writing || self.next_checkpoint.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Ok(Turn::Checkpoint));
-        }
-        if self.replay.is_waiting() {
-            // Something failed: nothing new before what is on its way has come back.
-            return Poll::Pending;
-        }
-        // An end waits for it only if there is something left to write.
-        if (self.ending.is_none() || self.moved) && self.replay.poll_rest(cx).is_pending() {
-            return Poll::Pending;
-        }
-        if self.stage.out.len() >= self.env.options.batch_records || self.is_full() {
-            return Poll::Ready(Ok(Turn::HandOver));
-        }
-        if self.ending.is_none() && self.may_dispatch() {
-            if !self.visits.is_empty() {
-                // Records wait for a visit, else it might never find a moment at which none is under way.
-                if self.slots.is_empty() {
-                    return Poll::Ready(Ok(Turn::Visit));
-                }
-            } else if let Poll::Ready(turn) = self.poll_inputs(cx)? {
-                return Poll::Ready(Ok(turn));
-            }
-        }
-        if self.moved {
-            return Poll::Ready(Ok(Turn::HandOver));
-        }
-        if self.ending.is_some() && self.slots.is_empty() && self.outbox.is_empty() {
-            return Poll::Ready(Ok(Turn::Drained));
-        }
-        Poll::Pending
-    }
-
-    /// Whether there is room for more work.
-    fn may_dispatch(&self) -> bool {
-        self.outbox.bytes() < self.env.options.in_flight_bytes
-            && !self.slots.alone()
-            && (!self.replay.one_by_one(&self.inputs)
-                || (self.outbox.is_empty() && self.slots.is_empty() && !self.moved))
-    }
-
-    /// Whether what is released should be handed over before more is processed.
-    fn is_full(&self) -> bool {
-        let (released, options) = (&self.stage.out, &self.env.options);
-        !released.is_empty()
-            && (released.bytes() >= options.batch_bytes
-                || self.outbox.bytes() + weight(released) >= options.in_flight_bytes)
-    }
-
-    /// The input whose turn it is, if one has a record and nothing earlier may come from another.
-    fn poll_inputs(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<Turn>> {
-        let limits = self.env.options.fetch;
-        for input in &mut self.inputs {
-            if let Err(error) = input.poll_fill(cx, limits) {
-                let doing = format!("read {}", input.partition);
-                return Poll::Ready(Err(ProcessorError::log(self.core.graph.name(), doing, error)));
-            }
-        }
-        let (input, until) = match choose(&self.inputs) {
-            Next::Nothing => {
-                self.idle = None;
-                self.idle_passed = false;
-                return Poll::Pending;
-            }
-            Next::Input(input, until) => {
-                self.idle = None;
-                self.idle_passed = false;
-                (input, until)
-            }
-            Next::Unsure(input, until) => {
-                if !self.idle_passed {
-                    let max = self.env.options.max_task_idle;
-                    let idle = self.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(max)));
-                    if idle.as_mut().poll(cx).is_pending() {
-                        return Poll::Pending;
+            let done = match poll_fn(|cx| self.poll_turn(cx)).await {
+                Err(error) => Err(error),
+                Ok(turn) => match turn {
+                    Turn::Command(Some(Command::Visit(request))) => {
+                        self.visits.push_back(Visit::new(request));
+                        Ok(())
                     }
-                    self.idle = None;
-                    self.idle_passed = true;
-                }
-                (input, until)
-            }
-        };
-        if self.room_for(input) { Poll::Ready(Ok(Turn::Run(input, until))) } else { Poll::Pending }
-    }
-
-    fn poll_joins(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<Turn>> {
-        for join in &mut self.joins {
-            match join.poll_step(cx, &mut |_, _| {}) {
-                Poll::Pending => {}
-                Poll::Ready(Ok(Step::Applied(_) | Step::CaughtUp(_))) => return Poll::Ready(Ok(Turn::JoinMoved)),
-                Poll::Ready(Err(error)) => {
-                    let error = ProcessorError::follow(self.core.graph.name(), "follow a joined table", error);
-                    return Poll::Ready(Err(error));
-                }
-            }
-        }
-        Poll::Pending
-    }
-
-    /// Begins to end: what has not begun is left to the partition's next owner.
-    fn begin_end(&mut self) -> &mut Ending {
-        self.slots.cut_waiting();
-        for visit in self.visits.drain(..) {
-            let error = crate::log::LogError::Closed { what: "visit: the partition is moving or the processor".into() };
-            _ = visit.request.done.send(Err(ProcessorError::log(self.core.graph.name(), "visit", error)));
-        }
-        self.ending.get_or_insert_default()
-    }
-
-    /// A record has failed for good: what is before it is finished and committed, then the task fails.
-    fn fail_at(&mut self, id: u64, error: ProcessorError) {
-        self.slots.cut_from(id);
-        // A later failure than one that is known already is cut off before it can come here.
-        self.begin_end().failure = Some(error);
-    }
-
-    async fn checkpoint_step(&mut self) -> ProcessorResult<()> {
-        let now = self.core.clock.now_ms();
-        let store = |e| ProcessorError::store(self.core.graph.name(), e);
-        if let Some(table) = &self.core.table {
-            let mut table = table.borrow_mut();
-            if self.checkpoint == Checkpointing::No && table.behind() {
-                table.checkpoint_begin();
-                self.checkpoint = Checkpointing::Writing;
-            }
-            if self.checkpoint == Checkpointing::Writing && table.checkpoint_step(now).map_err(store)? {
-                self.checkpoint = Checkpointing::No;
-                if table.buffered() > self.env.options.buffer_bytes {
-                    table.evict();
-                }
+                    Turn::Command(Some(Command::Drain(done))) => {
+                        self.begin_end().told.push(done);
+                        Ok(())
+                    }
+                    Turn::Command(Some(Command::Recommit)) => {
+                        self.moved = true;
+                        Ok(())
+                    }
+                    // Told to, or the instance is gone.
+                    Turn::Command(Some(Command::Abort) | None) => return Ok(End::Aborted),
+                    Turn::Delivered(batch, delivery) => self.delivered(batch, delivery).await,
+                    Turn::SlotEnd(id, end) => self.slot_end(id, end),
+                    Turn::Deferred(end) => self.deferred_end(end),
+                    Turn::JoinMoved => {
+                        tokio::task::yield_now().await;
+                        Ok(())
+                    }
+                    Turn::Checkpoint => self.checkpoint_step().await,
+                    Turn::Run(input, until) => {
+                        let done = self.run_slice(input, until);
+                        tokio::task::yield_now().await;
+                        done
+                    }
+                    Turn::Visit => {
+                        let done = self.visit_slice();
+                        tokio::task::yield_now().await;
+                        done
+                    }
+                    Turn::HandOver => {
+                        self.hand_over();
+                        Ok(())
+                    }
+                    Turn::Drained => return Ok(End::Drained),
+                },
+            };
+            match done {
+                Ok(()) => {}
+                // The partition is another's, of which the instance will hear, too: no fault of anybody's.
+                Err(ProcessorError::Log { error: LogError::NotMember { .. }, .. }) => return Ok(End::Aborted),
+                Err(error) if self.replay.is_dead() => return Err(error),
+                Err(error) => self.fail(error),
             }
         }
-        if self.checkpoint == Checkpointing::No {
-            for join in &mut self.joins {
-                join.checkpoint(now).map_err(store)?;
-            }
-            self.next_checkpoint.as_mut().reset(Instant::now() + self.env.options.checkpoint_interval);
-        }
-        tokio::task::yield_now().await;
-        Ok(())
-    }
-
-    /// A checkpoint comes early when the buffer is over its bound.
-    fn bound_buffer(&mut self) {
-        if let Some(table) = &self.core.table
-            && self.checkpoint == Checkpointing::No
-        {
-            let mut table = table.borrow_mut();
-            if table.buffered() > self.env.options.buffer_bytes {
-                if table.behind() {
-                    table.checkpoint_begin();
-                    self.checkpoint = Checkpointing::Writing;
-                } else {
-                    table.evict();
-                }
-            }
-        }
-    }
-
-    /// Records in the store what is acknowledged, so that a restart need not read it again.
-    async fn close(mut self) -> ProcessorResult<()> {
-        // A checkpoint that is half done ends first, then one more takes in what came since.
-        while self.checkpoint == Checkpointing::Writing {
-            self.checkpoint_step().await?;
-        }
-        self.checkpoint_step().await?;
-        while self.checkpoint == Checkpointing::Writing {
-            self.checkpoint_step().await?;
-        }
-        Ok(())
     }
 }

@@ -11,11 +11,13 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::checkpoint::Checkpointing;
 use super::delivery::Replay;
 use super::input::TaskInput;
 use super::outbox::Outbox;
 use super::slots::Slots;
-use super::{Checkpointing, Command, Task, TaskSpec, Visit};
+use super::visits::Visit;
+use super::{Command, Task, TaskSpec};
 use crate::context::{Core, Stage};
 use crate::log::{ErrorClass, Isolation, OffsetSpec, TopicPartition};
 use crate::processor::env::Env;
@@ -36,8 +38,14 @@ impl Task {
                     biased;
                     command = spec.commands.recv() => match command {
                         Some(Command::Visit(request)) => visits.push_back(Visit::new(request)),
-                        // The end: there is nothing to finish yet.
-                        _ => return Ok(None),
+                        // The first hand-over brings the positions, changed or not.
+                        Some(Command::Recommit) => {}
+                        Some(Command::Drain(done)) => {
+                            // There is nothing to finish yet, so that this is an end in good order.
+                            _ = done.send(());
+                            return Ok(None);
+                        }
+                        Some(Command::Abort) | None => return Ok(None),
                     },
                     restored = &mut restoring => break restored?,
                 }
@@ -73,8 +81,10 @@ impl Task {
             deferred,
             outbox: Outbox::default(),
             joins: followers,
+            joined: false,
             positions: spec.positions,
             commands: spec.commands,
+            reports: spec.reports,
             visits,
             visited: Vec::new(),
             ending: None,

@@ -5,11 +5,15 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures::future::LocalBoxFuture;
 
 use super::dispatch::{guarded, push_changelog};
 use super::outbox::{NO_INPUT, Visited};
 use super::{Task, VisitRequest};
 use crate::context::Source;
+use crate::group::CallbackError;
 use crate::log::RecordRef;
 use crate::processor::error::{ProcessorError, ProcessorResult};
 
@@ -20,21 +24,50 @@ pub(super) struct Visit {
     buffered: Option<Vec<Box<[u8]>>>,
     after: Option<Vec<u8>>,
     count: u64,
+    /// What the next key needs, and how often it needed something already.
+    overcoming: Option<LocalBoxFuture<'static, Result<(), CallbackError>>>,
+    overcame: u32,
+    /// Whose value that is.
+    at: String,
 }
 
 impl Visit {
     pub(super) fn new(request: VisitRequest) -> Self {
-        Self { request, buffered: None, after: None, count: 0 }
+        Self { request, buffered: None, after: None, count: 0, overcoming: None, overcame: 0, at: String::new() }
+    }
+
+    /// It ends before all is visited.
+    pub(super) fn fail(self, error: ProcessorError) {
+        // The caller may have gone.
+        _ = self.request.done.send(Err(error));
     }
 }
 
 impl Task {
+    /// Ready if a visit is to go on. One that waits for something lets records pass meanwhile.
+    pub(super) fn poll_visits(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let Some(visit) = self.visits.front_mut() else { return Poll::Pending };
+            let Some(overcoming) = &mut visit.overcoming else { return Poll::Ready(()) };
+            let overcome = ready!(overcoming.as_mut().poll(cx));
+            visit.overcoming = None;
+            if let Err(error) = overcome
+                && let Some(mut visit) = self.visits.pop_front()
+            {
+                let key = std::mem::take(&mut visit.at);
+                let failed = self.visit_error(&visit, key, &error);
+                visit.fail(failed);
+            }
+        }
+    }
+
     /// Visits some keys; each is one record's worth of work.
     pub(super) fn visit_slice(&mut self) -> ProcessorResult<()> {
         const KEYS: usize = 256;
         let graph = Arc::clone(&self.core.graph);
+        let core = Rc::clone(&self.core);
         let Some(mut visit) = self.visits.pop_front() else { return Ok(()) };
-        let (Some(table), Some(visitor)) = (&self.core.table, graph.visitors.get(visit.request.visitor)) else {
+        let (Some(table), Some(visitor)) = (&core.table, graph.visitors.get(visit.request.visitor)) else {
             return Ok(());
         };
         let buffered = visit.buffered.get_or_insert_with(|| table.borrow().buffered_keys());
@@ -44,10 +77,18 @@ impl Task {
         let Some(topic) = graph.table.as_ref().map(|t| Arc::clone(&t.topic)) else { return Ok(()) };
         let (last, now) = (keys.len() < KEYS, self.core.clock.now_ms());
         for key in keys {
-            let present = table.borrow().with_value(&key, |value| value.is_some());
-            if !present.map_err(|e| ProcessorError::store(graph.name(), e))? {
-                visit.after = Some(key);
-                continue;
+            match table.borrow().with_value(&key, |value| value.is_some()) {
+                Ok(true) => {}
+                Ok(false) => {
+                    visit.after = Some(key);
+                    continue;
+                }
+                Err(error) => {
+                    self.made_without_input(first);
+                    let error = ProcessorError::store(graph.name(), error);
+                    visit.fail(error.clone());
+                    return Err(error);
+                }
             }
             let record = RecordRef {
                 offset: -1,
@@ -60,24 +101,41 @@ impl Task {
             self.stage.reset();
             let source = Source { input: usize::MAX, topic: &topic };
             let arg = &*visit.request.arg;
-            let result = guarded(|| visitor.handler.call(&self.core, source, record, arg, &mut self.stage));
+            let result = guarded(|| visitor.handler.call(&core, source, record, arg, &mut self.stage));
+            let result = result.and_then(|()| match self.stage.deferred {
+                0 => Ok(()),
+                _ => Err(CallbackError::msg("a visitor can't defer(): what it does is done when it returns")),
+            });
             if let Err(error) = result {
                 self.stage.out.truncate(before);
                 self.made_without_input(first);
                 let key = String::from_utf8_lossy(&key).into_owned();
-                let (group, topic) = (graph.name().to_owned(), topic.to_string());
-                let reason = format!("visitor {}: {error}", visitor.name);
-                let partition = self.core.partition;
-                let failed = ProcessorError::Record { group, topic, partition, offset: -1, key, reason };
-                _ = visit.request.done.send(Err(failed));
+                if let Some(obstacle) = self.stage.obstacle.take() {
+                    match self.overcome(obstacle, visit.overcame) {
+                        Ok(None) => {}
+                        Ok(overcoming) => {
+                            visit.overcoming = overcoming;
+                            visit.overcame += 1;
+                            visit.at = key;
+                            self.visits.push_front(visit);
+                            return Ok(());
+                        }
+                        Err(error) => {
+                            visit.fail(error.clone());
+                            return Err(error);
+                        }
+                    }
+                }
+                let failed = self.visit_error(&visit, key, &error);
+                visit.fail(failed);
                 return Ok(());
             }
-            let core = Rc::clone(&self.core);
-            if let (Some(value), Some(table)) = (self.stage.written().map(|v| v.map(<[u8]>::to_vec)), &core.table) {
+            if let Some(value) = self.stage.written().map(|v| v.map(<[u8]>::to_vec)) {
                 table.borrow_mut().apply(&key, value.as_deref());
                 push_changelog(&core, &mut self.stage, Some(&key), value.as_deref(), now);
             }
             visit.count += 1;
+            visit.overcame = 0;
             visit.after = Some(key);
         }
         self.made_without_input(first);
@@ -89,6 +147,19 @@ impl Task {
             self.visits.push_front(visit);
         }
         Ok(())
+    }
+
+    fn visit_error(&self, visit: &Visit, key: String, error: &CallbackError) -> ProcessorError {
+        let graph = &self.core.graph;
+        let name = graph.visitors.get(visit.request.visitor).map_or("", |v| &*v.name);
+        ProcessorError::Record {
+            group: graph.name().to_owned(),
+            topic: graph.table.as_ref().map_or_else(String::new, |t| t.topic.to_string()),
+            partition: self.core.partition,
+            offset: -1,
+            key,
+            reason: format!("visitor {name}: {error}"),
+        }
     }
 
     /// Notes that the batch from `first` on is no input's work.

@@ -95,6 +95,16 @@ fn undelivered(scene: &Scene, error: &KafkaError, record: NewRecord<'_>) -> LogE
             };
             LogError::TooLarge { topic, size, limit }
         }
+        (
+            Some(
+                code @ (C::InvalidRecord
+                | C::InvalidTimestamp
+                | C::PolicyViolation
+                | C::UnsupportedForMessageFormat
+                | C::InvalidArgument),
+            ),
+            _,
+        ) => LogError::Refused { topic, reason: words(code) },
         (Some(C::UnknownTopic | C::UnknownTopicOrPartition), _) => LogError::UnknownTopic { topic },
         (Some(C::UnknownPartition), Some(partition)) => {
             LogError::UnknownPartition { partition: TopicPartition::new(Arc::clone(record.topic), partition) }

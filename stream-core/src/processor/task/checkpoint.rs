@@ -1,0 +1,73 @@
+//! Checkpoints of a task's stores, in steps between other work.
+//!
+//! Once a checkpoint has failed, none may be gone on with or begun: what it was to write would be missing below the
+//! offset that it records.
+
+use tokio::time::Instant;
+
+use super::Task;
+use crate::processor::error::{ProcessorError, ProcessorResult};
+
+#[derive(PartialEq, Eq)]
+pub(super) enum Checkpointing {
+    No,
+    Writing,
+}
+
+impl Task {
+    pub(super) async fn checkpoint_step(&mut self) -> ProcessorResult<()> {
+        let now = self.core.clock.now_ms();
+        let store = |e| ProcessorError::store(self.core.graph.name(), e);
+        if let Some(table) = &self.core.table {
+            let mut table = table.borrow_mut();
+            if self.checkpoint == Checkpointing::No && table.behind() {
+                table.checkpoint_begin();
+                self.checkpoint = Checkpointing::Writing;
+            }
+            if self.checkpoint == Checkpointing::Writing && table.checkpoint_step(now).map_err(store)? {
+                self.checkpoint = Checkpointing::No;
+                if table.buffered() > self.env.options.buffer_bytes {
+                    table.evict();
+                }
+            }
+        }
+        if self.checkpoint == Checkpointing::No {
+            for join in &mut self.joins {
+                join.checkpoint(now).map_err(store)?;
+            }
+            self.next_checkpoint.as_mut().reset(Instant::now() + self.env.options.checkpoint_interval);
+        }
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+
+    /// A checkpoint comes early when the buffer is over its bound.
+    pub(super) fn bound_buffer(&mut self) {
+        if let Some(table) = &self.core.table
+            && self.checkpoint == Checkpointing::No
+        {
+            let mut table = table.borrow_mut();
+            if table.buffered() > self.env.options.buffer_bytes {
+                if table.behind() {
+                    table.checkpoint_begin();
+                    self.checkpoint = Checkpointing::Writing;
+                } else {
+                    table.evict();
+                }
+            }
+        }
+    }
+
+    /// Records in the store what is acknowledged, so that a restart need not read it again.
+    pub(super) async fn close(mut self) -> ProcessorResult<()> {
+        // A checkpoint that is half done ends first, then one more takes in what came since.
+        while self.checkpoint == Checkpointing::Writing {
+            self.checkpoint_step().await?;
+        }
+        self.checkpoint_step().await?;
+        while self.checkpoint == Checkpointing::Writing {
+            self.checkpoint_step().await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,65 @@
+//! The end of a task: in good order where that is possible, whatever the reason.
+
+use tokio::sync::oneshot;
+
+use super::{Report, Task};
+use crate::log::LogError;
+use crate::processor::error::ProcessorError;
+
+/// How a task has ended.
+pub(super) enum End {
+    /// At once.
+    Aborted,
+    /// With everything that it had begun.
+    Drained,
+}
+
+/// The end of a task, while everything released is still to be acknowledged and published.
+#[derive(Default)]
+pub(super) struct Ending {
+    /// Who gets word of it.
+    pub(super) told: Vec<oneshot::Sender<()>>,
+    /// Something failed, which is reported already.
+    pub(super) failed: bool,
+}
+
+impl Task {
+    /// Begins to end: what has not begun is left to the partition's next owner.
+    pub(super) fn begin_end(&mut self) -> &mut Ending {
+        self.slots.cut_waiting();
+        for visit in self.visits.drain(..) {
+            let error = LogError::Closed { what: "visit: the partition is moving or the processor".into() };
+            visit.fail(ProcessorError::log(self.core.graph.name(), "visit", error));
+        }
+        self.ending.get_or_insert_default()
+    }
+
+    /// Something failed for good. It is reported at once, for what has begun may take long, and the instance sets a bound
+    /// to that; the task ends when it is told to.
+    pub(super) fn fail(&mut self, error: ProcessorError) {
+        if std::mem::replace(&mut self.begin_end().failed, true) {
+            // A consequence, as a rule.
+            tracing::debug!(group = self.core.graph.name(), partition = self.core.partition, %error, "another failure");
+        } else {
+            // An instance that is gone has nobody left to tell.
+            _ = self.reports.send((self.id, Report::Failed(error)));
+        }
+    }
+
+    /// A record has failed for good: what is before it is finished and committed, and nothing behind it.
+    pub(super) fn fail_at(&mut self, id: u64, error: ProcessorError) {
+        self.slots.cut_from(id);
+        self.fail(error);
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.ending.as_ref().is_some_and(|e| e.failed)
+    }
+
+    /// Whether there is nothing left to end.
+    pub(super) fn is_over(&self) -> bool {
+        self.ending.as_ref().is_some_and(|e| !e.failed || !e.told.is_empty())
+            && self.slots.is_empty()
+            && self.outbox.is_empty()
+    }
+}

@@ -1,0 +1,162 @@
+//! What a task does next: one question at a time, in a fixed order.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures::stream::Stream;
+
+use super::checkpoint::Checkpointing;
+use super::input::{Next, choose};
+use super::outbox::{HandOver, weight};
+use super::{Command, SlotEnd, Task};
+use crate::context::DeferredEnd;
+use crate::log::Delivery;
+use crate::processor::error::{ProcessorError, ProcessorResult};
+use crate::table::Step;
+
+/// What the task does next.
+pub(super) enum Turn {
+    Command(Option<Command>),
+    Delivered(HandOver, Delivery),
+    SlotEnd(u64, SlotEnd),
+    Deferred(DeferredEnd),
+    JoinMoved,
+    Checkpoint,
+    Run(usize, i64),
+    Visit,
+    HandOver,
+    Drained,
+}
+
+impl Task {
+    pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<Turn>> {
+        if let Poll::Ready(command) = self.commands.poll_recv(cx) {
+            return Poll::Ready(Ok(Turn::Command(command)));
+        }
+        if let Poll::Ready((batch, delivery)) = self.outbox.poll_delivered(cx) {
+            return Poll::Ready(Ok(Turn::Delivered(batch, delivery)));
+        }
+        if let Poll::Ready(Some((id, end))) = Pin::new(&mut self.futures).poll_next(cx) {
+            return Poll::Ready(Ok(Turn::SlotEnd(id, end)));
+        }
+        if let Poll::Ready(Some(end)) = self.deferred.poll_recv(cx) {
+            return Poll::Ready(Ok(Turn::Deferred(end)));
+        }
+        // The joins and everything below take turns: a backlog of the one must not keep the other waiting.
+        if !self.joined
+            && self.ending.is_none()
+            && let Poll::Ready(moved) = self.poll_joins(cx)?
+        {
+            return Poll::Ready(Ok(moved));
+        }
+        if !self.is_failing()
+            && (self.checkpoint == Checkpointing::Writing || self.next_checkpoint.as_mut().poll(cx).is_ready())
+        {
+            return Poll::Ready(Ok(Turn::Checkpoint));
+        }
+        let joined = std::mem::take(&mut self.joined);
+        match self.poll_work(cx) {
+            Poll::Pending if joined && self.ending.is_none() => self.poll_joins(cx),
+            turn => turn,
+        }
+    }
+
+    /// What there is to do with records.
+    fn poll_work(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<Turn>> {
+        if self.replay.is_waiting() {
+            // Something failed: nothing new before what is on its way has come back.
+            return Poll::Pending;
+        }
+        // An end waits for it only if there is something left to write.
+        if (self.ending.is_none() || self.moved) && self.replay.poll_rest(cx).is_pending() {
+            return Poll::Pending;
+        }
+        if self.stage.out.len() >= self.env.options.batch_records || self.is_full() {
+            return Poll::Ready(Ok(Turn::HandOver));
+        }
+        if self.ending.is_none() && self.may_dispatch() {
+            if self.poll_visits(cx).is_ready() {
+                // Records wait for a visit, else it might never find a moment at which none is under way.
+                if self.slots.is_empty() {
+                    return Poll::Ready(Ok(Turn::Visit));
+                }
+            } else if let Poll::Ready(turn) = self.poll_inputs(cx)? {
+                return Poll::Ready(Ok(turn));
+            }
+        }
+        if self.moved {
+            return Poll::Ready(Ok(Turn::HandOver));
+        }
+        if self.is_over() {
+            return Poll::Ready(Ok(Turn::Drained));
+        }
+        Poll::Pending
+    }
+
+    /// Whether there is room for more work.
+    fn may_dispatch(&self) -> bool {
+        self.outbox.bytes() < self.env.options.in_flight_bytes
+            && !self.slots.alone()
+            && (!self.replay.one_by_one(&self.inputs)
+                || (self.outbox.is_empty() && self.slots.is_empty() && !self.moved))
+    }
+
+    /// Whether what is released should be handed over before more is processed.
+    pub(super) fn is_full(&self) -> bool {
+        let (released, options) = (&self.stage.out, &self.env.options);
+        !released.is_empty()
+            && (released.bytes() >= options.batch_bytes
+                || self.outbox.bytes() + weight(released) >= options.in_flight_bytes)
+    }
+
+    /// The input whose turn it is, if one has a record and nothing earlier may come from another.
+    fn poll_inputs(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<Turn>> {
+        let limits = self.env.options.fetch;
+        for input in &mut self.inputs {
+            if let Err(error) = input.poll_fill(cx, limits) {
+                let doing = format!("read {}", input.partition);
+                return Poll::Ready(Err(ProcessorError::log(self.core.graph.name(), doing, error)));
+            }
+        }
+        let (input, until) = match choose(&self.inputs) {
+            Next::Nothing => {
+                self.idle = None;
+                self.idle_passed = false;
+                return Poll::Pending;
+            }
+            Next::Input(input, until) => {
+                self.idle = None;
+                self.idle_passed = false;
+                (input, until)
+            }
+            Next::Unsure(input, until) => {
+                if !self.idle_passed {
+                    let max = self.env.options.max_task_idle;
+                    let idle = self.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(max)));
+                    if idle.as_mut().poll(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    self.idle = None;
+                    self.idle_passed = true;
+                }
+                (input, until)
+            }
+        };
+        if self.room_for(input) { Poll::Ready(Ok(Turn::Run(input, until))) } else { Poll::Pending }
+    }
+
+    /// One step of each join that has something new.
+    fn poll_joins(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<Turn>> {
+        for join in &mut self.joins {
+            match join.poll_step(cx, &mut |_, _| {}) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(Step::Applied(_) | Step::CaughtUp(_))) => self.joined = true,
+                Poll::Ready(Err(error)) => {
+                    let error = ProcessorError::follow(self.core.graph.name(), "follow a joined table", error);
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+        if self.joined { Poll::Ready(Ok(Turn::JoinMoved)) } else { Poll::Pending }
+    }
+}
