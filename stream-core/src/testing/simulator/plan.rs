@@ -9,7 +9,7 @@ use super::random::Random;
 use super::workload::Planned;
 use crate::group::{BuildError, GroupGraph};
 use crate::log::{FetchLimits, LogHandle};
-use crate::processor::{Guarantee, OnFailure, Processor};
+use crate::processor::{Guarantee, OnFailure, Processor, Standbys};
 
 /// Makes a group's graph anew for each start of an instance.
 pub(super) type MakeGraph = Rc<dyn Fn() -> Result<Arc<GroupGraph>, BuildError>>;
@@ -70,6 +70,10 @@ impl Plan {
             // Nothing here depends on how often.
             let rarely = Duration::from_secs(1);
             processor = processor.commit_interval(rarely).checkpoint_interval(rarely);
+        }
+        processor = processor.state_cleanup_delay(ms(random, &[200, 3000, 600_000]));
+        if random.chance(400) {
+            processor = processor.standbys(Standbys::All);
         }
         if random.chance(250) {
             processor = processor.instance_id(name);
