@@ -301,7 +301,11 @@ case ${1:-} in
   kill)
     pid=$(our_pid) || die 1 "no Kafka of ours runs"
     kill -9 "$pid"
-    while our_pid > /dev/null; do sleep 0.05; done
+    # Its threads end one by one: the last of them holds the ports.
+    for _ in $(seq 1 400); do
+      our_pid > /dev/null || taken "$port" || break
+      sleep 0.05
+    done
     rm -f "$pidfile"
     ;;
   restart)
