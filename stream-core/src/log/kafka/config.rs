@@ -118,6 +118,14 @@ pub(super) fn query(options: &KafkaOptions, isolation: Isolation) -> ClientConfi
     c
 }
 
+/// A client that looks the ids of topics up, which librdkafka tells in a debug line.
+pub(super) fn topic_ids(options: &KafkaOptions) -> ClientConfig {
+    let mut c = query(options, Isolation::ReadCommitted);
+    let debug = c.get("debug").map_or("topic".to_owned(), |user| format!("{user},topic"));
+    c.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
+    c
+}
+
 /// A client that looks a group's offsets up, with require-stable: offsets in an open transaction are waited for.
 pub(super) fn group_query(options: &KafkaOptions, group: &str) -> ClientConfig {
     let mut c = query(options, Isolation::ReadCommitted);

@@ -1,7 +1,7 @@
 //! What all pieces of one connection share: options, threads for blocking calls, and clients without a group.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use rdkafka::admin::AdminClient;
@@ -14,6 +14,7 @@ use super::context::{Ctx, Health, lock};
 use super::error::Scene;
 use super::options::KafkaOptions;
 use super::rebalance::ConsumerCtx;
+use super::topic_ids::TopicIds;
 use crate::log::{Isolation, LogResult};
 
 pub(super) type Consumer = BaseConsumer<ConsumerCtx>;
@@ -28,6 +29,7 @@ pub(super) struct Connection {
     admin: AdminClient<Ctx>,
     committed: Mutex<Option<Arc<Polled>>>,
     uncommitted: Mutex<Option<Arc<Polled>>>,
+    pub(super) ids: Mutex<Weak<TopicIds>>,
 }
 
 impl Connection {
@@ -42,6 +44,7 @@ impl Connection {
             pool: Pool::default(),
             committed: Mutex::default(),
             uncommitted: Mutex::default(),
+            ids: Mutex::default(),
             options,
         })
     }

@@ -6,8 +6,8 @@
 //! over, one serves deliveries). Records are fetched on the thread that asks for them, without waiting.
 //!
 //! # Layout
-//! `options` and `config` (what can be set), `connection` (what is shared), `query` and `admin` (look-ups and topics),
-//! `member`, `assignment`, `rebalance` (groups), `fetch` (one partition's records), `reader`, `producer`.
+//! `options` and `config` (what can be set), `connection` (what is shared), `query`, `topic_ids` and `admin` (look-ups and
+//! topics), `member`, `assignment`, `rebalance` (groups), `fetch` (one partition's records), `reader`, `producer`.
 
 mod admin;
 mod assignment;
@@ -23,6 +23,7 @@ mod producer;
 mod query;
 mod reader;
 mod rebalance;
+mod topic_ids;
 
 use std::sync::Arc;
 
@@ -67,6 +68,11 @@ impl Log for Kafka {
 
     fn topics(&self, names: Vec<Arc<str>>) -> BoxFuture<'static, LogResult<Vec<Option<TopicInfo>>>> {
         Arc::clone(&self.connection).topics(names).boxed()
+    }
+
+    fn topic_id(&self, name: Arc<str>) -> BoxFuture<'static, LogResult<Option<Arc<str>>>> {
+        let connection = Arc::clone(&self.connection);
+        self.connection.pool.run("looking up a topic's id", move || connection.topic_id(&name))
     }
 
     fn create_topics(&self, topics: Vec<TopicSpec>) -> BoxFuture<'static, LogResult<()>> {
