@@ -5,6 +5,10 @@
 //! thread for the commits of each member, one for the events of each member, two for each producer (one hands records
 //! over, one serves deliveries). Records are fetched on the thread that asks for them, without waiting.
 //!
+//! # Headers
+//! Names of headers are text. A header whose name is not UTF-8 is left out of its record, which is logged; the client
+//! library panics over it, which is caught (where panics abort the process, it ends).
+//!
 //! # Layout
 //! `options` and `config` (what can be set), `connection` (what is shared), `query`, `topic_ids` and `admin` (look-ups and
 //! topics), `member`, `assignment`, `rebalance` (groups), `fetch` (one partition's records), `reader`, `producer`.
@@ -121,7 +125,7 @@ impl Log for Kafka {
     fn producer(&self, options: ProducerOptions) -> BoxFuture<'static, LogResult<Arc<dyn Producer>>> {
         let connection = Arc::clone(&self.connection);
         self.connection.pool.run("making a producer", move || {
-            Ok(Arc::new(producer::KafkaProducer::new(connection, &options)?) as Arc<dyn Producer>)
+            Ok(Arc::new(producer::KafkaProducer::new(&connection, &options)?) as Arc<dyn Producer>)
         })
     }
 
