@@ -15,8 +15,8 @@ use stream_core::emitter::Emitter;
 use stream_core::group::table_topic;
 use stream_core::log::embedded::Embedded;
 use stream_core::log::{
-    FetchLimits, Fetched, Isolation, LogError, LogHandle, NewRecord, OffsetSpec, ProduceBatch, ProducerOptions, RecordBatch,
-    TopicPartition, TopicSpec,
+    FetchLimits, Fetched, Isolation, LogError, LogHandle, NewRecord, OffsetSpec, ProduceBatch, ProducerOptions,
+    RecordBatch, TopicPartition, TopicSpec,
 };
 use stream_core::processor::{Guarantee, Handle, Processor, ProcessorResult};
 use stream_core::store::MemoryStores;
