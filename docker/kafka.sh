@@ -141,24 +141,24 @@ certificates() {
   [ -s "$t/server.pem" ] && return 0
   command -v openssl > /dev/null || die 3 "openssl is missing: it makes the certificates for TLS=1"
   mkdir -p "$t"
+  # Each step by &&: where a failure is asked about, set -e does not hold.
   (
     umask 077
-    cd "$t"
-    {
-      openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj "/CN=stream test CA" -keyout ca.key -out ca.pem
-      printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\n' > server.ext
-      openssl req -newkey rsa:2048 -nodes -subj "/CN=localhost" -keyout server.key -out server.csr
-      openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 3650 -extfile server.ext \
-        -out server.crt
-      openssl pkcs8 -topk8 -nocrypt -in server.key -out server.p8
-    } > openssl.log 2>&1 || {
-      cat openssl.log >&2
-      exit 1
-    }
-    # Kafka reads PEM stores itself: key, certificate and chain in one file.
-    cat server.p8 server.crt ca.pem > server.part
-    mv server.part server.pem
-  ) || die 1 "the certificates could not be made"
+    cd "$t" && {
+      openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj "/CN=stream test CA" -keyout ca.key -out ca.pem &&
+        printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\n' > server.ext &&
+        openssl req -newkey rsa:2048 -nodes -subj "/CN=localhost" -keyout server.key -out server.csr &&
+        openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 3650 -extfile server.ext \
+          -out server.crt &&
+        openssl pkcs8 -topk8 -nocrypt -in server.key -out server.p8
+    } > openssl.log 2>&1 &&
+      # Kafka reads PEM stores itself: key, certificate and chain in one file.
+      cat server.p8 server.crt ca.pem > server.part &&
+      mv server.part server.pem
+  ) || {
+    cat "$t/openssl.log" >&2 || true
+    die 1 "the certificates could not be made"
+  }
 }
 
 # The one it had before if that is free, else the next free port that is none of the others.
@@ -269,6 +269,9 @@ up() {
       tail -n 10 "$dir/format.log" >&2
       die 1 "the data folder could not be made"
     }
+    printf '%s' "$tls" > "$dir/scram"
+  elif [ -n "$tls" ] && [ ! -s "$dir/scram" ]; then
+    say "its data was made without TLS=1, so that nobody can log in by SCRAM: docker/kafka.sh down deletes it"
   fi
   # Out of this terminal's process group, so that its Ctrl-C does not reach the broker.
   local detach=nohup heap
@@ -314,7 +317,7 @@ case ${1:-} in
     ;;
   down)
     end
-    rm -rf "$dir/data" "$dir/tls" "$password"
+    rm -rf "$dir/data" "$dir/tls" "$dir/scram" "$password"
     ;;
   status)
     our_pid > /dev/null && env_of | sed -n 's/^KAFKA_BROKERS=//p' || true

@@ -54,7 +54,7 @@ pub struct KafkaArgs {
     pub brokers: Option<String>,
 
     /// Encrypt, trusting the system's authorities [implied by the other --tls flags]
-    #[arg(long)]
+    #[arg(long, env = "KAFKA_TLS", hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new())]
     pub tls: bool,
 
     /// Encrypt, trusting the authorities of this PEM file
@@ -69,15 +69,9 @@ pub struct KafkaArgs {
     #[arg(long, value_name = "FILE", env = "KAFKA_TLS_KEY", hide_env_values = true)]
     pub tls_key: Option<PathBuf>,
 
-    /// How the user proves the password
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "KAFKA_SASL_MECHANISM",
-        hide_env_values = true,
-        default_value = "scram-sha-512"
-    )]
-    pub sasl_mechanism: Mechanism,
+    /// How the user proves the password [default: scram-sha-512]
+    #[arg(long, value_name = "NAME", env = "KAFKA_SASL_MECHANISM", hide_env_values = true)]
+    pub sasl_mechanism: Option<Mechanism>,
 
     /// Log in as this user. The password comes from $KAFKA_SASL_PASSWORD or a file, never from a flag
     #[arg(long, value_name = "NAME", env = "KAFKA_SASL_USER", hide_env_values = true)]

@@ -255,7 +255,8 @@ pub struct ProducerOptions {
     pub transactional_id: Option<Arc<str>>,
     /// How keys choose partitions.
     pub partitioner: Partitioner,
-    /// How long a record may wait for its acknowledgement before it fails; default 30 s, below the session time-out.
+    /// How long a record may wait for its acknowledgement before it fails; default 30 s, below the session time-out. On
+    /// Kafka, a third of it is for waiting to be sent at all (behind others, in an outage), the rest for being written.
     pub delivery_timeout: Option<Duration>,
     /// How long a transaction may stay open; default 10 s.
     pub transaction_timeout: Option<Duration>,

@@ -68,10 +68,17 @@ impl Source<'_> {
     ) -> Result<(Follower, i64), FollowError> {
         let Self { log, reader, partition, store, tombstone_retention_ms } = self;
         let now_ms = log.clock().now_ms();
+        // Before the bounds, so that these are of the same topic or a later one.
+        let id = log.topic_id(Arc::clone(&partition.topic)).await?;
         let (start, end) = bounds(log, partition).await?;
+        let anew = match (store.origin()?, &id) {
+            (Some(origin), Some(id)) if *origin != **id => Some("it is a copy of another topic: this one was made anew"),
+            _ => None,
+        };
+        let distrust = |known| anew.or_else(|| distrust(known, start, end, now_ms, *tombstone_retention_ms));
         let from = match known.or(store.checkpointed()?.map(Known::from)) {
             None => start,
-            Some(known) => match distrust(known, start, end, now_ms, *tombstone_retention_ms) {
+            Some(known) => match distrust(known) {
                 None => known.position,
                 Some(why) => {
                     tracing::warn!(%partition, ?known, start, end, why, "the store is emptied and restored");
@@ -81,6 +88,12 @@ impl Source<'_> {
                 }
             },
         };
+        // One that is not known stays unknown: it may be of an older broker, or of a client that can't tell.
+        if let Some(id) = id
+            && store.origin()?.as_deref() != Some(&*id)
+        {
+            store.set_origin(&id)?;
+        }
         if let Goal::Offset(end) = goal
             && from < end
         {

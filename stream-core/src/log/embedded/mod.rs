@@ -130,6 +130,10 @@ impl Log for Embedded {
         })
     }
 
+    fn topic_id(&self, name: Arc<str>) -> BoxFuture<'static, LogResult<Option<Arc<str>>>> {
+        self.ask("look a topic up", |state| Ok(state.topics.number(&name).map(|n| n.to_string().into())))
+    }
+
     fn create_topics(&self, topics: Vec<TopicSpec>) -> BoxFuture<'static, LogResult<()>> {
         self.ask("create topics", |state| {
             each(topics, |spec| {

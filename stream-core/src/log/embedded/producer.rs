@@ -33,8 +33,7 @@ impl EmbeddedProducer {
             state.reach("make a producer")?;
             let id = state.id();
             let identity = options.transactional_id.as_ref().map(|name| state.take_over(name, timeout));
-            let mut outbox = Outbox::new(identity.clone(), options.partitioner, id);
-            outbox.delivery_timeout = patience;
+            let outbox = Outbox::new(identity.clone(), options.partitioner, patience, id);
             state.outboxes.insert(id, outbox);
             Ok(Self { shared: Arc::clone(shared), id, identity, patience })
         })

@@ -78,6 +78,22 @@ pub(super) struct KafkaFetch {
     busy: Option<BoxFuture<'static, LogResult<Option<i64>>>>,
     /// The log does not have `position`: nothing comes before a seek.
     out_of_range: bool,
+    nameless: Nameless,
+}
+
+/// Headers that were left out because their names are not UTF-8.
+#[derive(Default)]
+struct Nameless(u64);
+
+impl Nameless {
+    /// One more. Told of at 1, 2, 4, 8 ... of them.
+    fn count(&mut self, tp: &TopicPartition, offset: i64) {
+        self.0 += 1;
+        if self.0.is_power_of_two() {
+            let left_out = self.0;
+            tracing::warn!(target: "kafka", partition = %tp, offset, left_out, "a header's name is not UTF-8: left out");
+        }
+    }
 }
 
 /// Why reading stopped.
@@ -93,7 +109,17 @@ enum Stop {
 
 impl KafkaFetch {
     pub(super) fn new(tp: TopicPartition, slot: Arc<Slot>, owner: Arc<dyn Owner>, position: i64) -> Self {
-        Self { tp, slot, owner, position, spare: RecordBatch::new(), next: None, busy: None, out_of_range: false }
+        Self {
+            tp,
+            slot,
+            owner,
+            position,
+            spare: RecordBatch::new(),
+            next: None,
+            busy: None,
+            out_of_range: false,
+            nameless: Nameless::default(),
+        }
     }
 
     fn drain(&mut self, into: &mut RecordBatch, limits: FetchLimits) -> Stop {
@@ -114,10 +140,10 @@ impl KafkaFetch {
                     let size = message.key_len() + message.payload_len();
                     if !into.is_empty() && into.bytes() + size > limits.bytes {
                         self.spare.clear();
-                        push(&mut self.spare, &message);
+                        push(&mut self.spare, &message, &self.tp, &mut self.nameless);
                         return Stop::Full;
                     }
-                    push(into, &message);
+                    push(into, &message, &self.tp, &mut self.nameless);
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => return Stop::End,
                 Some(Err(e)) => match code(&e) {
@@ -196,16 +222,21 @@ impl KafkaFetch {
     }
 }
 
-fn push(into: &mut RecordBatch, message: &BorrowedMessage<'_>) {
+fn push(into: &mut RecordBatch, message: &BorrowedMessage<'_>, tp: &TopicPartition, nameless: &mut Nameless) {
     let timestamp = message.timestamp().to_millis().unwrap_or(-1);
     let (key, value) = (message.key(), message.payload());
     let Some(headers) = message.headers() else {
         return into.push(message.offset(), timestamp, key, value, std::iter::empty());
     };
-    // The library panics on a header whose name is not UTF-8: such a one is left out, the record is not.
+    // The library hands names out as text only, and panics on one that is not UTF-8: such a header is left out, the
+    // record is not. The panic's message on stderr can't be prevented from here.
     let named = (0..headers.count()).filter_map(|i| {
         let header = catch_unwind(AssertUnwindSafe(|| headers.try_get(i)));
-        header.unwrap_or_default().map(|h| (h.key, h.value))
+        let header = header.unwrap_or_else(|_| {
+            nameless.count(tp, message.offset());
+            None
+        });
+        header.map(|h| (h.key, h.value))
     });
     into.push(message.offset(), timestamp, key, value, named);
 }
