@@ -3,13 +3,14 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint simulate shop product-filter search-prompt create-topics delete-topics kafka-up kafka-down
+.PHONY: help demo test lint simulate chaos shop product-filter search-prompt create-topics delete-topics kafka-up kafka-down
 
 CARGO ?= cargo
 CARGO_FLAGS ?=
 ARGS ?=
 PARTITIONS ?= 2
 SEEDS ?= 1000
+CHAOS_FOR ?= 60s
 # Works on more than cargo's defaults, yet needs nothing but Rust and a C toolchain.
 FEATURES := avro,testing
 
@@ -36,6 +37,10 @@ lint: ## formatting, clippy and docs, without warnings
 simulate: ## many seeds through the simulator, SEEDS=1000; one again: SEED=42 GROUP=count RUST_LOG=debug
 	@SEEDS=$(SEEDS) SEED=$(SEED) GROUP="$(GROUP)" $(CARGO) test $(CARGO_FLAGS) --release -p stream-core --no-default-features \
 	  --test simulation many_seeds -- --exact --ignored --nocapture
+
+chaos: ## kill, stop and freeze processes on a real Kafka that restarts, CHAOS_FOR=10m; the faults of a run again: CHAOS_SEED=42
+	@CHAOS_FOR=$(CHAOS_FOR) CHAOS_SEED=$(CHAOS_SEED) $(CARGO) test $(CARGO_FLAGS) -p stream-core --test kafka_chaos -- \
+	  --ignored --nocapture
 
 shop: ## write made-up products, 30 a second
 	@$(RUN) shop -- $(ARGS)

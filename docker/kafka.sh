@@ -16,6 +16,8 @@
 # KAFKA_JARS     where the jars are kept (target/kafka-jars)
 # KAFKA_VERSION  version to run (4.1.0)      KAFKA_HEAP  JVM memory (-Xms256m -Xmx512m)
 # KAFKA_EXTRA    further lines for server.properties
+# KAFKA_PROXIED  LISTEN:ADVERTISED, two ports: one more plain listener, whose clients are told to come back by the second
+#                port, where a proxy to the first one is
 #
 # Exit code 3: something to run it with is missing (Java 17, Maven, openssl). Needs bash, nothing of this needs root.
 set -euo pipefail
@@ -24,6 +26,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 port=${KAFKA_PORT:-9092}
 version=${KAFKA_VERSION:-4.1.0}
 tls=${TLS:-}
+proxied=${KAFKA_PROXIED:-}
 state=${STREAM_STATE:-$root/target}
 mkdir -p "$state/kafka"
 dir=$(cd "$state/kafka" && pwd)
@@ -42,6 +45,11 @@ die() {
 }
 
 case $port in '' | *[!0-9]*) die 2 "KAFKA_PORT=$port is no port" ;; esac
+case ${proxied:-0:0} in
+  *[!0-9:]* | :* | *: | *:*:*) die 2 "KAFKA_PROXIED=$proxied is not LISTEN:ADVERTISED" ;;
+  *:*) ;;
+  *) die 2 "KAFKA_PROXIED=$proxied is not LISTEN:ADVERTISED" ;;
+esac
 
 # --- what it runs with -------------------------------------------------------------------------------------------
 
@@ -57,6 +65,17 @@ find_java() {
 fetch() {
   [ -f "$jars/.complete" ] && return 0
   command -v mvn > /dev/null || die 3 "Maven (mvn) is missing: it fetches Kafka's jars"
+  # One at a time, for Maven's own folder, too. A lock whose process is gone is nobody's.
+  local lock=$jars.lock
+  mkdir -p "${jars%/*}"
+  until mkdir "$lock" 2> /dev/null; do
+    sleep 1
+    [ -f "$jars/.complete" ] && return 0
+    kill -0 "$(cat "$lock/pid" 2> /dev/null || echo $$)" 2> /dev/null || rm -rf "$lock"
+  done
+  trap 'rm -rf "$jars.lock"' EXIT
+  printf '%s\n' $$ > "$lock/pid"
+  [ -f "$jars/.complete" ] && return 0
   say "fetching Kafka $version (about 130 MB, once) ..."
   # Into place in one step: a fetch that is cut short leaves nothing half done.
   local part=$jars.part
@@ -122,24 +141,24 @@ certificates() {
   [ -s "$t/server.pem" ] && return 0
   command -v openssl > /dev/null || die 3 "openssl is missing: it makes the certificates for TLS=1"
   mkdir -p "$t"
+  # Each step by &&: where a failure is asked about, set -e does not hold.
   (
     umask 077
-    cd "$t"
-    {
-      openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj "/CN=stream test CA" -keyout ca.key -out ca.pem
-      printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\n' > server.ext
-      openssl req -newkey rsa:2048 -nodes -subj "/CN=localhost" -keyout server.key -out server.csr
-      openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 3650 -extfile server.ext \
-        -out server.crt
-      openssl pkcs8 -topk8 -nocrypt -in server.key -out server.p8
-    } > openssl.log 2>&1 || {
-      cat openssl.log >&2
-      exit 1
-    }
-    # Kafka reads PEM stores itself: key, certificate and chain in one file.
-    cat server.p8 server.crt ca.pem > server.part
-    mv server.part server.pem
-  ) || die 1 "the certificates could not be made"
+    cd "$t" && {
+      openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj "/CN=stream test CA" -keyout ca.key -out ca.pem &&
+        printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\n' > server.ext &&
+        openssl req -newkey rsa:2048 -nodes -subj "/CN=localhost" -keyout server.key -out server.csr &&
+        openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 3650 -extfile server.ext \
+          -out server.crt &&
+        openssl pkcs8 -topk8 -nocrypt -in server.key -out server.p8
+    } > openssl.log 2>&1 &&
+      # Kafka reads PEM stores itself: key, certificate and chain in one file.
+      cat server.p8 server.crt ca.pem > server.part &&
+      mv server.part server.pem
+  ) || {
+    cat "$t/openssl.log" >&2 || true
+    die 1 "the certificates could not be made"
+  }
 }
 
 # The one it had before if that is free, else the next free port that is none of the others.
@@ -149,13 +168,13 @@ controller_port() {
   if [ -z "$candidate" ] || [ "$candidate" -eq "$port" ] || [ "$candidate" -eq $((port + 1)) ] ||
     [ "$candidate" -eq $((port + 2)) ] || taken "$candidate"; then
     candidate=$((port + 3))
-    while taken "$candidate"; do candidate=$((candidate + 1)); done
+    while [ "$candidate" = "${proxied%:*}" ] || taken "$candidate"; do candidate=$((candidate + 1)); done
   fi
   printf '%s' "$candidate"
 }
 
 configure() {
-  local controller=$1 listeners protocols
+  local controller=$1 listeners advertised protocols
   listeners=PLAINTEXT://127.0.0.1:$port
   protocols=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
   if [ -n "$tls" ]; then
@@ -164,13 +183,19 @@ configure() {
     listeners=$listeners,SSL://127.0.0.1:$((port + 1)),SASL_SSL://127.0.0.1:$((port + 2))
     protocols=$protocols,SSL:SSL,SASL_SSL:SASL_SSL
   fi
+  advertised=$listeners
+  if [ -n "$proxied" ]; then
+    listeners=$listeners,PROXIED://127.0.0.1:${proxied%:*}
+    advertised=$advertised,PROXIED://127.0.0.1:${proxied#*:}
+    protocols=$protocols,PROXIED:PLAINTEXT
+  fi
   cat > "$conf" << PROPERTIES
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$controller
 controller.listener.names=CONTROLLER
 listeners=$listeners,CONTROLLER://127.0.0.1:$controller
-advertised.listeners=$listeners
+advertised.listeners=$advertised
 listener.security.protocol.map=$protocols
 inter.broker.listener.name=PLAINTEXT
 log.dirs=$dir/data
@@ -244,6 +269,9 @@ up() {
       tail -n 10 "$dir/format.log" >&2
       die 1 "the data folder could not be made"
     }
+    printf '%s' "$tls" > "$dir/scram"
+  elif [ -n "$tls" ] && [ ! -s "$dir/scram" ]; then
+    say "its data was made without TLS=1, so that nobody can log in by SCRAM: docker/kafka.sh down deletes it"
   fi
   # Out of this terminal's process group, so that its Ctrl-C does not reach the broker.
   local detach=nohup heap
@@ -276,7 +304,11 @@ case ${1:-} in
   kill)
     pid=$(our_pid) || die 1 "no Kafka of ours runs"
     kill -9 "$pid"
-    while our_pid > /dev/null; do sleep 0.05; done
+    # Its threads end one by one: the last of them holds the ports.
+    for _ in $(seq 1 400); do
+      our_pid > /dev/null || taken "$port" || break
+      sleep 0.05
+    done
     rm -f "$pidfile"
     ;;
   restart)
@@ -285,7 +317,7 @@ case ${1:-} in
     ;;
   down)
     end
-    rm -rf "$dir/data" "$dir/tls" "$password"
+    rm -rf "$dir/data" "$dir/tls" "$dir/scram" "$password"
     ;;
   status)
     our_pid > /dev/null && env_of | sed -n 's/^KAFKA_BROKERS=//p' || true

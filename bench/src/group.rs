@@ -14,7 +14,8 @@ use tokio::sync::Notify;
 
 use crate::{Args, Counts, Measured, Outcome, StoreKind};
 
-struct Raw;
+/// A value that is not looked at.
+pub(crate) struct Raw;
 
 impl stream_core::codec::Codec<()> for Raw {
     fn encode(&self, (): &(), _: &mut Vec<u8>) -> Result<(), stream_core::codec::CodecError> {

@@ -4,6 +4,8 @@
 //! bench --brokers HOST:PORT load                 # writes the input once
 //! bench --brokers HOST:PORT run --engine group --store sled
 //! bench --brokers HOST:PORT run --engine bare --store sled
+//! bench --brokers HOST:PORT --topic one --partitions 1 --keys 1000000 load
+//! bench --brokers HOST:PORT --topic one --partitions 1 --keys 1000000 takeover --standbys
 //! ```
 //!
 //! Every run reads the same input from its beginning, in a process of its own, and checks that each count is exact.
@@ -12,6 +14,7 @@
 mod bare;
 mod group;
 mod load;
+mod takeover;
 
 use std::error::Error;
 use std::time::Duration;
@@ -56,6 +59,8 @@ enum What {
         #[arg(long)]
         exactly_once: bool,
     },
+    /// Kills an instance and measures until the other has taken over.
+    Takeover(takeover::Takeover),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -111,6 +116,7 @@ fn main() -> Outcome<()> {
     let args = Args::parse();
     let (engine, store, exactly_once) = match args.what {
         What::Load => return load::load(&args),
+        What::Takeover(how) => return takeover::run(&args, how),
         What::Run { engine, store, exactly_once } => (engine, store, exactly_once),
     };
     let measured = match engine {

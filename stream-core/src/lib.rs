@@ -33,13 +33,14 @@
 //! - At least once, with commits that never overtake unfinished work. What a callback did is released when it returned
 //!   `Ok` and everything before it is done; an error discards it and follows the input's
 //!   [`ErrorPolicy`](group::ErrorPolicy).
+//! - Exactly once by one option ([`Guarantee`](processor::Guarantee)): table writes, emits and offsets are one transaction.
+//!   [`guarantees`] says what is promised, what it costs, and where it ends.
 //! - State on the local disk (sled) or in memory, backed by a compacted topic: lose the disk, and it is restored.
 //! - The same code in tests ([`testing`]), in one process without a broker ([`log::embedded`]) and on Kafka
 //!   ([`log::kafka`]).
 //!
 //! # What it is not (yet)
-//! - Windows, timers and stream-stream joins are not part of this version; exactly-once
-//!   ([`Guarantee`](processor::Guarantee)) is a preview.
+//! - Windows, timers and stream-stream joins are not part of this version.
 //! - A database: a table is read by key inside the processor, and from outside through a [`View`](view::View).
 //! - A cluster of its own: the embedded log lives and ends with its process.
 //!
@@ -56,6 +57,7 @@
 //! | emitter | writes to a topic from outside a processor |
 //! | visitor | a function over every key of the table, called from outside |
 //! | task | everything of one partition: inputs, table, effects under way |
+//! | standby | a warm copy of a partition that another instance has |
 //! | dead letter | a record put aside in a topic, with the reason, because it could not be processed |
 //!
 //! # Layout
@@ -70,6 +72,8 @@ pub mod codec;
 pub mod context;
 pub mod emitter;
 pub mod group;
+#[doc = include_str!("../docs/guarantees.md")]
+pub mod guarantees {}
 pub mod log;
 pub mod processor;
 pub mod store;

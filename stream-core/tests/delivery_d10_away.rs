@@ -177,3 +177,19 @@ fn a_changelog_that_was_made_anew_begins_an_empty_table() -> Done {
     assert_eq!(table(&tester, "count", Int64), pairs([("a", 1)]));
     Ok(())
 }
+
+#[test]
+fn a_changelog_that_was_made_anew_and_has_grown_past_the_store_is_read_from_its_beginning() -> Done {
+    let tester = with_ghost()?;
+    tester.block_on(tester.log().delete_topics(vec!["count-table".into()]))?;
+    let other = tester.add_instance("count")?;
+    for key in ["c", "d", "e"] {
+        tester.input("in", Text).send(key, "x".to_owned())?;
+    }
+    tester.stop_instance("count", other)?;
+    tester.start_instance("count", 0)?;
+    assert!(!has_ghost(&tester));
+    tester.input("in", Text).send("a", "x".to_owned())?;
+    assert_eq!(table(&tester, "count", Int64), pairs([("a", 1), ("c", 1), ("d", 1), ("e", 1)]));
+    Ok(())
+}

@@ -60,6 +60,12 @@ impl Store for CountingStore {
     fn checkpointed(&self) -> Result<Option<Checkpoint>, StoreError> {
         self.inner.checkpointed()
     }
+    fn origin(&self) -> Result<Option<String>, StoreError> {
+        self.inner.origin()
+    }
+    fn set_origin(&self, origin: &str) -> Result<(), StoreError> {
+        self.inner.set_origin(origin)
+    }
     fn clear(&self) -> Result<(), StoreError> {
         self.inner.clear()
     }

@@ -330,3 +330,30 @@ fn a_stop_while_partitions_are_revoked_finishes_both() -> Done {
     assert_eq!(table(&tester, "count", Int64), support::pairs([("a", 1), ("b", 1)]));
     Ok(())
 }
+
+/// Both commit at last. The one for the stop fails for now and is tried again, and must not come after the one for the
+/// revocation: the next owner has gone further by then.
+#[test]
+fn a_stop_whose_commit_fails_does_not_set_the_next_owner_back() -> Done {
+    let tester = Tester::new();
+    tester.add_with(counter(), |p| p.commit_interval(Duration::from_secs(3600)))?;
+    let other = tester.add_instance("count")?;
+    let owner = usize::from(owners(&tester, 2)[0] == 0);
+    let next = if owner == 0 { other } else { 0 };
+    let input = tester.input("left", Text);
+    input.push("k", "0".to_owned())?;
+    tester.run_for(ms(50));
+    tester.log().faults().fail_offset_commit(support::passing());
+    tester.handle("count", owner)?.stop();
+    tester.run_for(ms(10));
+    tester.log().faults().rebalance("count");
+    let taken_over = || tester.handle("count", next).unwrap().status().tasks.len() == 2;
+    tester.wait_until("the other one has it", taken_over)?;
+    input.push("k", "1".to_owned())?;
+    tester.run_for(ms(50));
+    tester.stop_instance("count", next)?;
+    tester.run_for(Duration::from_secs(10));
+    assert_eq!(tester.committed("count", "left", 0)?, Some(2), "nobody goes back");
+    assert_eq!(emitted(&tester), BTreeMap::from([(0, 1), (1, 1)]), "each record once");
+    Ok(())
+}

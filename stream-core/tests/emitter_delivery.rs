@@ -57,7 +57,7 @@ async fn read(log: &LogHandle, topic: &str, partition: i32) -> Vec<Rec> {
     loop {
         let limits = FetchLimits::default();
         match within(poll_fn(|cx| fetch.poll_fetch(cx, &mut batch, limits))).await.unwrap() {
-            Fetched::End => return all,
+            Fetched::End(_) => return all,
             Fetched::Records => all.extend(batch.iter().map(|r| Rec {
                 key: r.key.map(word),
                 value: r.value.map(word),

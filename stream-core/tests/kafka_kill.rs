@@ -13,14 +13,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kafka_support::counting::{KEYS, Known, PARTITIONS, check, feed, graph};
+use kafka_support::counting::{Again, KEYS, Known, PARTITIONS, check, feed, graph};
 use kafka_support::{
     Feed, Random, bounded, brokers, committed, connect, done, ends, kafka, log_lines, topic, unique, until,
 };
 use stream_core::codec::{Codec as _, Json};
 use stream_core::group::table_topic;
 use stream_core::log::LogHandle;
-use stream_core::processor::Processor;
+use stream_core::processor::{Guarantee, Processor};
 use stream_core::store::{SledStores, StoreBackend, StoreId};
 
 const ROLE: &str = "STREAM_TEST_KILL";
@@ -31,10 +31,11 @@ const KILLS: usize = 6;
 #[ignore = "the child of the tests below, does nothing on its own"]
 async fn child() {
     let Ok(role) = std::env::var(ROLE) else { return };
-    let [group, input, out, dir] = role.split(' ').collect::<Vec<_>>()[..] else { panic!("{role}") };
+    let [group, input, out, dir, guarantee] = role.split(' ').collect::<Vec<_>>()[..] else { panic!("{role}") };
     log_lines();
     let processor = Processor::new(graph(group, input, out), connect(&brokers()))
         .state_dir(dir)
+        .guarantee(if guarantee == "exactly-once" { Guarantee::ExactlyOnce } else { Guarantee::AtLeastOnce })
         .workers(2)
         .commit_interval(Duration::from_millis(150))
         .checkpoint_interval(Duration::from_millis(200))
@@ -54,18 +55,20 @@ struct World {
     input: Arc<str>,
     out: Arc<str>,
     dir: tempfile::TempDir,
+    guarantee: Guarantee,
 }
 
 impl World {
-    async fn new() -> Self {
+    async fn new(guarantee: Guarantee) -> Self {
         log_lines();
         let log = kafka();
         let (input, out) = (topic(&log, "kill-in", PARTITIONS).await, topic(&log, "kill-out", PARTITIONS).await);
-        Self { log, group: unique("kill"), input, out, dir: tempfile::tempdir().unwrap() }
+        Self { log, group: unique("kill"), input, out, dir: tempfile::tempdir().unwrap(), guarantee }
     }
 
     fn start(&self) -> Killed {
-        let role = [&*self.group, &self.input, &self.out, self.dir.path().to_str().unwrap()].join(" ");
+        let guarantee = if self.guarantee == Guarantee::ExactlyOnce { "exactly-once" } else { "at-least-once" };
+        let role = [&*self.group, &self.input, &self.out, self.dir.path().to_str().unwrap(), guarantee].join(" ");
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child", "--ignored", "--nocapture"])
             .env(ROLE, role)
@@ -156,11 +159,9 @@ fn restore(line: &str) -> Option<Restore> {
     Some(Restore { partition, records: number(" records")?, from: number(" from")?, to: number(" to")? })
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a real Kafka: make test starts one where Java is"]
-async fn killed_again_and_again_nothing_is_lost() {
+async fn killed_again_and_again_nothing_is_lost(guarantee: Guarantee) {
     bounded(400, async {
-        let world = World::new().await;
+        let world = World::new(guarantee).await;
         let mut random = Random(0x5eed_0011);
         let mut input = Feed::new(&world.log).await;
         let (mut rounds, mut tails, mut checkpoints) = (0, 0, BTreeMap::new());
@@ -195,7 +196,8 @@ async fn killed_again_and_again_nothing_is_lost() {
         }
         assert!(tails > 0, "no restart read a part of the changelog only");
         let again = check(&world.log, &world.group, &world.out, rounds).await;
-        println!("{KILLS} kills, {rounds} rounds, {again} records were done again");
+        println!("{KILLS} kills, {rounds} rounds, done again: {again:?}");
+        again.suits(guarantee);
     })
     .await;
 }
@@ -212,9 +214,19 @@ fn check_tail(kill: usize, restored: &[Restore], checkpoints: &BTreeMap<i32, i64
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a real Kafka: make test starts one where Java is"]
-async fn killed_while_all_is_committed_nothing_is_done_again() {
+async fn killed_again_and_again_nothing_is_lost_at_least_once() {
+    killed_again_and_again_nothing_is_lost(Guarantee::AtLeastOnce).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a real Kafka: make test starts one where Java is"]
+async fn killed_again_and_again_nothing_is_lost_exactly_once() {
+    killed_again_and_again_nothing_is_lost(Guarantee::ExactlyOnce).await;
+}
+
+async fn killed_while_all_is_committed_nothing_is_done_again(guarantee: Guarantee) {
     bounded(200, async {
-        let world = World::new().await;
+        let world = World::new(guarantee).await;
         let mut input = Feed::new(&world.log).await;
         for start in 0..3 {
             let child = world.start();
@@ -224,7 +236,7 @@ async fn killed_while_all_is_committed_nothing_is_done_again() {
         }
         assert_eq!(
             check(&world.log, &world.group, &world.out, 150).await,
-            0,
+            Again::default(),
             "no crash window was hit, so each count is exact"
         );
     })
@@ -233,9 +245,21 @@ async fn killed_while_all_is_committed_nothing_is_done_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a real Kafka: make test starts one where Java is"]
+async fn killed_while_all_is_committed_nothing_is_done_again_at_least_once() {
+    killed_while_all_is_committed_nothing_is_done_again(Guarantee::AtLeastOnce).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a real Kafka: make test starts one where Java is"]
+async fn killed_while_all_is_committed_nothing_is_done_again_exactly_once() {
+    killed_while_all_is_committed_nothing_is_done_again(Guarantee::ExactlyOnce).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a real Kafka: make test starts one where Java is"]
 async fn stopped_in_order_a_restart_restores_nothing() {
     bounded(200, async {
-        let world = World::new().await;
+        let world = World::new(Guarantee::AtLeastOnce).await;
         let mut input = Feed::new(&world.log).await;
         for start in 0..2 {
             let child = world.start();
@@ -247,7 +271,7 @@ async fn stopped_in_order_a_restart_restores_nothing() {
             let checkpoints: Vec<i64> = world.checkpoints().into_values().collect();
             assert_eq!(checkpoints, ends, "the stores hold the whole changelog");
         }
-        assert_eq!(check(&world.log, &world.group, &world.out, 100).await, 0);
+        assert_eq!(check(&world.log, &world.group, &world.out, 100).await, Again::default());
     })
     .await;
 }

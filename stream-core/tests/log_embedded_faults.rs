@@ -297,6 +297,53 @@ async fn topic_goes_with_an_open_transaction() {
     assert_eq!(values(&read_all(&h.log, &h.topic, 0, COMMITTED).await), ["2"]);
 }
 
+/// As in Kafka, where nobody has a place in the group without heartbeats, whatever it was to give up.
+#[tokio::test(start_paused = true)]
+async fn who_sleeps_through_a_revocation_is_out_and_commits_nothing() {
+    let h = here(1).await;
+    let mut options = member_options(&h.group, &[&h.topic]);
+    options.revoke_timeout = Duration::from_secs(10);
+    let one = Client::join(&h.log, options);
+    one.owns(1).await;
+    one.hold();
+    let two = Client::join(&h.log, member_options(&h.group, &[&h.topic]));
+    two.owns(0).await;
+    h.embedded.faults().rebalance(&h.group);
+    until("it is told", async || !one.known().revoking.is_empty()).await;
+    let group = Arc::clone(&one.group);
+    let frozen = one.freeze().await;
+    two.owns(1).await;
+    let error = group.commit(vec![(tp(&h.topic, 0), 1)]).await.unwrap_err();
+    assert!(matches!(error, LogError::NotMember { .. }), "{error:?}");
+    drop(frozen);
+}
+
+#[tokio::test(start_paused = true)]
+async fn coordinators_go_away_and_come_back() {
+    let h = here(1).await;
+    let (one, writer) = (Client::join(&h.log, member_options(&h.group, &[&h.topic])), producer(&h.log).await);
+    one.owns(1).await;
+    let faults = h.embedded.faults();
+    faults.set_coordinating(false);
+    // Records flow, and nobody is taken for dead.
+    write(&writer, &h.topic, 0, &[("a", "1")]).await;
+    assert_eq!(values(&take(&mut *one.take(&tp(&h.topic, 0)).fetch, 1).await), ["1"]);
+    let commit = async || one.group.commit(vec![(tp(&h.topic, 0), 1)]).await;
+    assert_eq!(commit().await.unwrap_err().class(), ErrorClass::Retriable);
+    let look = h.log.group_offsets(Arc::clone(&h.group), vec![tp(&h.topic, 0)]).await;
+    assert_eq!(look.unwrap_err().class(), ErrorClass::Retriable);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    faults.set_coordinating(true);
+    commit().await.unwrap();
+    assert_eq!(one.gone().1.len(), 0);
+    // An answer that is lost leaves the commit in effect.
+    faults.fail_offset_commit_after(injected());
+    let later = one.group.commit(vec![(tp(&h.topic, 0), 2)]).await;
+    assert_eq!(later.unwrap_err(), injected());
+    let look = h.log.group_offsets(Arc::clone(&h.group), vec![tp(&h.topic, 0)]).await;
+    assert_eq!(look.unwrap(), [Some(2)]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn taken_away_partitions_fall_silent_and_zombies_read_on() {
     let h = here(1).await;

@@ -429,3 +429,20 @@ async fn a_membership_that_ends_while_a_revocation_is_held_is_lost() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_assignment_outlasts_a_coordinator_that_does_not_answer() {
+    bounded(async {
+        let world = MockWorld::with(|o| o.request_timeout(Duration::from_millis(500)));
+        let (log, name, group) = (world.log(), topic(&world, 1).await, unique("g"));
+        write_numbers(&producer(&log).await, &name, 0, 0, 1).await;
+        // Each look-up gives up after half a second, that is after ten of them at most.
+        world.fail(RDKafkaApiKey::OffsetFetch, &[Code::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS; 40]);
+        let client = Client::join(&log, member_options(&group, &[&name]));
+        client.owns(1).await;
+        let mut assigned = client.take(&tp(&name, 0));
+        assert_eq!(values(&take(&mut *assigned.fetch, 1).await), ["0"]);
+        client.close().await;
+    })
+    .await;
+}

@@ -23,7 +23,8 @@ fn counter() -> Arc<GroupGraph> {
 
 #[test]
 fn zero_is_as_little_as_possible() -> Done {
-    let sets: [(&str, fn(Processor) -> Processor); 8] = [
+    let sets: [(&str, fn(Processor) -> Processor); 9] = [
+        ("recommit interval", |p| p.recommit_interval(Duration::ZERO)),
         ("commit interval", |p| p.commit_interval(Duration::ZERO)),
         ("commit interval, exactly once", |p| p.guarantee(Guarantee::ExactlyOnce).commit_interval(Duration::ZERO)),
         ("checkpoint interval", |p| p.checkpoint_interval(Duration::ZERO)),

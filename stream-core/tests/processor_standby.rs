@@ -9,7 +9,7 @@ use std::time::Duration;
 use stream_core::codec::{Int64, Text};
 use stream_core::group::{Group, GroupGraph};
 use stream_core::processor::{Guarantee, Processor, StandbyState, Standbys, State};
-use stream_core::store::{StoreBackend as _, StoreId};
+use stream_core::store::{Direction, KeyRange, MemoryStores, StoreBackend as _, StoreId};
 use stream_core::testing::Tester;
 use support::{Done, ms, table};
 
@@ -89,8 +89,8 @@ fn a_standby_takes_over_without_reading_the_table() -> Done {
     for guarantee in [Guarantee::AtLeastOnce, Guarantee::ExactlyOnce] {
         let mut pair = Pair::new(move |p| warm(p).guarantee(guarantee))?;
         pair.warm()?;
-        // A checkpoint, so that transactions' markers count as read.
-        pair.tester.advance(Duration::from_secs(30))?;
+        // Past a checkpoint, so that transactions' markers count as read.
+        pair.tester.run_for(Duration::from_secs(30));
         let slow = pair.tester.log().faults().hold_fetches("count-table");
         pair.tester.crash_instance("count", 0)?;
         pair.wait("the other has all", |p| p.tasks(1) == 4 && p.state(1) == State::Running)?;
@@ -134,21 +134,10 @@ fn what_is_written_meanwhile_is_there_after_every_move() -> Done {
         // Standbys and tables are the same.
         let stores = [pair.tester.stores("count", 0)?, pair.tester.stores("count", 1)?];
         let ids: Vec<_> = (0..4).map(|p| StoreId::new("count-table", p)).collect();
-        let copies: Vec<usize> = stores
-            .iter()
-            .map(|stores| {
-                ids.iter()
-                    .map(|id| {
-                        stores
-                            .open(id, "int64")
-                            .unwrap()
-                            .range(stream_core::store::KeyRange::ALL, stream_core::store::Direction::Forward)
-                            .count()
-                    })
-                    .sum()
-            })
-            .collect();
-        pair.tester.advance(Duration::from_secs(30))?;
+        let keys = |stores: &MemoryStores, id| {
+            stores.open(id, "int64").unwrap().range(KeyRange::ALL, Direction::Forward).count()
+        };
+        let copies: Vec<usize> = stores.iter().map(|stores| ids.iter().map(|id| keys(stores, id)).sum()).collect();
         assert_eq!(copies, [23, 23]);
     }
     Ok(())
@@ -177,7 +166,7 @@ fn stores(pair: &Pair, instance: usize) -> Vec<i32> {
 
 #[test]
 fn the_store_of_a_partition_that_moved_stays_for_a_while() -> Done {
-    let mut pair = Pair::new(|p| p.state_cleanup_delay(Duration::from_secs(600)))?;
+    let mut pair = Pair::new(|p| p.state_cleanup_delay(Duration::from_secs(60)))?;
     // The first instance had all four before the other came.
     assert_eq!(stores(&pair, 0), [0, 1, 2, 3]);
     pair.tester.stop_instance("count", 1)?;
@@ -185,9 +174,9 @@ fn the_store_of_a_partition_that_moved_stays_for_a_while() -> Done {
     pair.push(50)?;
     pair.tester.start_instance("count", 1)?;
     pair.wait("they part again", |p| p.tasks(0) == 2 && p.tasks(1) == 2)?;
-    pair.tester.advance(Duration::from_secs(500))?;
+    pair.tester.run_for(Duration::from_secs(50));
     assert_eq!(stores(&pair, 0), [0, 1, 2, 3]);
-    pair.tester.advance(Duration::from_secs(200))?;
+    pair.tester.run_for(Duration::from_secs(70));
     assert_eq!(stores(&pair, 0).len(), 2, "those of its own stay");
     pair.push(50)?;
     pair.tester.stop_instance("count", 1)?;
@@ -198,15 +187,16 @@ fn the_store_of_a_partition_that_moved_stays_for_a_while() -> Done {
 
 #[test]
 fn a_partition_that_comes_back_needs_only_what_is_new() -> Done {
-    let mut pair = Pair::new(|p| p)?;
-    pair.tester.advance(Duration::from_secs(30))?;
-    // Everything is in the first one's stores: those of the moved partitions are complete up to now.
-    pair.tester.stop_instance("count", 0)?;
-    pair.wait("one has all", |p| p.tasks(1) == 4)?;
-    pair.tester.advance(Duration::from_secs(30))?;
+    let tester = Tester::with_partitions(4);
+    tester.add(counter())?;
+    let mut pair = Pair { tester, counts: BTreeMap::new() };
+    pair.push(100)?;
+    pair.tester.add_instance("count")?;
+    pair.wait("each has two partitions", |p| p.tasks(0) == 2 && p.tasks(1) == 2)?;
+    // Nothing is new: nothing has to be read.
     let slow = pair.tester.log().faults().hold_fetches("count-table");
-    pair.tester.start_instance("count", 0)?;
-    pair.wait("they come back", |p| p.tasks(0) == 2 && p.state(0) == State::Running)?;
+    pair.tester.stop_instance("count", 1)?;
+    pair.wait("all are back", |p| p.tasks(0) == 4 && p.state(0) == State::Running)?;
     drop(slow);
     pair.push(50)?;
     pair.exact()

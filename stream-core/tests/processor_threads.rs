@@ -83,7 +83,8 @@ async fn table(log: &LogHandle) -> BTreeMap<String, i64> {
         let mut batch = RecordBatch::new();
         loop {
             let limits = FetchLimits::default();
-            if std::future::poll_fn(|cx| fetch.poll_fetch(cx, &mut batch, limits)).await.unwrap() == Fetched::End {
+            let got = std::future::poll_fn(|cx| fetch.poll_fetch(cx, &mut batch, limits)).await.unwrap();
+            if matches!(got, Fetched::End(_)) {
                 break;
             }
             for r in batch.iter() {

@@ -54,7 +54,7 @@ pub struct KafkaArgs {
     pub brokers: Option<String>,
 
     /// Encrypt, trusting the system's authorities [implied by the other --tls flags]
-    #[arg(long)]
+    #[arg(long, env = "KAFKA_TLS", hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new())]
     pub tls: bool,
 
     /// Encrypt, trusting the authorities of this PEM file
@@ -69,15 +69,9 @@ pub struct KafkaArgs {
     #[arg(long, value_name = "FILE", env = "KAFKA_TLS_KEY", hide_env_values = true)]
     pub tls_key: Option<PathBuf>,
 
-    /// How the user proves the password
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "KAFKA_SASL_MECHANISM",
-        hide_env_values = true,
-        default_value = "scram-sha-512"
-    )]
-    pub sasl_mechanism: Mechanism,
+    /// How the user proves the password [default: scram-sha-512]
+    #[arg(long, value_name = "NAME", env = "KAFKA_SASL_MECHANISM", hide_env_values = true)]
+    pub sasl_mechanism: Option<Mechanism>,
 
     /// Log in as this user. The password comes from $KAFKA_SASL_PASSWORD or a file, never from a flag
     #[arg(long, value_name = "NAME", env = "KAFKA_SASL_USER", hide_env_values = true)]
@@ -124,6 +118,15 @@ pub enum GuaranteeArg {
     ExactlyOnce,
 }
 
+/// Which tables an instance keeps warm copies of.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StandbysArg {
+    /// Its own partitions' only; what it takes over is restored first
+    None,
+    /// Every partition's, so that it takes over without a restore
+    All,
+}
+
 /// How a processor works.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Processing")]
@@ -136,6 +139,10 @@ pub struct ProcessingArgs {
     /// What becomes of a record's effects after a crash
     #[arg(long, value_name = "WHICH", env = "GUARANTEE", hide_env_values = true, default_value = "at-least-once")]
     pub guarantee: GuaranteeArg,
+
+    /// Which partitions' tables to keep warm copies of, beside this instance's own
+    #[arg(long, value_name = "WHICH", env = "STANDBYS", hide_env_values = true, default_value = "none")]
+    pub standbys: StandbysArg,
 
     /// How often progress is committed, as 1s or 500ms [default: 1s, exactly-once 100ms]
     #[arg(long, value_name = "TIME", env = "COMMIT_INTERVAL", hide_env_values = true, value_parser = duration)]
@@ -154,7 +161,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// The flags of [`TopicArgs`], for [`parse`].
 pub const TOPIC_FLAGS: &[&str] = &["partitions", "replication"];
 /// The flags of [`ProcessingArgs`], for [`parse`].
-pub const PROCESSING_FLAGS: &[&str] = &["state_dir", "guarantee", "commit_interval", "instance_id"];
+pub const PROCESSING_FLAGS: &[&str] = &["state_dir", "guarantee", "standbys", "commit_interval", "instance_id"];
 /// The flag of the schema registry, for [`parse`].
 pub const REGISTRY_FLAGS: &[&str] = &["schema_registry"];
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use stream_core::group::GroupGraph;
 use stream_core::log::LogHandle;
-use stream_core::processor::{Guarantee, Processor};
+use stream_core::processor::{Guarantee, Processor, Standbys};
 use stream_core::topics::TopicOptions;
 
-use crate::args::{CommonArgs, GuaranteeArg, KafkaArgs, ProcessingArgs};
+use crate::args::{CommonArgs, GuaranteeArg, KafkaArgs, ProcessingArgs, StandbysArg};
 use crate::exit::Exit;
 
 const NO_BROKERS: &str = "no Kafka broker given: use --brokers HOST:PORT, or set KAFKA_BROKERS
@@ -37,10 +37,13 @@ impl CommonArgs {
 
     /// A processor of a group, set up as the flags say.
     pub fn processor(&self, graph: Arc<GroupGraph>, log: LogHandle) -> Processor {
-        let ProcessingArgs { state_dir, guarantee, commit_interval, instance_id } = &self.processing;
+        let ProcessingArgs { state_dir, guarantee, standbys, commit_interval, instance_id } = &self.processing;
         let mut processor = Processor::new(graph, log).state_dir(state_dir).topics(self.topic_options());
         if *guarantee == GuaranteeArg::ExactlyOnce {
             processor = processor.guarantee(Guarantee::ExactlyOnce);
+        }
+        if *standbys == StandbysArg::All {
+            processor = processor.standbys(Standbys::All);
         }
         if let Some(every) = commit_interval {
             processor = processor.commit_interval(*every);
@@ -84,20 +87,53 @@ mod security {
     use crate::args::{KafkaArgs, Mechanism};
     use crate::exit::Exit;
 
+    const PASSWORD: &str = "KAFKA_SASL_PASSWORD";
+
+    fn no_tls(what: &str) -> Exit {
+        Exit::usage(format_args!(
+            "this build has no {what}: build it with the cargo feature \"tls\", which needs the OpenSSL headers; \
+             with make: CARGO_FLAGS=\"--features tls\""
+        ))
+    }
+
     impl KafkaArgs {
         pub(super) fn security(&self) -> Result<Security, Exit> {
             let tls = self.tls();
+            if !cfg!(feature = "tls") && tls.is_some() {
+                return Err(no_tls("TLS"));
+            }
             let Some(user) = self.sasl_user.as_deref().filter(|u| !u.is_empty()) else {
-                return Ok(tls.map_or(Security::Plaintext, Security::Tls));
+                return match self.part_of_a_login() {
+                    Some(part) => Err(Exit::usage(format_args!(
+                        "{part} is set, but no user: use --sasl-user NAME, or set KAFKA_SASL_USER"
+                    ))),
+                    None => Ok(tls.map_or(Security::Plaintext, Security::Tls)),
+                };
             };
             let mechanism = match self.sasl_mechanism {
-                Mechanism::Plain => SaslMechanism::Plain,
-                Mechanism::ScramSha256 => SaslMechanism::ScramSha256,
-                Mechanism::ScramSha512 => SaslMechanism::ScramSha512,
+                Some(Mechanism::Plain) => SaslMechanism::Plain,
+                Some(Mechanism::ScramSha256) => SaslMechanism::ScramSha256,
+                Some(Mechanism::ScramSha512) | None => SaslMechanism::ScramSha512,
             };
             let mut sasl = Sasl::new(mechanism, user, self.password(user)?);
+            if !cfg!(feature = "tls") && mechanism != SaslMechanism::Plain {
+                return Err(no_tls("SCRAM"));
+            }
             sasl.tls = tls;
             Ok(Security::Sasl(sasl))
+        }
+
+        /// What only makes sense with a user. Without one, nobody would log in, and nobody would be told.
+        fn part_of_a_login(&self) -> Option<&'static str> {
+            if self.sasl_mechanism.is_some() {
+                Some("--sasl-mechanism (KAFKA_SASL_MECHANISM)")
+            } else if self.sasl_password_file.is_some() {
+                Some("--sasl-password-file (KAFKA_SASL_PASSWORD_FILE)")
+            } else if std::env::var_os(PASSWORD).is_some_and(|p| !p.is_empty()) {
+                Some(PASSWORD)
+            } else {
+                None
+            }
         }
 
         fn tls(&self) -> Option<Tls> {
@@ -116,10 +152,10 @@ mod security {
                 })?;
                 return Ok(text.trim_end_matches(['\n', '\r']).into());
             }
-            match std::env::var("KAFKA_SASL_PASSWORD") {
+            match std::env::var(PASSWORD) {
                 Ok(password) if !password.is_empty() => Ok(password.into()),
                 _ => Err(Exit::usage(format_args!(
-                    "no password for user {user}: set KAFKA_SASL_PASSWORD, or use --sasl-password-file FILE"
+                    "no password for user {user}: set {PASSWORD}, or use --sasl-password-file FILE"
                 ))),
             }
         }

@@ -47,5 +47,7 @@ fn avro(common: &CommonArgs) -> Result<ProductCodec, Exit> {
 
 #[cfg(not(feature = "avro"))]
 fn avro(_: &CommonArgs) -> Result<ProductCodec, Exit> {
-    Err(Exit::usage("this build has no Avro: build it with the cargo feature \"avro\""))
+    Err(Exit::usage(
+        "this build has no Avro: build it with the cargo feature \"avro\"; with make: CARGO_FLAGS=\"--features avro\"",
+    ))
 }

@@ -49,37 +49,56 @@ struct Judge {
     known: Mutex<Option<Known>>,
 }
 
-/// Invariant: `matcher` is made of the last rule that made sense, which is `asked` unless that is an error.
+/// Invariant: `rule` is the last one that made sense, which is `asked` unless that is an error; `matcher` is made of it.
 struct Known {
     /// What the topic says; an error if that is no rule.
     asked: Result<Option<Rule>, String>,
+    rule: Option<Rule>,
     matcher: Arc<Matcher>,
+    keeping: Keeping,
 }
+
+/// Whether the rule is kept as the last good one. An emit is discarded with its transaction, so that only the topic tells.
+#[derive(Clone, Copy)]
+enum Keeping {
+    /// It is seen in the topic, or there is nothing to keep.
+    Seen,
+    /// The product at this place had it written, at this time.
+    Emitted { partition: i32, offset: i64, at_ms: i64 },
+}
+
+/// How long to wait for a rule that was emitted to be seen.
+const SEEN_WITHIN_MS: i64 = 1000;
 
 impl Judge {
     fn matcher(&self, ctx: &mut Ctx<'_, Table<Product>>) -> Result<Arc<Matcher>, CallbackError> {
         let asked = self.read(ctx, RULE_KEY)?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = known.as_ref().filter(|k| k.asked == asked) {
+        if let Some(known) = known.as_mut().filter(|k| k.asked == asked) {
+            self.keep(ctx, known)?;
             return Ok(Arc::clone(&known.matcher));
         }
-        let matcher = Arc::new(match ready(&asked) {
-            Ok(matcher) => {
+        let (rule, matcher, keeping) = match (ready(&asked), known.take()) {
+            (Ok(matcher), _) => {
                 tracing::info!(rule = %in_words(&asked), "the filter's rule");
-                self.keep(ctx, asked.as_ref().ok().and_then(Option::as_ref))?;
-                matcher
+                let keeping = Keeping::Emitted { partition: -1, offset: 0, at_ms: i64::MIN };
+                (asked.clone().unwrap_or_default(), Arc::new(matcher), keeping)
             }
-            Err(reason) => {
+            (Err(reason), before) => {
                 let kept = self.read(ctx, LAST_GOOD_KEY)?;
                 tracing::warn!(reason, kept = %in_words(&kept), "the rule in the topic is bad: the last good one stays");
-                match known.as_ref() {
-                    Some(known) => Matcher::clone(&known.matcher),
-                    None => ready(&kept).unwrap_or(Matcher::All),
+                match before {
+                    Some(Known { rule, matcher, keeping, .. }) => (rule, matcher, keeping),
+                    None => {
+                        let matcher = ready(&kept).unwrap_or(Matcher::All);
+                        (kept.unwrap_or_default(), Arc::new(matcher), Keeping::Seen)
+                    }
                 }
             }
-        });
-        *known = Some(Known { asked, matcher: Arc::clone(&matcher) });
-        Ok(matcher)
+        };
+        let known = known.insert(Known { asked, rule, matcher, keeping });
+        self.keep(ctx, known)?;
+        Ok(Arc::clone(&known.matcher))
     }
 
     /// What the topic has under a key. A value that is no rule is not the record's fault, so not an error of it.
@@ -95,13 +114,25 @@ impl Judge {
         }
     }
 
-    /// Keeps a rule as the last good one, unless it is that already.
-    fn keep(&self, ctx: &mut Ctx<'_, Table<Product>>, rule: Option<&Rule>) -> CallbackResult {
-        match (self.read(ctx, LAST_GOOD_KEY)?, rule) {
-            (Ok(kept), rule) if kept.as_ref() == rule => Ok(()),
-            (_, Some(rule)) => ctx.emit(self.last_good, LAST_GOOD_KEY, rule),
-            (_, None) => ctx.emit_nil(self.last_good, LAST_GOOD_KEY),
+    /// Sees to it that a good rule is kept as the last good one.
+    fn keep(&self, ctx: &mut Ctx<'_, Table<Product>>, known: &mut Known) -> CallbackResult {
+        let Keeping::Emitted { partition, offset, at_ms } = known.keeping else { return Ok(()) };
+        if self.read(ctx, LAST_GOOD_KEY)?.as_ref() == Ok(&known.rule) {
+            known.keeping = Keeping::Seen;
+            return Ok(());
         }
+        let now_ms = ctx.now_ms();
+        // A product that is processed again: what it emitted was discarded.
+        let again = ctx.partition() == partition && ctx.offset() <= offset;
+        if !again && now_ms.saturating_sub(at_ms) < SEEN_WITHIN_MS {
+            return Ok(());
+        }
+        match &known.rule {
+            Some(rule) => ctx.emit(self.last_good, LAST_GOOD_KEY, rule)?,
+            None => ctx.emit_nil(self.last_good, LAST_GOOD_KEY)?,
+        }
+        known.keeping = Keeping::Emitted { partition: ctx.partition(), offset: ctx.offset(), at_ms: now_ms };
+        Ok(())
     }
 }
 

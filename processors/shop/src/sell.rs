@@ -1,10 +1,11 @@
 //! Writing products at a pace.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use stream_core::clock::Clock;
 use stream_core::emitter::{EmitError, Emitter};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::generator::Generator;
 use crate::product::Product;
@@ -47,50 +48,82 @@ impl Times<'_> {
     }
 }
 
+/// Why selling ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SellError {
+    /// A product could not be written.
+    #[error(transparent)]
+    Emit(#[from] EmitError),
+    /// It was to stop, and the broker did not answer.
+    #[error("stopped after {written} products; the broker does not answer, so the last of them may not be written")]
+    Unanswered {
+        /// How many were handed over.
+        written: u64,
+    },
+}
+
+/// How long acknowledgements are awaited once it is to stop.
+const GRACE: Duration = Duration::from_secs(3);
+
 /// Writes products until as many are written as the pace says, or `stop` resolves. Returns how many; all of them are
 /// acknowledged. `on_written` is told the number now and then.
 ///
 /// # Errors
-/// When one can't be written.
+/// When one can't be written, or the broker does not answer when it is to stop.
 pub async fn sell(
     emitter: &Emitter<Product>,
-    mut generator: Generator,
+    generator: Generator,
     pace: Pace,
     times: Times<'_>,
     stop: impl Future<Output = ()>,
     on_written: impl Fn(u64),
-) -> Result<u64, EmitError> {
+) -> Result<u64, SellError> {
+    let written = Cell::new(0);
+    tokio::select! {
+        biased;
+        () = stop => match timeout(GRACE, emitter.flush()).await {
+            Ok(flushed) => flushed?,
+            Err(_) => return Err(SellError::Unanswered { written: written.get() }),
+        },
+        sold = write(emitter, generator, pace, times, &written, on_written) => sold?,
+    }
+    Ok(written.get())
+}
+
+/// Writes until enough are written, all of them acknowledged.
+async fn write(
+    emitter: &Emitter<Product>,
+    mut generator: Generator,
+    pace: Pace,
+    times: Times<'_>,
+    written: &Cell<u64>,
+    on_written: impl Fn(u64),
+) -> Result<(), EmitError> {
     let wanted = pace.count.unwrap_or(u64::MAX);
     let mut tick = (!pace.interval.is_zero()).then(|| interval(pace.interval));
     if let Some(tick) = &mut tick {
         // A slow broker makes it late once; it must not make up for that in one burst.
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     }
-    let (mut written, mut known_good) = (0, 0);
-    let mut stop = std::pin::pin!(stop);
-    while written < wanted {
-        let due = async {
-            if let Some(tick) = &mut tick {
-                tick.tick().await;
-            }
-        };
-        tokio::select! {
-            biased;
-            () = &mut stop => break,
-            () = due => {}
+    let mut known_good = 0;
+    while written.get() < wanted {
+        if let Some(tick) = &mut tick {
+            tick.tick().await;
         }
-        for _ in 0..u64::from(pace.rate).min(wanted - written) {
-            let product = generator.next(times.of(written));
+        for _ in 0..u64::from(pace.rate).min(wanted - written.get()) {
+            let product = generator.next(times.of(written.get()));
             // Its acknowledgement is awaited by the flush.
             _ = emitter.emit(&product.product_id, &product).await?;
-            written += 1;
+            written.set(written.get() + 1);
         }
-        on_written(written);
-        if tick.is_some() || written >= known_good + FLUSH_EVERY {
+        on_written(written.get());
+        if tick.is_some() || written.get() >= known_good + FLUSH_EVERY {
             emitter.flush().await?;
-            known_good = written;
+            known_good = written.get();
         }
+        // As fast as possible: whoever is to stop it must have a chance.
+        tokio::task::yield_now().await;
     }
-    emitter.flush().await?;
-    Ok(written)
+    emitter.flush().await
 }

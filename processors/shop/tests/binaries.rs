@@ -57,6 +57,32 @@ fn a_user_needs_a_password_that_is_no_flag() {
 }
 
 #[test]
+fn a_login_needs_a_user() {
+    for args in [["--sasl-mechanism", "plain"], ["--sasl-password-file", "x"]] {
+        let (code, _, stderr) = start(env!("CARGO_BIN_EXE_shop"), &[&["--brokers", "127.0.0.1:1"], &args[..]].concat());
+        assert!(code == Some(2) && stderr.contains("--sasl-user"), "{stderr}");
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shop"));
+    let done = command.args(["--brokers", "127.0.0.1:1"]).env("KAFKA_SASL_PASSWORD", "hush").output().unwrap();
+    let stderr = String::from_utf8(done.stderr).unwrap();
+    assert!(done.status.code() == Some(2) && stderr.contains("KAFKA_SASL_PASSWORD is set"), "{stderr}");
+    assert!(!stderr.contains("hush"));
+}
+
+#[test]
+fn what_a_build_lacks_is_named_with_the_way_to_get_it() {
+    if cfg!(feature = "tls") {
+        return;
+    }
+    for args in [&["--tls"][..], &["--sasl-user", "ann"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shop"));
+        let done = command.args(["--brokers", "127.0.0.1:1"]).args(args).env("KAFKA_SASL_PASSWORD", "hush").output();
+        let stderr = String::from_utf8(done.unwrap().stderr).unwrap();
+        assert!(stderr.contains("CARGO_FLAGS=\"--features tls\""), "{stderr}");
+    }
+}
+
+#[test]
 fn avro_needs_a_registry() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shop"));
     command.args(["--brokers", "127.0.0.1:1", "--format", "avro"]).env_remove("SCHEMA_REGISTRY_URL");

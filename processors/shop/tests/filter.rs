@@ -15,10 +15,10 @@ use stream_core::emitter::Emitter;
 use stream_core::group::table_topic;
 use stream_core::log::embedded::Embedded;
 use stream_core::log::{
-    FetchLimits, Fetched, Isolation, LogHandle, NewRecord, OffsetSpec, ProduceBatch, ProducerOptions, RecordBatch,
-    TopicPartition, TopicSpec,
+    FetchLimits, Fetched, Isolation, LogError, LogHandle, NewRecord, OffsetSpec, ProduceBatch, ProducerOptions,
+    RecordBatch, TopicPartition, TopicSpec,
 };
-use stream_core::processor::{Handle, Processor, ProcessorResult};
+use stream_core::processor::{Guarantee, Handle, Processor, ProcessorResult};
 use stream_core::store::MemoryStores;
 use tokio::task::JoinHandle;
 
@@ -33,17 +33,20 @@ struct Shop {
     products: Emitter<Product>,
     rules: Rules,
     running: Option<(Handle, JoinHandle<ProcessorResult<()>>)>,
+    embedded: Arc<Embedded>,
+    guarantee: Guarantee,
 }
 
 impl Shop {
     async fn open() -> Self {
         let names = TopicNames::default();
-        let log: LogHandle = Embedded::new();
+        let embedded = Embedded::new();
+        let log: LogHandle = Arc::clone(&embedded) as _;
         let products = TopicSpec::new(names.product_topic.as_str()).partitions(PARTITIONS);
         log.create_topics(vec![products, compacted(&names.rules_topic, 1)]).await.unwrap();
         let rules = Rules::open(&names.rules_topic, &log).await.unwrap();
         let products = Emitter::new(names.product_topic.as_str(), codec::json(), Arc::clone(&log)).await.unwrap();
-        Self { log, names, products, rules, running: None }
+        Self { log, names, products, rules, running: None, embedded, guarantee: Guarantee::AtLeastOnce }
     }
 
     /// Starts an instance with nothing on disk or in memory, as on a new machine.
@@ -51,6 +54,7 @@ impl Shop {
         let graph = filter::define(&self.names, codec::json()).build().unwrap();
         let processor = Processor::new(graph, Arc::clone(&self.log))
             .stores(Arc::new(MemoryStores::new()))
+            .guarantee(self.guarantee)
             .commit_interval(Duration::from_millis(20))
             .workers(2);
         let handle = processor.handle();
@@ -138,7 +142,7 @@ impl Shop {
             let mut batch = RecordBatch::new();
             loop {
                 let got = std::future::poll_fn(|cx| fetch.poll_fetch(cx, &mut batch, FetchLimits::default())).await;
-                if got.unwrap() == Fetched::End {
+                if matches!(got.unwrap(), Fetched::End(_)) {
                     break;
                 }
                 let text = |key: Option<&[u8]>| String::from_utf8(key.unwrap().to_vec()).unwrap();
@@ -319,5 +323,20 @@ async fn a_foreign_rule_holds_and_a_tombstone_ends_it() {
     shop.send(&lamps_and_more()).await;
     shop.judged().await;
     assert_eq!(shop.table().await.len(), 4);
+    shop.stop().await;
+}
+
+#[tokio::test]
+async fn a_good_rule_is_kept_even_if_its_transaction_is_aborted() {
+    let mut shop = Shop::open().await;
+    shop.guarantee = Guarantee::ExactlyOnce;
+    let rule = shop.rules.set(Rule::typed("lamp")).await.unwrap();
+    shop.send(&lamps_and_more()).await;
+    let error = LogError::Abortable { what: "committing".into(), reason: "as told".into() };
+    shop.embedded.faults().fail_commit(error);
+    shop.start().await;
+    shop.judged().await;
+    assert_eq!(shop.table().await, ["Brass desk lamp", "Paper lampshade"]);
+    assert_eq!(shop.last_good().await, Some(rule));
     shop.stop().await;
 }

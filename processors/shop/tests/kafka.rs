@@ -75,7 +75,7 @@ impl Shop {
             let mut batch = RecordBatch::new();
             loop {
                 let got = std::future::poll_fn(|cx| fetch.poll_fetch(cx, &mut batch, FetchLimits::default())).await;
-                if got.unwrap() == Fetched::End {
+                if matches!(got.unwrap(), Fetched::End(_)) {
                     break;
                 }
                 let key = |key: Option<&[u8]>| String::from_utf8(key.unwrap().to_vec()).unwrap();

@@ -57,6 +57,10 @@ pub trait Log: Send + Sync + 'static {
     /// Looks topics up, in the order asked; `None` for one that does not exist. Never creates one.
     fn topics(&self, names: Vec<Arc<str>>) -> BoxFuture<'static, LogResult<Vec<Option<TopicInfo>>>>;
 
+    /// A name of a topic's own: one that is made anew under the same name has another. `None` if there is no such topic, or
+    /// the log can't tell.
+    fn topic_id(&self, name: Arc<str>) -> BoxFuture<'static, LogResult<Option<Arc<str>>>>;
+
     /// Creates topics and returns once they can be used. One that exists already is
     /// [`LogError::TopicExists`]; the others are created all the same.
     fn create_topics(&self, topics: Vec<TopicSpec>) -> BoxFuture<'static, LogResult<()>>;

@@ -255,7 +255,8 @@ pub struct ProducerOptions {
     pub transactional_id: Option<Arc<str>>,
     /// How keys choose partitions.
     pub partitioner: Partitioner,
-    /// How long a record may wait for its acknowledgement before it fails; default 30 s, below the session time-out.
+    /// How long a record may wait for its acknowledgement before it fails; default 30 s, below the session time-out. On
+    /// Kafka, a third of it is for waiting to be sent at all (behind others, in an outage), the rest for being written.
     pub delivery_timeout: Option<Duration>,
     /// How long a transaction may stay open; default 10 s.
     pub transaction_timeout: Option<Duration>,
@@ -284,9 +285,13 @@ impl Default for FetchLimits {
 pub enum Fetched {
     /// At least one record.
     Records,
-    /// None: everything up to the end, as it was at some moment after the fetch began, has been yielded. With read
-    /// committed the end is the last stable offset. Reported once for each end reached.
-    End,
+    /// None: everything up to the end has been yielded, the end as whoever answered the fetch knew it at some moment after
+    /// the fetch began. With read committed that is the last stable offset. Reported once for each end reached.
+    ///
+    /// The offset is one below which everything is yielded. A [`Reader`](super::Reader)'s is the end itself; a
+    /// member's may be less, where what lies below the end (a transaction's marker) is no record. A broker whose copy
+    /// lags, as one that has just become the leader, may know of an end below one that was looked up before.
+    End(i64),
 }
 
 /// What became of a batch.

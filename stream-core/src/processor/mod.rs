@@ -49,7 +49,7 @@ use self::transactions::Transactions;
 pub(crate) use self::worker::Workers;
 use crate::group::GroupGraph;
 use crate::log::{
-    AutoOffsetReset, FetchLimits, Isolation, LogError, LogHandle, LogResult, MemberOptions, Partitioner,
+    AutoOffsetReset, FetchLimits, Isolation, LogError, LogHandle, LogResult, MemberOptions, Partitioner, Producer,
     ProducerOptions, Subscription,
 };
 use crate::store::{SledStores, StoreBackend};
@@ -215,6 +215,14 @@ impl Processor {
     #[must_use]
     pub fn commit_interval(mut self, every: Duration) -> Self {
         self.options.commit_interval = Some(every.max(LEAST_INTERVAL));
+        self
+    }
+
+    /// How often positions that do not move are committed anew; default 30 minutes. A broker forgets what is not, after
+    /// `offsets.retention.minutes` (a week by default): keep this well below it. At least 1 ms.
+    #[must_use]
+    pub fn recommit_interval(mut self, every: Duration) -> Self {
+        self.options.recommit_interval = every.max(LEAST_INTERVAL);
         self
     }
 
@@ -466,11 +474,19 @@ impl Processor {
         lookups: &mut Lookups,
         stop: &mut Stop,
     ) -> ProcessorResult<()> {
-        let starting = self.start(workers, stores, lookups);
-        let (env, facts, member, transactions) = tokio::select! {
+        let mut making = None;
+        let started = tokio::select! {
             biased;
-            () = stop.told() => return Ok(()),
-            started = starting => started?,
+            () = stop.told() => None,
+            started = self.start(workers, stores, lookups, &mut making) => Some(started?),
+        };
+        let Some((env, facts, member, transactions)) = started else {
+            // A producer that is being made is made whether or not somebody waits for it. One that is late would fence
+            // the next one of its id, so that a start right after this would fail.
+            if let Some(making) = making {
+                _ = making.await;
+            }
+            return Ok(());
         };
         Instance::new(env, facts, workers, &self.listeners, &self.status, member, transactions).run(stop).await
     }
@@ -481,6 +497,7 @@ impl Processor {
         workers: &Workers,
         stores: Arc<dyn StoreBackend>,
         lookups: &mut Lookups,
+        making: &mut Option<BoxFuture<'static, LogResult<Arc<dyn Producer>>>>,
     ) -> ProcessorResult<Started> {
         let (graph, options) = (&self.graph, &self.options);
         let group = graph.name();
@@ -515,7 +532,9 @@ impl Processor {
                 doing("make a producer")(LogError::Config { what: "commit_interval".to_owned(), reason })
             })?);
         }
-        let producer = self.log.producer(producer).await.map_err(doing("make a producer"))?;
+        let made = making.insert(self.log.producer(producer)).await;
+        *making = None;
+        let producer = made.map_err(doing("make a producer"))?;
         let reader = self.log.reader(Isolation::ReadCommitted).map_err(doing("make a reader"))?;
         lookups.open(&self.log, graph, &facts, &*stores, options, workers)?;
         lookups.caught_up(group).await?;

@@ -165,7 +165,19 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// When the store fails.
     fn checkpointed(&self) -> Result<Option<Checkpoint>, StoreError>;
 
-    /// Removes every key and the checkpoint; the checkpoint first.
+    /// What its content is from, as [`set_origin`](Self::set_origin) said; `None` if that was never said.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn origin(&self) -> Result<Option<String>, StoreError>;
+
+    /// Records, durably, what the content is from: the id of the topic that it is a copy of.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn set_origin(&self, origin: &str) -> Result<(), StoreError>;
+
+    /// Removes every key, the checkpoint and the origin; the checkpoint first.
     ///
     /// # Errors
     /// When the store fails.

@@ -3,6 +3,7 @@
 //! A follower owns its store's content as long as it lives: nobody else writes to the store meanwhile. It never moves
 //! the checkpoint past what it has written.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -17,8 +18,8 @@ pub(crate) type Applied<'a> = &'a mut dyn FnMut(&[u8], Option<&[u8]>);
 pub(crate) enum Step {
     /// So many records were applied.
     Applied(usize),
-    /// The end, as it was during the step, is reached.
-    CaughtUp,
+    /// The end, as whoever answered knew it during the step, is reached: everything below this offset is applied.
+    CaughtUp(i64),
 }
 
 /// Copies one partition of a compacted topic into a store.
@@ -57,7 +58,11 @@ impl Follower {
     /// Applies what there is, or waits. `applied` sees each record after it is in the store.
     pub(crate) fn poll_step(&mut self, cx: &mut Context<'_>, applied: Applied<'_>) -> Poll<Result<Step, FollowError>> {
         match ready!(self.fetch.poll_fetch(cx, &mut self.batch, self.limits))? {
-            Fetched::End => Poll::Ready(Ok(Step::CaughtUp)),
+            Fetched::End(end) => {
+                // Behind the last record there may be markers of transactions.
+                self.next = self.next.max(end);
+                Poll::Ready(Ok(Step::CaughtUp(end)))
+            }
             Fetched::Records => {
                 // A record without a key has no place in a table; Kafka refuses it on a compacted topic.
                 let mut keyed = self.batch.iter().filter_map(|r| Some((r.key?, r.value)));
@@ -73,6 +78,15 @@ impl Follower {
                 Poll::Ready(Ok(Step::Applied(self.batch.len())))
             }
         }
+    }
+
+    /// Whether what is fetched from has everything below an offset; if not, waits until it has. Goes on where it was.
+    pub(crate) async fn await_sight_of(&mut self, offset: i64) -> Result<(), LogError> {
+        self.fetch.seek(offset).await?;
+        // An end or a record at an offset is only there once everything below it is.
+        let seen = poll_fn(|cx| self.fetch.poll_fetch(cx, &mut self.batch, self.limits)).await;
+        self.fetch.seek(self.next).await?;
+        seen.map(drop)
     }
 
     /// The position is known to be at least here: markers and compacted records lie below.

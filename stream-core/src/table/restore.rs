@@ -7,12 +7,16 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::follow::{FollowError, Follower, Step};
 use crate::clock::Clock;
 use crate::log::{Isolation, LogHandle, OffsetSpec, Reader, TopicPartition};
 use crate::store::{Checkpoint, Store};
+
+/// How long a restore waits at an end below its goal before it looks whether there is anything left to wait for: the
+/// goal may lie behind offsets that no record and no marker has.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How far a restore goes before it is done.
 #[derive(Clone, Copy, Debug)]
@@ -64,10 +68,19 @@ impl Source<'_> {
     ) -> Result<(Follower, i64), FollowError> {
         let Self { log, reader, partition, store, tombstone_retention_ms } = self;
         let now_ms = log.clock().now_ms();
+        // Before the bounds, so that these are of the same topic or a later one.
+        let id = log.topic_id(Arc::clone(&partition.topic)).await?;
         let (start, end) = bounds(log, partition).await?;
+        let anew = match (store.origin()?, &id) {
+            (Some(origin), Some(id)) if *origin != **id => {
+                Some("it is a copy of another topic: this one was made anew")
+            }
+            _ => None,
+        };
+        let distrust = |known| anew.or_else(|| distrust(known, start, end, now_ms, *tombstone_retention_ms));
         let from = match known.or(store.checkpointed()?.map(Known::from)) {
             None => start,
-            Some(known) => match distrust(known, start, end, now_ms, *tombstone_retention_ms) {
+            Some(known) => match distrust(known) {
                 None => known.position,
                 Some(why) => {
                     tracing::warn!(%partition, ?known, start, end, why, "the store is emptied and restored");
@@ -77,11 +90,16 @@ impl Source<'_> {
                 }
             },
         };
+        // One that is not known stays unknown: it may be of an older broker, or of a client that can't tell.
+        if let Some(id) = id
+            && store.origin()?.as_deref() != Some(&*id)
+        {
+            store.set_origin(&id)?;
+        }
         if let Goal::Offset(end) = goal
             && from < end
         {
-            // Until the transactions below the end are over, readers of committed records stop short of it. Waited for
-            // before the fetch begins, so that an end which the fetch reports lies beyond the goal.
+            // Until the transactions below the end are over, readers of committed records stop short of it.
             wait_stable(log, partition, end).await?;
         }
         let fetch = reader.read((*partition).clone(), from).await?;
@@ -134,8 +152,23 @@ pub(crate) async fn restore(
     {
         return Ok(());
     }
+    // An end was reached that lies below the goal, and whether the goal has been seen since.
+    let (mut short, mut seen) = (false, false);
     loop {
-        match poll_fn(|cx| follower.poll_step(cx, &mut |_, _| {})).await? {
+        let step = poll_fn(|cx| follower.poll_step(cx, &mut |_, _| {}));
+        let step = match goal {
+            Goal::Offset(end) if short && !seen => match timeout(PATIENCE, step).await {
+                Ok(step) => step,
+                Err(_) => {
+                    tracing::info!(%partition, position = follower.position(), end, "waiting for the end to be in sight");
+                    follower.await_sight_of(end).await?;
+                    seen = true;
+                    continue;
+                }
+            },
+            _ => step.await,
+        };
+        match step? {
             Step::Applied(n) => {
                 let left = match goal {
                     Goal::Offset(end) => Some(end - follower.position()),
@@ -146,12 +179,15 @@ pub(crate) async fn restore(
                     follower.checkpoint(clock.now_ms())?;
                 }
             }
-            Step::CaughtUp => {
-                if let Goal::Offset(end) = goal {
+            Step::CaughtUp(at) => match goal {
+                // Whoever answered lags behind whoever told the goal: records are missing.
+                Goal::Offset(end) if at < end && !seen => short = true,
+                Goal::Offset(end) => {
                     follower.skip_to(end);
+                    break;
                 }
-                break;
-            }
+                Goal::End => break,
+            },
         }
         if let Goal::Offset(end) = goal
             && follower.position() >= end
@@ -226,7 +262,80 @@ async fn wait_stable(log: &LogHandle, partition: &TopicPartition, end: i64) -> R
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+    use std::task::{Context, Poll};
+
+    use futures::future::BoxFuture;
+
     use super::*;
+    use crate::clock::SystemClock;
+    use crate::log::{Fetch, FetchLimits, Fetched, LogResult, RecordBatch};
+    use crate::store::{MemoryStores, StoreBackend, StoreId};
+
+    /// Yields what it is told to, then nothing before a seek, which is noted.
+    struct Script {
+        steps: VecDeque<Fetched>,
+        after_seeks: VecDeque<Vec<Fetched>>,
+        next: i64,
+        sought: Arc<std::sync::Mutex<Vec<i64>>>,
+    }
+
+    impl Fetch for Script {
+        fn poll_fetch(
+            &mut self,
+            _: &mut Context<'_>,
+            into: &mut RecordBatch,
+            _: FetchLimits,
+        ) -> Poll<LogResult<Fetched>> {
+            into.clear();
+            let Some(step) = self.steps.pop_front() else { return Poll::Pending };
+            if step == Fetched::Records {
+                into.push(self.next, 0, Some(&self.next.to_be_bytes()), Some(b"v"), std::iter::empty());
+                self.next += 1;
+            }
+            Poll::Ready(Ok(step))
+        }
+
+        fn seek(&mut self, offset: i64) -> BoxFuture<'_, LogResult<()>> {
+            self.next = offset;
+            self.sought.lock().unwrap().push(offset);
+            self.steps = self.after_seeks.pop_front().unwrap_or_default().into();
+            Box::pin(async { Ok(()) })
+        }
+    }
+
+    /// Restores from 0 to 3 by a script: what the checkpoint says then, how many keys there are, and the seeks.
+    fn restored(steps: Vec<Fetched>, after_seeks: Vec<Vec<Fetched>>) -> (i64, usize, Vec<i64>) {
+        let partition = TopicPartition::new("t", 0);
+        let store = MemoryStores::new().open(&StoreId::new("t", 0), "bytes").unwrap();
+        let sought = Arc::default();
+        let (steps, after_seeks) = (steps.into(), after_seeks.into());
+        let script = Script { steps, after_seeks, next: 0, sought: Arc::clone(&sought) };
+        let mut follower = Follower::new(Box::new(script), Arc::clone(&store), 0);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let restoring = restore(&mut follower, &partition, Goal::Offset(3), Duration::from_secs(5), &SystemClock);
+        runtime.block_on(restoring).unwrap();
+        let keys = store.range(crate::store::KeyRange::ALL, crate::store::Direction::Forward).count();
+        let sought = sought.lock().unwrap().clone();
+        (follower.position(), keys, sought)
+    }
+
+    #[test]
+    fn an_end_below_the_goal_is_not_the_end() {
+        use Fetched::{End, Records};
+        let lagging = vec![Records, End(1), Records, End(2), Records, End(3)];
+        assert_eq!(restored(lagging, vec![]), (3, 3, vec![]), "the broker that answers lags");
+        assert_eq!(restored(vec![Records, Records, End(3)], vec![]), (3, 2, vec![]), "a marker lies at the end");
+    }
+
+    #[test]
+    fn offsets_that_nothing_has_do_not_hold_a_restore_up() {
+        use Fetched::{End, Records};
+        // Nothing comes any more: the goal is looked at, then everything below it is read.
+        let (empty, lagged) = (vec![vec![End(3)], vec![End(2)]], vec![vec![Records], vec![Records, Records]]);
+        assert_eq!(restored(vec![Records, End(1)], empty), (3, 1, vec![3, 1]));
+        assert_eq!(restored(vec![Records, End(1)], lagged), (3, 3, vec![3, 1]));
+    }
 
     #[test]
     fn a_copy_is_trusted_only_where_it_fits_and_misses_no_deletion() {

@@ -328,7 +328,7 @@ impl Tester {
             loop {
                 let limits = crate::log::FetchLimits::default();
                 match std::future::poll_fn(|cx| fetch.poll_fetch(cx, &mut batch, limits)).await? {
-                    Fetched::End => return Ok(()),
+                    Fetched::End(_) => return Ok(()),
                     Fetched::Records => {
                         for r in batch.iter() {
                             all.push(r.offset, r.timestamp, r.key, r.value, r.headers.iter());

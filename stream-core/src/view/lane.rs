@@ -205,8 +205,9 @@ impl<'a> Lane<'a> {
                             progress.applied(n, Some(left).filter(|n| *n > 0));
                         }
                     }
-                    Step::CaughtUp => {
+                    Step::CaughtUp(_) => {
                         self.caught_up = true;
+                        self.moved(follower.position());
                         if let Some(progress) = progress.take() {
                             progress.done(follower.position());
                             self.failures = 0;

@@ -4,18 +4,34 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 pub struct Broker {
     script: PathBuf,
     port: u16,
     dir: tempfile::TempDir,
+    /// Variables of the script's.
+    set: Vec<(&'static str, String)>,
 }
 
 impl Broker {
     /// A broker that was never started.
     pub fn new() -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docker/kafka.sh");
-        Self { script, port: free_port(), dir: tempfile::tempdir().unwrap() }
+        Self { script, port: free_port(), dir: tempfile::tempdir().unwrap(), set: Vec::new() }
+    }
+
+    /// With further lines of its configuration.
+    pub fn configured(mut self, lines: &str) -> Self {
+        self.set.push(("KAFKA_EXTRA", lines.to_owned()));
+        self
+    }
+
+    /// With one more listener, whose clients come back by a proxy's port. Returns the port that the proxy leads to.
+    pub fn proxied(mut self, proxy: u16) -> (Self, u16) {
+        let listener = self.port + 5;
+        self.set.push(("KAFKA_PROXIED", format!("{listener}:{proxy}")));
+        (self, listener)
     }
 
     pub async fn started() -> Self {
@@ -38,11 +54,9 @@ impl Broker {
         self.run("stop").await;
     }
 
-    /// Kills it at once.
-    pub fn kill(&self) {
-        let pid = std::fs::read_to_string(self.dir.path().join("kafka/kafka.pid")).unwrap();
-        let killed = Command::new("kill").args(["-9", pid.trim()]).status().unwrap();
-        assert!(killed.success(), "the broker can't be killed: {killed}");
+    /// Kills it at once; returns when it is gone, and its ports are free.
+    pub async fn kill(&self) {
+        self.run("kill").await;
     }
 
     async fn run(&self, what: &'static str) {
@@ -55,6 +69,7 @@ impl Broker {
         let mut command = Command::new("bash");
         command.arg(&self.script).arg(what).stdin(Stdio::null()).stdout(Stdio::null());
         command.env("KAFKA_PORT", self.port.to_string()).env("STREAM_STATE", self.dir.path()).env_remove("TLS");
+        command.envs(self.set.iter().map(|(name, value)| (name, value)));
         command
     }
 }
@@ -65,13 +80,16 @@ impl Drop for Broker {
     }
 }
 
-/// A port with room for the broker's other listeners above it.
+/// A port with room for the broker's other listeners above it. It is none of those that clients get: a client that tries
+/// to reach a broker that is away might be given the broker's own port, and keep it.
 fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    (0..200)
+    (0..1_000)
         .find_map(|_| {
-            let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
-            (port..=port.checked_add(4)?).all(free).then_some(port)
+            let nth = std::process::id().wrapping_mul(7) + NEXT.fetch_add(1, Ordering::Relaxed);
+            let port = 20_000 + u16::try_from(nth % 1_200).ok()? * 10;
+            (port..=port + 5).all(free).then_some(port)
         })
         .expect("a free port")
 }

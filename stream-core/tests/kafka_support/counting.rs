@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use stream_core::codec::{Json, Text};
 use stream_core::group::{Group, GroupGraph};
 use stream_core::log::LogHandle;
+use stream_core::processor::Guarantee;
 
 use super::{Feed, read, table};
 
@@ -29,6 +30,20 @@ pub struct Known {
     pub gaps: u64,
 }
 
+impl Known {
+    /// Takes a number in.
+    pub fn saw(&mut self, number: u64) {
+        self.calls += 1;
+        if number < self.next {
+            self.again += 1;
+        } else {
+            self.gaps += number - self.next;
+            self.next = number + 1;
+        }
+        self.last = number;
+    }
+}
+
 pub fn graph(group: &str, input: &str, out: &str) -> Arc<GroupGraph> {
     graph_with(group, input, out, || {})
 }
@@ -41,14 +56,7 @@ pub fn graph_with(group: &str, input: &str, out: &str, each: impl Fn() + Send + 
         each();
         let number: u64 = number.parse().unwrap();
         let mut known = ctx.value()?.unwrap_or_default();
-        known.calls += 1;
-        if number < known.next {
-            known.again += 1;
-        } else {
-            known.gaps += number - known.next;
-            known.next = number + 1;
-        }
-        known.last = number;
+        known.saw(number);
         ctx.emit(out, ctx.key(), &number.to_string())?;
         ctx.set(known)
     });
@@ -66,26 +74,46 @@ pub async fn feed(feed: &mut Feed, input: &Arc<str>, rounds: std::ops::Range<u64
     feed.finish().await;
 }
 
-/// Nothing is lost: the table and the output have every number of every key. Returns how many calls were for a number
-/// that was there before.
-pub async fn check(log: &LogHandle, group: &str, out: &str, rounds: u64) -> u64 {
-    let mut again = 0;
+/// How much was done more than once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Again {
+    /// Calls for a number that the table had before.
+    pub table: u64,
+    /// Records of the output beyond the first of their number.
+    pub output: u64,
+}
+
+impl Again {
+    /// Exactly once, nothing is.
+    pub fn suits(self, guarantee: Guarantee) {
+        if guarantee == Guarantee::ExactlyOnce {
+            assert_eq!(self, Self::default(), "something was doubled");
+        }
+    }
+}
+
+/// Nothing is lost: the table and the output have every number of every key, first seen in order.
+pub async fn check(log: &LogHandle, group: &str, out: &str, rounds: u64) -> Again {
+    let mut again = Again::default();
     let table = table(log, group, PARTITIONS).await;
     assert_eq!(table.len() as u64, KEYS);
     for (key, value) in &table {
         let known: Known = serde_json::from_str(value).unwrap();
         assert_eq!((known.next, known.last, known.gaps), (rounds, rounds - 1, 0), "{key}: {known:?}");
         assert_eq!(known.calls, rounds + known.again, "{key}: too many only by what was done again: {known:?}");
-        again += known.again;
+        again.table += known.again;
     }
-    let mut numbers: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    let mut next: BTreeMap<String, u64> = BTreeMap::new();
     for record in read(log, out, PARTITIONS).await {
-        numbers.entry(record.key.unwrap()).or_default().push(record.value.unwrap().parse().unwrap());
+        let (key, number) = (record.key.unwrap(), record.value.unwrap().parse::<u64>().unwrap());
+        let next = next.entry(key.clone()).or_default();
+        match number.cmp(next) {
+            std::cmp::Ordering::Less => again.output += 1,
+            std::cmp::Ordering::Equal => *next += 1,
+            std::cmp::Ordering::Greater => panic!("{key}: {number} comes before {next}"),
+        }
     }
-    for (key, mut numbers) in numbers {
-        numbers.sort_unstable();
-        numbers.dedup();
-        assert!(numbers.iter().copied().eq(0..rounds), "{key}: {} numbers of {rounds}", numbers.len());
-    }
+    assert_eq!(next.len() as u64, KEYS);
+    assert!(next.values().all(|n| *n == rounds), "{rounds} rounds: {next:?}");
     again
 }

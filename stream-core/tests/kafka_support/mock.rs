@@ -72,6 +72,10 @@ impl Log for MockLog {
         ready(Ok(names.iter().map(|n| topics.get(n).cloned()).collect())).boxed()
     }
 
+    fn topic_id(&self, name: Arc<str>) -> BoxFuture<'static, LogResult<Option<Arc<str>>>> {
+        self.kafka.topic_id(name)
+    }
+
     fn create_topics(&self, topics: Vec<TopicSpec>) -> BoxFuture<'static, LogResult<()>> {
         let mut failed = Ok(());
         for spec in topics {

@@ -9,6 +9,7 @@ pub mod broker;
 pub mod counting;
 pub mod mock;
 pub mod moves;
+pub mod proxy;
 pub mod rules;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -114,7 +115,11 @@ pub struct Feed {
 
 impl Feed {
     pub async fn new(log: &LogHandle) -> Self {
-        Self { producer: log.producer(ProducerOptions::default()).await.unwrap(), under_way: VecDeque::new() }
+        Self::with(log, ProducerOptions::default()).await
+    }
+
+    pub async fn with(log: &LogHandle, options: ProducerOptions) -> Self {
+        Self { producer: log.producer(options).await.unwrap(), under_way: VecDeque::new() }
     }
 
     /// Hands records over: topic, partition (else by the key), key, value.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use stream_core::codec::{Json, Text};
 use stream_core::group::{Group, GroupGraph};
 use stream_core::log::LogHandle;
-use stream_core::processor::{Processor, Rebalance};
+use stream_core::processor::{Guarantee, Processor, Rebalance};
 use tokio::task::JoinHandle;
 
 use super::{Feed, Random, Running, done, read, table, topic, unique, until};
@@ -26,6 +26,7 @@ const SLOTS: usize = 3;
 #[derive(Clone, Copy)]
 pub struct Plan {
     pub new_protocol: bool,
+    pub guarantee: Guarantee,
     /// Joins and leaves.
     pub moves: usize,
     pub seed: u64,
@@ -152,6 +153,7 @@ impl Instances<'_> {
         let mut processor = Processor::new(graph, Arc::clone(self.log))
             .state_dir(self.dir.join(slot.to_string()))
             .workers(1)
+            .guarantee(self.plan.guarantee)
             .commit_interval(Duration::from_millis(200))
             .checkpoint_interval(Duration::from_millis(300))
             .on_rebalance(move |what| seen.rebalance(what, &inputs, incarnation));
@@ -227,7 +229,13 @@ pub async fn three_instances_join_and_leave(log: &LogHandle, plan: Plan) {
         leaving.await.unwrap();
     }
     assert_eq!(*seen.wrong.lock().unwrap(), Vec::<String>::new(), "of {rounds} rounds");
-    assert_eq!(seen.processed.load(Ordering::Relaxed), rounds * KEYS * 2, "graceful moves double nothing");
+    let (processed, sent) = (seen.processed.load(Ordering::Relaxed), rounds * KEYS * 2);
+    match plan.guarantee {
+        Guarantee::AtLeastOnce => assert_eq!(processed, sent, "graceful moves double nothing"),
+        // A transaction of a generation that is over is aborted, and what was in it is called again: what came of it is
+        // looked at below.
+        _ => assert!(processed >= sent, "{processed} calls for {sent} records"),
+    }
     check_moves(&seen, all.incarnations);
     let expected = serde_json::to_string(&NextOf { left: rounds, right: rounds }).unwrap();
     let table = table(log, &group, PARTITIONS).await;

@@ -111,7 +111,7 @@ pub async fn to_end(fetch: &mut dyn Fetch) -> Vec<Rec> {
     loop {
         match fetch_one(fetch).await.unwrap() {
             (Fetched::Records, records) => all.extend(records),
-            (Fetched::End, _) => return all,
+            (Fetched::End(_), _) => return all,
         }
     }
 }
@@ -196,7 +196,7 @@ pub fn member_options(group: &Arc<str>, topics: &[&Arc<str>]) -> MemberOptions {
 pub fn lead_options(group: &Arc<str>, subscription: Subscription) -> MemberOptions {
     let mut options = MemberOptions::new(Arc::clone(group), subscription);
     options.session_timeout = Duration::from_secs(6);
-    options.revoke_timeout = Duration::from_secs(4);
+    options.revoke_timeout = Duration::from_secs(30);
     options
 }
 

@@ -151,6 +151,7 @@ macro_rules! log_suite {
             existing_topic_is_an_error_and_the_others_are_made
             broker_defaults_are_filled_in
             delete_and_make_again
+            a_topic_made_anew_has_another_id
             unknown_topics_are_errors
             grow
             delete_records

@@ -128,3 +128,26 @@ pub async fn delete_records(world: &impl World) {
     let ends = log.offsets(vec![spec(OffsetSpec::Earliest), spec(OffsetSpec::Latest)], Isolation::ReadUncommitted);
     assert_eq!(ends.await.unwrap(), [4, 4]);
 }
+
+pub async fn a_topic_made_anew_has_another_id(world: &impl World) {
+    if !world.caps().admin {
+        return;
+    }
+    let (log, name, other) = (world.log(), topic(world, 2).await, topic(world, 2).await);
+    let id = |name: &Arc<str>| log.topic_id(Arc::clone(name));
+    let first = id(&name).await.unwrap().expect("a topic has an id");
+    assert_eq!(id(&name).await.unwrap().as_ref(), Some(&first));
+    assert_ne!(id(&other).await.unwrap(), Some(Arc::clone(&first)));
+    assert_eq!(id(&unique("none")).await.unwrap(), None);
+    // While somebody else asks, too.
+    let asking = futures::future::join_all((0..20).map(|_| id(&other)));
+    let anew = async {
+        log.delete_topics(vec![Arc::clone(&name)]).await.unwrap();
+        log.create_topics(vec![TopicSpec::new(Arc::clone(&name)).partitions(2)]).await.unwrap();
+        id(&name).await.unwrap()
+    };
+    let (asked, second) = futures::future::join(asking, anew).await;
+    let asked: std::collections::BTreeSet<_> = asked.into_iter().map(|id| id.unwrap().unwrap()).collect();
+    assert_eq!(asked.len(), 1);
+    assert!(second.is_some_and(|second| second != first));
+}

@@ -1,13 +1,15 @@
 //! Every kind of group under every kind of fault, seed by seed: nothing is lost, and exactly once nothing is doubled.
 //!
 //! The normal tests run the same few seeds each time. Many more: `make simulate SEEDS=1000` (from `FROM`, only the groups
-//! whose name contains `GROUP`). One again, with its log: `make simulate SEED=42 GROUP=count RUST_LOG=debug`.
+//! whose name contains `GROUP`, on `JOBS` threads). One again, with its log: `make simulate SEED=42 GROUP=count RUST_LOG=debug`.
 
 #![cfg(feature = "testing")]
 
 mod groups;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use stream_core::processor::Guarantee;
 use stream_core::testing::simulator::{Simulation, SimulationError, SimulationReport};
@@ -53,7 +55,19 @@ macro_rules! fixed_seeds {
     )*};
 }
 
-fixed_seeds!(count, absolute, looped, chain, chained_counts, awaiting, two_inputs, deferred, joining, sink);
+fixed_seeds!(
+    count,
+    absolute,
+    looped,
+    chain,
+    chained_counts,
+    awaiting,
+    two_inputs,
+    deferred,
+    joining,
+    sink,
+    dead_letters
+);
 
 #[test]
 fn the_same_seed_is_the_same_run() {
@@ -78,6 +92,31 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 
+/// Runs a seed for the groups whose name contains `wanted`, and gives those that fail.
+fn one_seed(seed: u64, wanted: &str, show: bool) -> Vec<(u64, &'static str, &'static str)> {
+    let mut failed = Vec::new();
+    for (name, group) in groups::ALL {
+        for (promise, guarantee) in GUARANTEES {
+            if !format!("{name} {promise}").contains(wanted) {
+                continue;
+            }
+            let text = match catch_unwind(AssertUnwindSafe(|| simulate(group, guarantee, seed))) {
+                Ok(Ok(report)) => {
+                    if show {
+                        println!("{name} {promise}: {report}");
+                    }
+                    continue;
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "panicked".to_owned(),
+            };
+            println!("FAILED seed {seed}, {name} {promise}: {text}\n  again: SEED={seed} GROUP='{name} {promise}'");
+            failed.push((seed, name, promise));
+        }
+    }
+    failed
+}
+
 /// What `make simulate` runs.
 #[test]
 #[ignore = "long: make simulate SEEDS=1000"]
@@ -91,27 +130,20 @@ fn many_seeds() {
         }
         None => (number("FROM").unwrap_or(0), number("SEEDS").unwrap_or(10)),
     };
-    let mut failed = Vec::new();
-    for seed in from..from + count {
-        for (name, group) in groups::ALL {
-            for (promise, guarantee) in GUARANTEES {
-                if !format!("{name} {promise}").contains(&wanted) {
-                    continue;
+    let (next, failed) = (AtomicU64::new(from), Mutex::new(Vec::new()));
+    // Each seed is on one thread, so that their number changes nothing but the time.
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    std::thread::scope(|scope| {
+        for _ in 0..number("JOBS").map_or(threads, |n| usize::try_from(n).unwrap_or(1)) {
+            scope.spawn(|| {
+                while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|s| *s < from + count) {
+                    let found = one_seed(seed, &wanted, count == 1);
+                    failed.lock().expect("no thread panics").extend(found);
                 }
-                let text = match catch_unwind(AssertUnwindSafe(|| simulate(group, guarantee, seed))) {
-                    Ok(Ok(report)) => {
-                        if count == 1 {
-                            println!("{name} {promise}: {report}");
-                        }
-                        continue;
-                    }
-                    Ok(Err(error)) => error.to_string(),
-                    Err(_) => "panicked".to_owned(),
-                };
-                println!("FAILED seed {seed}, {name} {promise}: {text}\n  again: SEED={seed} GROUP='{name} {promise}'");
-                failed.push((seed, name, promise));
-            }
+            });
         }
-    }
+    });
+    let mut failed = failed.into_inner().expect("no thread panics");
+    failed.sort_unstable();
     assert!(failed.is_empty(), "{} failed: {failed:?}", failed.len());
 }

@@ -499,9 +499,13 @@ pub fn clear_leaves_nothing(world: &mut dyn World) {
     }
     put(&*store, b"", b"x");
     store.checkpoint(at(500)).unwrap();
+    assert_eq!(store.origin().unwrap(), None);
+    store.set_origin("first").unwrap();
     store.clear().unwrap();
     assert_eq!(all(&*store), []);
     assert_eq!(store.checkpointed().unwrap(), None);
+    assert_eq!(store.origin().unwrap(), None);
+    store.set_origin("second").unwrap();
     put(&*store, b"a", b"1");
     store.checkpoint(at(1)).unwrap();
     drop(store);
@@ -509,6 +513,7 @@ pub fn clear_leaves_nothing(world: &mut dyn World) {
     let store = open(world);
     assert_eq!(all(&*store), [(b"a".to_vec(), b"1".to_vec())]);
     assert_eq!(store.checkpointed().unwrap(), Some(at(1)));
+    assert_eq!(store.origin().unwrap().as_deref(), Some("second"));
     store.clear().unwrap();
     drop(store);
     world.restart();

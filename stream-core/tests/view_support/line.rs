@@ -106,6 +106,9 @@ impl Log for Line {
     fn topics(&self, names: Vec<Arc<str>>) -> BoxFuture<'static, LogResult<Vec<Option<TopicInfo>>>> {
         self.ask(self.log.topics(names))
     }
+    fn topic_id(&self, name: Arc<str>) -> BoxFuture<'static, LogResult<Option<Arc<str>>>> {
+        self.ask(self.log.topic_id(name))
+    }
     fn create_topics(&self, topics: Vec<TopicSpec>) -> BoxFuture<'static, LogResult<()>> {
         self.log.create_topics(topics)
     }

@@ -70,7 +70,10 @@ pub(super) struct Rules {
     pub(super) commit_holds: usize,
     /// Errors of the next transaction commits, and whether the commit takes effect all the same.
     pub(super) commit_errors: VecDeque<(LogError, bool)>,
-    pub(super) offset_errors: VecDeque<LogError>,
+    /// Errors of the next commits of offsets by members, and whether the commit takes effect all the same.
+    pub(super) offset_errors: VecDeque<(LogError, bool)>,
+    /// Whether the groups' coordinators answer.
+    pub(super) coordinating: bool,
     /// Topics whose fetches bring nothing, with the number of guards.
     fetch_holds: BTreeMap<String, usize>,
     deliveries: BTreeMap<RuleId, Rule>,
@@ -83,6 +86,7 @@ impl Default for Rules {
             commit_holds: 0,
             commit_errors: VecDeque::new(),
             offset_errors: VecDeque::new(),
+            coordinating: true,
             fetch_holds: BTreeMap::new(),
             deliveries: BTreeMap::new(),
         }
@@ -93,6 +97,11 @@ impl Rules {
     /// Whether records are written and acknowledged at once.
     pub(super) fn is_quiet(&self) -> bool {
         self.available && self.deliveries.is_empty()
+    }
+
+    /// Whether groups are coordinated.
+    pub(super) fn coordinated(&self) -> bool {
+        self.available && self.coordinating
     }
 
     /// Whether a topic can be read.
@@ -134,6 +143,12 @@ impl Faults {
     /// sessions begin anew; transactions may have run out of time.
     pub fn set_available(&self, available: bool) {
         self.shared.with(|state| state.set_available(available));
+    }
+
+    /// Makes the groups' coordinators answer or not, as when they move to another broker: records are written and read,
+    /// while members hear nothing and no offset is committed or looked up. When they are back, all sessions begin anew.
+    pub fn set_coordinating(&self, on: bool) {
+        self.shared.with(|state| state.set_coordinating(on));
     }
 
     /// Takes a member out of its group, as if its session were over; it learns of it when it is polled. The id is that
@@ -184,7 +199,12 @@ impl Faults {
 
     /// The next commit of offsets by a member fails with this error and has no effect.
     pub fn fail_offset_commit(&self, error: LogError) {
-        self.shared.with(|state| state.rules.offset_errors.push_back(error));
+        self.shared.with(|state| state.rules.offset_errors.push_back((error, false)));
+    }
+
+    /// The next commit of offsets by a member takes effect and is reported as this error: its answer was lost.
+    pub fn fail_offset_commit_after(&self, error: LogError) {
+        self.shared.with(|state| state.rules.offset_errors.push_back((error, true)));
     }
 
     /// Forgets the errors that commits were to fail with and have not yet.
@@ -338,7 +358,7 @@ impl Pending {
             let Some(group) = state.groups.get_mut(&self.group) else { return };
             let offsets = group.pending.remove(&self.number).unwrap_or_default();
             if commit {
-                group.committed.extend(offsets);
+                group.commit(offsets);
             }
             group.wake(&mut state.wake);
         });

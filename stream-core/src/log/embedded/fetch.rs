@@ -72,7 +72,7 @@ impl EmbeddedFetch {
             }
             if *reported != Some(*position) {
                 *reported = Some(*position);
-                return Ok(Ok(Fetched::End));
+                return Ok(Ok(Fetched::End(*position)));
             }
             partition.wait(*id, cx.waker());
             Err(due.filter(|_| partition.end(*isolation) < end))

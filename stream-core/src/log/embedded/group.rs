@@ -94,6 +94,8 @@ pub(super) struct Group {
     /// Static members that another of the same instance id replaced.
     pub(super) fenced: BTreeSet<u64>,
     pub(super) committed: BTreeMap<TopicPartition, i64>,
+    /// The first commit that went back: from and to. Kafka allows it; for a group that nobody rewinds it is a mistake.
+    pub(super) set_back: Option<(TopicPartition, i64, i64)>,
     /// Offsets in transactions that are not decided.
     pub(super) pending: BTreeMap<u64, Offsets>,
 }
@@ -224,8 +226,11 @@ impl Group {
         let Some(revoking) = &mut member.revoking else { return };
         let done = revoking.done.try_recv() != Err(TryRecvError::Empty);
         if done || revoking.deadline <= now {
-            // Holding back was a sign of life.
-            member.seen = member.seen.max(revoking.deadline.min(now));
+            if done {
+                // Letting go is a sign of life. Who lets the bound pass and is not polled either is out of the group, as
+                // one without heartbeats is in Kafka: what it commits when it wakes is refused.
+                member.seen = member.seen.max(revoking.deadline.min(now));
+            }
             if let Some(revoking) = member.revoking.take() {
                 self.release(id, &revoking.slots, !done, wake);
             }
@@ -252,7 +257,11 @@ impl Group {
         wake: &mut Vec<Waker>,
     ) -> Option<Step> {
         self.settle(id, now, wake);
-        let in_use: BTreeSet<TopicPartition> = self.members.values().flat_map(|m| m.owned.keys().cloned()).collect();
+        let wants = |m: &Membership| m.target.iter().any(|slot| !m.owned.contains_key(slot));
+        let in_use: BTreeSet<TopicPartition> = match self.members.get(&id) {
+            Some(member) if wants(member) => self.members.values().flat_map(|m| m.owned.keys().cloned()).collect(),
+            _ => BTreeSet::new(),
+        };
         let pending = &self.pending;
         let member = self.members.get_mut(&id)?;
         member.seen = now;
@@ -293,7 +302,7 @@ impl Group {
                 || !pending.values().flatten().any(|(p, _)| held.contains(p))
         };
         let mut given = Vec::new();
-        for slot in member.target.iter().filter(|s| !in_use.contains(*s)) {
+        for slot in member.target.iter().filter(|s| !in_use.contains(*s) && !member.owned.contains_key(*s)) {
             let partitions = member.expand(slot, &count);
             if stable(&partitions) {
                 given.push((slot.clone(), Held { partitions, alive: Arc::new(AtomicBool::new(true)) }));
@@ -314,6 +323,16 @@ impl Group {
         member.seen = now;
         if let Some(revoking) = member.revoking.take() {
             self.release(id, &revoking.slots, false, wake);
+        }
+    }
+
+    /// Commits offsets.
+    pub(super) fn commit(&mut self, offsets: Offsets) {
+        for (partition, to) in offsets {
+            match self.committed.insert(partition.clone(), to) {
+                Some(from) if from > to => _ = self.set_back.get_or_insert((partition, from, to)),
+                _ => {}
+            }
         }
     }
 

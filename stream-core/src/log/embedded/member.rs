@@ -87,7 +87,7 @@ impl EmbeddedMember {
         let shared = Arc::clone(&self.handle.shared);
         let now = Instant::now();
         let look = shared.with(|state| {
-            if !state.rules.available {
+            if !state.rules.coordinated() {
                 state.sleep(cx);
                 return Ok(Err(now + self.options.session_timeout / 3));
             }
@@ -236,7 +236,7 @@ impl GroupHandle for Handle {
     fn commit(&self, offsets: Offsets) -> BoxFuture<'static, LogResult<()>> {
         let what = "commit offsets";
         let done = self.shared.with(|state| {
-            state.reach(what)?;
+            state.reach_coordinator(what)?;
             let id = {
                 let view = self.view();
                 if view.closed {
@@ -246,15 +246,16 @@ impl GroupHandle for Handle {
             };
             let group = state.groups.entry(Arc::clone(&self.group)).or_default();
             group.check(what, &self.group, id.unwrap_or_default(), None)?;
-            if let Some(error) = state.rules.offset_errors.pop_front() {
-                return Err(error);
-            }
+            let error = match state.rules.offset_errors.pop_front() {
+                Some((error, false)) => return Err(error),
+                other => other.map(|(error, _)| error),
+            };
             for (partition, _) in &offsets {
                 state.topics.partition(partition)?;
             }
             let group = state.groups.entry(Arc::clone(&self.group)).or_default();
-            group.committed.extend(offsets);
-            Ok(())
+            group.commit(offsets);
+            error.map_or(Ok(()), Err)
         });
         ready(done)
     }

@@ -79,6 +79,12 @@ impl Embedded {
         });
     }
 
+    /// The first commit of a group that went back: partition, from and to.
+    #[cfg(feature = "testing")]
+    pub(crate) fn set_back(&self, group: &str) -> Option<(TopicPartition, i64, i64)> {
+        self.shared.with(|state| state.groups.get(group)?.set_back.clone())
+    }
+
     /// The members of a group, whether the log is in reach or not.
     #[cfg(feature = "testing")]
     pub(crate) fn member_ids(&self, group: &str) -> Vec<String> {
@@ -122,6 +128,10 @@ impl Log for Embedded {
         self.ask("look topics up", |state| {
             Ok(names.iter().map(|name| state.topics.get(name).map(topics::Topic::info)).collect())
         })
+    }
+
+    fn topic_id(&self, name: Arc<str>) -> BoxFuture<'static, LogResult<Option<Arc<str>>>> {
+        self.ask("look a topic up", |state| Ok(state.topics.number(&name).map(|n| n.to_string().into())))
     }
 
     fn create_topics(&self, topics: Vec<TopicSpec>) -> BoxFuture<'static, LogResult<()>> {
@@ -199,7 +209,9 @@ impl Log for Embedded {
         group: Arc<str>,
         of: Vec<TopicPartition>,
     ) -> BoxFuture<'static, LogResult<Vec<Option<i64>>>> {
-        self.ask("look a group's offsets up", |state| {
+        let what = "look a group's offsets up";
+        self.ask(what, |state| {
+            state.reach_coordinator(what)?;
             let committed = state.groups.get(&group).map(|g| &g.committed);
             Ok(of.iter().map(|of| committed.and_then(|c| c.get(of)).copied()).collect())
         })

@@ -97,11 +97,16 @@ impl Sending {
 }
 
 impl Outbox {
-    pub(super) fn new(identity: Option<Identity>, partitioner: Partitioner, number: u64) -> Self {
+    pub(super) fn new(
+        identity: Option<Identity>,
+        partitioner: Partitioner,
+        delivery_timeout: Duration,
+        number: u64,
+    ) -> Self {
         Self {
             identity,
             partitioner,
-            delivery_timeout: Duration::from_secs(30),
+            delivery_timeout,
             spread: u32::try_from(number).unwrap_or_default(),
             driven: false,
             queues: BTreeMap::new(),

@@ -7,6 +7,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
+use super::faults::Rules;
 use super::member::Identity as MemberIdentity;
 use super::outbox::{Outbox, Sent};
 use super::state::{Shared, State, ready};
@@ -32,8 +33,7 @@ impl EmbeddedProducer {
             state.reach("make a producer")?;
             let id = state.id();
             let identity = options.transactional_id.as_ref().map(|name| state.take_over(name, timeout));
-            let mut outbox = Outbox::new(identity.clone(), options.partitioner, id);
-            outbox.delivery_timeout = patience;
+            let outbox = Outbox::new(identity.clone(), options.partitioner, patience, id);
             state.outboxes.insert(id, outbox);
             Ok(Self { shared: Arc::clone(shared), id, identity, patience })
         })
@@ -66,9 +66,9 @@ impl EmbeddedProducer {
 }
 
 /// Waits until a log that is out of reach is back; an error after a while.
-async fn reachable(shared: &Shared, what: &str, patience: Duration) -> LogResult<()> {
+async fn reachable(shared: &Shared, what: &str, patience: Duration, who: fn(&Rules) -> bool) -> LogResult<()> {
     let until = Some(Instant::now() + patience);
-    let found = shared.wait_for(until, |state| state.rules.available.then_some(())).await;
+    let found = shared.wait_for(until, |state| who(&state.rules).then_some(())).await;
     let reason = || format!("the embedded log was out of reach for {patience:?}");
     found.ok_or_else(|| LogError::Timeout { what: what.to_owned(), reason: reason() })
 }
@@ -141,7 +141,7 @@ impl Producer for EmbeddedProducer {
         async move {
             let who = who?;
             flushed.await?;
-            reachable(&shared, what, patience).await?;
+            reachable(&shared, what, patience, Rules::coordinated).await?;
             let error = shared.with(|state| match state.rules.commit_errors.pop_front() {
                 Some((error, false)) => Err(error),
                 other => prepare(state, &who, offsets, member.as_ref()).map(|()| other.map(|(error, _)| error)),
@@ -167,7 +167,7 @@ impl Producer for EmbeddedProducer {
         async move {
             let who = who?;
             shared.with(|state| state.purge(id));
-            reachable(&shared, what, patience).await?;
+            reachable(&shared, what, patience, |rules| rules.available).await?;
             shared.with(|state| state.end(&who, false))
         }
         .boxed()

@@ -145,6 +145,16 @@ impl State {
         Err(LogError::Unreachable { what: what.to_owned(), brokers: super::NAME.to_owned(), reason })
     }
 
+    /// Whether a group's coordinator can be reached.
+    pub(super) fn reach_coordinator(&self, what: &str) -> LogResult<()> {
+        self.reach(what)?;
+        if self.rules.coordinating {
+            return Ok(());
+        }
+        let reason = "the group's coordinator is moving (on purpose)".to_owned();
+        Err(LogError::Retriable { what: what.to_owned(), reason })
+    }
+
     /// Wakes somebody when an outage is over.
     pub(super) fn sleep(&mut self, cx: &Context<'_>) {
         if !self.sleepers.iter().any(|w| w.will_wake(cx.waker())) {
@@ -167,11 +177,13 @@ impl State {
         self.tick_outboxes(now);
         if self.rules.available {
             self.tick_transactions(now);
+        }
+        if self.rules.coordinated() {
             self.tick_groups(now);
         }
         let outboxes = self.outboxes.values().filter_map(|o| o.due(self.rules.available));
         let transactions = self.transactions.due().filter(|_| self.rules.available);
-        let groups = self.groups.values().filter_map(Group::due).filter(|_| self.rules.available);
+        let groups = self.groups.values().filter_map(Group::due).filter(|_| self.rules.coordinated());
         self.due = outboxes.chain(transactions).chain(groups).min();
         self.changed = true;
     }
@@ -206,20 +218,32 @@ impl State {
         self.changed = true;
     }
 
-    /// The log can be reached, or not, from now on.
-    pub(super) fn set_available(&mut self, available: bool) {
+    /// The groups' coordinators answer, or not, from now on.
+    pub(super) fn set_coordinating(&mut self, on: bool) {
+        self.rules.coordinating = on;
+        self.begin_sessions(on);
+        self.changed = true;
+    }
+
+    /// After an outage every session begins anew; in any case members look again.
+    fn begin_sessions(&mut self, available: bool) {
         let now = Instant::now();
-        self.rules.available = available;
         if available {
             self.groups.values_mut().for_each(|g| g.renew_sessions(now));
         }
         self.due_at(now);
         self.wake.append(&mut self.sleepers);
-        for partition in self.topics.all().flat_map(|t| &mut t.partitions) {
-            partition.wake(&mut self.wake);
-        }
         for group in self.groups.values_mut() {
             group.wake(&mut self.wake);
+        }
+    }
+
+    /// The log can be reached, or not, from now on.
+    pub(super) fn set_available(&mut self, available: bool) {
+        self.rules.available = available;
+        self.begin_sessions(available);
+        for partition in self.topics.all().flat_map(|t| &mut t.partitions) {
+            partition.wake(&mut self.wake);
         }
         self.changed = true;
     }

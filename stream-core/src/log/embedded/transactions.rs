@@ -172,7 +172,7 @@ impl State {
             let Some(group) = self.groups.get_mut(&name) else { continue };
             let offsets = group.pending.remove(&open.number).unwrap_or_default();
             if commit {
-                group.committed.extend(offsets);
+                group.commit(offsets);
             }
             group.wake(&mut self.wake);
         }

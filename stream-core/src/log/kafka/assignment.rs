@@ -33,10 +33,10 @@ use super::connection::{Connection, Consumer};
 use super::context::lock;
 use super::error::Scene;
 use super::fetch::{KafkaFetch, Slot};
-use super::query::{committed, list, resolve};
+use super::query::{PAUSE, committed, list, resolve};
 use crate::log::{
-    Assigned, AutoOffsetReset, LogError, LogResult, MemberEvent, MemberOptions, OffsetSpec, RevokeToken, Subscription,
-    TopicPartition,
+    Assigned, AutoOffsetReset, ErrorClass, LogError, LogResult, MemberEvent, MemberOptions, OffsetSpec, RevokeToken,
+    Subscription, TopicPartition,
 };
 
 /// What a member's handle, its poll thread and its fetches share.
@@ -115,6 +115,12 @@ impl Shared {
         lock(&self.held).values().any(Option::is_none)
     }
 
+    /// What was tried needs a membership that is over.
+    pub(super) fn not_member(&self, what: &str, reason: &str) -> LogError {
+        let group = self.options.group.to_string();
+        LogError::NotMember { what: what.to_owned(), group, reason: reason.to_owned() }
+    }
+
     /// Takes note of the generation that a callback is about.
     fn note_generation(&self, consumer: &Consumer) {
         let metadata = consumer.group_metadata().map(Arc::new);
@@ -139,7 +145,7 @@ impl Shared {
         if refused {
             new.clear();
         }
-        let starts = if new.is_empty() { Ok(Vec::new()) } else { self.starts(consumer, &new) };
+        let starts = if new.is_empty() { Ok(Vec::new()) } else { self.find_starts(consumer, &new) };
         let assigned = starts.and_then(|starts| self.start(consumer, starts));
         match assigned {
             Ok(assigned) => {
@@ -152,18 +158,37 @@ impl Shared {
             Err(e) => {
                 // The group still wants its answer. The caller decides whether to go on without them.
                 self.answer(consumer.incremental_assign(&TopicPartitionList::new()));
-                if !self.is_closing() && !consumer.assignment_lost() {
+                if !self.unwanted(consumer) {
                     self.send(Err(e));
                 }
             }
         }
     }
 
+    /// Finds where partitions start, however long the brokers can't be asked: librdkafka ends a membership that waits too
+    /// long, and the group's next assignment finds out again.
+    fn find_starts(&self, consumer: &Consumer, new: &[TopicPartition]) -> LogResult<Starts> {
+        loop {
+            match self.starts(consumer, new) {
+                Err(error) if error.class() == ErrorClass::Retriable && !self.unwanted(consumer) => {
+                    tracing::warn!(target: "kafka", group = %self.options.group, %error, "taking partitions is tried again");
+                    std::thread::sleep(PAUSE);
+                }
+                found => return found,
+            }
+        }
+    }
+
+    /// Nobody waits for an assignment any more.
+    fn unwanted(&self, consumer: &Consumer) -> bool {
+        self.is_closing() || consumer.assignment_lost()
+    }
+
     /// Finds where partitions start: their committed offsets, else what the reset says, made a number.
     fn starts(&self, consumer: &Consumer, new: &[TopicPartition]) -> LogResult<Starts> {
         let what = format!("looking up where group {} starts", self.options.group);
         let until = self.connection.until();
-        let stop = || self.is_closing() || consumer.assignment_lost();
+        let stop = || self.unwanted(consumer);
         let found = committed(consumer, new, until, stop).map_err(|e| self.scene.error(&what, &e))?;
         let spec = match self.options.reset {
             AutoOffsetReset::Earliest => OffsetSpec::Earliest,

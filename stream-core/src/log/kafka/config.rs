@@ -19,6 +19,19 @@ const BATCH_BYTES: usize = 1_000_000;
 pub(super) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a record may wait to be taken by librdkafka, and from then on for its acknowledgement: librdkafka counts from
+/// there, and both together are the bound past which nothing is written.
+pub(super) fn delivery_bounds(options: &ProducerOptions) -> (Duration, Duration) {
+    let bound = options.delivery_timeout.unwrap_or(DELIVERY_TIMEOUT);
+    let entering = bound / 3;
+    let written = match &options.transactional_id {
+        None => bound - entering,
+        // librdkafka wants records to fail before their transaction does.
+        Some(_) => (bound - entering).min(options.transaction_timeout.unwrap_or(TRANSACTION_TIMEOUT)),
+    };
+    (entering, written)
+}
+
 fn ms(d: Duration) -> String {
     d.as_millis().to_string()
 }
@@ -93,7 +106,8 @@ fn fetching(options: &KafkaOptions, isolation: Isolation) -> ClientConfig {
     // The default of a second makes a sawtooth: each full queue would stop fetching for that long.
     c.set("fetch.queue.backoff.ms", "2");
     // Per partition, for each has a queue of its own. The bytes bound the memory, the number the look-ahead.
-    c.set("queued.min.messages", "50000").set("queued.max.messages.kbytes", "16384");
+    c.set("queued.min.messages", "50000");
+    c.set("queued.max.messages.kbytes", (options.prefetch / 1024).clamp(1, 2_097_151).to_string());
     c.set("fetch.error.backoff.ms", "100");
     apply(&mut c, &options.consumer);
     c.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
@@ -115,6 +129,14 @@ fn isolation_name(isolation: Isolation) -> &'static str {
 pub(super) fn query(options: &KafkaOptions, isolation: Isolation) -> ClientConfig {
     let mut c = base(options);
     c.set("isolation.level", isolation_name(isolation));
+    c
+}
+
+/// A client that looks the ids of topics up, which librdkafka tells in a debug line.
+pub(super) fn topic_ids(options: &KafkaOptions) -> ClientConfig {
+    let mut c = query(options, Isolation::ReadCommitted);
+    let debug = c.get("debug").map_or("topic".to_owned(), |user| format!("{user},topic"));
+    c.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
     c
 }
 
@@ -174,7 +196,7 @@ pub(super) fn producer(options: &KafkaOptions, producer: &ProducerOptions) -> Cl
             Partitioner::Fnv1aRandom => "fnv1a_random",
         },
     );
-    c.set("message.timeout.ms", ms(producer.delivery_timeout.unwrap_or(DELIVERY_TIMEOUT)));
+    c.set("message.timeout.ms", ms(delivery_bounds(producer).1));
     // Batches are kept below the smallest topic's limit, yet a single record may be as large as a topic lets it:
     // librdkafka sends one that is larger than a batch in a batch of its own.
     c.set("message.max.bytes", MAX_RECORD_BYTES.to_string());
@@ -183,9 +205,8 @@ pub(super) fn producer(options: &KafkaOptions, producer: &ProducerOptions) -> Cl
     if let Some(id) = &producer.transactional_id {
         let timeout = producer.transaction_timeout.unwrap_or(TRANSACTION_TIMEOUT);
         c.set("transactional.id", &**id).set("transaction.timeout.ms", ms(timeout));
-        // librdkafka wants records and requests to fail before their transaction does.
+        // librdkafka wants requests to fail before their transaction does.
         c.set("socket.timeout.ms", ms(timeout.min(options.request_timeout)));
-        c.set("message.timeout.ms", ms(producer.delivery_timeout.unwrap_or(DELIVERY_TIMEOUT).min(timeout)));
     }
     c
 }

@@ -1,7 +1,7 @@
 //! What all pieces of one connection share: options, threads for blocking calls, and clients without a group.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use rdkafka::admin::AdminClient;
@@ -14,12 +14,16 @@ use super::context::{Ctx, Health, lock};
 use super::error::Scene;
 use super::options::KafkaOptions;
 use super::rebalance::ConsumerCtx;
+use super::topic_ids::TopicIds;
 use crate::log::{Isolation, LogResult};
 
 pub(super) type Consumer = BaseConsumer<ConsumerCtx>;
 
 /// How long a thread that polls waits at most before it looks whether it should stop.
 pub(super) const POLL: Duration = Duration::from_millis(100);
+
+/// Groups whose clients are kept.
+const GROUPS: usize = 4;
 
 pub(super) struct Connection {
     pub(super) options: KafkaOptions,
@@ -28,6 +32,9 @@ pub(super) struct Connection {
     admin: AdminClient<Ctx>,
     committed: Mutex<Option<Arc<Polled>>>,
     uncommitted: Mutex<Option<Arc<Polled>>>,
+    /// Clients that look the offsets of one group up, the one used last at the end.
+    groups: Mutex<Vec<(String, Arc<Polled>)>>,
+    pub(super) ids: Mutex<Weak<TopicIds>>,
 }
 
 impl Connection {
@@ -42,6 +49,8 @@ impl Connection {
             pool: Pool::default(),
             committed: Mutex::default(),
             uncommitted: Mutex::default(),
+            groups: Mutex::default(),
+            ids: Mutex::default(),
             options,
         })
     }
@@ -63,6 +72,24 @@ impl Connection {
         let ctx = ConsumerCtx::alone(Ctx::new("queries".into(), Arc::clone(&self.scene.health)));
         let polled = Arc::new(Polled::start(&config::query(&self.options, isolation), ctx)?);
         *place = Some(Arc::clone(&polled));
+        Ok(polled)
+    }
+
+    /// The client that looks a group's offsets up, kept for as long as there are few others.
+    pub(super) fn group_client(&self, group: &str) -> LogResult<Arc<Polled>> {
+        let mut clients = lock(&self.groups);
+        let (name, polled) = if let Some(at) = clients.iter().position(|(name, _)| name == group) {
+            clients.remove(at)
+        } else {
+            let ctx = Ctx::new(format!("offsets of {group}"), Arc::clone(&self.scene.health));
+            let config = config::group_query(&self.options, group);
+            let polled = Polled::start(&config, ConsumerCtx::alone(ctx))?;
+            (group.to_owned(), Arc::new(polled))
+        };
+        clients.push((name, Arc::clone(&polled)));
+        if clients.len() > GROUPS {
+            clients.remove(0);
+        }
         Ok(polled)
     }
 }

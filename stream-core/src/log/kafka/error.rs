@@ -133,6 +133,7 @@ pub(super) fn passing(code: RDKafkaErrorCode) -> bool {
             | C::Retry
             | C::InProgress
             | C::PreviousInProgress
+            | C::Partial
     )
 }
 

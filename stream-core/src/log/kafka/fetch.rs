@@ -55,6 +55,9 @@ impl Slot {
 pub(super) trait Owner: Send + Sync + 'static {
     fn connection(&self) -> &Arc<Connection>;
     fn isolation(&self) -> Isolation;
+    /// Where the consumer is in a partition, markers of transactions included; asked for when an end is reached.
+    /// `None`: the position behind the last record will do.
+    fn position(self: Arc<Self>, tp: &TopicPartition) -> Option<BoxFuture<'static, LogResult<Option<i64>>>>;
     /// Makes the consumer go on at an offset.
     fn seek(self: Arc<Self>, tp: &TopicPartition, offset: i64) -> BoxFuture<'static, LogResult<()>>;
     /// The `Fetch` is gone; its slot is closed.
@@ -71,10 +74,26 @@ pub(super) struct KafkaFetch {
     spare: RecordBatch,
     /// What is to be said before more is read.
     next: Option<LogResult<Fetched>>,
-    /// A seek, or a look-up of the partition's bounds, that is under way.
-    busy: Option<BoxFuture<'static, LogResult<()>>>,
+    /// A seek, or a look-up of the partition's bounds or of its end, that is under way. The end comes of it.
+    busy: Option<BoxFuture<'static, LogResult<Option<i64>>>>,
     /// The log does not have `position`: nothing comes before a seek.
     out_of_range: bool,
+    nameless: Nameless,
+}
+
+/// Headers that were left out because their names are not UTF-8.
+#[derive(Default)]
+struct Nameless(u64);
+
+impl Nameless {
+    /// One more. Told of at 1, 2, 4, 8 ... of them.
+    fn count(&mut self, tp: &TopicPartition, offset: i64) {
+        self.0 += 1;
+        if self.0.is_power_of_two() {
+            let left_out = self.0;
+            tracing::warn!(target: "kafka", partition = %tp, offset, left_out, "a header's name is not UTF-8: left out");
+        }
+    }
 }
 
 /// Why reading stopped.
@@ -82,14 +101,25 @@ enum Stop {
     Full,
     Empty,
     /// After the records read, if any.
-    Then(LogResult<Fetched>),
+    Then(LogError),
+    End,
     OutOfRange,
     Gone,
 }
 
 impl KafkaFetch {
     pub(super) fn new(tp: TopicPartition, slot: Arc<Slot>, owner: Arc<dyn Owner>, position: i64) -> Self {
-        Self { tp, slot, owner, position, spare: RecordBatch::new(), next: None, busy: None, out_of_range: false }
+        Self {
+            tp,
+            slot,
+            owner,
+            position,
+            spare: RecordBatch::new(),
+            next: None,
+            busy: None,
+            out_of_range: false,
+            nameless: Nameless::default(),
+        }
     }
 
     fn drain(&mut self, into: &mut RecordBatch, limits: FetchLimits) -> Stop {
@@ -110,12 +140,12 @@ impl KafkaFetch {
                     let size = message.key_len() + message.payload_len();
                     if !into.is_empty() && into.bytes() + size > limits.bytes {
                         self.spare.clear();
-                        push(&mut self.spare, &message);
+                        push(&mut self.spare, &message, &self.tp, &mut self.nameless);
                         return Stop::Full;
                     }
-                    push(into, &message);
+                    push(into, &message, &self.tp, &mut self.nameless);
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) => return Stop::Then(Ok(Fetched::End)),
+                Some(Err(KafkaError::PartitionEOF(_))) => return Stop::End,
                 Some(Err(e)) => match code(&e) {
                     Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
                         return Stop::OutOfRange;
@@ -124,8 +154,8 @@ impl KafkaFetch {
                     Some(code) if passing(code) => {
                         tracing::debug!(target: "kafka", partition = %self.tp, %code, "fetching again");
                     }
-                    Some(code) => return Stop::Then(Err(self.failed(code))),
-                    None => return Stop::Then(Err(self.fatal(e.to_string()))),
+                    Some(code) => return Stop::Then(self.failed(code)),
+                    None => return Stop::Then(self.fatal(e.to_string())),
                 },
             }
         }
@@ -139,10 +169,25 @@ impl KafkaFetch {
             match done {
                 // A look-up takes its bound before it gives up, and without it there is nothing to say.
                 Err(e) if self.out_of_range && e.class() == ErrorClass::Retriable => self.look_up_bounds(),
-                done => return Poll::Ready(done),
+                Err(e) => return Poll::Ready(Err(e)),
+                Ok(Some(end)) => self.reach(end),
+                Ok(None) => {}
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// The end is reached. The library says that, but not where it is: markers lie between the last record and it.
+    fn at_end(&mut self) {
+        match Arc::clone(&self.owner).position(&self.tp) {
+            None => self.reach(self.position),
+            Some(asked) => self.busy = Some(asked),
+        }
+    }
+
+    fn reach(&mut self, end: i64) {
+        self.position = self.position.max(end);
+        self.next = Some(Ok(Fetched::End(self.position)));
     }
 
     fn failed(&self, code: RDKafkaErrorCode) -> LogError {
@@ -177,16 +222,21 @@ impl KafkaFetch {
     }
 }
 
-fn push(into: &mut RecordBatch, message: &BorrowedMessage<'_>) {
+fn push(into: &mut RecordBatch, message: &BorrowedMessage<'_>, tp: &TopicPartition, nameless: &mut Nameless) {
     let timestamp = message.timestamp().to_millis().unwrap_or(-1);
     let (key, value) = (message.key(), message.payload());
     let Some(headers) = message.headers() else {
         return into.push(message.offset(), timestamp, key, value, std::iter::empty());
     };
-    // The library panics on a header whose name is not UTF-8: such a one is left out, the record is not.
+    // The library hands names out as text only, and panics on one that is not UTF-8: such a header is left out, the
+    // record is not. The panic's message on stderr can't be prevented from here.
     let named = (0..headers.count()).filter_map(|i| {
         let header = catch_unwind(AssertUnwindSafe(|| headers.try_get(i)));
-        header.unwrap_or_default().map(|h| (h.key, h.value))
+        let header = header.unwrap_or_else(|_| {
+            nameless.count(tp, message.offset());
+            None
+        });
+        header.map(|h| (h.key, h.value))
     });
     into.push(message.offset(), timestamp, key, value, named);
 }
@@ -211,9 +261,11 @@ impl Fetch for KafkaFetch {
             {
                 return Poll::Ready(next);
             }
-            let stop = if self.next.is_some() { Stop::Full } else { self.drain(into, limits) };
+            let held = self.next.is_some() || self.busy.is_some();
+            let stop = if held { Stop::Full } else { self.drain(into, limits) };
             match stop {
-                Stop::Then(next) => self.next = Some(next),
+                Stop::Then(error) => self.next = Some(Err(error)),
+                Stop::End => self.at_end(),
                 Stop::OutOfRange => self.look_up_bounds(),
                 Stop::Full | Stop::Empty | Stop::Gone => {}
             }
@@ -237,7 +289,8 @@ impl Fetch for KafkaFetch {
         self.position = offset;
         self.out_of_range = false;
         // Kept here, so that a seek whose future is dropped still ends before anything is read.
-        self.busy = Some(Arc::clone(&self.owner).seek(&self.tp, offset));
+        let sought = Arc::clone(&self.owner).seek(&self.tp, offset);
+        self.busy = Some(Box::pin(async { sought.await.map(|()| None) }));
         Box::pin(std::future::poll_fn(|cx| self.poll_busy(cx)))
     }
 }

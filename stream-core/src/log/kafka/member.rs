@@ -269,21 +269,15 @@ pub(super) struct KafkaGroup {
     ops: Serial,
 }
 
-impl KafkaGroup {
-    fn not_member(&self, reason: &str) -> LogError {
-        let group = self.shared.options.group.to_string();
-        LogError::NotMember { what: "committing offsets".into(), group, reason: reason.to_owned() }
-    }
-}
-
 impl GroupHandle for KafkaGroup {
     fn commit(&self, offsets: Offsets) -> BoxFuture<'static, LogResult<()>> {
         let epoch = self.shared.epoch.load(Ordering::Acquire);
         if let Some(reason) = self.shared.over(epoch) {
-            return futures::future::err(self.not_member(reason)).boxed();
+            return futures::future::err(self.shared.not_member("committing offsets", reason)).boxed();
         }
         if let Some((tp, _)) = offsets.iter().find(|(tp, _)| !self.shared.owns(tp)) {
-            return futures::future::err(self.not_member(&format!("{tp} is not its own"))).boxed();
+            return futures::future::err(self.shared.not_member("committing offsets", &format!("{tp} is not its own")))
+                .boxed();
         }
         if offsets.is_empty() {
             return futures::future::ok(()).boxed();
@@ -308,18 +302,13 @@ impl GroupHandle for KafkaGroup {
 /// Commits within a bound. Runs on the commit thread.
 fn commit(shared: &Shared, offsets: &Offsets, epoch: u64) -> LogResult<()> {
     let what = format!("committing offsets of group {}", shared.options.group);
-    let not_member = |reason: &str| LogError::NotMember {
-        what: what.clone(),
-        group: shared.options.group.to_string(),
-        reason: reason.to_owned(),
-    };
     let list = list(offsets.iter().map(|(tp, offset)| (tp, Offset::Offset(*offset))));
     let list = list.map_err(|e| shared.scene.error(&what, &e))?;
     let until = shared.connection.until();
     loop {
         // Librdkafka commits under the generation it has by then, which after a loss is not the caller's any more.
         if let Some(reason) = shared.over(epoch) {
-            return Err(not_member(reason));
+            return Err(shared.not_member(&what, reason));
         }
         let consumer = shared.consumer.get().and_then(std::sync::Weak::upgrade);
         let consumer = consumer.ok_or_else(|| LogError::Closed { what: what.clone() })?;
@@ -329,7 +318,7 @@ fn commit(shared: &Shared, offsets: &Offsets, epoch: u64) -> LogResult<()> {
         };
         drop(consumer);
         match code(&e) {
-            Some(code) if membership_over(code) => return Err(not_member(&super::error::words(code))),
+            Some(code) if membership_over(code) => return Err(shared.not_member(&what, &super::error::words(code))),
             Some(code) if passing(code) && Instant::now() + PAUSE < until => std::thread::sleep(PAUSE),
             _ => return Err(shared.scene.error(&what, &e)),
         }
@@ -345,13 +334,17 @@ impl Owner for Shared {
         self.options.isolation
     }
 
+    fn position(self: Arc<Self>, _: &TopicPartition) -> Option<BoxFuture<'static, LogResult<Option<i64>>>> {
+        // Nobody goes by it, and it would be asked for again and again.
+        None
+    }
+
     fn seek(self: Arc<Self>, tp: &TopicPartition, offset: i64) -> BoxFuture<'static, LogResult<()>> {
         let (shared, tp, pool) = (Arc::clone(&self), tp.clone(), self.connection.pool.clone());
         pool.run("seeking", move || {
             let what = format!("seeking {tp} to {offset}");
             if !shared.owns(&tp) {
-                let group = shared.options.group.to_string();
-                return Err(LogError::NotMember { what, group, reason: "the partition is not its own".into() });
+                return Err(shared.not_member(&what, "the partition is not its own"));
             }
             let consumer = shared.consumer.get().and_then(std::sync::Weak::upgrade);
             let consumer = consumer.ok_or_else(|| LogError::Closed { what: what.clone() })?;

@@ -5,9 +5,13 @@
 //! thread for the commits of each member, one for the events of each member, two for each producer (one hands records
 //! over, one serves deliveries). Records are fetched on the thread that asks for them, without waiting.
 //!
+//! # Headers
+//! Names of headers are text. A header whose name is not UTF-8 is left out of its record, which is logged; the client
+//! library panics over it, which is caught (where panics abort the process, it ends).
+//!
 //! # Layout
-//! `options` and `config` (what can be set), `connection` (what is shared), `query` and `admin` (look-ups and topics),
-//! `member`, `assignment`, `rebalance` (groups), `fetch` (one partition's records), `reader`, `producer`.
+//! `options` and `config` (what can be set), `connection` (what is shared), `query`, `topic_ids` and `admin` (look-ups and
+//! topics), `member`, `assignment`, `rebalance` (groups), `fetch` (one partition's records), `reader`, `producer`.
 
 mod admin;
 mod assignment;
@@ -23,6 +27,7 @@ mod producer;
 mod query;
 mod reader;
 mod rebalance;
+mod topic_ids;
 
 use std::sync::Arc;
 
@@ -67,6 +72,11 @@ impl Log for Kafka {
 
     fn topics(&self, names: Vec<Arc<str>>) -> BoxFuture<'static, LogResult<Vec<Option<TopicInfo>>>> {
         Arc::clone(&self.connection).topics(names).boxed()
+    }
+
+    fn topic_id(&self, name: Arc<str>) -> BoxFuture<'static, LogResult<Option<Arc<str>>>> {
+        let connection = Arc::clone(&self.connection);
+        self.connection.pool.run("looking up a topic's id", move || connection.topic_id(&name))
     }
 
     fn create_topics(&self, topics: Vec<TopicSpec>) -> BoxFuture<'static, LogResult<()>> {
@@ -115,7 +125,7 @@ impl Log for Kafka {
     fn producer(&self, options: ProducerOptions) -> BoxFuture<'static, LogResult<Arc<dyn Producer>>> {
         let connection = Arc::clone(&self.connection);
         self.connection.pool.run("making a producer", move || {
-            Ok(Arc::new(producer::KafkaProducer::new(connection, &options)?) as Arc<dyn Producer>)
+            Ok(Arc::new(producer::KafkaProducer::new(&connection, &options)?) as Arc<dyn Producer>)
         })
     }
 

@@ -20,6 +20,9 @@ pub struct KafkaOptions {
     pub security: Security,
     /// How long one request, with its retries, may take before it fails. Members go on trying for ever.
     pub request_timeout: Duration,
+    /// How many bytes of each partition are fetched ahead at most; one fetch's answer may come on top. All partitions that
+    /// are read take so much memory each, when their reader is behind.
+    pub prefetch: usize,
     /// librdkafka properties for every client.
     pub common: Properties,
     /// librdkafka properties for consumers.
@@ -29,13 +32,15 @@ pub struct KafkaOptions {
 }
 
 impl KafkaOptions {
-    /// Plain text to these brokers (`host:port`, several separated by commas), a request may take 30 s.
+    /// Plain text to these brokers (`host:port`, several separated by commas), a request may take 30 s, 4 MiB of each
+    /// partition are fetched ahead.
     pub fn new(brokers: impl Into<String>) -> Self {
         Self {
             brokers: brokers.into(),
             client_id: "stream-core".into(),
             security: Security::Plaintext,
             request_timeout: Duration::from_secs(30),
+            prefetch: 4 << 20,
             common: Properties::default(),
             consumer: Properties::default(),
             producer: Properties::default(),
@@ -60,6 +65,14 @@ impl KafkaOptions {
     #[must_use]
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
+        self
+    }
+
+    /// Sets how many bytes of each partition are fetched ahead at most. Less saves memory where one process reads many
+    /// partitions; more can make a restore faster over a slow network.
+    #[must_use]
+    pub fn prefetch(mut self, bytes: usize) -> Self {
+        self.prefetch = bytes;
         self
     }
 
@@ -115,6 +128,9 @@ const OURS: &[(&str, &str)] = &[
     ("group.instance.id", "MemberOptions::instance_id"),
     ("group.protocol", "MemberOptions::new_protocol"),
     ("session.timeout.ms", "MemberOptions::session_timeout"),
+    ("heartbeat.interval.ms", "MemberOptions::session_timeout"),
+    ("socket.timeout.ms", "KafkaOptions::request_timeout"),
+    ("ssl.endpoint.identification.algorithm", "Tls::verify_hostname"),
     ("isolation.level", "MemberOptions::isolation"),
     ("auto.offset.reset", "MemberOptions::reset"),
     ("max.poll.interval.ms", "MemberOptions::revoke_timeout"),
@@ -124,6 +140,8 @@ const OURS: &[(&str, &str)] = &[
     ("message.timeout.ms", "ProducerOptions::delivery_timeout"),
     ("delivery.timeout.ms", "ProducerOptions::delivery_timeout"),
     ("batch.size", "ProducerOptions::max_batch_bytes"),
+    ("message.max.bytes", "ProducerOptions::max_batch_bytes"),
+    ("delivery.report.only.error", ""),
     ("partition.assignment.strategy", ""),
     ("enable.auto.commit", ""),
     ("enable.auto.offset.store", ""),
@@ -343,6 +361,11 @@ mod tests {
         assert!(refused(KafkaOptions::new("http://a:1")).contains("URL"));
         assert!(refused(KafkaOptions::new("a:1").property("group.id", "g")).contains("MemberOptions::group"));
         assert!(refused(KafkaOptions::new("a:1").producer_property("acks", "1")).contains("can't be set"));
+        let ours = ["delivery.report.only.error", "message.max.bytes", "heartbeat.interval.ms", "socket.timeout.ms"];
+        for name in ours.into_iter().chain(["ssl.endpoint.identification.algorithm"]) {
+            let error = refused(KafkaOptions::new("a:1").property(name, "1"));
+            assert!(error.contains(name) && (error.contains("instead") || error.contains("can't be set")), "{error}");
+        }
         let empty = Security::Sasl(Sasl::new(SaslMechanism::Plain, "", "x"));
         assert!(refused(KafkaOptions::new("a:1").security(empty)).contains("user"));
     }

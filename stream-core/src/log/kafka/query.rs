@@ -6,15 +6,11 @@ use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
 use rdkafka::TopicPartitionList;
-use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::config;
 use super::connection::{Connection, Consumer};
-use super::context::Ctx;
 use super::error::{Scene, code, passing};
-use super::rebalance::ConsumerCtx;
 use crate::log::{GroupMember, Isolation, LogError, LogResult, OffsetSpec, TopicPartition};
 
 /// A moment between two tries.
@@ -34,13 +30,19 @@ pub(super) fn left(until: Instant) -> Duration {
 }
 
 /// Tries until it works, fails for good, or the time is up.
-pub(super) fn again<T>(
+pub(super) fn again<T>(until: Instant, step: impl FnMut(Duration) -> Result<T, KafkaError>) -> Result<T, KafkaError> {
+    again_if(until, |e| code(e).is_some_and(passing), step)
+}
+
+/// The same, where something else says what is worth another try.
+pub(super) fn again_if<T>(
     until: Instant,
+    passes: impl Fn(&KafkaError) -> bool,
     mut step: impl FnMut(Duration) -> Result<T, KafkaError>,
 ) -> Result<T, KafkaError> {
     loop {
         match step(left(until)) {
-            Err(e) if code(&e).is_some_and(passing) && Instant::now() + PAUSE < until => std::thread::sleep(PAUSE),
+            Err(e) if passes(&e) && Instant::now() + PAUSE < until => std::thread::sleep(PAUSE),
             done => return done,
         }
     }
@@ -132,13 +134,11 @@ impl Connection {
         if of.is_empty() {
             return Ok(Vec::new());
         }
-        let ctx = ConsumerCtx::alone(Ctx::new(format!("offsets of {group}"), Arc::clone(&self.scene.health)));
-        let config = config::group_query(&self.options, group);
-        let consumer = Consumer::from_config_and_context(&config, ctx).map_err(|e| config::refused(&e))?;
-        let found = committed(&consumer, of, self.until(), || false);
-        // It never joined, so that closing it is quick; its log lines are of no interest any more.
-        drop(consumer);
-        found.map_err(|e| self.scene.error(&what, &e))
+        let client = self.group_client(group)?;
+        let found = committed(client.consumer()?, of, self.until(), || false);
+        let found = found.map_err(|e| self.scene.error(&what, &e))?;
+        self.scene.health.well();
+        Ok(found)
     }
 
     /// The live members of a group.
@@ -224,27 +224,23 @@ pub(super) fn committed(
     until: Instant,
     stop: impl Fn() -> bool,
 ) -> Result<Vec<Option<i64>>, KafkaError> {
-    let ask = || {
-        // In short steps, so that a member that is closed need not wait for the bound.
-        let time = left(until).min(Duration::from_secs(2));
-        let answer = consumer.committed_offsets(list(of.iter().map(|tp| (tp, Offset::Invalid)))?, time)?;
-        let mut by_partition = BTreeMap::new();
-        for e in answer.elements() {
-            e.error()?;
-            if let Offset::Offset(offset) = e.offset() {
-                by_partition.insert(named(&e), offset);
+    again_if(
+        until,
+        |e| code(e).is_some_and(passing) && !stop(),
+        |time| {
+            // In short steps, so that a member that is closed need not wait for the bound.
+            let time = time.min(Duration::from_secs(2));
+            let answer = consumer.committed_offsets(list(of.iter().map(|tp| (tp, Offset::Invalid)))?, time)?;
+            let mut by_partition = BTreeMap::new();
+            for e in answer.elements() {
+                e.error()?;
+                if let Offset::Offset(offset) = e.offset() {
+                    by_partition.insert(named(&e), offset);
+                }
             }
-        }
-        Ok(of.iter().map(|tp| by_partition.get(tp).copied()).collect())
-    };
-    loop {
-        match ask() {
-            Err(e) if code(&e).is_some_and(passing) && Instant::now() + PAUSE < until && !stop() => {
-                std::thread::sleep(PAUSE);
-            }
-            done => return done,
-        }
-    }
+            Ok(of.iter().map(|tp| by_partition.get(tp).copied()).collect())
+        },
+    )
 }
 
 /// The topics in a member's metadata, in the classic protocol's `ConsumerProtocolSubscription`.

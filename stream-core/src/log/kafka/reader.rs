@@ -102,6 +102,18 @@ impl Owner for Shared {
         self.isolation
     }
 
+    fn position(self: Arc<Self>, tp: &TopicPartition) -> Option<BoxFuture<'static, LogResult<Option<i64>>>> {
+        let (shared, tp) = (Arc::clone(&self), tp.clone());
+        Some(self.ops.run("looking up a position", move || {
+            let what = format!("looking up the position in {tp}");
+            let positions =
+                shared.polled.consumer()?.position().map_err(|e| shared.connection.scene.error(&what, &e))?;
+            // None yet: no record and no marker has come since the read began, which is the position, then.
+            let found = positions.find_partition(&tp.topic, tp.partition);
+            Ok(Some(found.and_then(|e| e.offset().to_raw()).unwrap_or(-1)))
+        }))
+    }
+
     fn seek(self: Arc<Self>, tp: &TopicPartition, offset: i64) -> BoxFuture<'static, LogResult<()>> {
         let (shared, tp) = (Arc::clone(&self), tp.clone());
         self.ops.run("seeking", move || {

@@ -40,9 +40,15 @@ impl Instance<'_> {
         let name = self.env.graph.name().to_owned();
         let env = Arc::clone(&self.env);
         let mut drains = Vec::new();
+        // A partition may be revoked while its instance stops. The commit for the stop must not come after the one for
+        // the revocation: the next owner may have gone further.
+        let (over, handed_back) = oneshot::channel::<()>();
+        let handed_back = handed_back.shared();
+        let mut earlier = Vec::new();
         for id in &tasks {
             let Some(task) = self.tasks.get_mut(id) else { continue };
             task.state = TaskState::Draining;
+            earlier.extend(task.handed_back.replace(handed_back.clone()));
             let (done, drained) = oneshot::channel();
             _ = task.commands.send(Command::Drain(done));
             drains.push(Drain { drained, positions: Arc::clone(&task.positions), commands: task.commands.clone() });
@@ -70,6 +76,8 @@ impl Instance<'_> {
                         env.egress.producer().purge();
                     }
                 }
+                // Errors are how they tell.
+                join_all(earlier).await;
                 let (offsets, result) = match env.egress.transactions() {
                     None => commit_at_last(&*group, &drains, until).await,
                     Some(transactions) => {
@@ -83,7 +91,7 @@ impl Instance<'_> {
                 if result.is_ok() && !in_time {
                     result = Err(ProcessorError::DrainTimeout { group: name, bound });
                 }
-                drop(token);
+                drop((over, token));
                 HandedBack { tasks, offsets, result }
             }
             .boxed(),

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::{BoxFuture, join_all};
+use futures::future::{BoxFuture, Shared, join_all};
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
@@ -49,6 +49,8 @@ struct LiveTask {
     committed: Offsets,
     /// Up to where records are counted as done.
     counted: Offsets,
+    /// It is handed back already: resolves once that is over.
+    handed_back: Option<Shared<oneshot::Receiver<()>>>,
 }
 
 pub(super) struct Instance<'a> {

@@ -68,7 +68,9 @@ impl Instance<'_> {
         };
         let committed = Offsets::new();
         let state = TaskState::Restoring;
-        self.tasks.insert(id, LiveTask { partitions, state, commands, positions, committed, counted });
+        let handed_back = None;
+        let task = LiveTask { partitions, state, commands, positions, committed, counted, handed_back };
+        self.tasks.insert(id, task);
         let (reporter, group) = (self.reporter.clone(), self.env.graph.name().to_owned());
         let over = self.env.egress.transactions().map(|t| t.guard(id));
         let start = move || {

@@ -57,7 +57,7 @@ impl TaskInput {
                     self.batch.clear();
                     break;
                 }
-                Poll::Ready(Ok(Fetched::End)) => self.caught_up = true,
+                Poll::Ready(Ok(Fetched::End(_))) => self.caught_up = true,
                 Poll::Ready(Ok(Fetched::Records)) => self.caught_up = false,
                 Poll::Ready(Err(error)) => return Err(error),
             }

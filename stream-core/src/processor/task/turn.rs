@@ -150,7 +150,7 @@ impl Task {
         for join in &mut self.joins {
             match join.poll_step(cx, &mut |_, _| {}) {
                 Poll::Pending => {}
-                Poll::Ready(Ok(Step::Applied(_) | Step::CaughtUp)) => self.joined = true,
+                Poll::Ready(Ok(Step::Applied(_) | Step::CaughtUp(_))) => self.joined = true,
                 Poll::Ready(Err(error)) => {
                     let error = ProcessorError::follow(self.core.graph.name(), "follow a joined table", error);
                     return Poll::Ready(Err(error));

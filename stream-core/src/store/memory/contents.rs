@@ -14,6 +14,7 @@ use crate::store::{Checkpoint, Direction, KeyRange, Pair};
 pub(super) struct Contents {
     pairs: BTreeMap<Vec<u8>, Vec<u8>>,
     checkpoint: Option<Checkpoint>,
+    origin: Option<String>,
     /// For each key written since the checkpoint: what it was then. Only where crashes are simulated.
     undo: Option<BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
     bytes: usize,
@@ -21,7 +22,7 @@ pub(super) struct Contents {
 
 impl Contents {
     pub(super) fn new(crashable: bool) -> Self {
-        Self { pairs: BTreeMap::new(), checkpoint: None, undo: crashable.then(BTreeMap::new), bytes: 0 }
+        Self { pairs: BTreeMap::new(), checkpoint: None, origin: None, undo: crashable.then(BTreeMap::new), bytes: 0 }
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
@@ -58,6 +59,14 @@ impl Contents {
 
     pub(super) fn checkpointed(&self) -> Option<Checkpoint> {
         self.checkpoint
+    }
+
+    pub(super) fn origin(&self) -> Option<String> {
+        self.origin.clone()
+    }
+
+    pub(super) fn set_origin(&mut self, origin: &str) {
+        self.origin = Some(origin.to_owned());
     }
 
     pub(super) fn clear(&mut self) {

@@ -236,6 +236,17 @@ impl Store for MemoryStore {
         Ok(contents::read(&self.contents).checkpointed())
     }
 
+    fn origin(&self) -> Result<Option<String>, StoreError> {
+        self.alive()?;
+        Ok(contents::read(&self.contents).origin())
+    }
+
+    fn set_origin(&self, origin: &str) -> Result<(), StoreError> {
+        self.alive()?;
+        contents::write(&self.contents).set_origin(origin);
+        Ok(())
+    }
+
     fn clear(&self) -> Result<(), StoreError> {
         self.alive()?;
         contents::write(&self.contents).clear();

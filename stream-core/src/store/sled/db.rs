@@ -24,6 +24,7 @@ pub(super) const DAMAGED: &str = "damaged";
 
 const CHECKPOINT: &str = "checkpoint";
 const FINGERPRINT: &str = "fingerprint";
+const ORIGIN: &str = "origin";
 
 /// One partition of a table.
 pub(super) struct SledStore {
@@ -57,10 +58,7 @@ impl SledStore {
 
     /// What an earlier run left.
     pub(super) fn recorded(&self) -> Result<Recorded, Error> {
-        let fingerprint = match self.meta.get(FINGERPRINT)? {
-            None => None,
-            Some(bytes) => Some(String::from_utf8(bytes.to_vec()).map_err(|_| unreadable(FINGERPRINT))?),
-        };
+        let fingerprint = self.read_text(FINGERPRINT)?;
         let checkpoint = self.read_checkpoint()?;
         let has_keys = self.keys.iter().next().transpose()?.is_some();
         Ok(Recorded { fingerprint, checkpoint, has_keys })
@@ -80,6 +78,11 @@ impl SledStore {
             return Err(StoreError::Fingerprint { path: self.path.clone(), found: self.fingerprint.clone(), expected });
         }
         self.usable()
+    }
+
+    fn read_text(&self, name: &'static str) -> Result<Option<String>, Error> {
+        let Some(bytes) = self.meta.get(name)? else { return Ok(None) };
+        String::from_utf8(bytes.to_vec()).map(Some).map_err(|_| unreadable(name))
     }
 
     fn read_checkpoint(&self) -> Result<Option<Checkpoint>, Error> {
@@ -119,6 +122,7 @@ impl SledStore {
         self.meta.remove(CHECKPOINT)?;
         self.flush()?;
         self.keys.clear()?;
+        self.meta.remove(ORIGIN)?;
         self.flush()
     }
 
@@ -200,6 +204,19 @@ impl Store for SledStore {
 
     fn checkpointed(&self) -> Result<Option<Checkpoint>, StoreError> {
         guarded(|| self.read_checkpoint()).map_err(|error| self.report(&error))
+    }
+
+    fn origin(&self) -> Result<Option<String>, StoreError> {
+        guarded(|| self.read_text(ORIGIN)).map_err(|error| self.report(&error))
+    }
+
+    fn set_origin(&self, origin: &str) -> Result<(), StoreError> {
+        self.change(|| {
+            guarded(|| {
+                self.meta.insert(ORIGIN, origin)?;
+                self.flush()
+            })
+        })
     }
 
     fn clear(&self) -> Result<(), StoreError> {

@@ -54,6 +54,10 @@ impl Log for Client {
         self.ask("topics", |log| log.topics(names))
     }
 
+    fn topic_id(&self, name: Arc<str>) -> BoxFuture<'static, LogResult<Option<Arc<str>>>> {
+        self.ask("a topic's id", |log| log.topic_id(name))
+    }
+
     fn create_topics(&self, topics: Vec<TopicSpec>) -> BoxFuture<'static, LogResult<()>> {
         self.ask("create topics", |log| log.create_topics(topics))
     }

@@ -2,20 +2,21 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 use super::faults::Fault;
 use super::world::{Shared, World};
 use crate::group::CallbackError;
 use crate::log::LogError;
 use crate::log::embedded;
-use crate::processor::Moment;
+use crate::processor::{Guarantee, Moment};
 
 /// What is wrong for a while; dropping it mends it.
 enum Lasting {
     Delivery(#[allow(dead_code, reason = "only its drop matters")] embedded::Fault),
     Commits(#[allow(dead_code, reason = "only its drop matters")] embedded::CommitHold),
     Outage,
+    Coordinator,
 }
 
 /// Writes the whole workload, with faults all the while.
@@ -24,7 +25,7 @@ pub(super) async fn trouble(world: &Shared) {
     let mut lasting: Vec<(Instant, Lasting)> = Vec::new();
     let (until, mean) = {
         let mut world = world.borrow_mut();
-        let calm = world.faults == super::Faults::none();
+        let calm = world.calm;
         let last = world.plan.workload.last().map_or(Duration::ZERO, |p| p.at);
         let until = world.plan.within.max(last) + if calm { Duration::from_millis(20) } else { Duration::from_secs(3) };
         // A few faults in one run, a hail of them in another.
@@ -33,22 +34,13 @@ pub(super) async fn trouble(world: &Shared) {
     let mut next_fault = began + Duration::from_secs(1);
     let mut written = 0;
     loop {
-        let (now, wait) = {
+        let now = Instant::now();
+        let next = {
             let mut world = world.borrow_mut();
-            let now = Instant::now();
             let due = world.plan.workload.partition_point(|p| began + p.at <= now);
             world.write(written, due);
             written = due;
-            lasting.retain(|(end, what)| {
-                if *end > now {
-                    return true;
-                }
-                if matches!(what, Lasting::Outage) {
-                    world.trace.note("log", format_args!("is back"));
-                    world.embedded.faults().set_available(true);
-                }
-                false
-            });
+            lasting.retain(|(end, what)| *end > now || world.end(what));
             if now >= next_fault {
                 next_fault = now + Duration::from_millis(1 + world.random.below(2 * mean));
                 if let Some(fault) = {
@@ -59,12 +51,16 @@ pub(super) async fn trouble(world: &Shared) {
                 }
             }
             world.start_due();
-            (now, 1 + world.random.below(10))
+            let write = world.plan.workload.get(written).map(|p| began + p.at);
+            let moments = lasting.iter().map(|(end, _)| *end).chain(write).chain(world.next_start());
+            moments.chain([next_fault, began + until]).min()
         };
         if now >= began + until {
             break;
         }
-        sleep(Duration::from_millis(wait)).await;
+        // Whatever else comes up meanwhile, such as an instance to be started again, need not be exact.
+        let soon = now + Duration::from_millis(100);
+        sleep_until(next.map_or(soon, |next| next.min(soon)).max(now + Duration::from_millis(1))).await;
     }
 }
 
@@ -74,9 +70,10 @@ pub(super) fn end_trouble(world: &Shared) {
     let world = &mut *world;
     world.trace.note("log", format_args!("all is well"));
     world.embedded.faults().set_available(true);
+    world.embedded.faults().set_coordinating(true);
     world.embedded.faults().forget_commits();
     for node in &mut world.nodes {
-        node.frozen_until = None;
+        node.thaw();
         node.spare();
     }
     world.faults = world.faults.clone().without(Fault::Latency).without(Fault::LostStore);
@@ -91,6 +88,22 @@ pub(super) fn end_trouble(world: &Shared) {
 impl World {
     fn ms(&mut self, most: u64) -> Duration {
         Duration::from_millis(1 + self.random.below(most))
+    }
+
+    /// Something that lasted is over. Whether it is to be kept: no.
+    fn end(&mut self, what: &Lasting) -> bool {
+        match what {
+            Lasting::Outage => {
+                self.trace.note("log", format_args!("is back"));
+                self.embedded.faults().set_available(true);
+            }
+            Lasting::Coordinator => {
+                self.trace.note("log", format_args!("coordinates again"));
+                self.embedded.faults().set_coordinating(true);
+            }
+            Lasting::Delivery(_) | Lasting::Commits(_) => {}
+        }
+        false
     }
 
     /// An instance at work, drawn.
@@ -130,6 +143,14 @@ impl World {
                     lasting.push((end, Lasting::Outage));
                 }
             }
+            Fault::Coordinator => {
+                if !lasting.iter().any(|(_, l)| matches!(l, Lasting::Coordinator)) {
+                    let end = Instant::now() + self.ms(3000);
+                    self.report.outages += 1;
+                    self.embedded.faults().set_coordinating(false);
+                    lasting.push((end, Lasting::Coordinator));
+                }
+            }
             Fault::Callback => self.bad_callback(),
             Fault::Compaction => self.embedded.compact_now(),
             Fault::Latency | Fault::LostStore => {}
@@ -139,9 +160,11 @@ impl World {
     fn crash(&mut self) {
         let Some(at) = self.victim() else { return };
         let wait = self.ms(8000);
+        let kind = self.random.below(10);
         let Some(node) = self.nodes.get_mut(at) else { return };
-        match self.random.below(10) {
-            0..3 => {
+        match kind {
+            0 => self.power_failure(at),
+            1..3 => {
                 node.crash();
                 self.report.crashes += 1;
                 self.after_crash(at, wait);
@@ -152,6 +175,20 @@ impl World {
                     running.life.die_after(self.random.below(40));
                 }
             }
+        }
+    }
+
+    /// All instances of a group die at once: nobody is left who remembers anything.
+    fn power_failure(&mut self, at: usize) {
+        let Some(group) = self.nodes.get(at).map(|n| n.group) else { return };
+        for at in 0..self.nodes.len() {
+            let wait = self.ms(3000);
+            let Some(node) = self.nodes.get_mut(at).filter(|n| n.group == group && n.running.is_some()) else {
+                continue;
+            };
+            node.crash();
+            self.report.crashes += 1;
+            self.after_crash(at, wait);
         }
     }
 
@@ -226,14 +263,26 @@ impl World {
         let what = || "commit".to_owned();
         let reason = || "on purpose".to_owned();
         let faults = self.embedded.faults();
-        match self.random.below(8) {
+        if self.plan.guarantee == Guarantee::AtLeastOnce {
+            return match self.random.below(4) {
+                0 => faults.fail_offset_commit(LogError::NotMember {
+                    what: what(),
+                    group: String::new(),
+                    reason: reason(),
+                }),
+                1 => faults.fail_offset_commit_after(LogError::Timeout { what: what(), reason: reason() }),
+                _ => (0..=self.random.below(3)).for_each(|_| {
+                    faults.fail_offset_commit(LogError::Retriable { what: what(), reason: reason() });
+                }),
+            };
+        }
+        match self.random.below(7) {
             0 => faults.fail_commit(LogError::Abortable { what: what(), reason: reason() }),
             1 => faults.fail_commit(LogError::NotMember { what: what(), group: String::new(), reason: reason() }),
             2 => faults.fail_commit(LogError::Fatal { what: what(), reason: reason() }),
             // Only an error that leaves it open whether the commit took effect may be said of one that did.
             3 => faults.fail_commit_after(LogError::Fatal { what: what(), reason: reason() }),
             4 => faults.fail_commit_after(LogError::Timeout { what: what(), reason: reason() }),
-            5 => faults.fail_offset_commit(LogError::Retriable { what: what(), reason: reason() }),
             _ => lasting.push((Instant::now() + self.ms(4000), Lasting::Commits(faults.hold_commits()))),
         }
     }
@@ -241,6 +290,8 @@ impl World {
     fn bad_callback(&mut self) {
         let Some(at) = self.victim() else { return };
         let (mut left, panics) = (self.random.below(10), self.random.chance(300));
+        // More than once: a retry may fail as well.
+        let mut hits = 1 + self.random.below(3);
         let when = if self.random.chance(500) { Moment::Before } else { Moment::After };
         self.report.bad_callbacks += 1;
         let Some(running) = self.nodes.get(at).and_then(|n| n.running.as_ref()) else { return };
@@ -249,11 +300,11 @@ impl World {
             if moment != when {
                 return None;
             }
-            let hit = left == 0;
-            left = left.wrapping_sub(1);
-            if !hit {
+            if left > 0 || hits == 0 {
+                left = left.saturating_sub(1);
                 return None;
             }
+            hits -= 1;
             life.note(format_args!("callback for {topic} fails {when:?}"));
             if panics {
                 // As a panic, without its message on the screen.

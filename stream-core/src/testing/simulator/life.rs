@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::random::Random;
@@ -30,8 +31,11 @@ struct State {
     left: Option<u64>,
     /// Whether its calls take time.
     slow: bool,
-    /// When its last commit of offsets reaches the log: one connection keeps them in order.
+    /// When its last commit of offsets reaches the log: one connection keeps them in order, even if the instance stands
+    /// still until both are due.
     last_commit: Instant,
+    /// Ends when that has reached it.
+    committed: Option<oneshot::Receiver<()>>,
     /// Partitions that it lost, by the number of the loss.
     lost: BTreeMap<TopicPartition, u64>,
     losses: u64,
@@ -49,6 +53,7 @@ impl Life {
             left: None,
             slow,
             last_commit: Instant::now(),
+            committed: None,
             lost: BTreeMap::new(),
             losses: 0,
             tokens: Vec::new(),
@@ -141,14 +146,27 @@ impl Life {
         call: impl FnOnce() -> BoxFuture<'static, T> + Send + 'static,
     ) -> BoxFuture<'static, T> {
         let delay = self.delay();
-        let at = {
+        let (done, committed) = oneshot::channel::<()>();
+        let (at, earlier) = {
             let mut state = self.state();
             let now = Instant::now();
             let behind = if state.last_commit > now { state.last_commit + Duration::from_millis(1) } else { now };
             state.last_commit = behind.max(now + delay);
-            state.last_commit
+            (state.last_commit, state.committed.replace(committed))
         };
-        self.call_at(what, at, call)
+        let in_order = move || {
+            async move {
+                if let Some(earlier) = earlier {
+                    // An error is how it is told.
+                    _ = earlier.await;
+                }
+                let result = call().await;
+                drop(done);
+                result
+            }
+            .boxed()
+        };
+        self.call_at(what, at, in_order)
     }
 
     fn call_at<T: Send + 'static>(

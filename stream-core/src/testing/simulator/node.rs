@@ -4,8 +4,10 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
+use futures::task::AtomicWaker;
 use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::Instant;
 
@@ -34,6 +36,26 @@ pub(super) struct Node {
     pub(super) start_at: Option<Instant>,
     /// The instance stands still until then.
     pub(super) frozen_until: Option<Instant>,
+    /// Whether there is something for it to do.
+    woken: Arc<Woken>,
+}
+
+/// A machine's waker: only who has something to do is polled.
+#[derive(Default)]
+struct Woken {
+    here: AtomicBool,
+    world: AtomicWaker,
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.here.store(true, Ordering::Release);
+        self.world.wake();
+    }
 }
 
 /// An instance at work.
@@ -69,6 +91,7 @@ impl Node {
             graves: Vec::new(),
             start_at: None,
             frozen_until: None,
+            woken: Arc::default(),
         }
     }
 
@@ -86,6 +109,13 @@ impl Node {
         let local = LocalSet::new();
         let run = local.spawn_local(processor.run_here());
         self.running = Some(Running { local, run, handle, life, faults, stopping: false });
+        self.woken.wake_by_ref();
+    }
+
+    /// It goes on after a standstill.
+    pub(super) fn thaw(&mut self) {
+        self.frozen_until = None;
+        self.woken.wake_by_ref();
     }
 
     /// Lets the instance go on, if it is not standing still.
@@ -94,6 +124,12 @@ impl Node {
             return None;
         }
         let running = self.running.as_mut()?;
+        self.woken.world.register(cx.waker());
+        if !self.woken.here.swap(false, Ordering::AcqRel) {
+            return None;
+        }
+        let waker = Waker::from(Arc::clone(&self.woken));
+        let cx = &mut Context::from_waker(&waker);
         // The set is never done before the instance is.
         _ = Pin::new(&mut running.local).poll(cx);
         if running.life.is_dead() {

@@ -68,7 +68,7 @@ pub(super) async fn read(log: &LogHandle, partition: TopicPartition, from: i64) 
     let (mut all, mut batch) = (RecordBatch::new(), RecordBatch::new());
     loop {
         match poll_fn(|cx| fetch.poll_fetch(cx, &mut batch, FetchLimits::default())).await? {
-            Fetched::End => return Ok(all),
+            Fetched::End(_) => return Ok(all),
             Fetched::Records => {
                 for r in batch.iter() {
                     all.push(r.offset, r.timestamp, r.key, r.value, r.headers.iter());

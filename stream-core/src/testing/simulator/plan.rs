@@ -9,7 +9,7 @@ use super::random::Random;
 use super::workload::Planned;
 use crate::group::{BuildError, GroupGraph};
 use crate::log::{FetchLimits, LogHandle};
-use crate::processor::{Guarantee, OnFailure, Processor};
+use crate::processor::{Guarantee, OnFailure, Processor, Standbys};
 
 /// Makes a group's graph anew for each start of an instance.
 pub(super) type MakeGraph = Rc<dyn Fn() -> Result<Arc<GroupGraph>, BuildError>>;
@@ -49,6 +49,7 @@ impl Plan {
         graph: Arc<GroupGraph>,
         log: LogHandle,
         name: &str,
+        calm: bool,
         random: &mut Random,
     ) -> Processor {
         let ms = |random: &mut Random, of: &[u64]| Duration::from_millis(random.pick(of).copied().unwrap_or_default());
@@ -58,13 +59,22 @@ impl Plan {
         let mut processor = Processor::new(graph, log)
             .guarantee(self.guarantee)
             .session_timeout(self.session)
-            .commit_interval(ms(random, &[20, 100, 500]))
-            .checkpoint_interval(ms(random, &[50, 300, 2000]))
+            .commit_interval(ms(random, &[40, 150, 500]))
+            .checkpoint_interval(ms(random, &[100, 500, 2000]))
             .max_task_idle(ms(random, &[0, 50, 1000]))
             .drain_timeout(ms(random, &[1000, 3000, 10_000]))
             .buffer_bytes(small(random, 700, 64 << 20))
             .in_flight_bytes(small(random, 300, 8 << 20))
             .fetch_limits(FetchLimits { records, bytes: 1 << 20 });
+        if calm {
+            // Nothing here depends on how often.
+            let rarely = Duration::from_secs(1);
+            processor = processor.commit_interval(rarely).checkpoint_interval(rarely);
+        }
+        processor = processor.state_cleanup_delay(ms(random, &[200, 3000, 600_000]));
+        if random.chance(400) {
+            processor = processor.standbys(Standbys::All);
+        }
         if random.chance(250) {
             processor = processor.instance_id(name);
         }

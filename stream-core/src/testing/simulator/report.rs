@@ -97,6 +97,9 @@ pub enum SimulationError {
     /// An instance does not stop.
     #[error("instance {instance} does not stop")]
     Unstoppable { instance: String },
+    /// Somebody committed less than was committed before.
+    #[error("group {group}: the committed offset of {partition} went back from {from} to {to}")]
+    SetBack { group: String, partition: TopicPartition, from: i64, to: i64 },
     /// A store is no part of its changelog.
     #[error("the store of {partition} on {instance}: key {key} comes to {found}, the changelog says {expected}")]
     Store { instance: String, partition: TopicPartition, key: String, found: String, expected: String },

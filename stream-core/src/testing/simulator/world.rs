@@ -57,6 +57,8 @@ impl Clock for VirtualClock {
 pub(super) struct World {
     pub(super) plan: Rc<Plan>,
     pub(super) faults: Faults,
+    /// It is the run without faults.
+    pub(super) calm: bool,
     pub(super) random: Random,
     pub(super) embedded: Arc<Embedded>,
     pub(super) log: LogHandle,
@@ -105,6 +107,7 @@ async fn direct(world: Shared) -> Result<(Outcome, SimulationReport), Simulation
         let world = world.borrow();
         (Arc::clone(&world.log), world.plan.outputs(&world.graphs), Plan::tables(&world.graphs))
     };
+    audit::commits(&world)?;
     audit::stores(&world).await?;
     let outcome = collect(&log, &outputs, &tables).await?;
     let mut world = world.borrow_mut();
@@ -118,6 +121,7 @@ impl World {
         let embedded = Embedded::with_clock(clock);
         let log: LogHandle = Arc::clone(&embedded) as LogHandle;
         let mut random = Random::new(plan.seed);
+        let calm = faults == Faults::none();
         let faults = faults.draw(&mut random);
         let mut graphs = Vec::new();
         for make in &plan.groups {
@@ -136,6 +140,7 @@ impl World {
         let mut world = Self {
             plan: Rc::clone(plan),
             faults,
+            calm,
             random,
             embedded,
             log,
@@ -153,7 +158,7 @@ impl World {
     }
 
     fn first_nodes(&mut self) {
-        let calm = self.faults == Faults::none();
+        let calm = self.calm;
         for group in 0..self.graphs.len() {
             let instances = if calm { 1 } else { self.plan.instances };
             for _ in 0..instances {
@@ -176,9 +181,10 @@ impl World {
     pub(super) fn start_due(&mut self) {
         let now = Instant::now();
         let slow = self.faults.has(super::Fault::Latency);
+        let calm = self.calm;
         for node in &mut self.nodes {
             if node.frozen_until.is_some_and(|at| at <= now) {
-                node.frozen_until = None;
+                node.thaw();
                 self.trace.note(&node.name, format_args!("goes on"));
             }
             if node.start_at.is_some_and(|at| at <= now) && node.running.is_none() {
@@ -193,9 +199,17 @@ impl World {
                 };
                 let mut random = Random::new(self.settings);
                 let (plan, name) = (&self.plan, node.name.clone());
-                node.start(&self.log, slow, |client| plan.processor(graph, client, &name, &mut random));
+                node.start(&self.log, slow, |client| plan.processor(graph, client, &name, calm, &mut random));
             }
         }
+    }
+
+    /// When a machine is to start, or to go on.
+    pub(super) fn next_start(&self) -> Option<Instant> {
+        self.nodes
+            .iter()
+            .flat_map(|n| n.start_at.filter(|_| n.running.is_none()).into_iter().chain(n.frozen_until))
+            .min()
     }
 
     fn poll_nodes(&mut self, cx: &mut Context<'_>) {

@@ -11,10 +11,10 @@ use processors_common::topics::compacted;
 use processors_common::{Exit, Line, Prompt, run, say, start_logging};
 use shop::rule::Rule;
 use shop::rules::Rules;
-use shop::sell::{Pace, Times, sell};
+use shop::sell::{Pace, SellError, Times, sell};
 use shop::topics::TopicNames;
 use shop::{Generator, codec, filter};
-use stream_core::emitter::{EmitError, Emitter};
+use stream_core::emitter::Emitter;
 use stream_core::log::embedded::Embedded;
 use stream_core::log::{Isolation, LogHandle, LogResult, OffsetSpec, TopicPartition, TopicSpec};
 use stream_core::processor::{Processor, stop_signal};
@@ -96,7 +96,7 @@ async fn sell_here(
     screen: &Screen,
     for_: Option<Duration>,
     rules: Rules,
-) -> Result<u64, EmitError> {
+) -> Result<u64, SellError> {
     let emitter = Emitter::new(names.product_topic.as_str(), codec::json(), Arc::clone(log)).await?;
     let clock = log.clock();
     let generator = Generator::new(clock.now_ms().unsigned_abs(), UPDATES);

@@ -119,11 +119,11 @@ fn undelivered(scene: &Scene, error: &KafkaError, record: NewRecord<'_>) -> LogE
 
 impl KafkaProducer {
     /// Starts a producer. Blocks while a transactional one fences its predecessors.
-    pub(super) fn new(connection: Arc<Connection>, options: &ProducerOptions) -> LogResult<Self> {
+    pub(super) fn new(connection: &Connection, options: &ProducerOptions) -> LogResult<Self> {
         let health = Arc::new(Health::default());
         let scene = Arc::new(Scene { brokers: connection.options.brokers.clone(), health: Arc::clone(&health) });
         let tracker = Arc::new(Tracker::default());
-        let slots = Arc::new(Slots::new(Arc::clone(&tracker)));
+        let slots = Arc::new(Slots::new(Arc::clone(&tracker), Arc::clone(&health)));
         let name = options.transactional_id.as_ref().map_or("producer".into(), |id| format!("producer {id}"));
         let base = Ctx::new(name, health);
         let ctx = ProducerCtx { base, scene: Arc::clone(&scene), slots: Arc::clone(&slots) };

@@ -13,11 +13,11 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
 
-use super::slots::{Slots, Taken};
+use super::slots::Slots;
 use super::tracker::Tracker;
 use super::transaction::Transaction;
 use super::{Command, ProducerCtx, all_failed, undelivered};
-use crate::log::kafka::config::{DELIVERY_TIMEOUT, TRANSACTION_TIMEOUT};
+use crate::log::kafka::config::{TRANSACTION_TIMEOUT, delivery_bounds};
 use crate::log::kafka::connection::Connection;
 use crate::log::kafka::error::{Scene, code};
 use crate::log::{Delivery, Headers, LogError, NewRecord, ProduceBatch, ProducerOptions};
@@ -26,13 +26,12 @@ use crate::log::{Delivery, Headers, LogError, NewRecord, ProduceBatch, ProducerO
 const MOMENT: Duration = Duration::from_micros(500);
 
 pub(super) struct Sender {
-    /// Dropped last, for it holds the clients' threads and options.
-    _connection: Arc<Connection>,
     pub(super) scene: Arc<Scene>,
     pub(super) client: Arc<BaseProducer<ProducerCtx>>,
     slots: Arc<Slots>,
     pub(super) tracker: Arc<Tracker>,
-    pub(super) delivery_timeout: Duration,
+    /// How long a record may wait to be taken by librdkafka.
+    entering: Duration,
     /// How long to go on trying to end a transaction.
     pub(super) bound: Duration,
     pub(super) transaction: Transaction,
@@ -44,7 +43,7 @@ pub(super) struct Sender {
 
 impl Sender {
     pub(super) fn new(
-        connection: Arc<Connection>,
+        connection: &Connection,
         scene: Arc<Scene>,
         client: Arc<BaseProducer<ProducerCtx>>,
         slots: Arc<Slots>,
@@ -56,12 +55,11 @@ impl Sender {
         let transaction_timeout = options.transaction_timeout.unwrap_or(TRANSACTION_TIMEOUT);
         Self {
             bound: connection.options.request_timeout.max(transaction_timeout),
-            _connection: connection,
             scene,
             client,
             slots,
             tracker,
-            delivery_timeout: options.delivery_timeout.unwrap_or(DELIVERY_TIMEOUT),
+            entering: delivery_bounds(options).0,
             transaction: if transactional { Transaction::None } else { Transaction::Never },
             purged: 0,
             polling,
@@ -109,7 +107,10 @@ impl Sender {
         let epoch = self.tracker.epoch();
         if epoch != self.purged {
             self.purged = epoch;
-            self.client.purge(PurgeConfig::default().queue().inflight());
+            // What is on its way in a transaction is waited for: an idempotent producer that forgets about a record can't
+            // know which number the next one has, so that its producer would have to begin anew.
+            let queued = PurgeConfig::default().queue();
+            self.client.purge(if self.transaction.is_possible() { queued } else { queued.inflight() });
         }
     }
 
@@ -121,7 +122,7 @@ impl Sender {
         at: Instant,
         mut done: oneshot::Sender<Delivery>,
     ) {
-        let until = at + self.delivery_timeout;
+        let until = at + self.entering;
         let taken = loop {
             let refused = if self.tracker.epoch() != epoch {
                 Some(LogError::Purged)
@@ -149,10 +150,6 @@ impl Sender {
                 break;
             }
         }
-        self.handed_over(taken);
-    }
-
-    fn handed_over(&self, taken: Taken) {
         self.slots.handed_over(taken);
     }
 

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use futures::channel::oneshot;
 
 use super::tracker::Tracker;
-use crate::log::kafka::context::lock;
+use crate::log::kafka::context::{Health, lock};
 use crate::log::{Delivery, FailedRecord, LogError, NewRecord, ProduceBatch};
 
 /// So many batches can be under way; more wait. At 5 ms a round trip that is over a million batches a second.
@@ -88,6 +88,7 @@ pub(super) struct Slots {
     all: Box<[Slot]>,
     free: Mutex<Vec<u16>>,
     tracker: Arc<Tracker>,
+    health: Arc<Health>,
 }
 
 /// A slot that was taken for a batch.
@@ -95,12 +96,12 @@ pub(super) struct Slots {
 pub(super) struct Taken(u16);
 
 impl Slots {
-    pub(super) fn new(tracker: Arc<Tracker>) -> Self {
+    pub(super) fn new(tracker: Arc<Tracker>, health: Arc<Health>) -> Self {
         let slot =
             || Slot { left: AtomicU32::new(0), lasts: [const { Last::new() }; TOPICS], detail: Mutex::new(None) };
         let all = (0..SLOTS).map(|_| slot()).collect();
         let free = (0..SLOTS).rev().filter_map(|n| u16::try_from(n).ok()).collect();
-        Self { all, free: Mutex::new(free), tracker }
+        Self { all, free: Mutex::new(free), tracker, health }
     }
 
     fn slot(&self, number: u16) -> Option<&Slot> {
@@ -186,6 +187,9 @@ impl Slots {
         detail.failed.sort_by_key(|f| f.index);
         let first = detail.failed.first().map(|f| f.error.clone());
         lock(&self.free).push(number);
+        if first.is_none() {
+            self.health.well();
+        }
         // The caller may not be interested.
         let _ = detail.done.send(Delivery { last_offsets: lasts, failed: detail.failed });
         self.tracker.done(detail.seq, first);
@@ -217,7 +221,7 @@ mod tests {
     #[test]
     fn reports_in_any_order_end_a_batch_once() {
         let tracker = Arc::new(Tracker::default());
-        let slots = Slots::new(Arc::clone(&tracker));
+        let slots = Slots::new(Arc::clone(&tracker), Arc::default());
         let names: Vec<String> = (0..TOPICS + 2).map(|n| format!("t{n}")).collect();
         let mut topics: Vec<&str> = names.iter().map(String::as_str).collect();
         topics.extend(["t0", "t7"]);
@@ -251,7 +255,7 @@ mod tests {
     #[test]
     fn what_was_not_handed_over_fails() {
         let tracker = Arc::new(Tracker::default());
-        let slots = Slots::new(Arc::clone(&tracker));
+        let slots = Slots::new(Arc::clone(&tracker), Arc::default());
         let batch = batch(&["a", "a", "a"]);
         let (tx, mut rx) = oneshot::channel();
         let taken = slots.take(&batch, tracker.begin(|_| {}), tx).unwrap();

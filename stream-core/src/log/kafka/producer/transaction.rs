@@ -13,7 +13,7 @@ use rdkafka::producer::{BaseProducer, Producer as _};
 use super::ProducerCtx;
 use super::sender::Sender;
 use crate::log::kafka::error::{Scene, membership_over, passing};
-use crate::log::kafka::query::{PAUSE, left, list};
+use crate::log::kafka::query::{again_if, list};
 use crate::log::{GroupMetadata, LogError, LogResult, Offsets};
 
 /// Where this producer's transaction is.
@@ -27,6 +27,11 @@ pub(super) enum Transaction {
 }
 
 impl Transaction {
+    /// Whether this is a transactional producer.
+    pub(super) fn is_possible(&self) -> bool {
+        !matches!(self, Self::Never)
+    }
+
     pub(super) fn is_open(&self) -> bool {
         matches!(self, Self::Open)
     }
@@ -61,20 +66,14 @@ fn classed(scene: &Scene, what: &str, error: &KafkaError) -> LogError {
 }
 
 /// Tries until it works, fails for good, or the time is up.
-fn again(until: Instant, mut step: impl FnMut(Duration) -> Result<(), KafkaError>) -> Result<(), KafkaError> {
-    loop {
-        match step(left(until)) {
-            Err(KafkaError::Transaction(e))
-                if !e.is_fatal()
-                    && !e.txn_requires_abort()
-                    && (e.is_retriable() || passing(e.code()))
-                    && Instant::now() + PAUSE < until =>
-            {
-                std::thread::sleep(PAUSE);
-            }
-            done => return done,
+fn again(until: Instant, step: impl FnMut(Duration) -> Result<(), KafkaError>) -> Result<(), KafkaError> {
+    let passes = |e: &KafkaError| match e {
+        KafkaError::Transaction(e) => {
+            !e.is_fatal() && !e.txn_requires_abort() && (e.is_retriable() || passing(e.code()))
         }
-    }
+        _ => false,
+    };
+    again_if(until, passes, step)
 }
 
 /// Fences older producers of the same id and ends their open transaction.
