@@ -44,6 +44,8 @@ pub(crate) struct Options {
     pub(crate) commit_interval: Option<Duration>,
     pub(crate) recommit_interval: Duration,
     pub(crate) checkpoint_interval: Duration,
+    /// Writes of a checkpoint between two looks at other work.
+    pub(crate) checkpoint_chunk: usize,
     pub(crate) buffer_bytes: usize,
     /// A task hands over when it has released this many records …
     pub(crate) batch_records: usize,
@@ -73,6 +75,7 @@ impl Default for Options {
             commit_interval: None,
             recommit_interval: Duration::from_secs(30 * 60),
             checkpoint_interval: Duration::from_secs(10),
+            checkpoint_chunk: 256,
             buffer_bytes: 64 << 20,
             batch_records: 2_000,
             batch_bytes: 256 << 10,

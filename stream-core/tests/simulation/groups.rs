@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use stream_core::codec::Int64;
 use stream_core::prelude::*;
-use stream_core::testing::simulator::{CheckResult, Comparison, Random, Simulation};
+use stream_core::testing::simulator::{CheckResult, Comparison, Fault, Faults, Random, Simulation};
 
 type Graph = Result<Arc<GroupGraph>, BuildError>;
 
 /// Every group, by name.
-pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 11] = [
+pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 12] = [
     ("count", count),
     ("absolute", absolute),
     ("looped", looped),
@@ -23,6 +23,7 @@ pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 11] = [
     ("sink", sink),
     ("chained_counts", chained_counts),
     ("dead_letters", dead_letters),
+    ("taken_back", taken_back),
 ];
 
 /// A record's number, under one of a few keys.
@@ -385,6 +386,31 @@ fn dead_letters(simulation: Simulation) -> Simulation {
             }
         }
         Ok(())
+    })
+}
+
+/// A write whose record goes back, because something else of it was refused, and fails for good the next time: as long
+/// as nobody dies in between, nothing is left of it.
+fn taken_back(simulation: Simulation) -> Simulation {
+    let graph = || -> Graph {
+        let mut g = Group::define("taken").table(Text);
+        let out = g.output("copies", Text);
+        g.input(Input::topic("words").on_error(ErrorPolicy::dead_letter("dead")), Text, move |ctx, id| {
+            ctx.emit(out, ctx.key(), &id)?;
+            ctx.set(id)
+        });
+        g.build()
+    };
+    let kinds = [Fault::Delivery, Fault::Callback, Fault::Rebalance, Fault::Membership, Fault::Latency];
+    let faults = kinds.into_iter().fold(Faults::none(), Faults::with);
+    simulation.faults(faults).group(graph).input("words", Text, 150, record).check(|c| {
+        let copies = c.actual.decoded("copies", &Text).map_err(|e| e.to_string())?;
+        let copies: BTreeSet<String> = copies.into_iter().map(|(_, id)| id).collect();
+        let table = c.actual.table("taken", &Text).map_err(|e| e.to_string())?;
+        match table.iter().find(|(_, id)| !copies.contains(*id)) {
+            Some((key, id)) => Err(format!("the table has {id} for {key}, which never came out")),
+            None => Ok(()),
+        }
     })
 }
 

@@ -66,7 +66,8 @@ fixed_seeds!(
     deferred,
     joining,
     sink,
-    dead_letters
+    dead_letters,
+    taken_back
 );
 
 #[test]
