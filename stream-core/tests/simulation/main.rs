@@ -5,6 +5,7 @@
 
 #![cfg(feature = "testing")]
 
+mod failing;
 mod groups;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
