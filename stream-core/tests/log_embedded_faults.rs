@@ -307,12 +307,37 @@ async fn who_sleeps_through_a_revocation_is_out_and_commits_nothing() {
     one.owns(1).await;
     one.hold();
     let two = Client::join(&h.log, member_options(&h.group, &[&h.topic]));
+    until("both are in", async || h.log.group_members(Arc::clone(&h.group)).await.unwrap().len() == 2).await;
     two.owns(0).await;
     h.embedded.faults().rebalance(&h.group);
     until("it is told", async || !one.known().revoking.is_empty()).await;
     let group = Arc::clone(&one.group);
     let frozen = one.freeze().await;
     two.owns(1).await;
+    assert_eq!(h.log.group_members(Arc::clone(&h.group)).await.unwrap().len(), 1);
+    let error = group.commit(vec![(tp(&h.topic, 0), 1)]).await.unwrap_err();
+    assert!(matches!(error, LogError::NotMember { .. }), "{error:?}");
+    drop(frozen);
+}
+
+/// Its session is not over, yet it took no part in the rebalance.
+#[tokio::test(start_paused = true)]
+async fn who_has_yet_to_hear_of_a_loss_commits_nothing() {
+    let h = here(1).await;
+    let mut options = member_options(&h.group, &[&h.topic]);
+    (options.revoke_timeout, options.session_timeout) = (Duration::from_secs(4), Duration::from_secs(60));
+    let one = Client::join(&h.log, options);
+    one.owns(1).await;
+    one.hold();
+    let two = Client::join(&h.log, member_options(&h.group, &[&h.topic]));
+    until("both are in", async || h.log.group_members(Arc::clone(&h.group)).await.unwrap().len() == 2).await;
+    two.owns(0).await;
+    h.embedded.faults().rebalance(&h.group);
+    until("it is told", async || !one.known().revoking.is_empty()).await;
+    let group = Arc::clone(&one.group);
+    let frozen = one.freeze().await;
+    two.owns(1).await;
+    assert_eq!(h.log.group_members(Arc::clone(&h.group)).await.unwrap().len(), 2);
     let error = group.commit(vec![(tp(&h.topic, 0), 1)]).await.unwrap_err();
     assert!(matches!(error, LogError::NotMember { .. }), "{error:?}");
     drop(frozen);

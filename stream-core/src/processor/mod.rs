@@ -356,6 +356,14 @@ impl Processor {
         self
     }
 
+    /// Writes of a checkpoint between two looks at other work: few show what comes in between.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub(crate) fn checkpoint_chunk(mut self, writes: usize) -> Self {
+        self.options.checkpoint_chunk = writes;
+        self
+    }
+
     /// Lets callbacks fail on purpose.
     #[cfg(feature = "testing")]
     #[must_use]

@@ -66,6 +66,8 @@ pub(crate) struct Options {
     pub(crate) checkpoint_interval: Duration,
     pub(crate) standbys: Standbys,
     pub(crate) state_cleanup_delay: Duration,
+    /// Writes of a checkpoint between two looks at other work.
+    pub(crate) checkpoint_chunk: usize,
     pub(crate) buffer_bytes: usize,
     /// A task hands over when it has released this many records …
     pub(crate) batch_records: usize,
@@ -97,6 +99,7 @@ impl Default for Options {
             checkpoint_interval: Duration::from_secs(10),
             standbys: Standbys::None,
             state_cleanup_delay: Duration::from_secs(10 * 60),
+            checkpoint_chunk: 256,
             buffer_bytes: 64 << 20,
             batch_records: 2_000,
             batch_bytes: 256 << 10,

@@ -82,9 +82,6 @@ pub(crate) struct TablePartition {
     pending_offset: i64,
 }
 
-/// Writes of a checkpoint between two looks at other work.
-const CHECKPOINT_CHUNK: usize = 256;
-
 impl TablePartition {
     /// A table over a restored store, whose changelog was read up to `next_offset`.
     pub(crate) fn new(store: Arc<dyn Store>, next_offset: i64) -> Self {
@@ -183,10 +180,10 @@ impl TablePartition {
         self.pending_offset = self.next_offset;
     }
 
-    /// Writes a part; true once the checkpoint is recorded. Values acknowledged since it began may be written too:
+    /// Writes a part, of so many values at most; true once the checkpoint is recorded. Values acknowledged since it began may be written too:
     /// the changelog after the recorded offset is replayed over them, which does no harm.
-    pub(crate) fn checkpoint_step(&mut self, at_ms: i64) -> Result<bool, StoreError> {
-        let from = self.pending.len().saturating_sub(CHECKPOINT_CHUNK);
+    pub(crate) fn checkpoint_step(&mut self, at_ms: i64, most: usize) -> Result<bool, StoreError> {
+        let from = self.pending.len().saturating_sub(most.max(1));
         let chunk = self.pending.split_off(from);
         let mut writes = chunk.iter().rev().filter_map(|key| {
             let value = self.buffer.get(key)?.unstored()?;

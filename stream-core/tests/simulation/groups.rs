@@ -11,7 +11,7 @@ use stream_core::testing::simulator::{CheckResult, Comparison, Random, Simulatio
 type Graph = Result<Arc<GroupGraph>, BuildError>;
 
 /// Every group, by name.
-pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 11] = [
+pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 12] = [
     ("count", count),
     ("absolute", absolute),
     ("looped", looped),
@@ -22,11 +22,12 @@ pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 11] = [
     ("joining", joining),
     ("sink", sink),
     ("chained_counts", chained_counts),
-    ("dead_letters", dead_letters),
+    ("dead_letters", super::failing::dead_letters),
+    ("taken_back", super::failing::taken_back),
 ];
 
 /// A record's number, under one of a few keys.
-fn record(random: &mut Random, n: u64) -> (String, String) {
+pub(crate) fn record(random: &mut Random, n: u64) -> (String, String) {
     // Some keys are much more frequent than others.
     let keys = if random.chance(500) { 3 } else { 40 };
     (format!("key-{}", random.below(keys)), format!("r{n}"))
@@ -57,7 +58,7 @@ fn one_output_each(c: &Comparison<'_>, topic: &str, name: impl Fn(&str) -> Strin
     }
 }
 
-fn last_word(text: &str) -> String {
+pub(crate) fn last_word(text: &str) -> String {
     text.rsplit(' ').next().unwrap_or_default().to_owned()
 }
 
@@ -343,49 +344,6 @@ fn joining(simulation: Simulation) -> Simulation {
             }
             Ok(())
         })
-}
-
-/// What fails twice goes to the dead letters: each record comes out on one way or the other, and only what came out by
-/// the first is counted.
-fn dead_letters(simulation: Simulation) -> Simulation {
-    let graph = || -> Graph {
-        let mut g = Group::define("lettered").table(Int64);
-        let out = g.output("counts", Text);
-        let policy = ErrorPolicy::dead_letter("dead").retry(1, Duration::from_millis(20));
-        g.input(Input::topic("words").on_error(policy), Text, move |ctx, id| {
-            let n = ctx.value()?.unwrap_or(0) + 1;
-            ctx.emit(out, ctx.key(), &format!("{n} {id}"))?;
-            ctx.set(n)
-        });
-        g.build()
-    };
-    simulation.group(graph).input("words", Text, 150, record).check(|c| {
-        let ids = |topic| -> Result<Vec<(String, String)>, String> {
-            let records = c.actual.decoded(topic, &Text).map_err(|e| e.to_string())?;
-            Ok(records.into_iter().map(|(key, text)| (key, last_word(&text))).collect())
-        };
-        let (counted, dead) = (ids("counts")?, ids("dead")?);
-        let mut seen = BTreeMap::<String, usize>::new();
-        for (_, id) in counted.iter().chain(&dead) {
-            *seen.entry(id.clone()).or_default() += 1;
-        }
-        for number in 0..150 {
-            match seen.get(&format!("r{number}")) {
-                None => return Err(format!("r{number} is lost")),
-                Some(n) if *n > 1 && c.exactly_once() => return Err(format!("r{number} is there {n} times")),
-                Some(_) => {}
-            }
-        }
-        if c.exactly_once() {
-            let mut counts = BTreeMap::<String, i64>::new();
-            counted.into_iter().for_each(|(key, _)| *counts.entry(key).or_default() += 1);
-            let table = c.actual.table("lettered", &Int64).map_err(|e| e.to_string())?;
-            if table != counts {
-                return Err(format!("the table has {table:?}, the output {counts:?}"));
-            }
-        }
-        Ok(())
-    })
 }
 
 /// A sink that takes batches, without a table.

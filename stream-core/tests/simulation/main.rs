@@ -5,6 +5,7 @@
 
 #![cfg(feature = "testing")]
 
+mod failing;
 mod groups;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -66,8 +67,21 @@ fixed_seeds!(
     deferred,
     joining,
     sink,
-    dead_letters
+    dead_letters,
+    taken_back
 );
+
+/// Seeds that failed once, by their cause. A change of what the simulator draws makes them other runs: each cause has a
+/// test of its own as well.
+mod failed_once {
+    use stream_core::processor::Guarantee;
+
+    /// Also `a_stop_whose_commit_fails_does_not_set_the_next_owner_back`.
+    #[test]
+    fn a_commit_for_a_stop_came_after_the_one_for_the_revocation() {
+        super::all_hold("looped", Guarantee::AtLeastOnce, [54, 90, 183].into_iter());
+    }
+}
 
 #[test]
 fn the_same_seed_is_the_same_run() {

@@ -342,6 +342,9 @@ impl Group {
             "another member with its instance id took its place".to_owned()
         } else if !self.members.contains_key(&member) {
             "it is out of the group: it was not polled within its session time-out, or it left".to_owned()
+        } else if self.members.get(&member).is_some_and(|m| !m.lost.is_empty()) {
+            // The others are a generation further. Whatever it says now comes from the time before.
+            "partitions were taken from it, for it did not let go in time, and it has yet to hear of it".to_owned()
         } else if let Some(stale) = generation.filter(|g| *g != self.generation) {
             format!("its generation {stale} is over, the group is at {}", self.generation)
         } else {

@@ -16,7 +16,7 @@ pub(super) enum Checkpointing {
 
 impl Task {
     pub(super) async fn checkpoint_step(&mut self) -> ProcessorResult<()> {
-        let now = self.core.clock.now_ms();
+        let (now, chunk) = (self.core.clock.now_ms(), self.env.options.checkpoint_chunk);
         let store = |e| ProcessorError::store(self.core.graph.name(), e);
         if let Some(table) = &self.core.table {
             let mut table = table.borrow_mut();
@@ -24,7 +24,7 @@ impl Task {
                 table.checkpoint_begin();
                 self.checkpoint = Checkpointing::Writing;
             }
-            if self.checkpoint == Checkpointing::Writing && table.checkpoint_step(now).map_err(store)? {
+            if self.checkpoint == Checkpointing::Writing && table.checkpoint_step(now, chunk).map_err(store)? {
                 self.checkpoint = Checkpointing::No;
                 if table.buffered() > self.env.options.buffer_bytes {
                     table.evict();

@@ -254,7 +254,9 @@ impl World {
             0 => on.fail(error("refused on purpose")),
             1 => on.fail_after_write(error("written, and reported as failed on purpose")),
             2 => on.hold_acks(),
-            _ => on.delay(self.ms(1500)),
+            3 => on.delay(self.ms(1500)),
+            // Longer than a partition's owner waits before it lets go.
+            _ => on.delay(self.ms(3900)),
         }
     }
 

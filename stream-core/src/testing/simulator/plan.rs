@@ -61,6 +61,7 @@ impl Plan {
             .session_timeout(self.session)
             .commit_interval(ms(random, &[40, 150, 500]))
             .checkpoint_interval(ms(random, &[100, 500, 2000]))
+            .checkpoint_chunk(small(random, 1, 256))
             .max_task_idle(ms(random, &[0, 50, 1000]))
             .drain_timeout(ms(random, &[1000, 3000, 10_000]))
             .buffer_bytes(small(random, 700, 64 << 20))
