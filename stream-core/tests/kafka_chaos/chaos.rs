@@ -84,7 +84,7 @@ impl fmt::Display for Outcome {
         write!(
             f,
             "chaos, {}: {} kills, {} stops, {} zombies, {} broker restarts in {} s (seed {}); {} records; rebalances: \
-             partitions came {} times, went {}, were lost {}; {} transactions aborted, {} restores, {} starts anew after \
+             partitions came {} times, went {}, were lost {}; {} transactions aborted, {} writes failed, {} restores, {} starts anew after \
              a failure; lost of the table {}, of the outputs {}; done again in the table {}, in the outputs {}",
             self.name,
             self.kills,
@@ -98,6 +98,7 @@ impl fmt::Display for Outcome {
             of(&self.said.went),
             of(&self.said.lost),
             of(&self.said.aborted),
+            of(&self.said.went_back),
             of(&self.said.restored),
             of(&self.said.restarted),
             table.lost,
@@ -158,8 +159,9 @@ pub async fn run(plan: Plan) -> Outcome {
     std::io::stderr().write_all(summary.as_bytes()).unwrap();
     let found = &world.outcome.found;
     let doubled = exactly && (found.table.again, found.output.again) != (0, 0);
-    // What is lost or doubled wants to be looked into.
-    world.dir.disable_cleanup(doubled || found.output.lost != 0);
+    // What is lost or doubled wants to be looked into, and logs that were asked for, to be read.
+    let asked = std::env::var_os("CHAOS_LOG").is_some();
+    world.dir.disable_cleanup(doubled || found.output.lost != 0 || asked);
     std::mem::take(&mut world.outcome)
 }
 

@@ -2,7 +2,8 @@
 //! again, and their broker is restarted, all at random while records flow. Then everything is let finish and counted.
 //!
 //! A minute a test; longer by `make chaos CHAOS_FOR=10m`. A failing run names its seed and where its processes' logs lie:
-//! `make chaos CHAOS_SEED=…` draws the same faults again, if not at the same records.
+//! `make chaos CHAOS_SEED=…` draws the same faults again, if not at the same records. `CHAOS_LOG` is what the processes
+//! log, as `RUST_LOG` would be, and keeps their logs in any case.
 #![cfg(unix)]
 #![allow(unreachable_pub, reason = "a test binary")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]

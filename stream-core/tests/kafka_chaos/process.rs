@@ -75,6 +75,8 @@ pub struct Said {
     pub went: AtomicU64,
     pub lost: AtomicU64,
     pub aborted: AtomicU64,
+    /// Writes that failed, so that a partition went back.
+    pub went_back: AtomicU64,
     pub restored: AtomicU64,
     pub restarted: AtomicU64,
     /// What made processes end by themselves, and how often.
@@ -88,6 +90,7 @@ impl Said {
             (" partitions go to another instance ", &self.went),
             (" partitions are lost: ", &self.lost),
             (" a transaction is aborted: ", &self.aborted),
+            (" a write failed: going back ", &self.went_back),
             (" restored ", &self.restored),
             (" the processor failed and is started again ", &self.restarted),
         ];
