@@ -79,6 +79,52 @@ fn an_aborted_transaction_is_done_again_whole() -> Outcome {
     check(&tester, "b", 2)
 }
 
+/// Nobody is at fault, so it starts again by itself, whatever follows other failures.
+#[test]
+fn a_commit_whose_outcome_nobody_knows_is_looked_up_by_a_new_start() -> Outcome {
+    for took_effect in [true, false] {
+        let tester = Tester::with_partitions(2);
+        tester.add_with(counting()?, exactly_once)?;
+        let words = tester.input("words", Text);
+        words.push("a", "x".to_owned())?;
+        tester.drain()?;
+        for error in [
+            LogError::Fatal { what: "commit".into(), reason: "on purpose".into() },
+            LogError::Fenced { what: "commit".into(), reason: "on purpose".into() },
+        ] {
+            words.push("a", "x".to_owned())?;
+            let faults = tester.log().faults();
+            if took_effect {
+                faults.fail_commit_after(error)
+            } else {
+                faults.fail_commit(error)
+            }
+            tester.drain()?;
+        }
+        check(&tester, "a", 3)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn transactions_that_end_again_and_again_are_a_failure() -> Outcome {
+    let tester = Tester::with_partitions(1);
+    tester.add_with(counting()?, exactly_once)?;
+    for _ in 0..6 {
+        tester.log().faults().fail_commit(LogError::Fenced { what: "commit".into(), reason: "on purpose".into() });
+    }
+    tester.input("words", Text).push("a", "x".to_owned())?;
+    tester.wait_until("it gives up", || tester.failure("count").is_some())?;
+    assert!(
+        matches!(tester.failure("count"), Some(ProcessorError::Transaction { .. })),
+        "{:?}",
+        tester.failure("count")
+    );
+    tester.restart("count")?;
+    tester.drain()?;
+    check(&tester, "a", 1)
+}
+
 #[test]
 fn a_record_that_fails_to_arrive_aborts_its_transaction() -> Outcome {
     let tester = Tester::new();

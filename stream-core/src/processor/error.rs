@@ -30,6 +30,10 @@ pub enum ProcessorError {
     /// The log failed.
     #[error("group {group}: {doing}: {error}")]
     Log { group: String, doing: String, error: LogError },
+    /// The transactions can't go on: the producer was fenced, or nobody knows how one ended. Nothing is lost: a new start
+    /// asks what is committed.
+    #[error("group {group}: commit a transaction: {error}")]
+    Transaction { group: String, error: LogError },
     /// The store failed.
     #[error("group {group}: {error}")]
     Store { group: String, error: StoreError },

@@ -430,8 +430,8 @@ impl Processor {
                 failures = 0;
             }
             last = record;
-            match self.options.on_failure {
-                OnFailure::Restart { backoff, attempts } if failures < attempts && error.may_pass() && !stop.asked => {
+            match self.options.on_failure.after(&error) {
+                Some((backoff, attempts)) if failures < attempts && error.may_pass() && !stop.asked => {
                     let wait = backoff.saturating_mul(1 << failures.min(6));
                     failures += 1;
                     tracing::warn!(%error, failures, ?wait, "the processor failed and is started again");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::error::ProcessorError;
 use crate::log::{AutoOffsetReset, FetchLimits, Partitioner};
 use crate::topics::TopicOptions;
 
@@ -15,7 +16,9 @@ pub(crate) const LEAST_INTERVAL: Duration = Duration::from_millis(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnFailure {
-    /// `run` returns the error (the default).
+    /// `run` returns the error (the default). Only one that ends its transactions (exactly once: it was frozen, and another
+    /// has its partitions; or nobody knows how a commit ended) starts again by itself, up to five times in a row: that is
+    /// no fault of a record or of the group, and a new start asks what is committed.
     Stop,
     /// Start again after a wait that doubles from `backoff` up to 64 times that. After `attempts` failures in a row
     /// without any record done in between, or of the same record, `run` returns the error all the same, so that a record
@@ -26,6 +29,17 @@ pub enum OnFailure {
         /// Failures in a row.
         attempts: u32,
     },
+}
+
+impl OnFailure {
+    /// The first wait before a new start, and how many of them; `None` to return the error.
+    pub(super) fn after(self, error: &ProcessorError) -> Option<(Duration, u32)> {
+        match self {
+            Self::Restart { backoff, attempts } => Some((backoff, attempts)),
+            Self::Stop if matches!(error, ProcessorError::Transaction { .. }) => Some((Duration::from_millis(500), 5)),
+            Self::Stop => None,
+        }
+    }
 }
 
 /// What becomes of a record's effects when something fails.

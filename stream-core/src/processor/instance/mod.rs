@@ -177,7 +177,7 @@ impl<'a> Instance<'a> {
                 Some(news) = self.standby_news.recv() => self.standby_news(news),
                 _ = sweeps.tick() => self.sweep(),
                 ended = pending_or(&mut self.transactions) => if let Err(error) = ended {
-                    self.fail(ProcessorError::log(self.env.graph.name(), "commit a transaction", error));
+                    self.fail(ProcessorError::Transaction { group: self.env.graph.name().to_owned(), error });
                 },
                 _ = trims.tick(), if loops => self.trim(),
                 (below, result) = pending_or(&mut self.trimming) => self.trimmed(below, result),
