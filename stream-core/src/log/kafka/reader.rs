@@ -90,7 +90,8 @@ impl Owner for Shared {
         let (shared, tp) = (Arc::clone(&self), tp.clone());
         Some(self.ops.run("looking up a position", move || {
             let what = format!("looking up the position in {tp}");
-            let positions = shared.polled.consumer()?.position().map_err(|e| shared.connection.scene.error(&what, &e))?;
+            let positions =
+                shared.polled.consumer()?.position().map_err(|e| shared.connection.scene.error(&what, &e))?;
             // None yet: no record and no marker has come since the read began, which is the position, then.
             let found = positions.find_partition(&tp.topic, tp.partition);
             Ok(Some(found.and_then(|e| e.offset().to_raw()).unwrap_or(-1)))

@@ -87,7 +87,8 @@ impl Connection {
         let base = Ctx::new("topic ids".into(), Arc::clone(&self.scene.health));
         let ctx = IdsCtx { base, ids: Mutex::default(), served: AtomicU64::new(0) };
         let consumer = BaseConsumer::from_config_and_context(&config::topic_ids(&self.options), ctx);
-        let ids = Arc::new(TopicIds { consumer: consumer.map_err(|e| config::refused(&e))?, serving: Mutex::default() });
+        let ids =
+            Arc::new(TopicIds { consumer: consumer.map_err(|e| config::refused(&e))?, serving: Mutex::default() });
         *place = Arc::downgrade(&ids);
         Ok(ids)
     }
