@@ -82,6 +82,7 @@ mod table;
 pub mod testing;
 pub mod topics;
 pub mod view;
+mod wait;
 
 /// What most programs use.
 pub mod prelude {

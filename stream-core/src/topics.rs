@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::group::GroupGraph;
 use crate::log::{Cleanup, LogError, LogHandle, TopicConfig, TopicInfo, TopicSpec};
 use crate::processor::ProcessorError;
+use crate::wait;
 
 /// How missing topics are made.
 #[derive(Clone, Debug)]
@@ -144,22 +145,16 @@ impl Manager<'_> {
         tables: &[Arc<str>],
         known: &mut BTreeMap<Arc<str>, TopicInfo>,
     ) -> Result<(), ProcessorError> {
-        let until = Instant::now() + self.options.wait_for_tables;
-        let mut told = false;
-        loop {
-            known.append(&mut self.look_up(tables).await?);
-            let Some(missing) = tables.iter().find(|t| !known.contains_key(*t)) else { return Ok(()) };
-            if Instant::now() >= until {
+        let who = format!("group {}", self.graph.name());
+        let found = wait::for_topics(self.log, tables, self.options.wait_for_tables, &who).await;
+        match found.map_err(|e| self.log_error("look topics up", e))? {
+            Ok(found) => known.extend(found.into_iter().map(|info| (Arc::clone(&info.name), info))),
+            Err(missing) => {
                 let problem = format!("table topic {missing} does not exist");
                 return Err(self.error(problem, "start the group that owns it first, or create the topic"));
             }
-            if !told {
-                tracing::info!(group = self.graph.name(), table = %missing, "waiting for another group's table");
-                told = true;
-            }
-            // Topics are not announced, so they are asked for.
-            tokio::time::sleep(Duration::from_millis(200)).await;
         }
+        Ok(())
     }
 
     /// Makes the topics that do not exist, and learns what all of them are.

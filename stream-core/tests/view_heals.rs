@@ -149,6 +149,22 @@ async fn an_offset_out_of_range_wipes_that_partition_and_restores_it() {
 }
 
 #[tokio::test]
+async fn a_topic_that_one_answer_does_not_know_is_no_other_topic() {
+    let world = World::new(1).await;
+    world.put(&[("a", Some("1"))]).await;
+    let line = Line::to(&world.log);
+    let view = caught_up(world.view_on(line.clone()).open().await.unwrap()).await;
+    let store = world.stores.open(&StoreId::new(TABLE, 0), Text.name()).unwrap();
+    store.write(&mut [(&b"ghost"[..], Some(&b"?"[..]))].into_iter()).unwrap();
+    line.fail_fetch(TABLE, LogError::UnknownTopic { topic: TABLE.to_owned() });
+    world.put(&[("b", Some("2"))]).await;
+    until_has(&view, "b", Some("2")).await;
+    assert_eq!(line.errors_left(), 0);
+    assert_eq!(keys(view.iter()), ["a", "b", "ghost"]);
+    assert_eq!(line.begun().iter().map(|(_, from)| *from).collect::<Vec<_>>(), [0, 1]);
+}
+
+#[tokio::test]
 async fn a_store_that_was_away_too_long_is_wiped() {
     let world = World::new(1).await;
     world.put(&[("a", Some("1")), ("b", Some("2"))]).await;

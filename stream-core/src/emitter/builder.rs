@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use super::error::EmitError;
 use super::queue::{Bounds, Queue};
@@ -12,6 +11,7 @@ use super::{Emitter, Handle, sender};
 use crate::codec::Codec;
 use crate::log::{LogError, LogHandle, Partitioner, ProducerOptions, TopicInfo, TopicSpec};
 use crate::topics::record_limit;
+use crate::wait;
 
 /// An emitter to be opened. Made by [`Emitter::builder`].
 #[must_use = "an emitter does nothing before open()"]
@@ -97,38 +97,25 @@ impl<M: 'static> EmitterBuilder<M> {
         EmitError::Open { topic: Arc::clone(&self.topic), doing, error }
     }
 
-    async fn find_topic(&mut self) -> Result<TopicInfo, EmitError> {
-        let until = Instant::now() + self.wait_for_topic;
-        let topic = &Arc::clone(&self.topic);
-        let mut told = false;
-        loop {
+    async fn find_topic(&self) -> Result<TopicInfo, EmitError> {
+        let topic = &self.topic;
+        if let Some(partitions) = self.create {
             let found = self.log.topics(vec![Arc::clone(topic)]).await;
-            let found = found.map_err(|e| self.failed("look the topic up", e))?;
-            if let Some(info) = found.into_iter().next().flatten() {
-                return Ok(info);
-            }
-            if let Some(partitions) = self.create.take() {
+            if found.map_err(|e| self.failed("look the topic up", e))?.iter().any(Option::is_none) {
                 let spec = TopicSpec::new(Arc::clone(topic)).partitions(partitions);
                 match self.log.create_topics(vec![spec]).await {
                     // Somebody else was faster.
                     Ok(()) | Err(LogError::TopicExists { .. }) => {}
                     Err(error) => return Err(self.failed("create the topic", error)),
                 }
-                continue;
             }
-            if Instant::now() >= until {
-                return Err(EmitError::Topic {
-                    topic: Arc::clone(topic),
-                    problem: format!("topic {topic} does not exist"),
-                    remedy: "start the group that reads it, which makes it, or make it here with create()".to_owned(),
-                });
-            }
-            if !told {
-                tracing::info!(%topic, "an emitter waits for its topic");
-                told = true;
-            }
-            // Topics are not announced, so they are asked for.
-            tokio::time::sleep(Duration::from_millis(200)).await;
         }
+        let found = wait::for_topics(&self.log, std::slice::from_ref(topic), self.wait_for_topic, "an emitter").await;
+        let found = found.map_err(|e| self.failed("look the topic up", e))?;
+        found.ok().and_then(|found| found.into_iter().next()).ok_or_else(|| EmitError::Topic {
+            topic: Arc::clone(topic),
+            problem: format!("topic {topic} does not exist"),
+            remedy: "start the group that reads it, which makes it, or make it here with create()".to_owned(),
+        })
     }
 }

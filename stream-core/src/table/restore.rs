@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::follow::{FollowError, Follower, Step};
 use crate::clock::Clock;
@@ -17,6 +17,9 @@ use crate::store::{Checkpoint, Store};
 /// How long a restore waits at an end below its goal before it looks whether there is anything left to wait for: the
 /// goal may lie behind offsets that no record and no marker has.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long to wait before a topic's id is asked for again.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
 
 /// How far a restore goes before it is done.
 #[derive(Clone, Copy, Debug)]
@@ -69,12 +72,19 @@ impl Source<'_> {
         let Self { log, reader, partition, store, tombstone_retention_ms } = self;
         let now_ms = log.clock().now_ms();
         // Before the bounds, so that these are of the same topic or a later one.
-        let id = log.topic_id(Arc::clone(&partition.topic)).await?;
+        let origin = store.origin()?;
+        let mut id = log.topic_id(Arc::clone(&partition.topic)).await?;
+        if id.is_none() && origin.is_some() {
+            // Not believed at once: a broker may not know the topic yet.
+            sleep(SECOND_LOOK).await;
+            id = log.topic_id(Arc::clone(&partition.topic)).await?;
+        }
         let (start, end) = bounds(log, partition).await?;
-        let anew = match (store.origin()?, &id) {
+        let anew = match (&origin, &id) {
             (Some(origin), Some(id)) if *origin != **id => {
                 Some("it is a copy of another topic: this one was made anew")
             }
+            (Some(_), None) => Some("which topic it is a copy of can't be told any more"),
             _ => None,
         };
         let distrust = |known| anew.or_else(|| distrust(known, start, end, now_ms, *tombstone_retention_ms));
@@ -90,7 +100,6 @@ impl Source<'_> {
                 }
             },
         };
-        // One that is not known stays unknown: it may be of an older broker, or of a client that can't tell.
         if let Some(id) = id
             && store.origin()?.as_deref() != Some(&*id)
         {

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use tokio::time::Instant;
 
 use super::copies::Copies;
 use super::error::ViewError;
@@ -17,6 +16,7 @@ use crate::log::{LogHandle, Partitioner, TopicInfo};
 use crate::processor::Workers;
 use crate::store::{SledStores, StoreBackend, StoreError, StoreId};
 use crate::topics::expires;
+use crate::wait;
 
 /// A view to be opened. Made by [`View::builder`].
 #[must_use = "a view does nothing before open()"]
@@ -138,30 +138,14 @@ impl<V: 'static> ViewBuilder<V> {
     }
 
     async fn find_topic(&self) -> Result<TopicInfo, ViewError> {
-        let until = Instant::now() + self.wait_for_topic;
         let topic = &self.topic;
-        let mut told = false;
-        loop {
-            let found = self.log.topics(vec![Arc::clone(topic)]).await;
-            let found = found.map_err(|e| ViewError::log(topic, "look the topic up", e))?;
-            if let Some(info) = found.into_iter().next().flatten() {
-                return Ok(info);
-            }
-            if Instant::now() >= until {
-                return Err(ViewError::Topic {
-                    topic: Arc::clone(topic),
-                    problem: format!("table topic {topic} does not exist"),
-                    remedy: "start the group that owns it first, or create the topic with cleanup.policy=compact"
-                        .to_owned(),
-                });
-            }
-            if !told {
-                tracing::info!(table = %topic, "a view waits for its topic");
-                told = true;
-            }
-            // Topics are not announced, so they are asked for.
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+        let found = wait::for_topics(&self.log, std::slice::from_ref(topic), self.wait_for_topic, "a view").await;
+        let found = found.map_err(|e| ViewError::log(topic, "look the topic up", e))?;
+        found.ok().and_then(|found| found.into_iter().next()).ok_or_else(|| ViewError::Topic {
+            topic: Arc::clone(topic),
+            problem: format!("table topic {topic} does not exist"),
+            remedy: "start the group that owns it first, or create the topic with cleanup.policy=compact".to_owned(),
+        })
     }
 }
 

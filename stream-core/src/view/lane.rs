@@ -1,7 +1,7 @@
 //! One partition of a copy being kept: its part of a [`Keeper`](super::keeper::Keeper).
 //!
 //! What follows an error: of the log, a rest, then on from where it was; a position that the topic no longer has, or a
-//! topic made anew, the store is emptied and read anew; of the store, the end, for nothing is left to build upon.
+//! topic made anew (which its id tells), the store is emptied and read anew; of the store, the end, for nothing is left to build upon.
 //!
 //! It must never record a checkpoint beyond what is in the store.
 
@@ -60,7 +60,7 @@ pub(super) struct Lane<'a> {
     caught_up: bool,
     /// The topic's end at the last probe, if the copy was level with it.
     level: Option<i64>,
-    /// The topic was gone: when it is back, it is another one.
+    /// The topic was gone, it was said: when it is back, it may be another one.
     gone: bool,
     /// Failures since the end was last reached.
     failures: u32,
@@ -155,8 +155,12 @@ impl<'a> Lane<'a> {
         if self.gone {
             // Served until its successor is there.
             source.exists().await?;
-            tracing::warn!(%partition, "the topic was gone and is back: the copy is emptied and restored");
-            self.empty()?;
+            self.probe.take();
+            // One answer is no proof that it was gone. Its id tells, where it has one: see `Source::follow`.
+            if store.origin()?.is_none() {
+                tracing::warn!(%partition, "the topic was gone and is back: the copy is emptied and restored");
+                self.empty()?;
+            }
             self.gone = false;
         }
         let (copy, mut emptied) = (self.copy, false);

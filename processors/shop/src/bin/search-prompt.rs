@@ -56,15 +56,16 @@ async fn search(cli: Cli) -> Result<(), Exit> {
             continue;
         }
         let find = Find::new(&cli.user, text);
+        let interactive = prompt.interactive();
         let sent = tokio::select! {
             biased;
             () = &mut stop => break true,
             () = interrupted(&mut ahead, &mut prompt) => break true,
-            sent = send(&emitter, &find, prompt.interactive()) => sent,
+            sent = send(&emitter, &find, interactive) => sent,
         };
         match sent {
             Ok(()) => written += 1,
-            Err(error) if prompt.interactive() => say(format_args!("not written: {error}")),
+            Err(error) if interactive => say(format_args!("not written: {error}")),
             Err(error) => return Err(error.into()),
         }
     };
