@@ -250,6 +250,7 @@ fn a_visitor_waits_for_what_its_values_need_and_holds_no_record_up() -> Done {
     }
     *codec.away.lock().unwrap() = 3;
     let handle = tester.handle("copy", 0)?;
+    #[allow(clippy::async_yields_async, reason = "it is to go on beside what follows")]
     let visit = tester.block_on(async { tokio::task::spawn_local(async move { handle.visit(visitor, ()).await }) });
     input.send("e", "while it waits".to_owned())?;
     assert!(!visit.is_finished(), "the registry is away");

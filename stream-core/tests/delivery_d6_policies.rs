@@ -81,8 +81,8 @@ fn four(
     input.push("b", "2".to_owned())?;
     input.push_bytes("a", Some(third), Some(77), None)?;
     input.push("a", "4".to_owned())?;
-    tester.restart("work")?;
-    let drained = tester.drain();
+    // It may fail before it is seen to run.
+    let drained = tester.restart("work").and_then(|()| tester.drain());
     Ok((tester, drained, calls))
 }
 
@@ -109,7 +109,8 @@ fn by_default_the_group_stops_at_the_record_and_its_offset_stays() -> Done {
             assert_eq!(values(&tester.output("texts", Text)), ["1", "2"]);
 
             // It is the same after a restart: nothing is done twice, nothing is left out.
-            tester.restart("work")?;
+            // It may fail before it is seen to run.
+            _ = tester.restart("work");
             assert!(tester.drain().is_err());
             assert_eq!(tester.committed("work", "in", 0)?, Some(2));
             assert_eq!(table(&tester, "work", Int64), counts(kind, 1, 1));
