@@ -95,9 +95,9 @@ fn a_commit_whose_outcome_nobody_knows_is_looked_up_by_a_new_start() -> Outcome 
             words.push("a", "x".to_owned())?;
             let faults = tester.log().faults();
             if took_effect {
-                faults.fail_commit_after(error)
+                faults.fail_commit_after(error);
             } else {
-                faults.fail_commit(error)
+                faults.fail_commit(error);
             }
             tester.drain()?;
         }

@@ -1,0 +1,241 @@
+//! Runs of a processor, one after the other: what comes before an instance joins its group, and what follows a failure.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::sync::mpsc;
+
+use super::Processor;
+use super::env::{Egress, Env};
+use super::error::{ProcessorError, ProcessorResult};
+use super::instance::{AFTER_DRAIN, Instance};
+use super::lookups::Lookups;
+use super::options::Guarantee;
+use super::state::{State, Status};
+use super::stop::Stop;
+use super::transactions::Transactions;
+use super::worker::Workers;
+use crate::log::{Isolation, LogError, LogResult, Member, MemberOptions, Producer, ProducerOptions, Subscription};
+use crate::store::{SledStores, StoreBackend};
+use crate::topics::{self, TopicFacts};
+
+/// What an instance runs on.
+type Started = (Arc<Env>, TopicFacts, Box<dyn Member>, Option<BoxFuture<'static, LogResult<()>>>);
+
+impl Processor {
+    pub(super) async fn run_on(
+        mut self,
+        mut workers: Workers,
+        signal: Pin<Box<dyn Future<Output = ()> + Send>>,
+    ) -> ProcessorResult<()> {
+        let mut failures = 0;
+        let mut last = None;
+        let (_, nothing) = mpsc::unbounded_channel();
+        let requests = std::mem::replace(&mut self.requests, nothing);
+        let mut stop = Stop::new(requests, signal);
+        let result = loop {
+            let done = self.counters.done.load(Ordering::Relaxed);
+            let result = self.run_once(&workers, &mut stop).await;
+            let Err(error) = result else { break result };
+            // What other partitions do meanwhile is no progress of a record that fails again.
+            let record = error.record();
+            if self.counters.done.load(Ordering::Relaxed) > done && (record.is_none() || record != last) {
+                failures = 0;
+            }
+            last = record;
+            match self.options.on_failure.after(&error) {
+                Some((backoff, attempts)) if failures < attempts && error.may_pass() && !stop.asked => {
+                    let wait = backoff.saturating_mul(1 << failures.min(6));
+                    failures += 1;
+                    tracing::warn!(%error, failures, ?wait, "the processor failed and is started again");
+                    tokio::select! {
+                        biased;
+                        () = stop.told() => break Ok(()),
+                        () = tokio::time::sleep(wait) => {}
+                    }
+                    if workers.is_hung() {
+                        // Partitions would queue behind a callback that does not return.
+                        match workers.more("", None) {
+                            Ok(more) => workers = more,
+                            Err(e) => {
+                                let group = self.graph.name().to_owned();
+                                break Err(ProcessorError::Worker { group, reason: e.to_string() });
+                            }
+                        }
+                    }
+                }
+                _ => break Err(error),
+            }
+        };
+        let state = if result.is_ok() { State::Stopped } else { State::Failed };
+        self.publish(state);
+        result
+    }
+
+    async fn run_once(&mut self, workers: &Workers, stop: &mut Stop) -> ProcessorResult<()> {
+        self.publish(State::Starting);
+        // Once for all restarts: the directory stays locked from the first on.
+        let stores = self.open_stores()?;
+        self.stores = Some(Arc::clone(&stores));
+        let mut lookups = Lookups::default();
+        let result = self.run_with(workers, stores, &mut lookups, stop).await;
+        // Nobody may write to their stores when the next start opens them.
+        if !lookups.close(self.options.drain_timeout).await {
+            let group = self.graph.name().to_owned();
+            tracing::error!(group, "the copies of looked-up tables can't be closed: their thread is left behind");
+            return Err(ProcessorError::Hung { group });
+        }
+        result
+    }
+
+    async fn run_with(
+        &self,
+        workers: &Workers,
+        stores: Arc<dyn StoreBackend>,
+        lookups: &mut Lookups,
+        stop: &mut Stop,
+    ) -> ProcessorResult<()> {
+        let mut making = None;
+        let started = tokio::select! {
+            biased;
+            () = stop.told() => None,
+            started = self.start(workers, stores, lookups, &mut making) => Some(started?),
+        };
+        let Some((env, facts, member, transactions)) = started else {
+            // A producer that is being made is made whether or not somebody waits for it. One that is late would fence
+            // the next one of its id, so that a start right after this would fail.
+            if let Some(making) = making {
+                _ = making.await;
+            }
+            return Ok(());
+        };
+        Instance::new(env, facts, workers, &self.listeners, &self.status, member, transactions).run(stop).await
+    }
+
+    /// Everything that comes before the group is joined.
+    async fn start(
+        &self,
+        workers: &Workers,
+        stores: Arc<dyn StoreBackend>,
+        lookups: &mut Lookups,
+        making: &mut Option<BoxFuture<'static, LogResult<Arc<dyn Producer>>>>,
+    ) -> ProcessorResult<Started> {
+        let (graph, options) = (&self.graph, &self.options);
+        let group = graph.name();
+        let doing = |what: &'static str| move |e| ProcessorError::log(group, what, e);
+        let facts = topics::ensure(&self.log, graph, &options.topics).await?;
+        for (topic, codec) in graph.codecs() {
+            codec.prepare(topic).await.map_err(|error| ProcessorError::Codec {
+                group: group.to_owned(),
+                topic: topic.to_string(),
+                error,
+            })?;
+        }
+        self.refuse_other_members().await?;
+        let mut producer = ProducerOptions {
+            partitioner: options.partitioner,
+            delivery_timeout: Some(options.session_timeout * 2 / 3),
+            max_batch_bytes: graph.written().map(|t| facts.limit(t)).min().filter(|n| *n < usize::MAX),
+            ..ProducerOptions::default()
+        };
+        if options.guarantee == Guarantee::ExactlyOnce {
+            let instance = match &options.instance_id {
+                Some(id) => id.to_string(),
+                None => stores.instance_id().map_err(|e| ProcessorError::store(group, e))?,
+            };
+            producer.transactional_id = Some(format!("{group}-{instance}").into());
+            producer.transaction_timeout = Some(options.transaction_timeout().ok_or_else(|| {
+                let reason = format!(
+                    "{:?} is too long for exactly-once: its transactions may stay open for 15 min at most, which is three \
+                     intervals",
+                    options.commit_interval()
+                );
+                doing("make a producer")(LogError::Config { what: "commit_interval".to_owned(), reason })
+            })?);
+        }
+        let made = making.insert(self.log.producer(producer)).await;
+        *making = None;
+        let producer = made.map_err(doing("make a producer"))?;
+        let reader = self.log.reader(Isolation::ReadCommitted).map_err(doing("make a reader"))?;
+        lookups.open(&self.log, graph, &facts, &*stores, options, workers)?;
+        lookups.caught_up(group).await?;
+        let mut member = MemberOptions::new(Arc::clone(&graph.name), self.subscription());
+        member.instance_id.clone_from(&options.instance_id);
+        member.reset = options.reset;
+        member.session_timeout = options.session_timeout;
+        member.revoke_timeout = options.drain_timeout + AFTER_DRAIN + Duration::from_secs(2);
+        member.new_protocol = options.new_protocol;
+        let member = self.log.member(member).map_err(doing("join the group"))?;
+        let (egress, transactions) = match options.guarantee {
+            Guarantee::AtLeastOnce => (Egress::AtLeastOnce(producer), None),
+            Guarantee::ExactlyOnce => {
+                let (counters, every) = (Arc::clone(&self.counters), options.commit_interval());
+                let (transactions, work) = Transactions::new(Arc::clone(&producer), member.group(), every, counters);
+                (Egress::ExactlyOnce(producer, transactions), Some(work))
+            }
+        };
+        let env = Env {
+            graph: Arc::clone(graph),
+            log: Arc::clone(&self.log),
+            options: options.clone(),
+            egress,
+            reader,
+            stores,
+            lookups: lookups.copies(),
+            limits: graph.outputs.iter().map(|e| facts.limit(&e.topic)).collect(),
+            table_limit: graph.table.as_ref().map_or(usize::MAX, |t| facts.limit(&t.topic)),
+            tombstones: facts.tombstones(),
+            counters: Arc::clone(&self.counters),
+            faults: self.faults.clone(),
+        };
+        Ok((Arc::new(env), facts, member, transactions))
+    }
+
+    fn open_stores(&self) -> ProcessorResult<Arc<dyn StoreBackend>> {
+        if let Some(stores) = &self.stores {
+            return Ok(Arc::clone(stores));
+        }
+        let dir = self.state_dir.join(&*self.graph.name);
+        let stores = SledStores::open_dir(dir).map_err(|e| ProcessorError::store(self.graph.name(), e))?;
+        Ok(Arc::new(stores))
+    }
+
+    fn subscription(&self) -> Subscription {
+        let with: Vec<Arc<str>> = self.graph.inputs.iter().map(|e| Arc::clone(&e.input.topic)).collect();
+        match self.graph.lead() {
+            Some(lead) => Subscription::Lead { lead, with },
+            None => Subscription::Topics(with),
+        }
+    }
+
+    /// Two releases with different subscriptions in one group could both own a partition.
+    async fn refuse_other_members(&self) -> ProcessorResult<()> {
+        let mut ours = match self.subscription() {
+            Subscription::Lead { lead, .. } => vec![lead],
+            Subscription::Topics(topics) => topics,
+        };
+        ours.sort_unstable();
+        let group = self.graph.name();
+        let members = self.log.group_members(Arc::clone(&self.graph.name)).await;
+        for member in members.map_err(|e| ProcessorError::log(group, "look at the group's members", e))? {
+            let Some(mut theirs) = member.topics else { continue };
+            theirs.sort_unstable();
+            if theirs != ours {
+                return Err(ProcessorError::OtherMember {
+                    group: group.to_owned(),
+                    member: member.member_id,
+                    theirs: theirs.join(", "),
+                    ours: ours.join(", "),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&self, state: State) {
+        self.listeners.publish(&self.status, Status::of(state));
+    }
+}
