@@ -87,12 +87,11 @@ impl Judge {
             (Err(reason), before) => {
                 let kept = self.read(ctx, LAST_GOOD_KEY)?;
                 tracing::warn!(reason, kept = %in_words(&kept), "the rule in the topic is bad: the last good one stays");
-                match before {
-                    Some(Known { rule, matcher, keeping, .. }) => (rule, matcher, keeping),
-                    None => {
-                        let matcher = ready(&kept).unwrap_or(Matcher::All);
-                        (kept.unwrap_or_default(), Arc::new(matcher), Keeping::Seen)
-                    }
+                if let Some(Known { rule, matcher, keeping, .. }) = before {
+                    (rule, matcher, keeping)
+                } else {
+                    let matcher = ready(&kept).unwrap_or(Matcher::All);
+                    (kept.unwrap_or_default(), Arc::new(matcher), Keeping::Seen)
                 }
             }
         };

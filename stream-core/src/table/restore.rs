@@ -166,15 +166,15 @@ pub(crate) async fn restore(
     loop {
         let step = poll_fn(|cx| follower.poll_step(cx, &mut |_, _| {}));
         let step = match goal {
-            Goal::Offset(end) if short && !seen => match timeout(PATIENCE, step).await {
-                Ok(step) => step,
-                Err(_) => {
+            Goal::Offset(end) if short && !seen => {
+                let Ok(step) = timeout(PATIENCE, step).await else {
                     tracing::info!(%partition, position = follower.position(), end, "waiting for the end to be in sight");
                     follower.await_sight_of(end).await?;
                     seen = true;
                     continue;
-                }
-            },
+                };
+                step
+            }
             _ => step.await,
         };
         match step? {

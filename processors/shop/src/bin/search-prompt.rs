@@ -107,5 +107,5 @@ async fn interrupted(ahead: &mut VecDeque<Line>, prompt: &mut Prompt) {
             line => ahead.push_back(line),
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

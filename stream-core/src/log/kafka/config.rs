@@ -24,10 +24,11 @@ pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) fn delivery_bounds(options: &ProducerOptions) -> (Duration, Duration) {
     let bound = options.delivery_timeout.unwrap_or(DELIVERY_TIMEOUT);
     let entering = bound / 3;
+    let rest = bound.saturating_sub(entering);
     let written = match &options.transactional_id {
-        None => bound - entering,
+        None => rest,
         // librdkafka wants records to fail before their transaction does.
-        Some(_) => (bound - entering).min(options.transaction_timeout.unwrap_or(TRANSACTION_TIMEOUT)),
+        Some(_) => rest.min(options.transaction_timeout.unwrap_or(TRANSACTION_TIMEOUT)),
     };
     (entering, written)
 }
