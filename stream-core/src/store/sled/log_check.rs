@@ -64,12 +64,11 @@ pub(super) fn damage(store: &Path) -> io::Result<Option<&'static str>> {
         offset += SEGMENT;
     }
     let complete_to = segments.iter().map(|segment| segment.complete_to).max().unwrap_or(0);
-    // From here on tears are to be expected, and sled finds them.
-    let tail = complete_to / SEGMENT * SEGMENT;
+    // From there on tears are to be expected, and sled finds them.
     let mut bytes = Vec::new();
-    for segment in segments.iter().filter(|segment| segment.lsn < tail) {
+    for segment in segments.iter().filter(|segment| segment.lsn < complete_to) {
         read_segment(&mut file, segment.offset, &mut bytes)?;
-        if !is_whole(&bytes, segment.lsn / SEGMENT) {
+        if !is_whole(&bytes, segment.lsn / SEGMENT, complete_to - segment.lsn) {
             return Ok(Some("a record in its log is damaged"));
         }
     }
@@ -122,11 +121,13 @@ fn is_blank(file: &mut File, offset: u64) -> io::Result<bool> {
     Ok(bytes.iter().all(|byte| *byte == 0))
 }
 
-/// Whether a segment's records are sound up to its end.
-fn is_whole(segment: &[u8], number: u64) -> bool {
+/// Whether a segment's records are sound up to its end, or up to where the log is known to be complete, if that is
+/// within it.
+fn is_whole(segment: &[u8], number: u64, complete: u64) -> bool {
     let end = usize::try_from(SEGMENT).unwrap_or(usize::MAX) - RECORD_HEADER;
+    let complete = usize::try_from(complete).unwrap_or(usize::MAX);
     let mut at = SEGMENT_HEADER;
-    while at <= end {
+    while at <= end && at < complete {
         let Some((kind, length)) = segment.get(at..).and_then(|rest| read_record(rest, number)) else {
             return false;
         };
