@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use stream_core::processor::{Guarantee, OnFailure, Processor};
+use stream_core::processor::{Guarantee, OnFailure, Processor, Standbys};
 
 use crate::group::{Names, graph};
 use crate::kafka_support::{connect, log_lines};
@@ -50,8 +50,11 @@ pub async fn run_role() {
         std::process::exit(9);
     });
     let names = Names { group: group.to_owned(), input: input.into(), out: out.into(), gathered: gathered.into() };
+    // The first keeps no copies, so that partitions are taken over in both ways.
+    let standbys = if dir.ends_with("/0") { Standbys::None } else { Standbys::All };
     let ended = Processor::new(graph(&names), connect(brokers))
         .state_dir(dir)
+        .standbys(standbys)
         .guarantee(if guarantee == "exactly-once" { Guarantee::ExactlyOnce } else { Guarantee::AtLeastOnce })
         .workers(1)
         .commit_interval(Duration::from_millis(150))
