@@ -14,28 +14,32 @@ use stream_core::processor::{Guarantee, Processor};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a real Kafka: make test starts one where Java is"]
 async fn classic_protocol() {
-    let plan = Plan { new_protocol: false, guarantee: Guarantee::AtLeastOnce, moves: 14, seed: 0x5eed_0001 };
+    let plan =
+        Plan { new_protocol: false, guarantee: Guarantee::AtLeastOnce, moves: 14, seed: 0x5eed_0001, repeats: false };
     bounded(400, three_instances_join_and_leave(&kafka(), plan)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a real Kafka: make test starts one where Java is"]
 async fn new_protocol() {
-    let plan = Plan { new_protocol: true, guarantee: Guarantee::AtLeastOnce, moves: 8, seed: 0x5eed_0002 };
+    let plan =
+        Plan { new_protocol: true, guarantee: Guarantee::AtLeastOnce, moves: 8, seed: 0x5eed_0002, repeats: false };
     bounded(400, three_instances_join_and_leave(&kafka(), plan)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a real Kafka: make test starts one where Java is"]
 async fn classic_protocol_exactly_once() {
-    let plan = Plan { new_protocol: false, guarantee: Guarantee::ExactlyOnce, moves: 14, seed: 0x5eed_0004 };
+    let plan =
+        Plan { new_protocol: false, guarantee: Guarantee::ExactlyOnce, moves: 14, seed: 0x5eed_0004, repeats: false };
     bounded(400, three_instances_join_and_leave(&kafka(), plan)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a real Kafka: make test starts one where Java is"]
 async fn new_protocol_exactly_once() {
-    let plan = Plan { new_protocol: true, guarantee: Guarantee::ExactlyOnce, moves: 8, seed: 0x5eed_0005 };
+    let plan =
+        Plan { new_protocol: true, guarantee: Guarantee::ExactlyOnce, moves: 8, seed: 0x5eed_0005, repeats: false };
     bounded(400, three_instances_join_and_leave(&kafka(), plan)).await;
 }
 

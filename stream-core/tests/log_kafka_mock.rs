@@ -92,6 +92,7 @@ impl World for MockWorld {
             topic_limits: false,
             group_admin: false,
             static_members: false,
+            held_generations: false,
         }
     }
 

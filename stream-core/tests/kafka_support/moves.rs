@@ -30,6 +30,9 @@ pub struct Plan {
     /// Joins and leaves.
     pub moves: usize,
     pub seed: u64,
+    /// Partitions may move before their last commit has come through, so that some records are done again: librdkafka's
+    /// mock cluster begins the next generation by a timer, whoever still holds a revocation back.
+    pub repeats: bool,
 }
 
 /// The next number of a key, of each input.
@@ -66,9 +69,9 @@ impl Seen {
     }
 
     /// Both inputs of a partition come and go together.
-    fn rebalance(&self, what: &Rebalance, inputs: &[Arc<str>; 2], incarnation: u64) {
+    fn rebalance(&self, what: &Rebalance, inputs: &[Arc<str>; 2], incarnation: u64, repeats: bool) {
         let (Rebalance::Assigned(list) | Rebalance::Revoked(list) | Rebalance::Lost(list)) = what else { return };
-        if matches!(what, Rebalance::Lost(_)) {
+        if matches!(what, Rebalance::Lost(_)) && !repeats {
             self.wrong(format!("lost: {list:?}"));
         }
         let of = |input: &Arc<str>| -> BTreeSet<i32> {
@@ -87,7 +90,14 @@ impl Seen {
     }
 }
 
-fn graph(group: &str, inputs: &[Arc<str>; 2], out: &Arc<str>, seen: &Arc<Seen>, incarnation: u64) -> Arc<GroupGraph> {
+fn graph(
+    group: &str,
+    inputs: &[Arc<str>; 2],
+    out: &Arc<str>,
+    seen: &Arc<Seen>,
+    incarnation: u64,
+    repeats: bool,
+) -> Arc<GroupGraph> {
     let mut g = Group::define(group).table(Json::<NextOf>::new());
     let out = g.output(Arc::clone(out), Text);
     for (side, input) in inputs.iter().enumerate() {
@@ -97,6 +107,9 @@ fn graph(group: &str, inputs: &[Arc<str>; 2], out: &Arc<str>, seen: &Arc<Seen>, 
             let mut next = ctx.value()?.unwrap_or_default();
             let place = if side == 0 { &mut next.left } else { &mut next.right };
             let expected = std::mem::replace(place, *place + 1);
+            if repeats && number.parse::<u64>()? < expected {
+                return ctx.emit(out, ctx.key(), &format!("{side} {number}"));
+            }
             if number != expected.to_string() {
                 let key = ctx.key_text()?;
                 seen.wrong(format!("{}@{} key {key}: {number}, not {expected}", ctx.topic(), ctx.offset()));
@@ -148,15 +161,15 @@ impl Instances<'_> {
         }
         let incarnation = self.incarnations;
         self.incarnations += 1;
-        let graph = graph(self.group, &self.inputs, &self.out, &self.seen, incarnation);
-        let (seen, inputs) = (Arc::clone(&self.seen), self.inputs.clone());
+        let graph = graph(self.group, &self.inputs, &self.out, &self.seen, incarnation, self.plan.repeats);
+        let (seen, inputs, repeats) = (Arc::clone(&self.seen), self.inputs.clone(), self.plan.repeats);
         let mut processor = Processor::new(graph, Arc::clone(self.log))
             .state_dir(self.dir.join(slot.to_string()))
             .workers(1)
             .guarantee(self.plan.guarantee)
             .commit_interval(Duration::from_millis(200))
             .checkpoint_interval(Duration::from_millis(300))
-            .on_rebalance(move |what| seen.rebalance(what, &inputs, incarnation));
+            .on_rebalance(move |what| seen.rebalance(what, &inputs, incarnation, repeats));
         processor = if self.plan.new_protocol {
             processor.new_group_protocol(true)
         } else {
@@ -231,7 +244,7 @@ pub async fn three_instances_join_and_leave(log: &LogHandle, plan: Plan) {
     assert_eq!(*seen.wrong.lock().unwrap(), Vec::<String>::new(), "of {rounds} rounds");
     let (processed, sent) = (seen.processed.load(Ordering::Relaxed), rounds * KEYS * 2);
     match plan.guarantee {
-        Guarantee::AtLeastOnce => assert_eq!(processed, sent, "graceful moves double nothing"),
+        Guarantee::AtLeastOnce if !plan.repeats => assert_eq!(processed, sent, "graceful moves double nothing"),
         // A transaction of a generation that is over is aborted, and what was in it is called again: what came of it is
         // looked at below.
         _ => assert!(processed >= sent, "{processed} calls for {sent} records"),
@@ -241,7 +254,7 @@ pub async fn three_instances_join_and_leave(log: &LogHandle, plan: Plan) {
     let table = table(log, &group, PARTITIONS).await;
     assert_eq!(table.len() as u64, KEYS);
     assert!(table.values().all(|v| *v == expected), "{table:?}, expected {expected}");
-    check_output(log, &out, rounds).await;
+    check_output(log, &out, rounds, plan.repeats).await;
 }
 
 /// An incarnation works on a partition in one go for each assignment: nobody else in between, on either input.
@@ -262,13 +275,16 @@ fn check_moves(seen: &Seen, incarnations: u64) {
     assert!(moved > 0, "no partition ever moved");
 }
 
-async fn check_output(log: &LogHandle, out: &Arc<str>, rounds: u64) {
+async fn check_output(log: &LogHandle, out: &Arc<str>, rounds: u64, repeats: bool) {
     let mut next: BTreeMap<String, NextOf> = BTreeMap::new();
     for record in read(log, out, PARTITIONS).await {
         let (key, value) = (record.key.unwrap(), record.value.unwrap());
         let (side, number) = value.split_once(' ').unwrap();
         let next = next.entry(key.clone()).or_default();
         let place = if side == "0" { &mut next.left } else { &mut next.right };
+        if repeats && number.parse::<u64>().unwrap() < *place {
+            continue;
+        }
         assert_eq!(number, place.to_string(), "key {key}, side {side}");
         *place += 1;
     }

@@ -46,6 +46,9 @@ pub struct Caps {
     pub group_admin: bool,
     /// A static member that returns within its session is not waited for (mock cluster: minutes).
     pub static_members: bool,
+    /// A generation lasts while a revocation of it is held back (mock cluster: it begins the next by a timer, so that the
+    /// last commit may come too late).
+    pub held_generations: bool,
 }
 
 impl Caps {
@@ -57,6 +60,7 @@ impl Caps {
         topic_limits: true,
         group_admin: true,
         static_members: true,
+        held_generations: true,
     };
 }
 
