@@ -115,7 +115,10 @@ pub struct Feed {
 
 impl Feed {
     pub async fn new(log: &LogHandle) -> Self {
-        Self::with(log, ProducerOptions::default()).await
+        // Outlasts a broker that takes long to come back.
+        let mut options = ProducerOptions::default();
+        options.delivery_timeout = Some(Duration::from_secs(240));
+        Self::with(log, options).await
     }
 
     pub async fn with(log: &LogHandle, options: ProducerOptions) -> Self {
