@@ -30,6 +30,8 @@ struct Drain {
     drained: oneshot::Receiver<()>,
     positions: Arc<Positions>,
     commands: mpsc::UnboundedSender<Command>,
+    /// It was handed back already, and what it has done is committed by that.
+    committed_before: bool,
 }
 
 impl Instance<'_> {
@@ -48,10 +50,13 @@ impl Instance<'_> {
         for id in &tasks {
             let Some(task) = self.tasks.get_mut(id) else { continue };
             task.state = TaskState::Draining;
-            earlier.extend(task.handed_back.replace(handed_back.clone()));
+            let before = task.handed_back.replace(handed_back.clone());
+            let committed_before = before.is_some();
+            earlier.extend(before);
             let (done, drained) = oneshot::channel();
             _ = task.commands.send(Command::Drain(done));
-            drains.push(Drain { drained, positions: Arc::clone(&task.positions), commands: task.commands.clone() });
+            let (positions, commands) = (Arc::clone(&task.positions), task.commands.clone());
+            drains.push(Drain { drained, positions, commands, committed_before });
         }
         if let Some(transactions) = env.egress.transactions() {
             transactions.hurry(tasks.clone());
@@ -78,6 +83,8 @@ impl Instance<'_> {
                 }
                 // Errors are how they tell.
                 join_all(earlier).await;
+                // They have committed, or given up; if the partitions were lost since, nobody would say so here.
+                drains.retain(|drain| !drain.committed_before);
                 let (offsets, result) = match env.egress.transactions() {
                     None => commit_at_last(&*group, &drains, until).await,
                     Some(transactions) => {
