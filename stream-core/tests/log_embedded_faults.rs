@@ -297,12 +297,13 @@ async fn topic_goes_with_an_open_transaction() {
     assert_eq!(values(&read_all(&h.log, &h.topic, 0, COMMITTED).await), ["2"]);
 }
 
-/// As in Kafka, where nobody has a place in the group without heartbeats, whatever it was to give up.
-#[tokio::test(start_paused = true)]
-async fn who_sleeps_through_a_revocation_is_out_and_commits_nothing() {
+/// A member is frozen while it is to let go, and another takes over; what it commits then is refused. `left` members are
+/// in the group by then.
+async fn commits_nothing_that_sleeps_through_a_revocation(bound: Duration, session: Option<Duration>, left: usize) {
     let h = here(1).await;
     let mut options = member_options(&h.group, &[&h.topic]);
-    options.revoke_timeout = Duration::from_secs(10);
+    options.revoke_timeout = bound;
+    options.session_timeout = session.unwrap_or(options.session_timeout);
     let one = Client::join(&h.log, options);
     one.owns(1).await;
     one.hold();
@@ -314,33 +315,22 @@ async fn who_sleeps_through_a_revocation_is_out_and_commits_nothing() {
     let group = Arc::clone(&one.group);
     let frozen = one.freeze().await;
     two.owns(1).await;
-    assert_eq!(h.log.group_members(Arc::clone(&h.group)).await.unwrap().len(), 1);
+    assert_eq!(h.log.group_members(Arc::clone(&h.group)).await.unwrap().len(), left);
     let error = group.commit(vec![(tp(&h.topic, 0), 1)]).await.unwrap_err();
     assert!(matches!(error, LogError::NotMember { .. }), "{error:?}");
     drop(frozen);
 }
 
+/// As in Kafka, where nobody has a place in the group without heartbeats, whatever it was to give up.
+#[tokio::test(start_paused = true)]
+async fn who_sleeps_through_a_revocation_is_out_and_commits_nothing() {
+    commits_nothing_that_sleeps_through_a_revocation(Duration::from_secs(10), None, 1).await;
+}
+
 /// Its session is not over, yet it took no part in the rebalance.
 #[tokio::test(start_paused = true)]
 async fn who_has_yet_to_hear_of_a_loss_commits_nothing() {
-    let h = here(1).await;
-    let mut options = member_options(&h.group, &[&h.topic]);
-    (options.revoke_timeout, options.session_timeout) = (Duration::from_secs(4), Duration::from_secs(60));
-    let one = Client::join(&h.log, options);
-    one.owns(1).await;
-    one.hold();
-    let two = Client::join(&h.log, member_options(&h.group, &[&h.topic]));
-    until("both are in", async || h.log.group_members(Arc::clone(&h.group)).await.unwrap().len() == 2).await;
-    two.owns(0).await;
-    h.embedded.faults().rebalance(&h.group);
-    until("it is told", async || !one.known().revoking.is_empty()).await;
-    let group = Arc::clone(&one.group);
-    let frozen = one.freeze().await;
-    two.owns(1).await;
-    assert_eq!(h.log.group_members(Arc::clone(&h.group)).await.unwrap().len(), 2);
-    let error = group.commit(vec![(tp(&h.topic, 0), 1)]).await.unwrap_err();
-    assert!(matches!(error, LogError::NotMember { .. }), "{error:?}");
-    drop(frozen);
+    commits_nothing_that_sleeps_through_a_revocation(Duration::from_secs(4), Some(Duration::from_secs(60)), 2).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ use super::error::{ProcessorError, ProcessorResult};
 use super::options::Options;
 use super::worker::Workers;
 use crate::group::GroupGraph;
-use crate::log::{LogError, LogHandle};
+use crate::log::{Isolation, LogError, LogHandle};
 use crate::store::StoreBackend;
 use crate::topics::TopicFacts;
 use crate::view::{Copies, Keeper, KeeperOptions, ViewState};
@@ -58,8 +58,9 @@ impl Lookups {
                 progress: options.progress_interval,
                 probe: options.topic_check_interval.min(KeeperOptions::default().probe),
             };
-            let (keeper, work) = Keeper::new(Arc::clone(&copies), log, info, None, keeping)
-                .map_err(|e| ProcessorError::log(group, format!("read lookup {}", edge.topic), e))?;
+            let reader = log.reader(Isolation::ReadCommitted);
+            let reader = reader.map_err(|e| ProcessorError::log(group, format!("read lookup {}", edge.topic), e))?;
+            let (keeper, work) = Keeper::new(Arc::clone(&copies), log, reader, info, None, keeping);
             thread.spawn(0, Box::new(move || work));
             self.keepers.push(keeper);
             self.copies.push(copies);

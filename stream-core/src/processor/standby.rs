@@ -14,8 +14,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::env::Env;
 use super::state::StandbyState;
-use crate::log::{LogResult, TopicInfo, TopicPartition};
-use crate::store::{Store, StoreId};
+use crate::log::{TopicInfo, TopicPartition};
+use crate::store::{Store, StoreError, StoreId};
 use crate::view::{Copies, Keeper, KeeperOptions, ViewState, ViewStatus};
 
 /// Stores that stay open from one that is over to its successor, for to open them again would take time.
@@ -65,9 +65,9 @@ pub(super) async fn run(spec: StandbySpec) -> Warm {
                 works.push(work);
                 works.push(forward(id, partition, status, news.clone()));
             }
-            Err(reason) => {
+            Err(error) => {
                 // The task that takes over will meet the same, and say so by failing.
-                tracing::error!(group = env.graph.name(), %partition, reason, "no standby can be kept");
+                tracing::error!(group = env.graph.name(), %partition, %error, "no standby can be kept");
                 _ = news.send((id, partition, StandbyState::Failed));
             }
         }
@@ -88,9 +88,9 @@ pub(super) async fn run(spec: StandbySpec) -> Warm {
 
 type Kept = (Arc<dyn Store>, watch::Receiver<ViewStatus>, Keeper, BoxFuture<'static, ()>);
 
-fn keep(env: &Env, topic: &TopicInfo, partition: &TopicPartition, codec: &str) -> Result<Kept, String> {
+fn keep(env: &Env, topic: &TopicInfo, partition: &TopicPartition, codec: &str) -> Result<Kept, StoreError> {
     let id = StoreId::new(Arc::clone(&partition.topic), partition.partition);
-    let store = env.stores.open(&id, codec).map_err(|e| e.to_string())?;
+    let store = env.stores.open(&id, codec)?;
     let copies = Arc::new(Copies::of_one(partition.clone(), Arc::clone(&store), env.options.partitioner));
     let options = KeeperOptions {
         checkpoint: env.options.checkpoint_interval,
@@ -98,8 +98,8 @@ fn keep(env: &Env, topic: &TopicInfo, partition: &TopicPartition, codec: &str) -
         probe: env.options.topic_check_interval,
     };
     let status = copies.status();
-    let made: LogResult<_> = Keeper::new(copies, &env.log, topic, None, options);
-    let (keeper, work) = made.map_err(|e| e.to_string())?;
+    // The instance's reader: one for each standby would be a client, with its threads, for each partition.
+    let (keeper, work) = Keeper::new(copies, &env.log, Arc::clone(&env.reader), topic, None, options);
     Ok((store, status, keeper, work))
 }
 

@@ -58,6 +58,16 @@ impl Transactions {
         interval: Duration,
         counters: Arc<Counters>,
     ) -> (Self, BoxFuture<'static, LogResult<()>>) {
+        let (tasks, work) = Self::apart(producer, group, interval, counters);
+        (tasks, work.run().boxed())
+    }
+
+    fn apart(
+        producer: Arc<dyn Producer>,
+        group: Arc<dyn GroupHandle>,
+        interval: Duration,
+        counters: Arc<Counters>,
+    ) -> (Self, Work) {
         let (sender, inbox) = mpsc::unbounded_channel();
         let work = Work {
             producer,
@@ -71,7 +81,7 @@ impl Transactions {
             hurried: BTreeSet::new(),
             over: BTreeSet::new(),
         };
-        (Self(sender), work.run().boxed())
+        (Self(sender), work)
     }
 
     /// Resolves once the batch is committed, or the transaction it was in is aborted.
@@ -337,21 +347,9 @@ mod tests {
 
     async fn work() -> (Transactions, Work) {
         let log = Embedded::new();
-        let (sender, inbox) = mpsc::unbounded_channel();
         let member = log.member(MemberOptions::new("g", Subscription::Topics(vec!["in".into()]))).unwrap();
-        let work = Work {
-            producer: log.producer(ProducerOptions::default()).await.unwrap(),
-            group: member.group(),
-            interval: Duration::from_millis(1),
-            counters: Arc::default(),
-            inbox,
-            queue: VecDeque::new(),
-            gone_back: BTreeMap::new(),
-            lost: BTreeSet::new(),
-            hurried: BTreeSet::new(),
-            over: BTreeSet::new(),
-        };
-        (Transactions(sender), work)
+        let producer = log.producer(ProducerOptions::default()).await.unwrap();
+        Transactions::apart(producer, member.group(), Duration::from_millis(1), Arc::default())
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use super::keeper::{Keeper, KeeperOptions};
 use super::updates::{Listener, Listeners, Updates};
 use super::{Inner, View};
 use crate::codec::Codec;
-use crate::log::{LogHandle, Partitioner, TopicInfo};
+use crate::log::{Isolation, LogHandle, Partitioner, TopicInfo};
 use crate::processor::Workers;
 use crate::store::{SledStores, StoreBackend, StoreError, StoreId};
 use crate::topics::expires;
@@ -120,8 +120,9 @@ impl<V: 'static> ViewBuilder<V> {
         let (codec, topic) = (Arc::clone(&self.codec), Arc::clone(&self.topic));
         let updates = (!self.listeners.is_empty())
             .then(|| Arc::new(Listeners { codec, topic, all: self.listeners }) as Arc<dyn Updates>);
-        let (keeper, work) = Keeper::new(Arc::clone(&copies), &self.log, &info, updates, self.options)
-            .map_err(|e| ViewError::log(&self.topic, "make a reader", e))?;
+        let reader = self.log.reader(Isolation::ReadCommitted);
+        let reader = reader.map_err(|e| ViewError::log(&self.topic, "make a reader", e))?;
+        let (keeper, work) = Keeper::new(Arc::clone(&copies), &self.log, reader, &info, updates, self.options);
         if self.here {
             tokio::spawn(work);
         } else {

@@ -41,14 +41,16 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// A keeper, and the future that does the work; it must be polled until it ends.
+    /// A keeper, and the future that does the work; it must be polled until it ends. The reader is one of committed
+    /// records, and may serve others, too.
     pub(crate) fn new(
         copies: Arc<Copies>,
         log: &LogHandle,
+        reader: Arc<dyn Reader>,
         info: &TopicInfo,
         updates: Option<Arc<dyn Updates>>,
         options: KeeperOptions,
-    ) -> Result<(Self, BoxFuture<'static, ()>), LogError> {
+    ) -> (Self, BoxFuture<'static, ()>) {
         let (stop, stopped) = watch::channel(false);
         let (end, ended) = oneshot::channel();
         let keeping = Keeping {
@@ -56,7 +58,7 @@ impl Keeper {
             probes: copies.partitions().iter().map(|_| Probe::default()).collect(),
             copies: Arc::clone(&copies),
             log: Arc::clone(log),
-            reader: log.reader(Isolation::ReadCommitted)?,
+            reader,
             tombstone_retention_ms: info.config.delete_retention_ms,
             updates,
             options,
@@ -69,7 +71,7 @@ impl Keeper {
             drop((keeping, gone));
             _ = end.send(());
         });
-        Ok((Self { copies, stop, ended }, work))
+        (Self { copies, stop, ended }, work)
     }
 
     /// Resolves once the last checkpoint is recorded and the keeper is gone. No reads are answered from now on.

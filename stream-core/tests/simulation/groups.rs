@@ -92,13 +92,7 @@ fn count(simulation: Simulation) -> Simulation {
         });
         g.build()
     };
-    simulation.group(graph).input("words", Text, 150, record).check(|c| {
-        one_output_each(c, "counts", last_word)?;
-        if c.exactly_once() {
-            c.same_output_in_order("counts")?;
-        }
-        counted(c, "count")
-    })
+    simulation.group(graph).input("words", Text, 150, record).check(|c| counted_and_told(c, "count"))
 }
 
 /// Nothing here depends on how often a record is processed. Some values are deleted.
@@ -116,6 +110,15 @@ fn absolute(simulation: Simulation) -> Simulation {
         c.same_output_in_order("copies")?;
         c.same()
     })
+}
+
+/// Each record is counted, and its count told in `counts`.
+fn counted_and_told(c: &Comparison<'_>, group: &str) -> CheckResult {
+    one_output_each(c, "counts", last_word)?;
+    if c.exactly_once() {
+        c.same_output_in_order("counts")?;
+    }
+    counted(c, group)
 }
 
 /// Counts by the last digit, by way of the group's loop.
@@ -218,13 +221,7 @@ fn awaiting(simulation: Simulation) -> Simulation {
         });
         g.build()
     };
-    simulation.group(graph).input("words", Text, 150, record).check(|c| {
-        one_output_each(c, "counts", last_word)?;
-        if c.exactly_once() {
-            c.same_output_in_order("counts")?;
-        }
-        counted(c, "awaiting")
-    })
+    simulation.group(graph).input("words", Text, 150, record).check(|c| counted_and_told(c, "awaiting"))
 }
 
 /// Two inputs that write to one table: a count for each side.
@@ -287,13 +284,7 @@ fn deferred(simulation: Simulation) -> Simulation {
         });
         g.build()
     };
-    simulation.group(graph).input("words", Text, 150, record).check(|c| {
-        one_output_each(c, "counts", last_word)?;
-        if c.exactly_once() {
-            c.same_output_in_order("counts")?;
-        }
-        counted(c, "deferred")
-    })
+    simulation.group(graph).input("words", Text, 150, record).check(|c| counted_and_told(c, "deferred"))
 }
 
 /// A group that joins and looks up another's table: what it finds is some value that was there once, or none.

@@ -30,8 +30,6 @@ struct Drain {
     drained: oneshot::Receiver<()>,
     positions: Arc<Positions>,
     commands: mpsc::UnboundedSender<Command>,
-    /// It was handed back already, and what it has done is committed by that.
-    committed_before: bool,
 }
 
 impl Instance<'_> {
@@ -42,21 +40,23 @@ impl Instance<'_> {
         let name = self.env.graph.name().to_owned();
         let env = Arc::clone(&self.env);
         let mut drains = Vec::new();
-        // A partition may be revoked while its instance stops. The commit for the stop must not come after the one for
-        // the revocation: the next owner may have gone further.
         let (over, handed_back) = oneshot::channel::<()>();
         let handed_back = handed_back.shared();
         let mut earlier = Vec::new();
         for id in &tasks {
             let Some(task) = self.tasks.get_mut(id) else { continue };
+            // A partition may be revoked while its instance stops: it is handed back once, and waited for. A commit of
+            // the revocation's own would set offsets back if the partition was lost meanwhile and others went further.
+            if let Some(before) = &task.handed_back {
+                earlier.push(before.clone());
+                continue;
+            }
+            task.handed_back = Some(handed_back.clone());
             task.state = TaskState::Draining;
-            let before = task.handed_back.replace(handed_back.clone());
-            let committed_before = before.is_some();
-            earlier.extend(before);
             let (done, drained) = oneshot::channel();
             _ = task.commands.send(Command::Drain(done));
             let (positions, commands) = (Arc::clone(&task.positions), task.commands.clone());
-            drains.push(Drain { drained, positions, commands, committed_before });
+            drains.push(Drain { drained, positions, commands });
         }
         if let Some(transactions) = env.egress.transactions() {
             transactions.hurry(tasks.clone());
@@ -83,8 +83,6 @@ impl Instance<'_> {
                 }
                 // Errors are how they tell.
                 join_all(earlier).await;
-                // They have committed, or given up; if the partitions were lost since, nobody would say so here.
-                drains.retain(|drain| !drain.committed_before);
                 let (offsets, result) = match env.egress.transactions() {
                     None => commit_at_last(&*group, &drains, until).await,
                     Some(transactions) => {
