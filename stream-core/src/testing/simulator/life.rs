@@ -41,7 +41,7 @@ struct State {
     losses: u64,
     /// What the log waits for, and the dead never give.
     tokens: Vec<RevokeToken>,
-    /// What it handed to these may still reach the log after its death.
+    /// What it handed to these may still reach the log shortly after its death.
     producers: Vec<Arc<dyn Producer>>,
 }
 
@@ -240,5 +240,15 @@ impl Life {
     pub(super) fn forget_producers(&self) {
         let gone = std::mem::take(&mut self.state().producers);
         drop(gone);
+    }
+
+    /// What is on its way when the process dies gets there within a moment, or never: the connection went with the process.
+    /// So the moment is short beside the session, and a log that is out of reach for longer gets nothing.
+    pub(super) fn forget_producers_soon(self: &Arc<Self>) {
+        let (life, on_the_way) = (Arc::clone(self), Duration::from_millis(self.state().random.below(500)));
+        tokio::spawn(async move {
+            sleep(on_the_way).await;
+            life.forget_producers();
+        });
     }
 }

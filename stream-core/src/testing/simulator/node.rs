@@ -165,6 +165,8 @@ impl Node {
         drop(local);
         if self.random.chance(500) {
             life.forget_producers();
+        } else {
+            life.forget_producers_soon();
         }
         self.graves.push(life);
         let survivors = match self.random.below(4) {
