@@ -17,7 +17,7 @@ use processors_common::{CommonArgs, Exit, REGISTRY_FLAGS, parse, run};
 #[derive(Parser, Debug)]
 #[command(name = "order-router", version, after_help = EXAMPLES, max_term_width = 100)]
 struct Cli {
-    /// So many cities have a topic of their own; the others share PREFIXother. The same for all instances
+    /// So many cities have a topic of their own; the others share one. The same for all instances
     #[arg(long, value_name = "N", env = "MAX_CITY_TOPICS", hide_env_values = true, default_value_t = 100)]
     max_city_topics: usize,
 
