@@ -202,7 +202,7 @@ async fn killed(guarantee: &'static str, orders: usize, kills: usize) {
     for (n, part) in sent.chunks(orders / kills).enumerate() {
         let before = system.records(&router_table).await.len();
         // Over two seconds, so that the kill falls among them.
-        let send = async {
+        let sending = async {
             for some in part.chunks(part.len().div_ceil(100)) {
                 for order in some {
                     _ = emitter.emit(&order.key(), order).await.unwrap();
@@ -211,7 +211,7 @@ async fn killed(guarantee: &'static str, orders: usize, kills: usize) {
             }
             emitter.flush().await.unwrap();
         };
-        let kill = async {
+        let killing = async {
             // At work again after the last kill.
             within("the router goes on", async {
                 while system.records(&router_table).await.len() == before {
@@ -228,7 +228,7 @@ async fn killed(guarantee: &'static str, orders: usize, kills: usize) {
                 sinking = sink();
             }
         };
-        futures::join!(send, kill);
+        futures::join!(sending, killing);
     }
     let by_id: BTreeMap<i32, &Order> = sent.iter().map(|o| (o.order_id, o)).collect();
     let as_promised = |mut ids: Vec<i32>| {
@@ -274,10 +274,21 @@ async fn killed(guarantee: &'static str, orders: usize, kills: usize) {
     }
     assert!(system.records(&system.name("product_orders-dlq")).await.is_empty());
 
-    // Each order is in the topic of its city, or in the shared one if the city has none.
+    let own = check_cities(&system, by_id.values().copied(), as_promised).await;
+    emitter.close().await.unwrap();
+    drop((router, mailer, sinking));
+    system.delete(own).await;
+}
+
+/// Each order is in the topic of its city, or in the shared one if the city has none. Returns the topics of cities.
+async fn check_cities(
+    system: &System,
+    orders: impl Iterator<Item = &Order>,
+    as_promised: impl Fn(Vec<i32>) -> Vec<i32>,
+) -> Vec<String> {
     let prefix = system.name("city_");
     let mut cities: BTreeMap<String, Vec<i32>> = BTreeMap::new();
-    for order in by_id.values() {
+    for order in orders {
         cities.entry(slug(order.city(), room(&prefix))).or_default().push(order.order_id);
     }
     let (mut own, mut shared) = (Vec::new(), Vec::new());
@@ -294,9 +305,7 @@ async fn killed(guarantee: &'static str, orders: usize, kills: usize) {
     shared.sort_unstable();
     assert_eq!(own.len(), 8);
     assert_eq!(as_promised(ids(&system.records(&format!("{prefix}other")).await)), shared);
-    emitter.close().await.unwrap();
-    drop((router, mailer, sinking));
-    system.delete(own).await;
+    own
 }
 
 /// Answers of the API: status and body.

@@ -1,4 +1,5 @@
 //! Mails the customers of urgent orders.
+#![allow(clippy::doc_markdown, reason = "the comments of flags are what --help shows")]
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 //! Keeps the Postgres table `orders` as the router's table is.
+#![allow(clippy::doc_markdown, reason = "the comments of flags are what --help shows")]
 
 use std::process::ExitCode;
 use std::sync::Arc;
