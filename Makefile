@@ -18,8 +18,7 @@ FEATURES := avro,testing
 # The Kafka of kafka-up, where no other is named.
 WITH_KAFKA = KAFKA_BROKERS=$${KAFKA_BROKERS:-$$(docker/kafka.sh status)}
 RUN = $(WITH_KAFKA) $(CARGO) run $(CARGO_FLAGS) -p shop --bin
-# Each of the orders' programs is built with what it needs, and nothing else.
-ORDERS = $(CARGO) run $(CARGO_FLAGS) -p orders --no-default-features
+ORDERS = $(WITH_KAFKA) $(CARGO) run $(CARGO_FLAGS) -p orders --bin
 
 help: ## show this
 	@echo 'make TARGET [ARGS="flags of the binary"] [CARGO_FLAGS="flags of cargo"]'
@@ -29,7 +28,7 @@ demo: ## everything in one process, without Kafka; DEMO_FOR=15s ends it by itsel
 	@$(CARGO) run $(CARGO_FLAGS) -p shop --no-default-features --bin demo -- $(ARGS)
 
 demo-orders: ## orders, mails and rows in one process, without Kafka, Postgres or a mail server; DEMO_FOR=15s
-	@$(ORDERS) --bin demo-orders -- $(ARGS)
+	@$(CARGO) run $(CARGO_FLAGS) -p orders --no-default-features --bin demo-orders -- $(ARGS)
 
 test: ## every test that this machine allows; with Java and Maven on a real Kafka, too
 	@CARGO="$(CARGO)" CARGO_FLAGS="$(CARGO_FLAGS)" FEATURES="$(FEATURES)" .ci/test.sh
@@ -59,16 +58,16 @@ search-prompt: ## write what is typed as searches
 	@$(RUN) search-prompt -- $(ARGS)
 
 orders-api: ## take orders over HTTP, and show them
-	@$(WITH_KAFKA) $(ORDERS) --features kafka,api --bin orders-api -- $(ARGS)
+	@$(ORDERS) orders-api -- $(ARGS)
 
 order-router: ## let each order through once, by priority and city
-	@$(WITH_KAFKA) $(ORDERS) --features kafka --bin order-router -- $(ARGS)
+	@$(ORDERS) order-router -- $(ARGS)
 
 order-mailer: ## mail the customers of urgent orders, by SMTP_HOST and SMTP_PORT
-	@$(WITH_KAFKA) $(ORDERS) --features kafka,mailer --bin order-mailer -- $(ARGS)
+	@$(ORDERS) order-mailer -- $(ARGS)
 
 order-sink: ## write the orders to a Postgres, by DATABASE_URL
-	@$(WITH_KAFKA) $(ORDERS) --features kafka,sink --bin order-sink -- $(ARGS)
+	@$(ORDERS) order-sink -- $(ARGS)
 
 create-topics: ## make the shop's topics, with PARTITIONS=2
 	@$(RUN) shop-topics -- create --partitions $(PARTITIONS) $(ARGS)
