@@ -3,7 +3,8 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint simulate chaos shop product-filter search-prompt create-topics delete-topics kafka-up kafka-down
+.PHONY: help demo test lint simulate chaos shop product-filter search-prompt demo-orders \
+  orders-api order-router order-mailer order-sink create-topics delete-topics kafka-up kafka-down
 
 CARGO ?= cargo
 CARGO_FLAGS ?=
@@ -15,7 +16,9 @@ CHAOS_FOR ?= 60s
 FEATURES := avro,testing
 
 # The Kafka of kafka-up, where no other is named.
-RUN = KAFKA_BROKERS=$${KAFKA_BROKERS:-$$(docker/kafka.sh status)} $(CARGO) run $(CARGO_FLAGS) -p shop --bin
+WITH_KAFKA = KAFKA_BROKERS=$${KAFKA_BROKERS:-$$(docker/kafka.sh status)}
+RUN = $(WITH_KAFKA) $(CARGO) run $(CARGO_FLAGS) -p shop --bin
+ORDERS = $(WITH_KAFKA) $(CARGO) run $(CARGO_FLAGS) -p orders --bin
 
 help: ## show this
 	@echo 'make TARGET [ARGS="flags of the binary"] [CARGO_FLAGS="flags of cargo"]'
@@ -23,6 +26,9 @@ help: ## show this
 
 demo: ## everything in one process, without Kafka; DEMO_FOR=15s ends it by itself
 	@$(CARGO) run $(CARGO_FLAGS) -p shop --no-default-features --bin demo -- $(ARGS)
+
+demo-orders: ## orders, mails and rows in one process, without Kafka, Postgres or a mail server; DEMO_FOR=15s
+	@$(CARGO) run $(CARGO_FLAGS) -p orders --no-default-features --bin demo-orders -- $(ARGS)
 
 test: ## every test that this machine allows; with Java and Maven on a real Kafka, too
 	@CARGO="$(CARGO)" CARGO_FLAGS="$(CARGO_FLAGS)" FEATURES="$(FEATURES)" .ci/test.sh
@@ -50,6 +56,18 @@ product-filter: ## keep the products that pass a rule, which can be typed
 
 search-prompt: ## write what is typed as searches
 	@$(RUN) search-prompt -- $(ARGS)
+
+orders-api: ## take orders over HTTP, and show them
+	@$(ORDERS) orders-api -- $(ARGS)
+
+order-router: ## let each order through once, by priority and city
+	@$(ORDERS) order-router -- $(ARGS)
+
+order-mailer: ## mail the customers of urgent orders, by SMTP_HOST and SMTP_PORT
+	@$(ORDERS) order-mailer -- $(ARGS)
+
+order-sink: ## write the orders to a Postgres, by DATABASE_URL
+	@$(ORDERS) order-sink -- $(ARGS)
 
 create-topics: ## make the shop's topics, with PARTITIONS=2
 	@$(RUN) shop-topics -- create --partitions $(PARTITIONS) $(ARGS)

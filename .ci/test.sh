@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Every test that this machine allows. Says at the end, loudly, what did not run; fails if anything failed.
 # REQUIRE_KAFKA=1 makes a missing Kafka a failure. STREAM_TEST_REGISTRY=URL adds the tests on a real schema registry.
+# STREAM_TEST_POSTGRES=URL is the database for the tests on a real Postgres; else one is started where initdb and postgres are.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,7 +12,7 @@ if command -v openssl >/dev/null && pkg-config --exists openssl 2>/dev/null; the
 read -ra flags <<< "${CARGO_FLAGS:-} --workspace --features $features"
 kafka="tests on a real Kafka"
 # Its tests are #[ignore]d as those on a real Kafka are; told apart by this part of their name.
-registry=real_registry
+registry=real_registry postgres=real_postgres
 failed=() missing=()
 
 # step NAME COMMAND...: notes a failure; the caller goes on, so that one run shows all of them.
@@ -44,7 +45,7 @@ kafka_tests() {
   local code=0 out
   STREAM_STATE=$(mktemp -d) KAFKA_PORT=$(free_ports)
   export STREAM_STATE KAFKA_PORT
-  trap 'docker/kafka.sh down; rm -rf "$STREAM_STATE"' EXIT
+  trap 'docker/kafka.sh down; rm -rf "$STREAM_STATE"; stop_postgres' EXIT
   out=$(TLS=$tls docker/kafka.sh up) || code=$?
   if [ $code = 3 ]; then
     missing+=("$kafka (what is needed for them is said above)")
@@ -60,7 +61,8 @@ kafka_tests() {
   STREAM_TEST_KAFKA_SSL=$(printed KAFKA_BROKERS_SSL) STREAM_TEST_KAFKA_SASL_SSL=$(printed KAFKA_BROKERS_SASL_SSL)
   STREAM_TEST_KAFKA_CA=$(printed KAFKA_CA) STREAM_TEST_KAFKA_USER=$(printed KAFKA_SASL_USER)
   STREAM_TEST_KAFKA_PASSWORD=$(printed KAFKA_SASL_PASSWORD)
-  step "$kafka" "${cargo[@]}" test "${flags[@]}" --no-fail-fast -- --ignored --skip "$registry" --skip many_seeds || true
+  step "$kafka" "${cargo[@]}" test "${flags[@]}" --no-fail-fast -- --ignored \
+    --skip "$registry" --skip "$postgres" --skip many_seeds || true
 }
 
 registry_tests() {
@@ -71,7 +73,54 @@ registry_tests() {
   step "tests on a real schema registry" "${cargo[@]}" test "${flags[@]}" --no-fail-fast -- --ignored "$registry" || true
 }
 
+# A Postgres of these tests' own, as far from the machine's as can be: other files, another port, no socket.
+start_postgres() {
+  local bin dir port as=()
+  bin=$(command -v initdb || ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null | sort -V | tail -n 1) || true
+  [ -n "$bin" ] && [ -x "${bin%/*}/postgres" ] || return 1
+  bin=${bin%/*}
+  if [ "$(id -u)" = 0 ]; then
+    # It refuses to run as root.
+    if ! id postgres >/dev/null 2>&1 || ! command -v setpriv >/dev/null; then return 1; fi
+    as=(setpriv --reuid=postgres --regid=postgres --clear-groups)
+  fi
+  dir=$(mktemp -d) port=$(free_ports)
+  chmod 711 "$dir"
+  mkdir "$dir/data"
+  if [ "$(id -u)" = 0 ]; then chown postgres "$dir/data"; fi
+  (cd / && ${as[@]+"${as[@]}"} "$bin/initdb" -D "$dir/data" -U postgres --auth=trust -E UTF8 --locale=C --no-sync) >"$dir/log" 2>&1 \
+    || { cat "$dir/log" >&2; rm -rf "$dir"; return 1; }
+  (cd / && exec ${as[@]+"${as[@]}"} "$bin/postgres" -D "$dir/data" -h 127.0.0.1 -p "$port" -k '' -F) >>"$dir/log" 2>&1 &
+  postgres_pid=$! postgres_dir=$dir
+  for _ in $(seq 300); do
+    if ! kill -0 "$postgres_pid" 2>/dev/null; then cat "$dir/log" >&2; return 1; fi
+    if (: < "/dev/tcp/127.0.0.1/$port") 2>/dev/null && grep -q "ready to accept connections" "$dir/log"; then
+      export STREAM_TEST_POSTGRES=postgres://postgres@127.0.0.1:$port/postgres
+      return
+    fi
+    sleep 0.1
+  done
+  cat "$dir/log" >&2
+  return 1
+}
+
+stop_postgres() {
+  if [ -n "${postgres_pid:-}" ]; then kill -INT "$postgres_pid" 2>/dev/null || true; wait "$postgres_pid" 2>/dev/null || true; fi
+  if [ -n "${postgres_dir:-}" ]; then rm -rf "$postgres_dir"; fi
+  postgres_pid='' postgres_dir=''
+}
+
+postgres_tests() {
+  if [ -z "${STREAM_TEST_POSTGRES:-}" ] && ! start_postgres; then
+    missing+=("tests on a real Postgres (they need its binaries initdb and postgres, or STREAM_TEST_POSTGRES=URL)")
+    return 0
+  fi
+  step "tests on a real Postgres" "${cargo[@]}" test "${flags[@]}" --no-fail-fast -- --ignored "$postgres" || true
+}
+
 step "tests without Kafka" "${cargo[@]}" test "${flags[@]}" --no-fail-fast || true
+trap stop_postgres EXIT
+postgres_tests
 kafka_tests
 registry_tests
 if [ -z "$tls" ]; then missing+=("tests of TLS and SASL to Kafka (they need openssl and its headers, found by pkg-config)"); fi

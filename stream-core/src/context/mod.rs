@@ -105,7 +105,28 @@ impl<'a, S> Ctx<'a, S> {
     /// # Errors
     /// As [`emit`](Self::emit).
     pub fn emit_with<M: 'static>(&mut self, to: Output<M>, key: impl Key, value: &M, with: Emit<'_>) -> CallbackResult {
-        self.push((to.graph, to.index), "output", key.bytes(), Some(value), with)
+        self.push((to.graph, to.index), "output", None, key.bytes(), Some(value), with)
+    }
+
+    /// Writes to another topic in an output's stead: one whose name is known only once there is a record for it, such as
+    /// a topic for each customer. Who calls this has seen to it that the topic exists: the group does not make it, and
+    /// what its limits are is found out by writing. The output says how values are encoded, and takes part in nothing else.
+    ///
+    /// # Errors
+    /// When the topic is the group's own table or loop, or the value can't be encoded or is larger than the output takes.
+    pub fn emit_instead<M: 'static>(
+        &mut self,
+        of: Output<M>,
+        topic: &Arc<str>,
+        key: impl Key,
+        value: &M,
+    ) -> CallbackResult {
+        let graph = &self.core.graph;
+        if graph.table.as_ref().is_some_and(|t| t.topic == *topic) || graph.looped_topic() == Some(topic) {
+            let problem = format_args!("topic {topic} is the group's own: it is written by set() or loopback()");
+            return Err(CallbackError::msg(problem));
+        }
+        self.push((of.graph, of.index), "output", Some(topic), key.bytes(), Some(value), Emit::default())
     }
 
     /// Writes a null value, which is a tombstone on a compacted topic.
@@ -113,7 +134,7 @@ impl<'a, S> Ctx<'a, S> {
     /// # Errors
     /// When the key alone is larger than the topic takes.
     pub fn emit_nil<M: 'static>(&mut self, to: Output<M>, key: impl Key) -> CallbackResult {
-        self.push::<M>((to.graph, to.index), "output", key.bytes(), None, Emit::default())
+        self.push::<M>((to.graph, to.index), "output", None, key.bytes(), None, Emit::default())
     }
 
     /// Sends a record to this group itself, under another key.
@@ -121,13 +142,14 @@ impl<'a, S> Ctx<'a, S> {
     /// # Errors
     /// As [`emit`](Self::emit).
     pub fn loopback<M: 'static>(&mut self, to: Loop<M>, key: impl Key, value: &M) -> CallbackResult {
-        self.push((to.graph, to.index), "loop", key.bytes(), Some(value), Emit::default())
+        self.push((to.graph, to.index), "loop", None, key.bytes(), Some(value), Emit::default())
     }
 
     fn push<M: 'static>(
         &mut self,
         (graph, index): (u64, usize),
         what: &'static str,
+        instead: Option<&Arc<str>>,
         key: Option<&[u8]>,
         value: Option<&M>,
         with: Emit<'_>,
@@ -135,24 +157,25 @@ impl<'a, S> Ctx<'a, S> {
         let foreign = || CallbackError::of(Failure::ForeignHandle(what));
         let edge = self.core.graph.outputs.get(index).filter(|_| graph == self.core.graph.id).ok_or_else(foreign)?;
         let codec = typed::<M>(&edge.codec).ok_or_else(foreign)?;
+        let topic = instead.unwrap_or(&edge.topic);
         let before = self.stage.out.savepoint();
         let size = self.stage.out.bytes();
         let timestamp = Some(with.timestamp.unwrap_or(self.record.timestamp));
-        let record = NewRecord { topic: &edge.topic, partition: with.partition, timestamp, key, value: None };
+        let record = NewRecord { topic, partition: with.partition, timestamp, key, value: None };
         let headers = with.headers.iter().map(|(name, value)| (*name, Some(*value)));
         match value {
             None => self.stage.out.push(record, headers),
             Some(value) => self.stage.out.push_with(record, headers, |out| {
-                codec.encode(value, out).map_err(|error| {
-                    CallbackError::of(Failure::Encode { edge: format!("{what} {:?}", edge.topic), error })
-                })
+                codec
+                    .encode(value, out)
+                    .map_err(|error| CallbackError::of(Failure::Encode { edge: format!("{what} {topic:?}"), error }))
             })?,
         }
         let size = self.stage.out.bytes() - size;
         let limit = self.core.limits.get(index).copied().unwrap_or(usize::MAX);
         if size > limit {
             self.stage.out.truncate(before);
-            return Err(CallbackError::of(Failure::Emit(too_large(&edge.topic, size, limit))));
+            return Err(CallbackError::of(Failure::Emit(too_large(topic, size, limit))));
         }
         Ok(())
     }

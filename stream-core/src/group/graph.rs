@@ -111,7 +111,6 @@ impl GroupGraph {
     }
 
     /// The loop's topic.
-    #[cfg(feature = "testing")]
     pub(crate) fn looped_topic(&self) -> Option<&Arc<str>> {
         self.outputs.get(self.looped?).map(|e| &e.topic)
     }

@@ -1,0 +1,21 @@
+//! The demo as a process.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+
+#[test]
+fn it_ends_by_itself_and_nothing_is_lost_or_doubled() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_demo-orders"));
+    let done = demo.env("DEMO_FOR", "3s").stdin(Stdio::null()).output().unwrap();
+    let output = String::from_utf8(done.stdout).unwrap();
+    assert_eq!(done.status.code(), Some(0), "{output}");
+    let last = output.lines().last().unwrap().strip_prefix("demo: ").unwrap_or_else(|| panic!("{output}"));
+    let counts: BTreeMap<&str, u64> =
+        last.split(' ').map(|part| part.split_once('=').unwrap()).map(|(k, v)| (k, v.parse().unwrap())).collect();
+    assert!(counts["orders"] > 0, "{output}");
+    assert_eq!(counts["orders"], counts["rows"], "{output}");
+    assert!((1..=7).contains(&counts["city-topics"]), "six and the shared one: {output}");
+    let urgent = format!("{} mails went out for {} urgent orders", counts["mails"], counts["mails"]);
+    assert!(output.contains(&urgent), "{output}");
+}
