@@ -19,6 +19,8 @@ pub(crate) struct Core {
     pub(crate) partition: i32,
     /// Borrowed only within one call of this module or of the task, never across a callback.
     pub(crate) table: Option<RefCell<TablePartition>>,
+    /// The library's own tables, as `GroupGraph::state` lists them.
+    pub(crate) state: Vec<RefCell<TablePartition>>,
     pub(crate) joins: Vec<Arc<dyn Store>>,
     pub(crate) lookups: Vec<Arc<Copies>>,
     /// Largest record that each output takes, in bytes.
@@ -35,10 +37,27 @@ impl Core {
         self.slots.get()
     }
 
-    /// The stores of the table and the joins.
+    /// The tables that the task writes, in the order of `GroupGraph::tables`.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &RefCell<TablePartition>> {
+        self.table.iter().chain(&self.state)
+    }
+
+    /// A table by its number, with its topic.
+    pub(crate) fn table_at(&self, number: usize) -> Option<(&RefCell<TablePartition>, &Arc<str>)> {
+        let (table, edge) = match (&self.table, &self.graph.table) {
+            (Some(table), Some(edge)) if number == 0 => (table, edge),
+            _ => {
+                let state = number.checked_sub(self.graph.first_state())?;
+                self.state.get(state).zip(self.graph.state.get(state))?
+            }
+        };
+        Some((table, &edge.topic))
+    }
+
+    /// The stores of the tables and the joins.
     pub(crate) fn stores(&self) -> Vec<Arc<dyn Store>> {
-        let table = self.table.iter().map(|t| Arc::clone(t.borrow().store()));
-        table.chain(self.joins.iter().map(Arc::clone)).collect()
+        let tables = self.tables().map(|t| Arc::clone(t.borrow().store()));
+        tables.chain(self.joins.iter().map(Arc::clone)).collect()
     }
 
     pub(crate) fn input_topic(&self, input: usize) -> Arc<str> {

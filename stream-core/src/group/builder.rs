@@ -29,6 +29,7 @@ impl Group {
             inputs: Vec::new(),
             outputs: Vec::new(),
             table: None,
+            state: Vec::new(),
             updates: Vec::new(),
             joins: Vec::new(),
             lookups: Vec::new(),

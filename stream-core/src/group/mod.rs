@@ -30,7 +30,7 @@ mod policy;
 
 pub use self::builder::{Group, GroupBuilder};
 pub use self::error::{BuildError, CallbackError, CallbackResult, Failure};
-pub(crate) use self::graph::{AnyCodec, InputEdge};
+pub(crate) use self::graph::{AnyCodec, InputEdge, TableEdge};
 pub use self::graph::{GroupGraph, lead_topic, loop_topic, table_topic};
 pub(crate) use self::handler::Handler;
 pub use self::handler::{Join, Lookup, Loop, NoTable, Output, Record, Table, Visitor};

@@ -80,6 +80,8 @@ pub(crate) struct TablePartition {
     /// Keys that a checkpoint in progress has still to look at.
     pending: Vec<Box<[u8]>>,
     pending_offset: i64,
+    /// A checkpoint has begun and is not recorded yet.
+    checkpointing: bool,
 }
 
 impl TablePartition {
@@ -93,6 +95,7 @@ impl TablePartition {
             checkpointed: next_offset,
             pending: Vec::new(),
             pending_offset: next_offset,
+            checkpointing: false,
         }
     }
 
@@ -172,12 +175,18 @@ impl TablePartition {
         self.checkpointed < self.next_offset
     }
 
+    /// Whether a checkpoint is under way.
+    pub(crate) fn is_checkpointing(&self) -> bool {
+        self.checkpointing
+    }
+
     /// Begins a checkpoint at what is acknowledged now; [`checkpoint_step`](Self::checkpoint_step) carries it out.
     pub(crate) fn checkpoint_begin(&mut self) {
         self.pending = self.buffer.iter().filter(|(_, e)| e.unstored().is_some()).map(|(k, _)| k.clone()).collect();
         // Neighbours together: sorted writes are much cheaper for a tree.
         self.pending.sort_unstable_by(|a, b| b.cmp(a));
         self.pending_offset = self.next_offset;
+        self.checkpointing = true;
     }
 
     /// Writes a part, of so many values at most; true once the checkpoint is recorded. Values acknowledged since it began may be written too:
@@ -200,6 +209,7 @@ impl TablePartition {
         }
         self.store.checkpoint(Checkpoint { offset: self.pending_offset, at_ms })?;
         self.checkpointed = self.pending_offset;
+        self.checkpointing = false;
         Ok(true)
     }
 

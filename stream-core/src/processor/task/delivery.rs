@@ -34,8 +34,8 @@ pub(super) struct Replay {
     poison: Vec<(usize, i64, LogError)>,
     /// A record whose effects can't be delivered even after its policy was applied: input, offset, key, why.
     hopeless: Option<(usize, i64, String, LogError)>,
-    /// Keys whose changelog may have a write that is taken back.
-    suspects: BTreeSet<Box<[u8]>>,
+    /// Keys, by table, whose changelog may have a write that is taken back.
+    suspects: BTreeSet<(usize, Box<[u8]>)>,
     /// A failure that does not pass was met with before: it is not to be waited for again.
     fatal: bool,
     /// Nothing more can be written.
@@ -123,7 +123,7 @@ impl Task {
     }
 
     fn acknowledge(&mut self, done: &mut HandOver, delivery: &Delivery) {
-        self.acknowledge_table(&done.batch, delivery);
+        self.acknowledge_tables(&done.batch, delivery);
         let mut forward = false;
         for (input, position) in self.inputs.iter_mut().zip(&done.positions) {
             forward |= input.acknowledged < *position;
@@ -143,19 +143,31 @@ impl Task {
         }
     }
 
-    /// The keys of a batch's table writes that the changelog has, or may have.
-    fn written_keys(&self, batch: &ProduceBatch, delivery: &Delivery) -> BTreeSet<Box<[u8]>> {
-        let Some(edge) = &self.core.graph.table else { return BTreeSet::new() };
+    /// The keys of a batch's table writes that a changelog has, or may have.
+    fn written_keys(&self, batch: &ProduceBatch, delivery: &Delivery) -> BTreeSet<(usize, Box<[u8]>)> {
+        let graph = &self.core.graph;
         let refused: BTreeSet<usize> =
             delivery.failed.iter().filter(|f| f.error.blames_record()).map(|f| f.index).collect();
         let records = batch.iter().enumerate().filter(|(index, _)| !refused.contains(index));
-        let writes = records.filter(|(_, (record, _))| *record.topic == edge.topic);
-        writes.filter_map(|(_, (record, _))| record.key.map(Into::into)).collect()
+        let writes = records.filter_map(|(_, (record, _))| {
+            let table = graph.tables().position(|e| *record.topic == e.topic)?;
+            Some((table, record.key?.into()))
+        });
+        writes.collect()
     }
 
-    fn acknowledge_table(&mut self, batch: &ProduceBatch, delivery: &Delivery) {
-        let (Some(table), Some(edge)) = (&self.core.table, &self.core.graph.table) else { return };
-        let Some(topic) = batch.topics().iter().position(|t| *t == edge.topic) else { return };
+    fn acknowledge_tables(&mut self, batch: &ProduceBatch, delivery: &Delivery) {
+        for number in 0..self.core.tables().count() {
+            self.acknowledge_table(number, batch, delivery);
+        }
+    }
+
+    fn acknowledge_table(&self, number: usize, batch: &ProduceBatch, delivery: &Delivery) {
+        let graph = &self.core.graph;
+        let Some((table, name)) = self.core.table_at(number) else { return };
+        let Some(topic) = batch.topics().iter().position(|t| t == name) else { return };
+        // Others than the group table are nobody's but the library's.
+        let listeners = if number < graph.first_state() { graph.updates.as_slice() } else { &[] };
         let mut table = table.borrow_mut();
         for index in 0..batch.len() {
             if batch.topic_of(index) != Some(topic) {
@@ -164,7 +176,7 @@ impl Task {
             let Some((record, _)) = batch.get(index) else { continue };
             let Some(key) = record.key else { continue };
             table.acknowledge(key, record.value);
-            for listener in &self.core.graph.updates {
+            for listener in listeners {
                 // A listener's panic is its own: the table goes on.
                 let call = || listener(self.core.partition, key, record.value);
                 if catch_unwind(AssertUnwindSafe(call)).is_err() {
@@ -225,7 +237,7 @@ impl Task {
         self.stage.out.clear();
         self.sources.clear();
         self.moved = false;
-        if let Some(table) = &self.core.table {
+        for table in self.core.tables() {
             table.borrow_mut().rollback();
         }
         for visit in self.visits.drain(..) {
@@ -279,12 +291,12 @@ impl Task {
     /// not come back by a restore, for the record that wrote it may end otherwise this time, or elsewhere.
     fn take_writes_back(&mut self) -> ProcessorResult<()> {
         let (core, now) = (Rc::clone(&self.core), self.core.clock.now_ms());
-        let Some(table) = &core.table else { return Ok(()) };
-        for key in std::mem::take(&mut self.replay.suspects) {
+        for (number, key) in std::mem::take(&mut self.replay.suspects) {
+            let Some((table, _)) = core.table_at(number) else { continue };
             let value = table.borrow().with_value(&key, |value| value.map(<[u8]>::to_vec));
             let value = value.map_err(|e| ProcessorError::store(core.graph.name(), e))?;
             table.borrow_mut().apply(&key, value.as_deref());
-            push_changelog(&core, &mut self.stage, Some(&key), value.as_deref(), now);
+            push_changelog(&core, &mut self.stage, number, Some(&key), value.as_deref(), now);
         }
         self.made_without_input(0);
         Ok(())

@@ -114,7 +114,7 @@ impl Task {
                 }
                 // Borrow of `stage.value` ends here: the push needs the whole stage.
                 let bytes = value.is_some().then(|| std::mem::take(&mut self.stage.value));
-                push_changelog(&core, &mut self.stage, record.key, bytes.as_deref(), record.timestamp);
+                push_changelog(&core, &mut self.stage, 0, record.key, bytes.as_deref(), record.timestamp);
                 if let Some(bytes) = bytes {
                     self.stage.value = bytes;
                 }
@@ -349,7 +349,7 @@ impl Task {
             self.stage.out.append(&slot.stage.out);
             if let (Some(value), Some(Work::One(record))) = (slot.stage.written(), &slot.work) {
                 let record = record.view();
-                push_changelog(&self.core, &mut self.stage, record.key, value, record.timestamp);
+                push_changelog(&self.core, &mut self.stage, 0, record.key, value, record.timestamp);
             }
             self.released(slot.input, first, slot.next - 1, slot.next);
         }
@@ -367,17 +367,17 @@ impl Task {
     }
 }
 
-/// Adds a table write to what is released.
+/// Adds a write to the table of this number to what is released.
 pub(super) fn push_changelog(
     core: &crate::context::Core,
     stage: &mut Stage,
+    table: usize,
     key: Option<&[u8]>,
     value: Option<&[u8]>,
     timestamp: i64,
 ) {
-    let Some(edge) = &core.graph.table else { return };
-    let record =
-        NewRecord { topic: &edge.topic, partition: Some(core.partition), timestamp: Some(timestamp), key, value };
+    let Some((_, topic)) = core.table_at(table) else { return };
+    let record = NewRecord { topic, partition: Some(core.partition), timestamp: Some(timestamp), key, value };
     stage.out.push(record, std::iter::empty());
 }
 

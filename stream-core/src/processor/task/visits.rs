@@ -132,7 +132,7 @@ impl Task {
             }
             if let Some(value) = self.stage.written().map(|v| v.map(<[u8]>::to_vec)) {
                 table.borrow_mut().apply(&key, value.as_deref());
-                push_changelog(&core, &mut self.stage, Some(&key), value.as_deref(), now);
+                push_changelog(&core, &mut self.stage, 0, Some(&key), value.as_deref(), now);
             }
             visit.count += 1;
             visit.overcame = 0;
