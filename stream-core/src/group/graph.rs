@@ -4,9 +4,11 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use super::handler::{Handler, VisitHandler};
+use super::handler::{Handler, SyncHandler, VisitHandler};
 use super::policy::{Input, OnError};
 use crate::codec::{Codec, CodecError};
+use crate::window::Windows;
+use crate::window::keys::By;
 use futures::future::BoxFuture;
 
 /// A group as it was defined, checked. Made by [`GroupBuilder::build`](crate::group::GroupBuilder::build).
@@ -17,7 +19,10 @@ pub struct GroupGraph {
     pub(crate) outputs: Vec<OutputEdge>,
     pub(crate) table: Option<TableEdge>,
     /// Tables that the library keeps for the group: co-partitioned, changelogged and restored as the group table is.
+    /// The first is `<group>-time`, if there is any; then one for each window.
     pub(crate) state: Vec<TableEdge>,
+    pub(crate) timers: Vec<TimerEdge>,
+    pub(crate) windows: Vec<WindowEdge>,
     pub(crate) updates: Vec<UpdateListener>,
     pub(crate) joins: Vec<TableEdge>,
     pub(crate) lookups: Vec<TableEdge>,
@@ -44,6 +49,23 @@ pub(crate) struct OutputEdge {
 pub(crate) struct TableEdge {
     pub(crate) topic: Arc<str>,
     pub(crate) codec: Arc<dyn AnyCodec>,
+}
+
+pub(crate) struct TimerEdge {
+    pub(crate) name: Arc<str>,
+    pub(crate) by: By,
+    pub(crate) codec: Arc<dyn AnyCodec>,
+    /// Set by `on_timer`.
+    pub(crate) handler: Option<Box<dyn SyncHandler>>,
+}
+
+pub(crate) struct WindowEdge {
+    pub(crate) name: Arc<str>,
+    pub(crate) windows: Windows,
+    /// Index in `state` of its table.
+    pub(crate) state: usize,
+    /// Set by `on_close`.
+    pub(crate) handler: Option<Box<dyn SyncHandler>>,
 }
 
 pub(crate) struct VisitorEdge {
@@ -109,6 +131,7 @@ impl GroupGraph {
         let tables = self.tables().chain(&self.joins).chain(&self.lookups);
         (self.inputs.iter().map(|e| (&e.input.topic, &e.codec)))
             .chain(self.outputs.iter().map(|e| (&e.topic, &e.codec)))
+            .chain(self.state.first().into_iter().flat_map(|e| self.timers.iter().map(|t| (&e.topic, &t.codec))))
             .chain(tables.map(|e| (&e.topic, &e.codec)))
     }
 
@@ -158,6 +181,16 @@ pub fn table_topic(group: &str) -> Arc<str> {
 /// `<group>-loop`, the topic by which a group calls itself.
 pub fn loop_topic(group: &str) -> Arc<str> {
     format!("{group}-loop").into()
+}
+
+/// `<group>-time`, the topic of a group's stream time and timers.
+pub fn time_topic(group: &str) -> Arc<str> {
+    format!("{group}-time").into()
+}
+
+/// `<group>-window-<name>`, the topic of a group's windows of a name.
+pub fn window_topic(group: &str, name: &str) -> Arc<str> {
+    format!("{group}-window-{name}").into()
 }
 
 /// `<group>-lead`, what a group without a table subscribes to that joins or has other state.

@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::time::Sleep;
 
 use super::Task;
-use super::dispatch::push_changelog;
 use super::input::TaskInput;
-use super::outbox::HandOver;
+use super::outbox::{HandOver, TIMED};
+use super::release::push_changelog;
 use crate::group::{CallbackError, Failure};
 use crate::log::{Delivery, ErrorClass, LogError, ProduceBatch};
 use crate::processor::error::{ProcessorError, ProcessorResult};
@@ -30,6 +30,8 @@ pub(super) struct Replay {
     waiting: Option<Waiting>,
     /// Up to these positions records are processed and delivered one at a time.
     until: Option<Vec<i64>>,
+    /// So many timers and windows are delivered one at a time.
+    fires: usize,
     /// The records whose effects can't be delivered: input, offset, why.
     poison: Vec<(usize, i64, LogError)>,
     /// A record whose effects can't be delivered even after its policy was applied: input, offset, key, why.
@@ -62,6 +64,9 @@ impl Replay {
 
     /// Whether the records at hand are delivered one at a time.
     pub(super) fn one_by_one(&self, inputs: &[TaskInput]) -> bool {
+        if self.fires > 0 {
+            return true;
+        }
         let Some(until) = &self.until else { return false };
         inputs.iter().zip(until).any(|(input, until)| input.acknowledged < *until)
     }
@@ -85,6 +90,7 @@ impl Replay {
 impl Task {
     /// Hands over what is released, and the positions that it brings.
     pub(super) fn hand_over(&mut self) {
+        self.write_time();
         let (batch, sources) = self.outbox.fresh();
         let batch = Arc::new(std::mem::replace(&mut self.stage.out, batch));
         let sources = std::mem::replace(&mut self.sources, sources);
@@ -92,7 +98,9 @@ impl Task {
         let named = || self.inputs.iter().map(|i| (i.partition.clone(), i.released)).collect();
         let delivery = self.env.egress.hand_over(self.id, self.epoch, Arc::clone(&batch), named);
         let alone = self.replay.one_by_one(&self.inputs) && self.outbox.is_empty();
-        self.outbox.push(batch, positions, sources, alone, std::mem::take(&mut self.visited), delivery);
+        let visited = std::mem::take(&mut self.visited);
+        let time = self.time.mark(self.inputs.iter().map(|i| i.acknowledged));
+        self.outbox.push(HandOver { batch, positions, sources, alone, visited, time, delivery });
         self.moved = false;
     }
 
@@ -129,6 +137,9 @@ impl Task {
             forward |= input.acknowledged < *position;
             input.acknowledged = *position;
         }
+        if self.replay.fires > 0 {
+            self.replay.fires = self.replay.fires.saturating_sub(done.fires());
+        }
         if forward && !done.batch.is_empty() {
             self.replay.failures = 0;
         }
@@ -137,7 +148,16 @@ impl Task {
         if self.replay.until.is_some() && !self.replay.one_by_one(&self.inputs) {
             self.replay.until = None;
         }
-        self.positions.publish(&self.inputs);
+        let mark = done.time.as_deref_mut();
+        match mark.map(|mark| (self.time.acknowledge(mark), mark)) {
+            Some((false, mark)) if !self.time.atomic => {
+                self.positions.publish(mark.covered.iter().copied());
+                // Stream time is still to be written for what was acknowledged now.
+                self.moved = true;
+            }
+            _ => self.positions.publish(self.inputs.iter().map(|i| i.acknowledged)),
+        }
+        self.delete_fired();
         for visited in done.visited.drain(..) {
             _ = visited.done.send(Ok(visited.count));
         }
@@ -194,7 +214,7 @@ impl Task {
         if error.blames_record() {
             // Kafka refuses a batch of its own making for one record in it: only what was sent alone says whose it is.
             match batch.source(index).filter(|_| batch.alone && batch.sources.len() == 1) {
-                Some((input, offset)) if self.replay.poisoned(input, offset).is_some() => {
+                Some((input, offset)) if input == TIMED || self.replay.poisoned(input, offset).is_some() => {
                     let key = batch.batch.get(index).and_then(|(record, _)| record.key).unwrap_or(b"none");
                     let key = String::from_utf8_lossy(key).into_owned();
                     self.replay.hopeless = Some((input, offset, key, error.clone()));
@@ -202,6 +222,8 @@ impl Task {
                 Some((input, offset)) => self.replay.poison.push((input, offset, error.clone())),
                 None => {
                     let until = batch.positions.clone();
+                    // What fires between two records does not move a position.
+                    self.replay.fires = self.replay.fires.max(batch.fires());
                     self.replay.until = Some(match self.replay.until.take() {
                         Some(old) => old.iter().zip(&until).map(|(a, b)| *a.max(b)).collect(),
                         None => until,
@@ -240,6 +262,7 @@ impl Task {
         for table in self.core.tables() {
             table.borrow_mut().rollback();
         }
+        self.time.rollback(&self.core);
         for visit in self.visits.drain(..) {
             visit.fail(visit_failed(&group, error));
         }

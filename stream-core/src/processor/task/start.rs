@@ -16,6 +16,7 @@ use super::delivery::Replay;
 use super::input::TaskInput;
 use super::outbox::Outbox;
 use super::slots::Slots;
+use super::time::Time;
 use super::visits::Visit;
 use super::{Command, Task, TaskSpec};
 use crate::context::{Core, Stage};
@@ -24,6 +25,7 @@ use crate::log::{ErrorClass, Isolation, OffsetSpec, TopicPartition};
 use crate::processor::env::Env;
 use crate::processor::error::{ProcessorError, ProcessorResult};
 use crate::processor::restore::open_and_restore;
+use crate::store::Store;
 use crate::table::{Goal, TablePartition};
 
 impl Task {
@@ -63,12 +65,16 @@ impl Task {
             lookups: env.lookups.clone(),
             limits: env.limits.clone(),
             table_limit: env.table_limit,
+            state_limits: env.state_limits.clone(),
+            gone: RefCell::default(),
             clock: env.log.clock(),
             deferrals,
             slots: Cell::new(0),
         };
         let inputs = spec.inputs.into_iter().map(|(edge, a)| TaskInput::new(edge, a.partition, a.start, a.fetch));
         let next_checkpoint = Box::pin(tokio::time::sleep_until(Instant::now() + env.options.checkpoint_interval));
+        let time = Time::new(&core.graph, env.egress.transactions().is_some(), &core);
+        let time = time.map_err(|e| ProcessorError::store(core.graph.name(), e))?;
         Ok(Some(Self {
             id: spec.id,
             epoch: 0,
@@ -79,6 +85,7 @@ impl Task {
             // The positions are committed at the assignment (semantics D9), here by the first transaction.
             moved: env.egress.transactions().is_some(),
             slots: Slots::default(),
+            time,
             futures: FuturesUnordered::new(),
             deferred,
             outbox: Outbox::default(),
@@ -100,7 +107,7 @@ impl Task {
     }
 }
 
-type Joined = (Arc<dyn crate::store::Store>, crate::table::Follower);
+type Joined = (Arc<dyn Store>, crate::table::Follower);
 
 /// What a task needs to have before its first record.
 struct Restored {
@@ -126,12 +133,16 @@ async fn restore_patiently(env: &Env, number: i32) -> ProcessorResult<Restored> 
 
 async fn restore_all(env: &Env, number: i32) -> ProcessorResult<Restored> {
     let table = match &env.graph.table {
-        Some(edge) => Some(restore_table(env, edge, number).await?),
+        Some(edge) => {
+            let (store, next) = restore_table(env, edge, number).await?;
+            Some(TablePartition::new(store, next))
+        }
         None => None,
     };
     let mut state = Vec::new();
     for edge in &env.graph.state {
-        state.push(restore_table(env, edge, number).await?);
+        let (store, next) = restore_table(env, edge, number).await?;
+        state.push(TablePartition::ordered(store, next));
     }
     let mut joins = Vec::new();
     for edge in &env.graph.joins {
@@ -141,7 +152,7 @@ async fn restore_all(env: &Env, number: i32) -> ProcessorResult<Restored> {
     Ok(Restored { table, state, joins })
 }
 
-async fn restore_table(env: &Env, edge: &TableEdge, number: i32) -> ProcessorResult<TablePartition> {
+async fn restore_table(env: &Env, edge: &TableEdge, number: i32) -> ProcessorResult<(Arc<dyn Store>, i64)> {
     let partition = TopicPartition::new(Arc::clone(&edge.topic), number);
     // Semantics D3: the committed offsets of the inputs were fetched at the assignment; now the changelog's end,
     // from a reader that sees uncommitted records; then its committed records up to that end.
@@ -149,5 +160,5 @@ async fn restore_table(env: &Env, edge: &TableEdge, number: i32) -> ProcessorRes
     let end = end.map_err(|e| ProcessorError::log(env.graph.name(), format!("find the end of {partition}"), e))?;
     let goal = Goal::Offset(end.first().copied().unwrap_or_default());
     let (store, follower) = open_and_restore(env, &partition, edge.codec.name(), goal).await?;
-    Ok(TablePartition::new(store, follower.position()))
+    Ok((store, follower.position()))
 }
