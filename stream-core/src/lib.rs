@@ -40,7 +40,7 @@
 //!   ([`log::kafka`]).
 //!
 //! # What it is not (yet)
-//! - Windows, timers and stream-stream joins are not part of this version.
+//! - Session windows and stream-stream joins are not part of this version.
 //! - A database: a table is read by key inside the processor, and from outside through a [`View`](view::View).
 //! - A cluster of its own: the embedded log lives and ends with its process.
 //!
@@ -56,13 +56,17 @@
 //! | view | a read-only full copy outside a processor |
 //! | emitter | writes to a topic from outside a processor |
 //! | visitor | a function over every key of the table, called from outside |
+//! | event time | when something happened: a record's timestamp, or what is read from its value |
+//! | stream time | the largest event time that a partition has seen; never goes back |
+//! | timer | a callback for a key, due by stream time or by the wall clock |
+//! | window | an accumulator for each key and span of event time |
 //! | task | everything of one partition: inputs, table, effects under way |
 //! | standby | a warm copy of a partition that another instance has |
 //! | dead letter | a record put aside in a topic, with the reason, because it could not be processed |
 //!
 //! # Layout
 //! The data's way: [`log`] → [`processor`] → [`context`] → `table` → [`store`]. [`group`] says what a group is,
-//! [`codec`] how values become bytes, [`topics`] what the topics must be.
+//! [`codec`] how values become bytes, [`window`] what time is and how it is cut up, [`topics`] what the topics must be.
 
 // Library code meets bad data with an error, never with a panic.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
@@ -83,10 +87,11 @@ pub mod testing;
 pub mod topics;
 pub mod view;
 mod wait;
+pub mod window;
 
 /// What most programs use.
 pub mod prelude {
-    pub use crate::codec::{Codec, CodecError, Int64, Json, Text, UInt64};
+    pub use crate::codec::{Codec, CodecError, EventTime, Int64, Json, Text, UInt64};
     pub use crate::context::{Ctx, Emit};
     pub use crate::emitter::Emitter;
     pub use crate::group::{
@@ -98,4 +103,5 @@ pub mod prelude {
     pub use crate::log::kafka::{Kafka, KafkaOptions};
     pub use crate::processor::{Guarantee, Handle, OnFailure, Processor, ProcessorError, State};
     pub use crate::view::View;
+    pub use crate::window::{Window, Windows};
 }

@@ -106,7 +106,7 @@ impl Manager<'_> {
         let lead = graph.lead();
         let count = inputs.iter().filter_map(|t| known.get(t)).map(|t| t.partitions).max().or(count);
         let mut own: Vec<TopicSpec> = Vec::new();
-        if let Some(table) = &graph.table {
+        for table in graph.tables() {
             own.push(self.spec(&table.topic, count, Some(compacted())));
         }
         for edge in graph.inputs.iter().filter(|e| e.is_loop) {
@@ -201,7 +201,7 @@ impl Manager<'_> {
         lead: Option<&Arc<str>>,
     ) -> Result<BTreeMap<Arc<str>, i32>, ProcessorError> {
         let graph = self.graph;
-        for edge in graph.table.iter().chain(&graph.joins).chain(&graph.lookups) {
+        for edge in graph.tables().chain(&graph.joins).chain(&graph.lookups) {
             let Some(info) = known.get(&edge.topic) else { continue };
             if let Some((problem, remedy)) = expires(info) {
                 return Err(self.error(problem, &remedy));
@@ -214,7 +214,10 @@ impl Manager<'_> {
                 fixed.extend(inputs.filter_map(|t| Some((Arc::clone(t), known.get(t)?.partitions))));
                 return Ok(fixed);
             }
-            Some(lead) => inputs.chain(graph.joins.iter().map(|e| &e.topic)).chain([lead]).collect(),
+            Some(lead) => {
+                let tables = graph.tables().chain(&graph.joins).map(|e| &e.topic);
+                inputs.chain(tables).chain([lead]).collect()
+            }
         };
         fixed.extend(together.into_iter().filter_map(|t| Some((Arc::clone(t), known.get(t)?.partitions))));
         let counts: BTreeSet<i32> = fixed.values().copied().collect();

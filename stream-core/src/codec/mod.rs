@@ -6,6 +6,7 @@
 //! | [`Text`] | `String` | UTF-8 |
 //! | [`Int64`], [`UInt64`] | `i64`, `u64` | decimal text, as Goka's `codec.Int64` |
 //! | [`Json<T>`](Json) | what serde can | JSON |
+//! | [`EventTime<C, F>`](EventTime) | those of another codec, with the event time read from them | the other's |
 //! | `Avro<T>` (feature `avro`) | what serde can, by a schema | Avro with a schema registry's framing, as Confluent's |
 //!
 //! Another is a few lines to write:
@@ -32,6 +33,7 @@
 #[cfg(feature = "avro")]
 mod avro;
 mod bytes;
+mod event_time;
 mod integer;
 mod json;
 mod text;
@@ -39,6 +41,7 @@ mod text;
 #[cfg(feature = "avro")]
 pub use self::avro::{Avro, SchemaRegistry};
 pub use self::bytes::Bytes;
+pub use self::event_time::EventTime;
 pub use self::integer::{Int64, UInt64};
 pub use self::json::Json;
 pub use self::text::Text;
@@ -71,6 +74,12 @@ pub trait Codec<T>: Send + Sync + 'static {
     /// Fetches what a [`CodecError::NotLoaded`] named.
     fn load(&self, id: u32) -> BoxFuture<'_, Result<(), CodecError>> {
         ready(Err(CodecError::invalid(format!("nothing to load for id {id}")))).boxed()
+    }
+
+    /// The event time of an input's value in milliseconds since the epoch; `None` (the default) is the record's timestamp.
+    fn event_time(&self, value: &T) -> Option<i64> {
+        let _ = value;
+        None
     }
 
     /// What a value's bytes are, in a word or two with a version, such as `json` or `avro:v2`. Part of a store's
@@ -114,6 +123,9 @@ impl<T: 'static, C: Codec<T> + ?Sized> Codec<T> for Arc<C> {
     }
     fn load(&self, id: u32) -> BoxFuture<'_, Result<(), CodecError>> {
         (**self).load(id)
+    }
+    fn event_time(&self, value: &T) -> Option<i64> {
+        (**self).event_time(value)
     }
     fn name(&self) -> &str {
         (**self).name()

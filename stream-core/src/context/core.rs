@@ -1,6 +1,7 @@
 //! What the callbacks of one task share. It lives on the task's worker thread and never leaves it.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -19,11 +20,18 @@ pub(crate) struct Core {
     pub(crate) partition: i32,
     /// Borrowed only within one call of this module or of the task, never across a callback.
     pub(crate) table: Option<RefCell<TablePartition>>,
+    /// The library's own tables, as `GroupGraph::state` lists them.
+    pub(crate) state: Vec<RefCell<TablePartition>>,
+    /// Entries of `state`, by its index, whose timers or windows have fired, and which are deleted once what came of it is
+    /// acknowledged (at least once; exactly once they are deleted with it).
+    pub(crate) gone: RefCell<BTreeSet<(usize, Box<[u8]>)>>,
     pub(crate) joins: Vec<Arc<dyn Store>>,
     pub(crate) lookups: Vec<Arc<Copies>>,
     /// Largest record that each output takes, in bytes.
     pub(crate) limits: Vec<usize>,
     pub(crate) table_limit: usize,
+    /// Largest record that each topic of `state` takes.
+    pub(crate) state_limits: Vec<usize>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) deferrals: mpsc::UnboundedSender<DeferredEnd>,
     pub(crate) slots: Cell<u64>,
@@ -35,10 +43,27 @@ impl Core {
         self.slots.get()
     }
 
-    /// The stores of the table and the joins.
+    /// The tables that the task writes, in the order of `GroupGraph::tables`.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &RefCell<TablePartition>> {
+        self.table.iter().chain(&self.state)
+    }
+
+    /// A table by its number, with its topic.
+    pub(crate) fn table_at(&self, number: usize) -> Option<(&RefCell<TablePartition>, &Arc<str>)> {
+        let (table, edge) = match (&self.table, &self.graph.table) {
+            (Some(table), Some(edge)) if number == 0 => (table, edge),
+            _ => {
+                let state = number.checked_sub(self.graph.first_state())?;
+                self.state.get(state).zip(self.graph.state.get(state))?
+            }
+        };
+        Some((table, &edge.topic))
+    }
+
+    /// The stores of the tables and the joins.
     pub(crate) fn stores(&self) -> Vec<Arc<dyn Store>> {
-        let table = self.table.iter().map(|t| Arc::clone(t.borrow().store()));
-        table.chain(self.joins.iter().map(Arc::clone)).collect()
+        let tables = self.tables().map(|t| Arc::clone(t.borrow().store()));
+        tables.chain(self.joins.iter().map(Arc::clone)).collect()
     }
 
     pub(crate) fn input_topic(&self, input: usize) -> Arc<str> {
@@ -53,6 +78,22 @@ impl Core {
     ) -> Result<R, StoreError> {
         let Some(table) = &self.table else { return Ok(read(None)) };
         table.borrow().with_value(key, read)
+    }
+}
+
+impl Core {
+    /// What one of the library's own tables has for a key, as later records of the partition see it.
+    pub(crate) fn state_value(&self, state: usize, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        if self.is_gone(state, key) {
+            return Ok(None);
+        }
+        let Some(table) = self.state.get(state) else { return Ok(None) };
+        table.borrow().with_value(key, |value| value.map(<[u8]>::to_vec))
+    }
+
+    pub(crate) fn is_gone(&self, state: usize, key: &[u8]) -> bool {
+        let gone = self.gone.borrow();
+        !gone.is_empty() && gone.contains(&(state, Box::from(key)))
     }
 }
 

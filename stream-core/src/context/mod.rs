@@ -6,6 +6,7 @@
 mod core;
 mod deferred;
 mod stage;
+mod timed;
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -62,12 +63,12 @@ impl<'a, S> Ctx<'a, S> {
         self.core.partition
     }
 
-    /// The record's offset; in a visitor, -1.
+    /// The record's offset; in a visitor and for a timer or a window, -1.
     pub fn offset(&self) -> i64 {
         self.record.offset
     }
 
-    /// The record's time in milliseconds since the epoch.
+    /// The record's event time in milliseconds since the epoch; a timer's due time; a closed window's last millisecond.
     pub fn timestamp(&self) -> i64 {
         self.record.timestamp
     }

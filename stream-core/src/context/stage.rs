@@ -1,6 +1,7 @@
 //! What one record has done so far, and has not been released.
 
 use crate::group::handler::CodecOf;
+use crate::group::{CallbackError, CallbackResult, Failure};
 use crate::log::ProduceBatch;
 use crate::store::StoreError;
 
@@ -18,6 +19,8 @@ pub(crate) enum Write {
 pub(crate) enum Obstacle {
     /// A codec wants this to be loaded.
     Load(CodecOf, u32),
+    /// Something is due before the record's event time, which is this.
+    Due(i64),
     /// A lookup is being restored.
     Lookup(usize),
     /// A lookup has ended.
@@ -27,7 +30,7 @@ pub(crate) enum Obstacle {
 }
 
 /// The staged effects of one record. Reused from record to record, so that it allocates nothing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Stage {
     /// Emits. While records are processed one by one this is the task's outbox itself, cut back on an error.
     pub(crate) out: ProduceBatch,
@@ -39,10 +42,39 @@ pub(crate) struct Stage {
     pub(crate) spare: Vec<u8>,
     /// The slot of a record that deferred work or awaits.
     pub(crate) slot: Option<u64>,
+    /// Writes to the library's own tables: what goes to their changelogs.
+    pub(crate) state: ProduceBatch,
+    /// The record's event time.
+    pub(crate) at: i64,
+    /// Stream time, the record's included.
+    pub(crate) time: i64,
+    /// When something is due that comes before the record.
+    pub(crate) due: i64,
+    /// Windows that the record was late for.
+    pub(crate) late: u64,
     /// Number of deferred works still open.
     pub(crate) deferred: u32,
     /// What the callback met with.
     pub(crate) obstacle: Option<Obstacle>,
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self {
+            out: ProduceBatch::new(),
+            write: Write::None,
+            value: Vec::new(),
+            spare: Vec::new(),
+            slot: None,
+            state: ProduceBatch::new(),
+            at: i64::MIN,
+            time: i64::MIN,
+            due: i64::MAX,
+            late: 0,
+            deferred: 0,
+            obstacle: None,
+        }
+    }
 }
 
 impl Stage {
@@ -52,6 +84,26 @@ impl Stage {
         self.slot = None;
         self.deferred = 0;
         self.obstacle = None;
+        self.late = 0;
+        if !self.state.is_empty() {
+            self.state.clear();
+        }
+    }
+
+    /// Stream time gets to the record's event time, unless something is due before.
+    pub(crate) fn reach(&mut self, at: i64) -> CallbackResult {
+        if at.min(i64::MAX - 1) >= self.due {
+            self.obstacle = Some(Obstacle::Due(at));
+            return Err(CallbackError::of(Failure::DueFirst));
+        }
+        self.at = at;
+        self.time = self.time.max(at);
+        Ok(())
+    }
+
+    /// Whether there is more to release than emits.
+    pub(crate) fn has_written(&self) -> bool {
+        self.write != Write::None || self.late > 0 || !self.state.is_empty()
     }
 
     /// The value that the table gets: `None` for no write, `Some(None)` for a deletion.

@@ -29,6 +29,9 @@ impl Group {
             inputs: Vec::new(),
             outputs: Vec::new(),
             table: None,
+            state: Vec::new(),
+            timers: Vec::new(),
+            windows: Vec::new(),
             updates: Vec::new(),
             joins: Vec::new(),
             lookups: Vec::new(),
@@ -42,9 +45,9 @@ impl Group {
 /// A group being defined. `S` is [`NoTable`] or [`Table<V>`]: it decides what callbacks may do with the table.
 #[derive(Debug)]
 pub struct GroupBuilder<S> {
-    graph: GroupGraph,
+    pub(super) graph: GroupGraph,
     /// A handle of another builder that was passed in, for `build` to report.
-    foreign: Option<&'static str>,
+    pub(super) foreign: Option<&'static str>,
     loops: usize,
     of: PhantomData<fn(S)>,
 }
@@ -206,6 +209,7 @@ impl<S: 'static> GroupBuilder<S> {
             return Err(BuildError::LoopUnread { group });
         }
         self.check_topics(&group)?;
+        self.check_timed(&group)?;
         let mut names = BTreeSet::new();
         for visitor in &self.graph.visitors {
             if !names.insert(&*visitor.name) {
@@ -219,7 +223,9 @@ impl<S: 'static> GroupBuilder<S> {
         let graph = &self.graph;
         let mut read: BTreeMap<&str, String> = BTreeMap::new();
         let inputs = graph.inputs.iter().map(|e| (if e.is_loop { "loop" } else { "input" }, &e.input.topic));
+        let state = graph.state.iter().map(|e| (Arc::clone(&e.topic), "timers and windows", "their handles"));
         let owned = [(table_topic(group), "table", "ctx.value()"), (loop_topic(group), "loop", "on_loop()")];
+        let owned: Vec<_> = owned.into_iter().chain(state.clone()).collect();
         let joins = graph.joins.iter().map(|e| ("join", &e.topic));
         let lookups = graph.lookups.iter().map(|e| ("lookup", &e.topic));
         for (kind, topic) in inputs.chain(joins).chain(lookups) {
@@ -248,6 +254,7 @@ impl<S: 'static> GroupBuilder<S> {
             check_name(&format!("dead letter topic {topic:?}"), topic)?;
         }
         let owned = [(table_topic(group), "table", "ctx.set()"), (loop_topic(group), "loop", "loopback()")];
+        let owned: Vec<_> = owned.into_iter().chain(state).collect();
         for (index, output) in graph.outputs.iter().enumerate().filter(|(i, _)| Some(*i) != graph.looped) {
             debug_assert!(Some(index) != graph.looped);
             let edge = format!("output {:?}", output.topic);
@@ -262,7 +269,7 @@ impl<S: 'static> GroupBuilder<S> {
 }
 
 /// Kafka's rule for topic names, which are also names of directories here.
-fn check_name(edge: &str, name: &str) -> Result<(), BuildError> {
+pub(super) fn check_name(edge: &str, name: &str) -> Result<(), BuildError> {
     let valid = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
     if valid && !matches!(name, "" | "." | "..") && name.len() <= 249 {
         return Ok(());

@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::graph::GroupGraph;
+use super::graph::{GroupGraph, window_topic};
 use super::handler::Handler;
 use super::policy::{ErrorPolicy, OnError};
+use crate::window::Windows;
+use crate::window::keys::By;
 
 impl GroupGraph {
     /// The graph as text, an edge a line.
@@ -26,6 +28,19 @@ impl GroupGraph {
         }
         if let Some(table) = &self.table {
             line(&mut out, "table", &table.topic, table.codec.name());
+        }
+        for timer in &self.timers {
+            let by = match timer.by {
+                By::StreamTime => "stream time",
+                By::WallClock => "wall clock",
+            };
+            line(&mut out, "timer", &timer.name, &format!("{}, {by}", timer.codec.name()));
+        }
+        for window in &self.windows {
+            let Windows { size, advance, grace } = window.windows;
+            let codec = self.state.get(window.state).map_or("", |e| e.codec.name());
+            let how = format!("{codec}, {size} ms every {advance} ms, grace {grace} ms");
+            line(&mut out, "window", &window_topic(&self.name, &window.name), &how);
         }
         for join in &self.joins {
             line(&mut out, "join", &join.topic, join.codec.name());
@@ -59,6 +74,9 @@ impl GroupGraph {
         }
         if let Some(table) = &self.table {
             _ = writeln!(out, "  {group} <--> table[({:?})]", &*table.topic);
+        }
+        for (i, state) in self.state.iter().enumerate() {
+            _ = writeln!(out, "  {group} <--> state{i}[({:?})]", &*state.topic);
         }
         for (i, join) in self.joins.iter().enumerate() {
             _ = writeln!(out, "  join{i}[({:?})] -- join --> {group}", &*join.topic);

@@ -35,6 +35,15 @@ pub enum BuildError {
     /// Two visitors of one name.
     #[error("group {group} has two visitors named {name:?}")]
     TwoVisitors { group: String, name: String },
+    /// Two timers, or two windows, of one name.
+    #[error("group {group} has two {what}s named {name:?}")]
+    TwoOfAName { group: String, what: String, name: String },
+    /// A timer that nothing is called for.
+    #[error("group {group}: timer {name:?} has no callback: add one with on_timer()")]
+    TimerUnread { group: String, name: String },
+    /// Windows that make no sense.
+    #[error("group {group}: window {name:?}: {reason}")]
+    Windows { group: String, name: String, reason: String },
     /// A limit of zero.
     #[error("{edge}: {what} must be at least 1")]
     Zero { edge: String, what: String },
@@ -78,6 +87,12 @@ pub enum Failure {
     /// A looked-up table can't be read.
     #[error("lookup {table}: {reason}")]
     Lookup { table: String, reason: String },
+    /// A record's event time is further ahead of the wall clock than its input allows.
+    #[error("its event time {at} is further ahead of the wall clock than {limit} ms")]
+    Future { at: i64, limit: i64 },
+    /// What is due comes before the record. Never seen by a callback.
+    #[error("timers or windows are due first")]
+    DueFirst,
     /// Deferred work that was dropped before it said how it ended.
     #[error("the deferred work was dropped before done() or fail()")]
     DeferredDropped,

@@ -4,9 +4,11 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use super::handler::{Handler, VisitHandler};
+use super::handler::{Handler, SyncHandler, VisitHandler};
 use super::policy::{Input, OnError};
 use crate::codec::{Codec, CodecError};
+use crate::window::Windows;
+use crate::window::keys::By;
 use futures::future::BoxFuture;
 
 /// A group as it was defined, checked. Made by [`GroupBuilder::build`](crate::group::GroupBuilder::build).
@@ -16,6 +18,11 @@ pub struct GroupGraph {
     pub(crate) inputs: Vec<InputEdge>,
     pub(crate) outputs: Vec<OutputEdge>,
     pub(crate) table: Option<TableEdge>,
+    /// Tables that the library keeps for the group: co-partitioned, changelogged and restored as the group table is.
+    /// The first is `<group>-time`, if there is any; then one for each window.
+    pub(crate) state: Vec<TableEdge>,
+    pub(crate) timers: Vec<TimerEdge>,
+    pub(crate) windows: Vec<WindowEdge>,
     pub(crate) updates: Vec<UpdateListener>,
     pub(crate) joins: Vec<TableEdge>,
     pub(crate) lookups: Vec<TableEdge>,
@@ -42,6 +49,23 @@ pub(crate) struct OutputEdge {
 pub(crate) struct TableEdge {
     pub(crate) topic: Arc<str>,
     pub(crate) codec: Arc<dyn AnyCodec>,
+}
+
+pub(crate) struct TimerEdge {
+    pub(crate) name: Arc<str>,
+    pub(crate) by: By,
+    pub(crate) codec: Arc<dyn AnyCodec>,
+    /// Set by `on_timer`.
+    pub(crate) handler: Option<Box<dyn SyncHandler>>,
+}
+
+pub(crate) struct WindowEdge {
+    pub(crate) name: Arc<str>,
+    pub(crate) windows: Windows,
+    /// Index in `state` of its table.
+    pub(crate) state: usize,
+    /// Set by `on_close`.
+    pub(crate) handler: Option<Box<dyn SyncHandler>>,
 }
 
 pub(crate) struct VisitorEdge {
@@ -81,21 +105,33 @@ impl GroupGraph {
         &self.name
     }
 
-    /// The topic that the group subscribes to so that its inputs are co-partitioned: its table, else, when it joins,
-    /// `<group>-lead`; `None` for a group without state.
+    /// The tables that the group writes: its group table, if it has one, then the library's own. A table's place here is
+    /// its number in a task, too.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &TableEdge> {
+        self.table.iter().chain(&self.state)
+    }
+
+    /// The number of the first of the library's own tables.
+    pub(crate) fn first_state(&self) -> usize {
+        usize::from(self.table.is_some())
+    }
+
+    /// The topic that the group subscribes to so that its inputs are co-partitioned: its table, else, when it joins or
+    /// has other state, `<group>-lead`; `None` for a group without state.
     pub(crate) fn lead(&self) -> Option<Arc<str>> {
         match &self.table {
             Some(table) => Some(Arc::clone(&table.topic)),
-            None if self.joins.is_empty() => None,
+            None if self.joins.is_empty() && self.state.is_empty() => None,
             None => Some(lead_topic(&self.name)),
         }
     }
 
     /// Every codec with the topic that it is used for.
     pub(crate) fn codecs(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<dyn AnyCodec>)> {
-        let tables = self.table.iter().chain(&self.joins).chain(&self.lookups);
+        let tables = self.tables().chain(&self.joins).chain(&self.lookups);
         (self.inputs.iter().map(|e| (&e.input.topic, &e.codec)))
             .chain(self.outputs.iter().map(|e| (&e.topic, &e.codec)))
+            .chain(self.state.first().into_iter().flat_map(|e| self.timers.iter().map(|t| (&e.topic, &t.codec))))
             .chain(tables.map(|e| (&e.topic, &e.codec)))
     }
 
@@ -107,7 +143,7 @@ impl GroupGraph {
     /// Every topic that is written to.
     pub(crate) fn written(&self) -> impl Iterator<Item = &Arc<str>> {
         let outputs = self.outputs.iter().map(|e| &e.topic);
-        outputs.chain(self.table.iter().map(|e| &e.topic)).chain(self.dead_letters())
+        outputs.chain(self.tables().map(|e| &e.topic)).chain(self.dead_letters())
     }
 
     /// The loop's topic.
@@ -115,10 +151,10 @@ impl GroupGraph {
         self.outputs.get(self.looped?).map(|e| &e.topic)
     }
 
-    /// The table's topic.
+    /// The topics of the tables that it writes.
     #[cfg(feature = "testing")]
-    pub(crate) fn table_topic(&self) -> Option<&Arc<str>> {
-        self.table.as_ref().map(|e| &e.topic)
+    pub(crate) fn table_topics(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.tables().map(|e| &e.topic)
     }
 
     /// Topics that hold dead letters.
@@ -146,7 +182,17 @@ pub fn loop_topic(group: &str) -> Arc<str> {
     format!("{group}-loop").into()
 }
 
-/// `<group>-lead`, what a joining group without a table subscribes to.
+/// `<group>-time`, the topic of a group's stream time and timers.
+pub fn time_topic(group: &str) -> Arc<str> {
+    format!("{group}-time").into()
+}
+
+/// `<group>-window-<name>`, the topic of a group's windows of a name.
+pub fn window_topic(group: &str, name: &str) -> Arc<str> {
+    format!("{group}-window-{name}").into()
+}
+
+/// `<group>-lead`, what a group without a table subscribes to that joins or has other state.
 pub fn lead_topic(group: &str) -> Arc<str> {
     format!("{group}-lead").into()
 }

@@ -69,6 +69,15 @@ handle! {
     Visitor
 }
 
+handle! {
+    /// Calls back for a key when its time has come: set, moved and cancelled by a callback's [`Ctx`].
+    Timer
+}
+handle! {
+    /// Accumulators for each key and window, written by [`Ctx::aggregate`].
+    Windowed
+}
+
 /// A record of a batch callback.
 #[derive(Clone, Debug)]
 pub struct Record<M> {
@@ -89,18 +98,34 @@ pub(crate) enum Handler {
     Batch(Box<dyn BatchHandler>),
 }
 
+/// Knows a record's event time without a call of its callback.
+pub(crate) trait Timed: Send + Sync {
+    /// `None` for a value that can't be decoded, or that is too far ahead.
+    fn event_time(&self, core: &Core, input: usize, record: RecordRef<'_>) -> Option<i64>;
+}
+
+impl Handler {
+    pub(crate) fn event_time(&self, core: &Core, input: usize, record: RecordRef<'_>) -> Option<i64> {
+        match self {
+            Self::Sync(handler) => handler.event_time(core, input, record),
+            Self::Async(handler) => handler.event_time(core, input, record),
+            Self::Batch(handler) => handler.event_time(core, input, record),
+        }
+    }
+}
+
 /// Called for each record, on the task's own thread; never boxed, never awaits.
-pub(crate) trait SyncHandler: Send + Sync {
+pub(crate) trait SyncHandler: Timed {
     fn call(&self, core: &Core, source: Source<'_>, record: RecordRef<'_>, stage: &mut Stage) -> CallbackResult;
 }
 
 /// Called for each record; the future stays on the task's thread. Gives the stage back with what was staged.
-pub(crate) trait AsyncHandler: Send + Sync {
+pub(crate) trait AsyncHandler: Timed {
     fn call(&self, core: Rc<Core>, record: Rc<OwnedRecord>, stage: Stage) -> StagedFuture;
 }
 
 /// Called for some records at a time.
-pub(crate) trait BatchHandler: Send + Sync {
+pub(crate) trait BatchHandler: Timed {
     fn call(&self, core: Rc<Core>, input: usize, records: Rc<RecordBatch>, stage: Stage) -> StagedFuture;
 }
 
@@ -140,6 +165,40 @@ pub(crate) enum CodecOf {
     Table,
     Join(usize),
     Lookup(usize),
+    /// Of the library's own tables.
+    State(usize),
+    Timer(usize),
+}
+
+/// A record's event time (semantics T1).
+fn event_time<M>(
+    codec: &impl Codec<M>,
+    message: &M,
+    core: &Core,
+    input: usize,
+    record: RecordRef<'_>,
+) -> Result<i64, CallbackError> {
+    let of_value = record.value.and_then(|_| codec.event_time(message));
+    let at = of_value.unwrap_or(record.timestamp);
+    if let Some(limit) = core.graph.inputs.get(input).and_then(|e| e.input.max_ahead)
+        && at > core.clock.now_ms().saturating_add(limit)
+    {
+        return Err(CallbackError::of(Failure::Future { at, limit }));
+    }
+    Ok(at)
+}
+
+impl<M, S, C, F> Timed for OnRecord<M, S, C, F>
+where
+    M: 'static,
+    S: 'static,
+    C: Codec<M>,
+    F: Send + Sync,
+{
+    fn event_time(&self, core: &Core, input: usize, record: RecordRef<'_>) -> Option<i64> {
+        let message = self.codec.decode(record.value.unwrap_or_default()).ok()?;
+        event_time(&*self.codec, &message, core, input, record).ok()
+    }
 }
 
 pub(crate) struct OnRecord<M, S, C, F> {
@@ -163,6 +222,9 @@ where
 {
     fn call(&self, core: &Core, source: Source<'_>, record: RecordRef<'_>, stage: &mut Stage) -> CallbackResult {
         let message = decode(&*self.codec, record.value, CodecOf::Input(source.input), stage)?;
+        let timestamp = event_time(&*self.codec, &message, core, source.input, record)?;
+        stage.reach(timestamp)?;
+        let record = RecordRef { timestamp, ..record };
         (self.callback)(&mut Ctx::new(core, source, record, stage), message)
     }
 }
@@ -179,7 +241,14 @@ where
         Box::pin(async move {
             let (source, view) = (record.source(), record.view());
             let result = match decode(&*codec, view.value, CodecOf::Input(source.input), &mut stage) {
-                Ok(message) => callback(&mut Ctx::new(&core, source, view, &mut stage), message).await,
+                Ok(message) => match event_time(&*codec, &message, &core, source.input, view) {
+                    Ok(timestamp) => {
+                        stage.at = timestamp;
+                        let record = RecordRef { timestamp, ..view };
+                        callback(&mut Ctx::new(&core, source, record, &mut stage), message).await
+                    }
+                    Err(error) => Err(error),
+                },
                 Err(error) => Err(error),
             };
             (stage, result)
@@ -199,12 +268,17 @@ where
         Box::pin(async move {
             let mut typed = Vec::with_capacity(records.len());
             for record in records.iter() {
-                match decode(&*codec, record.value, CodecOf::Input(input), &mut stage) {
-                    Ok(value) => typed.push(Record {
+                let decoded = decode(&*codec, record.value, CodecOf::Input(input), &mut stage);
+                let timed = decoded.and_then(|value| {
+                    let timestamp = event_time(&*codec, &value, &core, input, record)?;
+                    Ok((value, timestamp))
+                });
+                match timed {
+                    Ok((value, timestamp)) => typed.push(Record {
                         key: record.key.map(<[u8]>::to_vec),
                         value,
                         offset: record.offset,
-                        timestamp: record.timestamp,
+                        timestamp,
                     }),
                     Err(error) => {
                         let at = format!("offset {}: {error}", record.offset);
@@ -216,7 +290,8 @@ where
                 return (stage, Ok(()));
             };
             let topic = core.input_topic(input);
-            let last = RecordRef { key: None, value: None, ..last };
+            let timestamp = typed.last().map_or(last.timestamp, |r| r.timestamp);
+            let last = RecordRef { key: None, value: None, timestamp, ..last };
             let result =
                 callback(&mut Ctx::new(&core, Source { input, topic: &topic }, last, &mut stage), &typed).await;
             (stage, result)

@@ -24,14 +24,15 @@
 mod builder;
 mod describe;
 mod error;
-mod graph;
+pub(crate) mod graph;
 pub(crate) mod handler;
 mod policy;
+mod timed;
 
 pub use self::builder::{Group, GroupBuilder};
 pub use self::error::{BuildError, CallbackError, CallbackResult, Failure};
-pub(crate) use self::graph::{AnyCodec, InputEdge};
-pub use self::graph::{GroupGraph, lead_topic, loop_topic, table_topic};
+pub(crate) use self::graph::{AnyCodec, InputEdge, TableEdge};
+pub use self::graph::{GroupGraph, lead_topic, loop_topic, table_topic, time_topic, window_topic};
 pub(crate) use self::handler::Handler;
-pub use self::handler::{Join, Lookup, Loop, NoTable, Output, Record, Table, Visitor};
+pub use self::handler::{Join, Lookup, Loop, NoTable, Output, Record, Table, Timer, Visitor, Windowed};
 pub use self::policy::{ErrorPolicy, Input, NilKey, NilValue, OnError, Retry};

@@ -19,6 +19,7 @@ pub struct Input {
     pub(crate) nil_key: NilKey,
     pub(crate) concurrency: usize,
     pub(crate) batch: usize,
+    pub(crate) max_ahead: Option<i64>,
 }
 
 impl Input {
@@ -31,6 +32,7 @@ impl Input {
             nil_key: NilKey::Error,
             concurrency: 64,
             batch: 500,
+            max_ahead: None,
         }
     }
 
@@ -67,6 +69,14 @@ impl Input {
     #[must_use]
     pub fn batch(mut self, records: usize) -> Self {
         self.batch = records;
+        self
+    }
+
+    /// A record whose event time is further ahead of the wall clock than this is an error, and stream time does not jump
+    /// there; no limit by default.
+    #[must_use]
+    pub fn max_ahead(mut self, limit: Duration) -> Self {
+        self.max_ahead = Some(i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
         self
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Env {
     /// Largest record that each output takes.
     pub(super) limits: Vec<usize>,
     pub(super) table_limit: usize,
+    /// Largest record that each topic of `GroupGraph::state` takes.
+    pub(super) state_limits: Vec<usize>,
     /// How long each table's topic keeps tombstones.
     pub(super) tombstones: BTreeMap<Arc<str>, i64>,
     pub(super) counters: Arc<Counters>,
@@ -82,6 +84,8 @@ pub(crate) struct Counters {
     /// Records whose work is acknowledged.
     pub(crate) done: AtomicU64,
     pub(crate) skipped: AtomicU64,
+    /// Windows that records were too late for.
+    pub(crate) late: AtomicU64,
     pub(crate) dead_lettered: AtomicU64,
     /// Transactions.
     pub(crate) committed: AtomicU64,

@@ -33,9 +33,8 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use self::env::Counters;
 #[cfg_attr(not(feature = "testing"), allow(unused_imports))]
-pub(crate) use self::env::{CallbackFaults, Moment};
+pub(crate) use self::env::{CallbackFaults, Counters, Moment};
 pub use self::error::{ProcessorError, ProcessorResult};
 use self::options::Options;
 pub use self::options::{Guarantee, OnFailure, Standbys};
@@ -130,6 +129,11 @@ impl Processor {
     /// Observes and steers the processor while it runs.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
     }
 
     /// Runs until [`Handle::stop`] is called or something fails. Must be polled all the time.

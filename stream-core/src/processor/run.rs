@@ -187,6 +187,7 @@ impl Processor {
             lookups: lookups.copies(),
             limits: graph.outputs.iter().map(|e| facts.limit(&e.topic)).collect(),
             table_limit: graph.table.as_ref().map_or(usize::MAX, |t| facts.limit(&t.topic)),
+            state_limits: graph.state.iter().map(|e| facts.limit(&e.topic)).collect(),
             tombstones: facts.tombstones(),
             counters: Arc::clone(&self.counters),
             faults: self.faults.clone(),

@@ -14,7 +14,7 @@
 mod follow;
 mod restore;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -71,6 +71,8 @@ impl Entry {
 pub(crate) struct TablePartition {
     store: Arc<dyn Store>,
     buffer: HashMap<Box<[u8]>, Entry>,
+    /// The buffer's keys in order, where they are asked for in order.
+    order: Option<BTreeSet<Box<[u8]>>>,
     /// Bytes of keys and values in the buffer, roughly.
     bytes: usize,
     /// Changelog offset up to which everything is acknowledged.
@@ -80,6 +82,8 @@ pub(crate) struct TablePartition {
     /// Keys that a checkpoint in progress has still to look at.
     pending: Vec<Box<[u8]>>,
     pending_offset: i64,
+    /// A checkpoint has begun and is not recorded yet.
+    checkpointing: bool,
 }
 
 impl TablePartition {
@@ -88,12 +92,19 @@ impl TablePartition {
         Self {
             store,
             buffer: HashMap::new(),
+            order: None,
             bytes: 0,
             next_offset,
             checkpointed: next_offset,
             pending: Vec::new(),
             pending_offset: next_offset,
+            checkpointing: false,
         }
+    }
+
+    /// The same, and it can be asked for its [first](Self::first) key.
+    pub(crate) fn ordered(store: Arc<dyn Store>, next_offset: i64) -> Self {
+        Self { order: Some(BTreeSet::new()), ..Self::new(store, next_offset) }
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
@@ -114,6 +125,9 @@ impl TablePartition {
             entry
         } else {
             self.bytes += key.len() + size_of::<Entry>() + 32;
+            if let Some(order) = &mut self.order {
+                order.insert(key.into());
+            }
             self.buffer.entry(key.into()).or_insert_with(Entry::clean)
         };
         if entry.unacked == 0 {
@@ -159,6 +173,7 @@ impl TablePartition {
                 }
             }
         });
+        self.keep_order();
         self.bytes = self.buffer.iter().map(|(k, e)| k.len() + size_of::<Entry>() + 32 + len(e.value.as_ref())).sum();
     }
 
@@ -172,12 +187,18 @@ impl TablePartition {
         self.checkpointed < self.next_offset
     }
 
+    /// Whether a checkpoint is under way.
+    pub(crate) fn is_checkpointing(&self) -> bool {
+        self.checkpointing
+    }
+
     /// Begins a checkpoint at what is acknowledged now; [`checkpoint_step`](Self::checkpoint_step) carries it out.
     pub(crate) fn checkpoint_begin(&mut self) {
         self.pending = self.buffer.iter().filter(|(_, e)| e.unstored().is_some()).map(|(k, _)| k.clone()).collect();
         // Neighbours together: sorted writes are much cheaper for a tree.
         self.pending.sort_unstable_by(|a, b| b.cmp(a));
         self.pending_offset = self.next_offset;
+        self.checkpointing = true;
     }
 
     /// Writes a part, of so many values at most; true once the checkpoint is recorded. Values acknowledged since it began may be written too:
@@ -200,6 +221,7 @@ impl TablePartition {
         }
         self.store.checkpoint(Checkpoint { offset: self.pending_offset, at_ms })?;
         self.checkpointed = self.pending_offset;
+        self.checkpointing = false;
         Ok(true)
     }
 
@@ -213,6 +235,38 @@ impl TablePartition {
             }
             keep
         });
+        self.keep_order();
+    }
+
+    /// After keys have left the buffer.
+    fn keep_order(&mut self) {
+        if let Some(order) = &mut self.order {
+            order.retain(|key| self.buffer.contains_key(key));
+        }
+    }
+
+    /// The first key from `from` up to `end` that has a value and is not passed over. The table must be an
+    /// [ordered](Self::ordered) one.
+    pub(crate) fn first(
+        &self,
+        from: &[u8],
+        end: Option<&[u8]>,
+        pass: impl Fn(&[u8]) -> bool,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let (from, to) = (Bound::Included(from), end.map_or(Bound::Unbounded, Bound::Excluded));
+        let has_value = |key: &[u8]| self.buffer.get(key).is_some_and(|e| e.value.is_some());
+        let mut buffered = self.order.iter().flat_map(|order| order.range::<[u8], _>((from, to)));
+        let buffered = buffered.find(|key| has_value(key) && !pass(key));
+        for pair in self.store.range(KeyRange { from, to }, Direction::Forward) {
+            let (key, _) = pair?;
+            if buffered.is_some_and(|first| **first <= *key) {
+                break;
+            }
+            if !self.buffer.contains_key(&*key) && !pass(&key) {
+                return Ok(Some(key));
+            }
+        }
+        Ok(buffered.map(|key| key.to_vec()))
     }
 
     /// The keys of the write buffer, the smallest last.

@@ -46,7 +46,8 @@ impl Tester {
         let instance = self.with_group(group, |running| {
             let handle = Processor::new(Arc::clone(&running.graph), Arc::clone(&self.0.log)).handle();
             let stores = Arc::new(MemoryStores::new());
-            running.instances.push(Instance { stores, handle, run: None, failure: None });
+            let counters = Arc::default();
+            running.instances.push(Instance { stores, handle, counters, run: None, failure: None });
             running.instances.len() - 1
         })?;
         self.start_instance(group, instance)?;
@@ -90,6 +91,7 @@ impl Tester {
                 .callback_faults(self.0.faults.clone());
             let processor = set(processor);
             running.handle = processor.handle();
+            running.counters = processor.counters();
             running.failure = None;
             running.run = Some(self.0.local.spawn_local(processor.run_here()));
             running.handle.clone()

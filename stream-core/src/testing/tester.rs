@@ -19,7 +19,7 @@ use crate::log::{
     TopicPartition,
 };
 use crate::processor::progress::{Unfinished, input_ends, unfinished};
-use crate::processor::{CallbackFaults, Handle, Moment, Processor, ProcessorError, ProcessorResult};
+use crate::processor::{CallbackFaults, Counters, Handle, Moment, Processor, ProcessorError, ProcessorResult};
 use crate::store::{MemoryStores, StoreError};
 
 /// What went wrong in a test's run.
@@ -80,6 +80,7 @@ pub(super) struct Running {
 pub(super) struct Instance {
     pub(super) stores: Arc<MemoryStores>,
     pub(super) handle: Handle,
+    pub(super) counters: Arc<Counters>,
     pub(super) run: Option<JoinHandle<ProcessorResult<()>>>,
     pub(super) failure: Option<ProcessorError>,
 }
@@ -128,6 +129,15 @@ impl Tester {
         let of = vec![TopicPartition::new(topic, partition)];
         let offsets = self.block_on(self.0.log.group_offsets(group.into(), of))?;
         Ok(offsets.into_iter().next().flatten())
+    }
+
+    /// How many windows records of a group were too late for (semantics W2), since its instances were started.
+    ///
+    /// # Errors
+    /// When there is no such group.
+    pub fn late(&self, group: &str) -> Result<u64, TesterError> {
+        let late = |i: &Instance| i.counters.late.load(std::sync::atomic::Ordering::Relaxed);
+        self.with_group(group, |running| running.instances.iter().map(late).sum())
     }
 
     /// Lets everything work for a while of virtual time, whatever comes of it. The wall clock does not move.

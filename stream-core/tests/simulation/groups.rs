@@ -11,7 +11,7 @@ use stream_core::testing::simulator::{CheckResult, Comparison, Random, Simulatio
 type Graph = Result<Arc<GroupGraph>, BuildError>;
 
 /// Every group, by name.
-pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 12] = [
+pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 17] = [
     ("count", count),
     ("absolute", absolute),
     ("looped", looped),
@@ -24,6 +24,11 @@ pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 12] = [
     ("chained_counts", chained_counts),
     ("dead_letters", super::failing::dead_letters),
     ("taken_back", super::failing::taken_back),
+    ("windowed", super::timed::windowed),
+    ("late", super::timed::late),
+    ("hopping", super::timed::hopping),
+    ("debounced", super::timed::debounced),
+    ("delayed", super::timed::delayed),
 ];
 
 /// A record's number, under one of a few keys.

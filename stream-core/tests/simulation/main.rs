@@ -7,6 +7,7 @@
 
 mod failing;
 mod groups;
+mod timed;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -68,7 +69,12 @@ fixed_seeds!(
     joining,
     sink,
     dead_letters,
-    taken_back
+    taken_back,
+    windowed,
+    late,
+    hopping,
+    debounced,
+    delayed
 );
 
 /// Seeds that failed once, by their cause. A change of what the simulator draws makes them other runs: where a test is

@@ -89,3 +89,26 @@ pub fn pairs<V>(list: impl IntoIterator<Item = (&'static str, V)>) -> BTreeMap<S
 pub fn values<M: 'static>(output: &stream_core::testing::TestOutput<M>) -> Vec<M> {
     output.read().unwrap().into_iter().filter_map(|r| r.value).collect()
 }
+
+/// Runs a test for each guarantee.
+pub fn with_both(test: impl Fn(stream_core::processor::Guarantee) -> Done) -> Done {
+    use stream_core::processor::Guarantee::{AtLeastOnce, ExactlyOnce};
+    for guarantee in [AtLeastOnce, ExactlyOnce] {
+        test(guarantee).map_err(|e| format!("{guarantee:?}: {e}"))?;
+    }
+    Ok(())
+}
+
+/// How many keys a compacted topic has values of.
+pub fn live_keys(tester: &Tester, topic: &str) -> usize {
+    let mut live = BTreeSet::new();
+    for record in tester.output(topic, stream_core::codec::Bytes).read().unwrap() {
+        let key = (record.partition, record.key.unwrap());
+        if record.value.is_some() {
+            live.insert(key)
+        } else {
+            live.remove(&key)
+        };
+    }
+    live.len()
+}

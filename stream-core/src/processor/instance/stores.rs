@@ -126,6 +126,6 @@ fn remove(group: &str, stores: &dyn StoreBackend, ids: Vec<StoreId>) {
 
 /// The topics that each partition has a store of, with the name of their codec.
 fn tables(graph: &GroupGraph, topics: &BTreeMap<Arc<str>, TopicInfo>) -> Vec<(TopicInfo, String)> {
-    let edges = graph.table.iter().chain(&graph.joins);
+    let edges = graph.tables().chain(&graph.joins);
     edges.filter_map(|e| Some((topics.get(&e.topic)?.clone(), e.codec.name().to_owned()))).collect()
 }

@@ -18,17 +18,25 @@ impl Task {
     pub(super) async fn checkpoint_step(&mut self) -> ProcessorResult<()> {
         let (now, chunk) = (self.core.clock.now_ms(), self.env.options.checkpoint_chunk);
         let store = |e| ProcessorError::store(self.core.graph.name(), e);
-        if let Some(table) = &self.core.table {
-            let mut table = table.borrow_mut();
-            if self.checkpoint == Checkpointing::No && table.behind() {
-                table.checkpoint_begin();
-                self.checkpoint = Checkpointing::Writing;
+        if self.checkpoint == Checkpointing::No {
+            for table in self.core.tables() {
+                let mut table = table.borrow_mut();
+                if table.behind() {
+                    table.checkpoint_begin();
+                    self.checkpoint = Checkpointing::Writing;
+                }
             }
-            if self.checkpoint == Checkpointing::Writing && table.checkpoint_step(now, chunk).map_err(store)? {
-                self.checkpoint = Checkpointing::No;
-                if table.buffered() > self.env.options.buffer_bytes {
+        }
+        if self.checkpoint == Checkpointing::Writing {
+            if let Some(table) = self.core.tables().find(|t| t.borrow().is_checkpointing()) {
+                let mut table = table.borrow_mut();
+                if table.checkpoint_step(now, chunk).map_err(store)? && table.buffered() > self.env.options.buffer_bytes
+                {
                     table.evict();
                 }
+            }
+            if !self.core.tables().any(|t| t.borrow().is_checkpointing()) {
+                self.checkpoint = Checkpointing::No;
             }
         }
         if self.checkpoint == Checkpointing::No {
@@ -43,9 +51,10 @@ impl Task {
 
     /// A checkpoint comes early when the buffer is over its bound.
     pub(super) fn bound_buffer(&mut self) {
-        if let Some(table) = &self.core.table
-            && self.checkpoint == Checkpointing::No
-        {
+        if self.checkpoint != Checkpointing::No {
+            return;
+        }
+        for table in self.core.tables() {
             let mut table = table.borrow_mut();
             if table.buffered() > self.env.options.buffer_bytes {
                 if table.behind() {

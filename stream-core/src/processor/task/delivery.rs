@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::time::Sleep;
 
 use super::Task;
-use super::dispatch::push_changelog;
 use super::input::TaskInput;
-use super::outbox::HandOver;
+use super::outbox::{HandOver, TIMED};
+use super::release::push_changelog;
 use crate::group::{CallbackError, Failure};
 use crate::log::{Delivery, ErrorClass, LogError, ProduceBatch};
 use crate::processor::error::{ProcessorError, ProcessorResult};
@@ -30,12 +30,14 @@ pub(super) struct Replay {
     waiting: Option<Waiting>,
     /// Up to these positions records are processed and delivered one at a time.
     until: Option<Vec<i64>>,
+    /// So many timers and windows are delivered one at a time.
+    fires: usize,
     /// The records whose effects can't be delivered: input, offset, why.
     poison: Vec<(usize, i64, LogError)>,
     /// A record whose effects can't be delivered even after its policy was applied: input, offset, key, why.
     hopeless: Option<(usize, i64, String, LogError)>,
-    /// Keys whose changelog may have a write that is taken back.
-    suspects: BTreeSet<Box<[u8]>>,
+    /// Keys, by table, whose changelog may have a write that is taken back.
+    suspects: BTreeSet<(usize, Box<[u8]>)>,
     /// A failure that does not pass was met with before: it is not to be waited for again.
     fatal: bool,
     /// Nothing more can be written.
@@ -62,6 +64,9 @@ impl Replay {
 
     /// Whether the records at hand are delivered one at a time.
     pub(super) fn one_by_one(&self, inputs: &[TaskInput]) -> bool {
+        if self.fires > 0 {
+            return true;
+        }
         let Some(until) = &self.until else { return false };
         inputs.iter().zip(until).any(|(input, until)| input.acknowledged < *until)
     }
@@ -85,6 +90,7 @@ impl Replay {
 impl Task {
     /// Hands over what is released, and the positions that it brings.
     pub(super) fn hand_over(&mut self) {
+        self.write_time();
         let (batch, sources) = self.outbox.fresh();
         let batch = Arc::new(std::mem::replace(&mut self.stage.out, batch));
         let sources = std::mem::replace(&mut self.sources, sources);
@@ -92,7 +98,9 @@ impl Task {
         let named = || self.inputs.iter().map(|i| (i.partition.clone(), i.released)).collect();
         let delivery = self.env.egress.hand_over(self.id, self.epoch, Arc::clone(&batch), named);
         let alone = self.replay.one_by_one(&self.inputs) && self.outbox.is_empty();
-        self.outbox.push(batch, positions, sources, alone, std::mem::take(&mut self.visited), delivery);
+        let visited = std::mem::take(&mut self.visited);
+        let time = self.time.mark(self.inputs.iter().map(|i| i.acknowledged));
+        self.outbox.push(HandOver { batch, positions, sources, alone, visited, time, delivery });
         self.moved = false;
     }
 
@@ -123,11 +131,14 @@ impl Task {
     }
 
     fn acknowledge(&mut self, done: &mut HandOver, delivery: &Delivery) {
-        self.acknowledge_table(&done.batch, delivery);
+        self.acknowledge_tables(&done.batch, delivery);
         let mut forward = false;
         for (input, position) in self.inputs.iter_mut().zip(&done.positions) {
             forward |= input.acknowledged < *position;
             input.acknowledged = *position;
+        }
+        if self.replay.fires > 0 {
+            self.replay.fires = self.replay.fires.saturating_sub(done.fires());
         }
         if forward && !done.batch.is_empty() {
             self.replay.failures = 0;
@@ -137,25 +148,46 @@ impl Task {
         if self.replay.until.is_some() && !self.replay.one_by_one(&self.inputs) {
             self.replay.until = None;
         }
-        self.positions.publish(&self.inputs);
+        let mark = done.time.as_deref_mut();
+        match mark.map(|mark| (self.time.acknowledge(mark), mark)) {
+            Some((false, mark)) if !self.time.atomic => {
+                self.positions.publish(mark.covered.iter().copied());
+                // Stream time is still to be written for what was acknowledged now.
+                self.moved = true;
+            }
+            _ => self.positions.publish(self.inputs.iter().map(|i| i.acknowledged)),
+        }
+        self.delete_fired();
         for visited in done.visited.drain(..) {
             _ = visited.done.send(Ok(visited.count));
         }
     }
 
-    /// The keys of a batch's table writes that the changelog has, or may have.
-    fn written_keys(&self, batch: &ProduceBatch, delivery: &Delivery) -> BTreeSet<Box<[u8]>> {
-        let Some(edge) = &self.core.graph.table else { return BTreeSet::new() };
+    /// The keys of a batch's table writes that a changelog has, or may have.
+    fn written_keys(&self, batch: &ProduceBatch, delivery: &Delivery) -> BTreeSet<(usize, Box<[u8]>)> {
+        let graph = &self.core.graph;
         let refused: BTreeSet<usize> =
             delivery.failed.iter().filter(|f| f.error.blames_record()).map(|f| f.index).collect();
         let records = batch.iter().enumerate().filter(|(index, _)| !refused.contains(index));
-        let writes = records.filter(|(_, (record, _))| *record.topic == edge.topic);
-        writes.filter_map(|(_, (record, _))| record.key.map(Into::into)).collect()
+        let writes = records.filter_map(|(_, (record, _))| {
+            let table = graph.tables().position(|e| *record.topic == e.topic)?;
+            Some((table, record.key?.into()))
+        });
+        writes.collect()
     }
 
-    fn acknowledge_table(&mut self, batch: &ProduceBatch, delivery: &Delivery) {
-        let (Some(table), Some(edge)) = (&self.core.table, &self.core.graph.table) else { return };
-        let Some(topic) = batch.topics().iter().position(|t| *t == edge.topic) else { return };
+    fn acknowledge_tables(&mut self, batch: &ProduceBatch, delivery: &Delivery) {
+        for number in 0..self.core.tables().count() {
+            self.acknowledge_table(number, batch, delivery);
+        }
+    }
+
+    fn acknowledge_table(&self, number: usize, batch: &ProduceBatch, delivery: &Delivery) {
+        let graph = &self.core.graph;
+        let Some((table, name)) = self.core.table_at(number) else { return };
+        let Some(topic) = batch.topics().iter().position(|t| t == name) else { return };
+        // Others than the group table are nobody's but the library's.
+        let listeners = if number < graph.first_state() { graph.updates.as_slice() } else { &[] };
         let mut table = table.borrow_mut();
         for index in 0..batch.len() {
             if batch.topic_of(index) != Some(topic) {
@@ -164,7 +196,7 @@ impl Task {
             let Some((record, _)) = batch.get(index) else { continue };
             let Some(key) = record.key else { continue };
             table.acknowledge(key, record.value);
-            for listener in &self.core.graph.updates {
+            for listener in listeners {
                 // A listener's panic is its own: the table goes on.
                 let call = || listener(self.core.partition, key, record.value);
                 if catch_unwind(AssertUnwindSafe(call)).is_err() {
@@ -182,7 +214,7 @@ impl Task {
         if error.blames_record() {
             // Kafka refuses a batch of its own making for one record in it: only what was sent alone says whose it is.
             match batch.source(index).filter(|_| batch.alone && batch.sources.len() == 1) {
-                Some((input, offset)) if self.replay.poisoned(input, offset).is_some() => {
+                Some((input, offset)) if input == TIMED || self.replay.poisoned(input, offset).is_some() => {
                     let key = batch.batch.get(index).and_then(|(record, _)| record.key).unwrap_or(b"none");
                     let key = String::from_utf8_lossy(key).into_owned();
                     self.replay.hopeless = Some((input, offset, key, error.clone()));
@@ -190,6 +222,8 @@ impl Task {
                 Some((input, offset)) => self.replay.poison.push((input, offset, error.clone())),
                 None => {
                     let until = batch.positions.clone();
+                    // What fires between two records does not move a position.
+                    self.replay.fires = self.replay.fires.max(batch.fires());
                     self.replay.until = Some(match self.replay.until.take() {
                         Some(old) => old.iter().zip(&until).map(|(a, b)| *a.max(b)).collect(),
                         None => until,
@@ -225,9 +259,10 @@ impl Task {
         self.stage.out.clear();
         self.sources.clear();
         self.moved = false;
-        if let Some(table) = &self.core.table {
+        for table in self.core.tables() {
             table.borrow_mut().rollback();
         }
+        self.time.rollback(&self.core);
         for visit in self.visits.drain(..) {
             visit.fail(visit_failed(&group, error));
         }
@@ -279,12 +314,12 @@ impl Task {
     /// not come back by a restore, for the record that wrote it may end otherwise this time, or elsewhere.
     fn take_writes_back(&mut self) -> ProcessorResult<()> {
         let (core, now) = (Rc::clone(&self.core), self.core.clock.now_ms());
-        let Some(table) = &core.table else { return Ok(()) };
-        for key in std::mem::take(&mut self.replay.suspects) {
+        for (number, key) in std::mem::take(&mut self.replay.suspects) {
+            let Some((table, _)) = core.table_at(number) else { continue };
             let value = table.borrow().with_value(&key, |value| value.map(<[u8]>::to_vec));
             let value = value.map_err(|e| ProcessorError::store(core.graph.name(), e))?;
             table.borrow_mut().apply(&key, value.as_deref());
-            push_changelog(&core, &mut self.stage, Some(&key), value.as_deref(), now);
+            push_changelog(&core, &mut self.stage, number, Some(&key), value.as_deref(), now);
         }
         self.made_without_input(0);
         Ok(())

@@ -13,10 +13,10 @@ use futures::FutureExt;
 use super::nulls::{Nulls, no_key, nulls};
 use super::slots::{Slot, State, Work};
 use super::{SlotEnd, Task};
-use crate::context::{DeferredEnd, OwnedRecord, Source, Stage};
+use crate::context::{DeferredEnd, Obstacle, OwnedRecord, Source, Stage};
 use crate::group::handler::StagedFuture;
 use crate::group::{CallbackError, CallbackResult, Failure, Handler, InputEdge};
-use crate::log::{NewRecord, RecordBatch, RecordRef};
+use crate::log::{RecordBatch, RecordRef};
 use crate::processor::env::Moment;
 use crate::processor::error::ProcessorResult;
 
@@ -55,15 +55,19 @@ impl Task {
         let mut result = Ok(());
         if let Handler::Batch(_) = edge.handler {
             (next, result) = self.dispatch_batch(at, edge, &batch, next, until);
+            self.time.take_held();
         } else {
             while let Some(record) = batch.get(next).filter(|r| r.timestamp <= until) {
-                next += 1;
                 let direct = matches!(edge.handler, Handler::Sync(_)) && self.slots.is_empty();
                 result = if direct {
                     self.call_in_place(at, edge, source, record)
                 } else {
                     self.dispatch(at, edge, source, record)
                 };
+                if self.time.take_held() {
+                    break;
+                }
+                next += 1;
                 // Behind a record that failed for good nothing may be released: its offset would be passed.
                 if result.is_err() || one_by_one || self.is_full() || self.ending.is_some() {
                     break;
@@ -94,8 +98,9 @@ impl Task {
         let before = self.stage.out.savepoint();
         let first = self.stage.out.len();
         self.stage.reset();
+        (self.stage.at, self.stage.time, self.stage.due) = (record.timestamp, self.time.seen, self.time.due);
         let result = match nulls(edge, self.core.table.is_some(), &record) {
-            Nulls::LeaveOut => Ok(()),
+            Nulls::LeaveOut => self.stage.reach(record.timestamp),
             Nulls::Refuse => Err(no_key()),
             Nulls::Call => match self.replay.poisoned(at, record.offset) {
                 Some(error) => Err(error),
@@ -107,24 +112,27 @@ impl Task {
             },
         };
         if result.is_ok() && self.stage.deferred == 0 {
-            if let Some(value) = self.stage.written() {
+            if self.stage.has_written() {
                 let core = Rc::clone(&self.core);
-                if let (Some(table), Some(key)) = (&core.table, record.key) {
-                    table.borrow_mut().apply(key, value);
-                }
-                // Borrow of `stage.value` ends here: the push needs the whole stage.
-                let bytes = value.is_some().then(|| std::mem::take(&mut self.stage.value));
-                push_changelog(&core, &mut self.stage, record.key, bytes.as_deref(), record.timestamp);
-                if let Some(bytes) = bytes {
-                    self.stage.value = bytes;
-                }
+                self.apply_in_place(&core, record.key);
+            }
+            if self.time.on {
+                self.time.release(self.stage.time);
             }
             self.released(at, first, record.offset, record.offset + 1);
             return Ok(());
         }
+        if let Some(Obstacle::Due(time)) = self.stage.obstacle {
+            self.stage.reset();
+            self.time.hold(time);
+            return Ok(());
+        }
         // It failed or deferred: what it staged moves to a slot of its own.
+        self.time.seen = self.time.seen.max(self.stage.time);
         let mut stage = Stage { write: self.stage.write, deferred: self.stage.deferred, ..Stage::default() };
         (stage.slot, stage.obstacle) = (self.stage.slot, self.stage.obstacle.take());
+        (stage.at, stage.time, stage.late) = (self.stage.at, self.stage.time, self.stage.late);
+        std::mem::swap(&mut stage.state, &mut self.stage.state);
         std::mem::swap(&mut stage.value, &mut self.stage.value);
         stage.out.append_from(&self.stage.out, before);
         self.stage.out.truncate(before);
@@ -143,7 +151,11 @@ impl Task {
         record: RecordRef<'_>,
     ) -> ProcessorResult<()> {
         let next = record.offset + 1;
-        match nulls(edge, self.core.table.is_some(), &record) {
+        let nulls = nulls(edge, self.core.table.is_some(), &record);
+        if !self.reach(edge, source.input, record, &nulls) {
+            return Ok(());
+        }
+        match nulls {
             Nulls::LeaveOut => {
                 self.push_slot(at, Work::One(Rc::new(OwnedRecord::new(source, record))), next, State::Done);
                 self.release();
@@ -175,7 +187,11 @@ impl Task {
             && !refused
             && let Some(record) = batch.get(next).filter(|r| r.timestamp <= until)
         {
-            match nulls(edge, self.core.table.is_some(), &record) {
+            let nulls = nulls(edge, self.core.table.is_some(), &record);
+            if !self.reach(edge, self.inputs.get(at).map_or(0, |i| i.edge), record, &nulls) {
+                break;
+            }
+            match nulls {
                 // It fails alone: what is before it goes first.
                 Nulls::Refuse if !records.is_empty() => break,
                 Nulls::LeaveOut => {}
@@ -197,9 +213,25 @@ impl Task {
         (next, Ok(()))
     }
 
+    /// A record that gets a slot takes stream time to its event time. False, and the record is held, if something is due
+    /// before.
+    fn reach(&mut self, edge: &InputEdge, input: usize, record: RecordRef<'_>, nulls: &Nulls) -> bool {
+        if !self.time.on {
+            return true;
+        }
+        let at = match nulls {
+            Nulls::LeaveOut => Some(record.timestamp),
+            Nulls::Refuse => None,
+            Nulls::Call => edge.handler.event_time(&self.core, input, record),
+        };
+        at.is_none_or(|at| self.time.dispatch(at))
+    }
+
     fn push_slot(&mut self, input: usize, work: Work, next: i64, state: State) -> u64 {
         let id = self.core.next_slot();
-        self.slots.push(Slot::new(id, input, next, work, state));
+        let mut slot = Slot::new(id, input, next, work, state);
+        slot.seen = self.time.seen;
+        self.slots.push(slot);
         id
     }
 
@@ -208,14 +240,14 @@ impl Task {
         let graph = Arc::clone(&self.core.graph);
         let Some(slot) = self.slots.get(id).filter(|s| s.state != State::Waiting) else { return Ok(()) };
         slot.state = State::Running;
-        let (input, next) = (slot.input, slot.next);
+        let (input, next, time) = (slot.input, slot.next, slot.seen);
         let Some(work) = slot.work.clone() else { return Ok(()) };
         let Some(input_edge) = self.inputs.get(input).map(|i| i.edge) else { return Ok(()) };
         let Some(edge) = graph.inputs.get(input_edge) else { return Ok(()) };
         // Known from the start: deferred work may end while the callback still awaits something else.
         let token = self.core.next_slot();
         slot.forget_attempt(Some(token));
-        let stage = Stage { slot: Some(token), ..Stage::default() };
+        let stage = Stage { slot: Some(token), time, ..Stage::default() };
         let fault = work.is_refused(edge, self.core.table.is_some()).then(no_key);
         let fault = fault.or_else(|| self.replay.poisoned(input, next - 1));
         let fault = fault.or_else(|| guarded(|| self.env.faults.check(&edge.input.topic, Moment::Before)).err());
@@ -320,65 +352,6 @@ impl Task {
             _ => Ok(()),
         }
     }
-
-    /// Everything of a slot is done: its write is seen from now on, and what waits for its key begins.
-    pub(super) fn slot_done(&mut self, id: u64) -> ProcessorResult<()> {
-        let core = Rc::clone(&self.core);
-        let Some(slot) = self.slots.get(id) else { return Ok(()) };
-        slot.state = State::Done;
-        slot.alone = false;
-        if let (Some(table), Some(value), Some(key)) = (&core.table, slot.stage.written(), slot.key()) {
-            table.borrow_mut().apply(key, value);
-        }
-        let key = slot.key().map(<[u8]>::to_vec);
-        self.release();
-        let waiting = key.and_then(|key| self.slots.free(&key));
-        if let Some(next) = waiting
-            && let Some(slot) = self.slots.get(next)
-        {
-            slot.state = State::Running;
-            return self.call_slot(next);
-        }
-        Ok(())
-    }
-
-    /// Releases what is done at the front.
-    pub(super) fn release(&mut self) {
-        while let Some(slot) = self.slots.pop_done() {
-            let first = self.stage.out.len();
-            self.stage.out.append(&slot.stage.out);
-            if let (Some(value), Some(Work::One(record))) = (slot.stage.written(), &slot.work) {
-                let record = record.view();
-                push_changelog(&self.core, &mut self.stage, record.key, value, record.timestamp);
-            }
-            self.released(slot.input, first, slot.next - 1, slot.next);
-        }
-    }
-
-    /// Notes that an input is done up to `next`, and that the batch from `first` on is the work of `offset`.
-    pub(super) fn released(&mut self, input: usize, first: usize, offset: i64, next: i64) {
-        if self.stage.out.len() > first {
-            self.sources.push((first, input, offset));
-        }
-        if let Some(input) = self.inputs.get_mut(input) {
-            input.released = next;
-        }
-        self.moved = true;
-    }
-}
-
-/// Adds a table write to what is released.
-pub(super) fn push_changelog(
-    core: &crate::context::Core,
-    stage: &mut Stage,
-    key: Option<&[u8]>,
-    value: Option<&[u8]>,
-    timestamp: i64,
-) {
-    let Some(edge) = &core.graph.table else { return };
-    let record =
-        NewRecord { topic: &edge.topic, partition: Some(core.partition), timestamp: Some(timestamp), key, value };
-    stage.out.push(record, std::iter::empty());
 }
 
 /// Calls a callback; a panic is an error too (semantics D6).

@@ -97,7 +97,8 @@ impl Task {
                 }
                 .boxed_local()
             }),
-            Obstacle::Load(..) => None,
+            // What is due is met before a record is called; here there is nothing to wait for.
+            Obstacle::Load(..) | Obstacle::Due(_) => None,
             Obstacle::Lookup(index) => self.core.lookups.get(index).map(Arc::clone).map(|copies| {
                 async move {
                     copies.readable().await;
@@ -190,6 +191,8 @@ impl Task {
             CodecOf::Table => &graph.table.as_ref()?.codec,
             CodecOf::Join(i) => &graph.joins.get(i)?.codec,
             CodecOf::Lookup(i) => &graph.lookups.get(i)?.codec,
+            CodecOf::State(i) => &graph.state.get(i)?.codec,
+            CodecOf::Timer(i) => &graph.timers.get(i)?.codec,
         };
         Some(Rc::new(Arc::clone(codec)))
     }

@@ -18,11 +18,14 @@ mod delivery;
 mod dispatch;
 mod ending;
 mod failure;
+mod fire;
 mod input;
 mod nulls;
 mod outbox;
+mod release;
 mod slots;
 mod start;
+mod time;
 mod turn;
 mod visits;
 
@@ -44,6 +47,7 @@ use self::ending::{End, Ending};
 use self::input::TaskInput;
 use self::outbox::{Made, Outbox, Visited};
 use self::slots::Slots;
+use self::time::Time;
 use self::turn::Turn;
 use self::visits::Visit;
 use super::env::Env;
@@ -101,10 +105,10 @@ impl Positions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn publish(&self, inputs: &[TaskInput]) {
+    fn publish(&self, positions: impl Iterator<Item = i64>) {
         let mut offsets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((_, offset), input) in offsets.iter_mut().zip(inputs) {
-            *offset = input.acknowledged;
+        for ((_, offset), position) in offsets.iter_mut().zip(positions) {
+            *offset = position;
         }
     }
 }
@@ -149,6 +153,7 @@ struct Task {
     /// Something was released since the last hand-over, if only a position.
     moved: bool,
     slots: Slots,
+    time: Time,
     futures: FuturesUnordered<SlotFuture>,
     deferred: mpsc::UnboundedReceiver<DeferredEnd>,
     outbox: Outbox,
@@ -253,6 +258,11 @@ impl Task {
                     }
                     Turn::Visit => {
                         let done = self.visit_slice();
+                        tokio::task::yield_now().await;
+                        done
+                    }
+                    Turn::Fire => {
+                        let done = self.fire_slice();
                         tokio::task::yield_now().await;
                         done
                     }

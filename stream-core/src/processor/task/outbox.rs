@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
 
+use super::time::Mark;
 use crate::log::{Delivery, ProduceBatch};
 use crate::processor::error::ProcessorResult;
 
@@ -15,6 +16,9 @@ pub(super) type Made = (usize, usize, i64);
 
 /// In [`Made`]: no input's record, but a visitor, or the task itself.
 pub(super) const NO_INPUT: usize = usize::MAX;
+
+/// In [`Made`]: a timer or a window.
+pub(super) const TIMED: usize = usize::MAX - 1;
 
 /// A batch on its way.
 pub(super) struct HandOver {
@@ -27,10 +31,17 @@ pub(super) struct HandOver {
     pub(super) alone: bool,
     /// Visits that are over once this batch is acknowledged.
     pub(super) visited: Vec<Visited>,
-    delivery: BoxFuture<'static, Delivery>,
+    /// What it brings of time.
+    pub(super) time: Option<Box<Mark>>,
+    pub(super) delivery: BoxFuture<'static, Delivery>,
 }
 
 impl HandOver {
+    /// How many timers and windows have a part in it.
+    pub(super) fn fires(&self) -> usize {
+        self.sources.iter().filter(|(_, input, _)| *input == TIMED).count()
+    }
+
     /// The input and offset of the record that wrote the batch's record at `index`; `None` if no input's record did.
     pub(super) fn source(&self, index: usize) -> Option<(usize, i64)> {
         let at = self.sources.partition_point(|(first, ..)| *first <= index);
@@ -64,17 +75,9 @@ impl Outbox {
         self.bytes
     }
 
-    pub(super) fn push(
-        &mut self,
-        batch: Arc<ProduceBatch>,
-        positions: Vec<i64>,
-        sources: Vec<Made>,
-        alone: bool,
-        visited: Vec<Visited>,
-        delivery: BoxFuture<'static, Delivery>,
-    ) {
-        self.bytes += weight(&batch);
-        self.pending.push_back(HandOver { batch, positions, sources, alone, visited, delivery });
+    pub(super) fn push(&mut self, batch: HandOver) {
+        self.bytes += weight(&batch.batch);
+        self.pending.push_back(batch);
     }
 
     /// The oldest batch, once its delivery is known.

@@ -50,6 +50,8 @@ pub(super) struct Slot {
     /// Deferred work that ended while the callback itself still runs: how many, and why one failed.
     pub(super) early: u32,
     pub(super) early_error: Option<CallbackError>,
+    /// Stream time at its dispatch.
+    pub(super) seen: i64,
     /// Keeps all else from being dispatched: a batch, or a record of a non-awaiting input that is tried again.
     pub(super) alone: bool,
 }
@@ -69,6 +71,7 @@ impl Slot {
             token: None,
             early: 0,
             early_error: None,
+            seen: i64::MIN,
             alone,
         }
     }

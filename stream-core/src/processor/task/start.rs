@@ -16,13 +16,16 @@ use super::delivery::Replay;
 use super::input::TaskInput;
 use super::outbox::Outbox;
 use super::slots::Slots;
+use super::time::Time;
 use super::visits::Visit;
 use super::{Command, Task, TaskSpec};
 use crate::context::{Core, Stage};
+use crate::group::TableEdge;
 use crate::log::{ErrorClass, Isolation, OffsetSpec, TopicPartition};
 use crate::processor::env::Env;
 use crate::processor::error::{ProcessorError, ProcessorResult};
 use crate::processor::restore::open_and_restore;
+use crate::store::Store;
 use crate::table::{Goal, TablePartition};
 
 impl Task {
@@ -31,7 +34,7 @@ impl Task {
         let env = Arc::clone(&spec.env);
         let graph = Arc::clone(&env.graph);
         let mut visits = VecDeque::new();
-        let (table, joins) = {
+        let Restored { table, state, joins } = {
             let mut restoring = pin!(restore_patiently(&env, spec.partition));
             loop {
                 tokio::select! {
@@ -57,16 +60,21 @@ impl Task {
             graph,
             partition: spec.partition,
             table: table.map(RefCell::new),
+            state: state.into_iter().map(RefCell::new).collect(),
             joins: stores,
             lookups: env.lookups.clone(),
             limits: env.limits.clone(),
             table_limit: env.table_limit,
+            state_limits: env.state_limits.clone(),
+            gone: RefCell::default(),
             clock: env.log.clock(),
             deferrals,
             slots: Cell::new(0),
         };
         let inputs = spec.inputs.into_iter().map(|(edge, a)| TaskInput::new(edge, a.partition, a.start, a.fetch));
         let next_checkpoint = Box::pin(tokio::time::sleep_until(Instant::now() + env.options.checkpoint_interval));
+        let time = Time::new(&core.graph, env.egress.transactions().is_some(), &core);
+        let time = time.map_err(|e| ProcessorError::store(core.graph.name(), e))?;
         Ok(Some(Self {
             id: spec.id,
             epoch: 0,
@@ -77,6 +85,7 @@ impl Task {
             // The positions are committed at the assignment (semantics D9), here by the first transaction.
             moved: env.egress.transactions().is_some(),
             slots: Slots::default(),
+            time,
             futures: FuturesUnordered::new(),
             deferred,
             outbox: Outbox::default(),
@@ -98,10 +107,17 @@ impl Task {
     }
 }
 
-type Joined = (Arc<dyn crate::store::Store>, crate::table::Follower);
+type Joined = (Arc<dyn Store>, crate::table::Follower);
+
+/// What a task needs to have before its first record.
+struct Restored {
+    table: Option<TablePartition>,
+    state: Vec<TablePartition>,
+    joins: Vec<Joined>,
+}
 
 /// A log that is away for a while is waited for: a restart would have to begin the restore anew.
-async fn restore_patiently(env: &Env, number: i32) -> ProcessorResult<(Option<TablePartition>, Vec<Joined>)> {
+async fn restore_patiently(env: &Env, number: i32) -> ProcessorResult<Restored> {
     let mut rest = Duration::from_millis(100);
     loop {
         match restore_all(env, number).await {
@@ -115,22 +131,34 @@ async fn restore_patiently(env: &Env, number: i32) -> ProcessorResult<(Option<Ta
     }
 }
 
-async fn restore_all(env: &Env, number: i32) -> ProcessorResult<(Option<TablePartition>, Vec<Joined>)> {
-    let mut table = None;
-    if let Some(edge) = &env.graph.table {
-        let partition = TopicPartition::new(Arc::clone(&edge.topic), number);
-        // Semantics D3: the committed offsets of the inputs were fetched at the assignment; now the changelog's end,
-        // from a reader that sees uncommitted records; then its committed records up to that end.
-        let end = env.log.offsets(vec![(partition.clone(), OffsetSpec::Latest)], Isolation::ReadUncommitted).await;
-        let end = end.map_err(|e| ProcessorError::log(env.graph.name(), format!("find the end of {partition}"), e))?;
-        let goal = Goal::Offset(end.first().copied().unwrap_or_default());
-        let (store, follower) = open_and_restore(env, &partition, edge.codec.name(), goal).await?;
-        table = Some(TablePartition::new(store, follower.position()));
+async fn restore_all(env: &Env, number: i32) -> ProcessorResult<Restored> {
+    let table = match &env.graph.table {
+        Some(edge) => {
+            let (store, next) = restore_table(env, edge, number).await?;
+            Some(TablePartition::new(store, next))
+        }
+        None => None,
+    };
+    let mut state = Vec::new();
+    for edge in &env.graph.state {
+        let (store, next) = restore_table(env, edge, number).await?;
+        state.push(TablePartition::ordered(store, next));
     }
     let mut joins = Vec::new();
     for edge in &env.graph.joins {
         let partition = TopicPartition::new(Arc::clone(&edge.topic), number);
         joins.push(open_and_restore(env, &partition, edge.codec.name(), Goal::End).await?);
     }
-    Ok((table, joins))
+    Ok(Restored { table, state, joins })
+}
+
+async fn restore_table(env: &Env, edge: &TableEdge, number: i32) -> ProcessorResult<(Arc<dyn Store>, i64)> {
+    let partition = TopicPartition::new(Arc::clone(&edge.topic), number);
+    // Semantics D3: the committed offsets of the inputs were fetched at the assignment; now the changelog's end,
+    // from a reader that sees uncommitted records; then its committed records up to that end.
+    let end = env.log.offsets(vec![(partition.clone(), OffsetSpec::Latest)], Isolation::ReadUncommitted).await;
+    let end = end.map_err(|e| ProcessorError::log(env.graph.name(), format!("find the end of {partition}"), e))?;
+    let goal = Goal::Offset(end.first().copied().unwrap_or_default());
+    let (store, follower) = open_and_restore(env, &partition, edge.codec.name(), goal).await?;
+    Ok((store, follower.position()))
 }

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use futures::stream::Stream;
 
 use super::checkpoint::Checkpointing;
+use super::fire::Firing;
 use super::input::{Next, choose};
 use super::outbox::{HandOver, weight};
 use super::{Command, SlotEnd, Task};
@@ -24,6 +25,7 @@ pub(super) enum Turn {
     Checkpoint,
     Run(usize, i64),
     Visit,
+    Fire,
     HandOver,
     Drained,
 }
@@ -75,7 +77,13 @@ impl Task {
             return Poll::Ready(Ok(Turn::HandOver));
         }
         if self.ending.is_none() && self.may_dispatch() {
-            if self.poll_visits(cx).is_ready() {
+            let firing = self.poll_time(cx);
+            if firing == Firing::Now && self.slots.is_empty() {
+                return Poll::Ready(Ok(Turn::Fire));
+            }
+            // What is due comes first, once nothing is under way.
+            if firing != Firing::No {
+            } else if self.poll_visits(cx).is_ready() {
                 // Records wait for a visit, else it might never find a moment at which none is under way.
                 if self.slots.is_empty() {
                     return Poll::Ready(Ok(Turn::Visit));

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use futures::future::LocalBoxFuture;
 
-use super::dispatch::{guarded, push_changelog};
+use super::dispatch::guarded;
 use super::outbox::{NO_INPUT, Visited};
 use super::{Task, VisitRequest};
 use crate::context::Source;
@@ -99,6 +99,7 @@ impl Task {
             };
             let before = self.stage.out.savepoint();
             self.stage.reset();
+            (self.stage.at, self.stage.time, self.stage.due) = (now, self.time.seen, i64::MAX);
             let source = Source { input: usize::MAX, topic: &topic };
             let arg = &*visit.request.arg;
             let result = guarded(|| visitor.handler.call(&core, source, record, arg, &mut self.stage));
@@ -130,10 +131,7 @@ impl Task {
                 visit.fail(failed);
                 return Ok(());
             }
-            if let Some(value) = self.stage.written().map(|v| v.map(<[u8]>::to_vec)) {
-                table.borrow_mut().apply(&key, value.as_deref());
-                push_changelog(&core, &mut self.stage, Some(&key), value.as_deref(), now);
-            }
+            self.apply_in_place(&core, Some(&key));
             visit.count += 1;
             visit.overcame = 0;
             visit.after = Some(key);

@@ -1,0 +1,255 @@
+//! Timers that fire and windows that close, between records.
+//!
+//! As a visit's, their effects are released as those of records are, and are no record's work. One that fails ends the
+//! task: it stays where it is, and fires again when the group is started again.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::Task;
+use super::dispatch::guarded;
+use super::outbox::{NO_INPUT, TIMED};
+use super::release::push_changelog;
+use super::time::{Due, Fired, Kind};
+use crate::context::{Core, Source};
+use crate::group::CallbackError;
+use crate::group::handler::SyncHandler;
+use crate::log::{Headers, NewRecord, RecordRef};
+use crate::processor::env::Moment;
+use crate::processor::error::{ProcessorError, ProcessorResult};
+use crate::window::keys;
+
+/// Whether something is to fire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Firing {
+    No,
+    Now,
+    /// Something that has to fire waits for what its callback needs.
+    Waits,
+}
+
+/// How it went.
+enum Outcome {
+    Fired,
+    /// It could not be now.
+    NotNow,
+}
+
+impl Task {
+    pub(super) fn poll_time(&mut self, cx: &mut Context<'_>) -> Firing {
+        if !self.time.on {
+            return Firing::No;
+        }
+        if let Some(overcoming) = &mut self.time.overcoming {
+            let Poll::Ready(overcome) = overcoming.as_mut().poll(cx) else { return Firing::Waits };
+            self.time.overcoming = None;
+            if let Err(error) = overcome {
+                let topic = self.core.graph.state.first().map_or_else(String::new, |e| e.topic.to_string());
+                self.fail(self.fire_error(topic, "", &error));
+                return Firing::Waits;
+            }
+        }
+        if self.time.is_due() {
+            return Firing::Now;
+        }
+        let wall = self.time.wall_due();
+        if wall == i64::MAX {
+            return Firing::No;
+        }
+        if wall > self.core.clock.now_ms() {
+            let core = Rc::clone(&self.core);
+            if self.time.wall_sleep(&core).poll(cx).is_pending() {
+                return Firing::No;
+            }
+            self.time.slept();
+        }
+        Firing::Now
+    }
+
+    /// Fires some of what is due, in the order of due times.
+    pub(super) fn fire_slice(&mut self) -> ProcessorResult<()> {
+        const MOST: usize = 256;
+        let core = Rc::clone(&self.core);
+        let one = self.replay.one_by_one(&self.inputs);
+        for _ in 0..MOST {
+            let next = self.time.next(&core).map_err(|e| ProcessorError::store(core.graph.name(), e))?;
+            let Some(due) = next else { break };
+            let outcome = self.fire(&core, &due)?;
+            if matches!(outcome, Outcome::NotNow) || one || self.is_full() || self.ending.is_some() {
+                break;
+            }
+        }
+        self.bound_buffer();
+        Ok(())
+    }
+
+    fn fire(&mut self, core: &Rc<Core>, due: &Due) -> ProcessorResult<Outcome> {
+        let graph = Arc::clone(&core.graph);
+        let value = core.state_value(due.state, &due.key).map_err(|e| ProcessorError::store(graph.name(), e))?;
+        let (Some(value), Some(edge)) = (value, graph.state.get(due.state)) else {
+            self.time.pass(due);
+            return Ok(Outcome::Fired);
+        };
+        match due.kind {
+            Kind::Windows(index, windows) => {
+                let (start, key) = keys::read_time(&due.key).unwrap_or_default();
+                let handler = graph.windows.get(index).and_then(|w| w.handler.as_deref());
+                let last = windows.starting(start).end.saturating_sub(1);
+                self.call_due(core, due, &edge.topic, handler, (key, &value, last), None)
+            }
+            Kind::Timers(by) => {
+                let rest = due.key.get(by.prefix().len() + 8..).unwrap_or_default();
+                let found = keys::read_name(rest)
+                    .and_then(|(name, key)| Some((graph.timers.iter().find(|t| *t.name == *name && t.by == by)?, key)));
+                let Some((timer, key)) = found else {
+                    let (group, partition, name) = (graph.name(), core.partition, String::from_utf8_lossy(rest));
+                    tracing::warn!(group, partition, ?name, "a timer is due that the group no longer has: it stays");
+                    self.time.pass(due);
+                    return Ok(Outcome::Fired);
+                };
+                let place = keys::timer(&timer.name, key);
+                let at = core.state_value(due.state, &place).map_err(|e| ProcessorError::store(graph.name(), e))?;
+                let at = at.and_then(|v| keys::read_time(&v).map(|(at, _)| at));
+                let moved = at.filter(|at| *at != due.at);
+                if let Some(at) = moved {
+                    let other = keys::due(by, at, &timer.name, key);
+                    let other = core.state_value(due.state, &other);
+                    if other.map_err(|e| ProcessorError::store(graph.name(), e))?.is_some() {
+                        // A crash left it behind: the timer was moved.
+                        self.forget(core, due, &edge.topic);
+                        return Ok(Outcome::Fired);
+                    }
+                    // A crash left a half of the move behind. Which one is not known: firing now loses nothing.
+                }
+                let handler = timer.handler.as_deref();
+                self.call_due(core, due, &edge.topic, handler, (key, &value, due.at), Some(&place))
+            }
+        }
+    }
+
+    /// Calls for an entry, and releases what comes of it.
+    fn call_due(
+        &mut self,
+        core: &Rc<Core>,
+        due: &Due,
+        topic: &Arc<str>,
+        handler: Option<&dyn SyncHandler>,
+        (key, value, at): (&[u8], &[u8], i64),
+        place: Option<&[u8]>,
+    ) -> ProcessorResult<Outcome> {
+        let (first, before, seen) = (self.stage.out.len(), self.stage.out.savepoint(), self.time.seen);
+        if !due.kind.is_wall() {
+            self.time.seen = seen.max(due.at);
+        }
+        self.stage.reset();
+        (self.stage.at, self.stage.time, self.stage.due) = (at, self.time.seen, i64::MAX);
+        let entries = || [Some(&*due.key), place].into_iter().flatten();
+        for entry in entries() {
+            if self.time.atomic {
+                let (partition, timestamp) = (Some(core.partition), Some(at));
+                let record = NewRecord { topic, partition, timestamp, key: Some(entry), value: None };
+                self.stage.state.push(record, std::iter::empty());
+            } else {
+                core.gone.borrow_mut().insert((due.state, entry.into()));
+            }
+        }
+        let record =
+            RecordRef { offset: -1, timestamp: at, key: Some(key), value: Some(value), headers: Headers::default() };
+        let source = Source { input: usize::MAX, topic };
+        let result = handler.map_or(Ok(()), |handler| {
+            guarded(|| {
+                self.env.faults.check(topic, Moment::Before)?;
+                handler.call(core, source, record, &mut self.stage)?;
+                self.env.faults.check(topic, Moment::After)
+            })
+        });
+        let result = result.and_then(|()| match self.stage.deferred {
+            0 => Ok(()),
+            _ => Err(CallbackError::msg("a timer's or a window's callback can't defer(): it is done when it returns")),
+        });
+        if let Err(error) = result {
+            self.stage.out.truncate(before);
+            self.time.seen = seen;
+            for entry in entries() {
+                core.gone.borrow_mut().remove(&(due.state, entry.into()));
+            }
+            let obstacle = self.stage.obstacle.take();
+            self.stage.reset();
+            if let Some(overcoming) = obstacle.map(|o| self.overcome(o, self.time.overcame)).transpose()?.flatten() {
+                self.time.overcoming = Some(overcoming);
+                self.time.overcame += 1;
+            } else {
+                let key = String::from_utf8_lossy(key).into_owned();
+                self.fail(self.fire_error(topic.to_string(), &key, &error));
+            }
+            return Ok(Outcome::NotNow);
+        }
+        self.time.overcame = 0;
+        self.apply_in_place(core, Some(key));
+        if self.stage.out.len() > first {
+            self.sources.push((first, TIMED, -1));
+        }
+        if !self.time.atomic {
+            let until = if due.kind.is_wall() { i64::MIN } else { due.at };
+            let fired = entries().map(|entry| Fired { state: due.state, key: entry.into(), due: until });
+            self.time.fired.extend(fired);
+        }
+        self.time.release(self.time.seen);
+        self.moved = true;
+        Ok(Outcome::Fired)
+    }
+
+    /// Deletes an entry that means nothing any more.
+    fn forget(&mut self, core: &Rc<Core>, due: &Due, topic: &Arc<str>) {
+        let first = self.stage.out.len();
+        self.stage.reset();
+        let (partition, timestamp) = (Some(core.partition), Some(due.at));
+        let record = NewRecord { topic, partition, timestamp, key: Some(&due.key), value: None };
+        self.stage.state.push(record, std::iter::empty());
+        self.apply_in_place(core, None);
+        self.made_without_input(first);
+    }
+
+    /// Adds stream time to what is handed over next.
+    pub(super) fn write_time(&mut self) {
+        let Some(at) = self.time.to_write() else { return };
+        let core = Rc::clone(&self.core);
+        let Some(table) = core.state.first() else { return };
+        let value = keys::time(at);
+        table.borrow_mut().apply(keys::STREAM_TIME, Some(&value));
+        if self.stage.out.is_empty() {
+            self.sources.push((0, NO_INPUT, -1));
+        }
+        let number = core.graph.first_state();
+        push_changelog(&core, &mut self.stage, number, Some(keys::STREAM_TIME), Some(&value), at);
+    }
+
+    /// Deletes what has fired once nothing of it can get lost.
+    pub(super) fn delete_fired(&mut self) {
+        let (core, first) = (Rc::clone(&self.core), self.stage.out.len());
+        for Fired { state, key, due } in self.time.take_deletable() {
+            let entry = (state, key);
+            // What was set again since stays.
+            if core.gone.borrow_mut().remove(&entry)
+                && let Some(table) = core.state.get(state)
+            {
+                table.borrow_mut().apply(&entry.1, None);
+                let at = due.max(0);
+                push_changelog(&core, &mut self.stage, core.graph.first_state() + state, Some(&entry.1), None, at);
+            }
+        }
+        self.made_without_input(first);
+    }
+
+    fn fire_error(&self, topic: String, key: &str, error: &CallbackError) -> ProcessorError {
+        ProcessorError::Record {
+            group: self.core.graph.name().to_owned(),
+            topic,
+            partition: self.core.partition,
+            offset: -1,
+            key: key.to_owned(),
+            reason: format!("a timer or a window that was due: {error}"),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! From done to released: writes are seen by later records, and effects go to the end of what is handed over next.
+//!
+//! Effects are released in the order of offsets only (semantics D7).
+
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+
+use super::Task;
+use super::slots::{State, Work};
+use crate::context::{Core, Stage};
+use crate::log::NewRecord;
+use crate::processor::error::ProcessorResult;
+
+impl Task {
+    /// Applies what the stage has, and adds it to what is released.
+    pub(super) fn apply_in_place(&mut self, core: &Rc<Core>, key: Option<&[u8]>) {
+        let at = self.stage.at;
+        if let Some(value) = self.stage.written() {
+            if let (Some(table), Some(key)) = (&core.table, key) {
+                table.borrow_mut().apply(key, value);
+            }
+            // Borrow of `stage.value` ends here: the push needs the whole stage.
+            let bytes = value.is_some().then(|| std::mem::take(&mut self.stage.value));
+            push_changelog(core, &mut self.stage, 0, key, bytes.as_deref(), at);
+            if let Some(bytes) = bytes {
+                self.stage.value = bytes;
+            }
+        }
+        if !self.stage.state.is_empty() {
+            self.time.apply(core, &self.stage.state);
+            self.stage.out.append(&self.stage.state);
+        }
+        if self.stage.late > 0 {
+            self.env.counters.late.fetch_add(self.stage.late, Ordering::Relaxed);
+        }
+    }
+
+    /// Everything of a slot is done: its write is seen from now on, and what waits for its key begins.
+    pub(super) fn slot_done(&mut self, id: u64) -> ProcessorResult<()> {
+        let core = Rc::clone(&self.core);
+        let Some(slot) = self.slots.get(id) else { return Ok(()) };
+        slot.state = State::Done;
+        slot.alone = false;
+        if let (Some(table), Some(value), Some(key)) = (&core.table, slot.stage.written(), slot.key()) {
+            table.borrow_mut().apply(key, value);
+        }
+        if !slot.stage.state.is_empty() {
+            self.time.apply(&core, &slot.stage.state);
+        }
+        let key = slot.key().map(<[u8]>::to_vec);
+        self.release();
+        let waiting = key.and_then(|key| self.slots.free(&key));
+        if let Some(next) = waiting
+            && let Some(slot) = self.slots.get(next)
+        {
+            slot.state = State::Running;
+            return self.call_slot(next);
+        }
+        Ok(())
+    }
+
+    /// Releases what is done at the front.
+    pub(super) fn release(&mut self) {
+        while let Some(slot) = self.slots.pop_done() {
+            let first = self.stage.out.len();
+            self.stage.out.append(&slot.stage.out);
+            if let (Some(value), Some(Work::One(record))) = (slot.stage.written(), &slot.work) {
+                let key = record.view().key;
+                push_changelog(&self.core, &mut self.stage, 0, key, value, slot.stage.at);
+            }
+            if self.time.on {
+                self.stage.out.append(&slot.stage.state);
+                self.time.release(slot.seen.max(slot.stage.time));
+                self.env.counters.late.fetch_add(slot.stage.late, Ordering::Relaxed);
+            }
+            self.released(slot.input, first, slot.next - 1, slot.next);
+        }
+    }
+
+    /// Notes that an input is done up to `next`, and that the batch from `first` on is the work of `offset`.
+    pub(super) fn released(&mut self, input: usize, first: usize, offset: i64, next: i64) {
+        if self.stage.out.len() > first {
+            self.sources.push((first, input, offset));
+        }
+        if let Some(input) = self.inputs.get_mut(input) {
+            input.released = next;
+        }
+        self.moved = true;
+    }
+}
+
+/// Adds a write to the table of this number to what is released.
+pub(super) fn push_changelog(
+    core: &Core,
+    stage: &mut Stage,
+    table: usize,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    timestamp: i64,
+) {
+    let Some((_, topic)) = core.table_at(table) else { return };
+    let record = NewRecord { topic, partition: Some(core.partition), timestamp: Some(timestamp), key, value };
+    stage.out.push(record, std::iter::empty());
+}

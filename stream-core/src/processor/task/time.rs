@@ -1,0 +1,339 @@
+//! A task's time: stream time, and what is due by it or by the wall clock (semantics T1 to T3, W2, W3).
+//!
+//! Invariants:
+//! - Stream time never goes back, but for what is taken back after a failed delivery. It goes on from one due time to the
+//!   next: what is due comes before the record that made it due, and only while no record is under way.
+//! - At least once, the topics of a batch are not acknowledged together. So stream time is written for what is acknowledged
+//!   only, a position counts as committable once the stream time behind it is, and what has fired is deleted once what
+//!   came of it is acknowledged and the stream time that it was due by is written. After a crash a record is therefore
+//!   never late that was not late before and whose work is not done, and nothing that is due gets lost.
+//! - Exactly once all of it is in the transaction of the record that it belongs to.
+//!
+//! Which of the entries is next is asked of the tables, in whose order they lie; `due` and `floor` below are only bounds
+//! that save the asking.
+
+use std::pin::Pin;
+use std::rc::Rc;
+
+use futures::future::{BoxFuture, LocalBoxFuture};
+
+use crate::context::Core;
+use crate::group::{CallbackError, GroupGraph};
+use crate::log::ProduceBatch;
+use crate::store::{StoreError, prefix_end};
+use crate::window::Windows;
+use crate::window::keys::{self, By};
+
+/// What a queue is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Timers(By),
+    /// Of this index among the graph's windows.
+    Windows(usize, Windows),
+}
+
+impl Kind {
+    fn prefix(self) -> &'static [u8] {
+        match self {
+            Self::Timers(by) => by.prefix(),
+            Self::Windows(..) => &[],
+        }
+    }
+
+    pub(super) fn is_wall(self) -> bool {
+        self == Self::Timers(By::WallClock)
+    }
+
+    /// When an entry is due; `None` if it is none of this queue's.
+    fn due(self, key: &[u8]) -> Option<i64> {
+        let (time, _) = keys::read_time(key.strip_prefix(self.prefix())?)?;
+        Some(match self {
+            Self::Timers(_) => time,
+            Self::Windows(_, windows) => windows.closes(windows.starting(time)),
+        })
+    }
+}
+
+/// Entries of a state table that fall due in the order of their keys.
+#[derive(Debug)]
+struct Queue {
+    kind: Kind,
+    state: usize,
+    /// No entry lies below.
+    floor: Vec<u8>,
+    /// None is due before.
+    due: i64,
+}
+
+impl Queue {
+    fn new(kind: Kind, state: usize) -> Self {
+        Self { kind, state, floor: kind.prefix().to_vec(), due: i64::MIN }
+    }
+
+    /// Asks the table for the first entry.
+    fn first(&mut self, core: &Core) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(table) = core.state.get(self.state) else { return Ok(None) };
+        let end = prefix_end(self.kind.prefix());
+        let first = table.borrow().first(&self.floor, end.as_deref(), |key| core.is_gone(self.state, key))?;
+        self.due = first.as_ref().and_then(|key| self.kind.due(key)).unwrap_or(i64::MAX);
+        if let Some(key) = &first {
+            self.floor.clone_from(key);
+        }
+        Ok(first)
+    }
+}
+
+/// An entry that is due.
+#[derive(Debug)]
+pub(super) struct Due {
+    pub(super) kind: Kind,
+    pub(super) state: usize,
+    pub(super) key: Vec<u8>,
+    pub(super) at: i64,
+}
+
+/// An entry that has fired and is not deleted yet.
+#[derive(Clone, Debug)]
+pub(super) struct Fired {
+    pub(super) state: usize,
+    pub(super) key: Box<[u8]>,
+    /// The stream time that must be written before.
+    pub(super) due: i64,
+}
+
+/// What a batch brings of time, once it is acknowledged.
+#[derive(Debug)]
+pub(super) struct Mark {
+    released: i64,
+    written: i64,
+    /// The positions that `written` covers.
+    pub(super) covered: Vec<i64>,
+    fired: Vec<Fired>,
+}
+
+/// The time of a task. In a group without timers and windows it does nothing.
+pub(super) struct Time {
+    pub(super) on: bool,
+    /// A batch is acknowledged as a whole.
+    pub(super) atomic: bool,
+    /// Stream time of what was dispatched, released, acknowledged; handed over to be written; written.
+    pub(super) seen: i64,
+    pub(super) released: i64,
+    acknowledged: i64,
+    handed_over: i64,
+    pub(super) written: i64,
+    /// What a record waits for that is not dispatched before everything due until then has fired.
+    target: i64,
+    held: bool,
+    queues: Vec<Queue>,
+    /// Nothing is due by stream time before.
+    pub(super) due: i64,
+    /// Sleeps until then.
+    wall: Option<(i64, BoxFuture<'static, ()>)>,
+    /// What has fired since the last hand-over.
+    pub(super) fired: Vec<Fired>,
+    /// What has fired, is acknowledged, and waits for stream time to be written.
+    deletable: Vec<Fired>,
+    /// What the next callback needs, and how often it needed something already.
+    pub(super) overcoming: Option<LocalBoxFuture<'static, Result<(), CallbackError>>>,
+    pub(super) overcame: u32,
+}
+
+impl Time {
+    /// Goes on where the tables say.
+    pub(super) fn new(graph: &GroupGraph, atomic: bool, core: &Core) -> Result<Self, StoreError> {
+        let on = !graph.state.is_empty();
+        let stored = if on { core.state_value(0, keys::STREAM_TIME)? } else { None };
+        let at = stored.and_then(|v| keys::read_time(&v).map(|(at, _)| at)).unwrap_or(i64::MIN);
+        let mut queues = Vec::new();
+        for by in [By::StreamTime, By::WallClock] {
+            if graph.timers.iter().any(|t| t.by == by) {
+                queues.push(Queue::new(Kind::Timers(by), 0));
+            }
+        }
+        let windows = graph.windows.iter().enumerate();
+        queues.extend(windows.map(|(i, w)| Queue::new(Kind::Windows(i, w.windows), w.state)));
+        let mut time = Self {
+            on,
+            atomic,
+            seen: at,
+            released: at,
+            acknowledged: at,
+            handed_over: at,
+            written: at,
+            target: i64::MIN,
+            held: false,
+            queues,
+            due: i64::MAX,
+            wall: None,
+            fired: Vec::new(),
+            deletable: Vec::new(),
+            overcoming: None,
+            overcame: 0,
+        };
+        time.bound();
+        Ok(time)
+    }
+
+    fn bound(&mut self) {
+        let queues = self.queues.iter().filter(|q| !q.kind.is_wall());
+        self.due = queues.map(|q| q.due).min().unwrap_or(i64::MAX);
+    }
+
+    /// A record's event time makes something due, which comes first: the record is held.
+    pub(super) fn hold(&mut self, at: i64) {
+        self.target = self.target.max(at);
+        self.held = true;
+    }
+
+    /// Whether the last record was held.
+    pub(super) fn take_held(&mut self) -> bool {
+        std::mem::take(&mut self.held)
+    }
+
+    /// A record is dispatched with this event time, unless something is due before it.
+    pub(super) fn dispatch(&mut self, at: i64) -> bool {
+        if at.min(i64::MAX - 1) >= self.due {
+            self.hold(at);
+            return false;
+        }
+        self.seen = self.seen.max(at);
+        true
+    }
+
+    /// What was done up to this stream time is released.
+    pub(super) fn release(&mut self, time: i64) {
+        self.seen = self.seen.max(time);
+        self.released = self.released.max(time);
+    }
+
+    /// Whether something is due by stream time, as far as is known without asking.
+    pub(super) fn is_due(&self) -> bool {
+        self.due < i64::MAX && self.due <= self.target.max(self.seen)
+    }
+
+    /// When something is due by the wall clock at the earliest.
+    pub(super) fn wall_due(&self) -> i64 {
+        self.queues.iter().find(|q| q.kind.is_wall()).map_or(i64::MAX, |q| q.due)
+    }
+
+    /// The sleep until something is due by the wall clock.
+    pub(super) fn wall_sleep(&mut self, core: &Core) -> Pin<&mut (dyn Future<Output = ()> + Send)> {
+        let due = self.wall_due();
+        let slept = self.wall.take().filter(|(until, _)| *until == due);
+        self.wall.insert(slept.unwrap_or_else(|| (due, core.clock.sleep_until(due)))).1.as_mut()
+    }
+
+    pub(super) fn slept(&mut self) {
+        self.wall = None;
+    }
+
+    /// The entry that is due first, if any is.
+    pub(super) fn next(&mut self, core: &Core) -> Result<Option<Due>, StoreError> {
+        let (stream, wall) = (self.target.max(self.seen), core.clock.now_ms());
+        let mut next: Option<Due> = None;
+        for queue in &mut self.queues {
+            let now = if queue.kind.is_wall() { wall } else { stream };
+            if queue.due > now {
+                continue;
+            }
+            if let Some(key) = queue.first(core)?
+                && queue.due <= now
+                && next.as_ref().is_none_or(|n| queue.due < n.at)
+            {
+                next = Some(Due { kind: queue.kind, state: queue.state, key, at: queue.due });
+            }
+        }
+        self.bound();
+        Ok(next)
+    }
+
+    /// Passes over an entry that nothing can be called for.
+    pub(super) fn pass(&mut self, due: &Due) {
+        if let Some(queue) = self.queues.iter_mut().find(|q| q.kind == due.kind && q.state == due.state) {
+            queue.floor.clone_from(&due.key);
+            queue.floor.push(0);
+        }
+    }
+
+    /// Writes to the state tables are seen from now on.
+    pub(super) fn apply(&mut self, core: &Core, writes: &ProduceBatch) {
+        for (record, _) in writes.iter() {
+            let state = core.graph.state.iter().position(|e| e.topic == *record.topic);
+            if let (Some(state), Some(key)) = (state, record.key) {
+                self.apply_one(core, state, key, record.value);
+            }
+        }
+        self.bound();
+    }
+
+    fn apply_one(&mut self, core: &Core, state: usize, key: &[u8], value: Option<&[u8]>) {
+        let Some(table) = core.state.get(state) else { return };
+        let mut gone = core.gone.borrow_mut();
+        if !gone.is_empty() {
+            gone.remove(&(state, Box::from(key)));
+        }
+        table.borrow_mut().apply(key, value);
+        for queue in self.queues.iter_mut().filter(|q| value.is_some() && q.state == state) {
+            if let Some(due) = queue.kind.due(key) {
+                queue.due = queue.due.min(due);
+                if *key < *queue.floor {
+                    queue.floor = key.to_vec();
+                }
+            }
+        }
+    }
+
+    /// What is to be written of stream time with the next batch, if it has moved on.
+    pub(super) fn to_write(&self) -> Option<i64> {
+        let time = if self.atomic { self.released } else { self.acknowledged };
+        (self.on && time > self.handed_over).then_some(time)
+    }
+
+    /// What the next batch brings, if the group keeps time. `covered` are the positions acknowledged so far.
+    pub(super) fn mark(&mut self, covered: impl Iterator<Item = i64>) -> Option<Box<Mark>> {
+        if !self.on {
+            return None;
+        }
+        self.handed_over = self.to_write().unwrap_or(self.handed_over);
+        let (released, written) = (self.released, self.handed_over);
+        let covered = if self.atomic { Vec::new() } else { covered.collect() };
+        Some(Box::new(Mark { released, written, covered, fired: std::mem::take(&mut self.fired) }))
+    }
+
+    /// A batch is acknowledged. True if everything acknowledged is covered by what is written of stream time.
+    pub(super) fn acknowledge(&mut self, mark: &mut Mark) -> bool {
+        self.acknowledged = self.acknowledged.max(mark.released);
+        self.written = self.written.max(mark.written);
+        self.deletable.append(&mut mark.fired);
+        self.written >= self.acknowledged
+    }
+
+    /// What may be deleted by now.
+    pub(super) fn take_deletable(&mut self) -> Vec<Fired> {
+        let written = self.written;
+        let (now, later) = std::mem::take(&mut self.deletable).into_iter().partition(|f| f.due <= written);
+        self.deletable = later;
+        now
+    }
+
+    /// Goes back to what is acknowledged. The tables have gone back already.
+    pub(super) fn rollback(&mut self, core: &Rc<Core>) {
+        self.seen = self.acknowledged;
+        self.released = self.acknowledged;
+        self.handed_over = self.written;
+        self.target = i64::MIN;
+        self.held = false;
+        self.overcoming = None;
+        self.overcame = 0;
+        self.fired.clear();
+        let mut gone = core.gone.borrow_mut();
+        // What came of these is acknowledged.
+        gone.retain(|(state, key)| self.deletable.iter().any(|f| f.state == *state && f.key == *key));
+        for queue in &mut self.queues {
+            *queue = Queue::new(queue.kind, queue.state);
+        }
+        self.wall = None;
+        self.bound();
+    }
+}
