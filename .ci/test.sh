@@ -75,39 +75,24 @@ registry_tests() {
 
 # A Postgres of these tests' own, as far from the machine's as can be: other files, another port, no socket.
 start_postgres() {
-  local bin dir port as=()
-  bin=$(command -v initdb || ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null | sort -V | tail -n 1) || true
-  [ -n "$bin" ] && [ -x "${bin%/*}/postgres" ] || return 1
-  bin=${bin%/*}
-  if [ "$(id -u)" = 0 ]; then
-    # It refuses to run as root.
-    if ! id postgres >/dev/null 2>&1 || ! command -v setpriv >/dev/null; then return 1; fi
-    as=(setpriv --reuid=postgres --regid=postgres --clear-groups)
+  local code=0 out
+  postgres_state=$(mktemp -d)
+  # It may run as another user.
+  chmod 711 "$postgres_state"
+  out=$(STREAM_STATE=$postgres_state POSTGRES_PORT=$(free_ports) docker/postgres.sh up) || code=$?
+  if [ $code = 0 ]; then
+    export STREAM_TEST_POSTGRES=${out#DATABASE_URL=}
+  elif [ $code != 3 ]; then
+    failed+=("start a Postgres for the tests")
   fi
-  dir=$(mktemp -d) port=$(free_ports)
-  chmod 711 "$dir"
-  mkdir "$dir/data"
-  if [ "$(id -u)" = 0 ]; then chown postgres "$dir/data"; fi
-  (cd / && ${as[@]+"${as[@]}"} "$bin/initdb" -D "$dir/data" -U postgres --auth=trust -E UTF8 --locale=C --no-sync) >"$dir/log" 2>&1 \
-    || { cat "$dir/log" >&2; rm -rf "$dir"; return 1; }
-  (cd / && exec ${as[@]+"${as[@]}"} "$bin/postgres" -D "$dir/data" -h 127.0.0.1 -p "$port" -k '' -F) >>"$dir/log" 2>&1 &
-  postgres_pid=$! postgres_dir=$dir
-  for _ in $(seq 300); do
-    if ! kill -0 "$postgres_pid" 2>/dev/null; then cat "$dir/log" >&2; return 1; fi
-    if (: < "/dev/tcp/127.0.0.1/$port") 2>/dev/null && grep -q "ready to accept connections" "$dir/log"; then
-      export STREAM_TEST_POSTGRES=postgres://postgres@127.0.0.1:$port/postgres
-      return
-    fi
-    sleep 0.1
-  done
-  cat "$dir/log" >&2
-  return 1
+  return $code
 }
 
 stop_postgres() {
-  if [ -n "${postgres_pid:-}" ]; then kill -INT "$postgres_pid" 2>/dev/null || true; wait "$postgres_pid" 2>/dev/null || true; fi
-  if [ -n "${postgres_dir:-}" ]; then rm -rf "$postgres_dir"; fi
-  postgres_pid='' postgres_dir=''
+  if [ -z "${postgres_state:-}" ]; then return 0; fi
+  STREAM_STATE=$postgres_state docker/postgres.sh down
+  rm -rf "$postgres_state"
+  postgres_state=
 }
 
 postgres_tests() {
