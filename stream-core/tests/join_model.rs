@@ -130,7 +130,8 @@ fn compare(guarantee: Guarantee, kind: Kind, nulls: Nulls, seed: u64) -> Done {
     let span = |n: i64| ms(n.unsigned_abs());
     let windows = JoinWindows::before(span(before)).after(span(after)).grace(span(grace));
     let case = Case { name: "", kind, windows, nulls, script: &[] };
-    let mut model = Model { before, after, grace, kind, nulls, time: i64::MIN, kept: vec![], told: vec![], late: 0, dropped: 0 };
+    let mut model =
+        Model { before, after, grace, kind, nulls, time: i64::MIN, kept: vec![], told: vec![], late: 0, dropped: 0 };
     let tester = Tester::new();
     tester.add_with(case.graph("join"), move |p| p.guarantee(guarantee))?;
     let inputs = ["left", "right"].map(|side| tester.input(&format!("join-{side}"), Text));
@@ -142,7 +143,10 @@ fn compare(guarantee: Guarantee, kind: Kind, nulls: Nulls, seed: u64) -> Done {
         tester.drain()?;
         model.take(record.clone(), n);
         told.extend(values(&out));
-        assert_eq!(told, model.told, "{guarantee:?} {kind:?} {nulls:?} seed {seed}, {windows:?}: after {n}, {record:?}");
+        assert_eq!(
+            told, model.told,
+            "{guarantee:?} {kind:?} {nulls:?} seed {seed}, {windows:?}: after {n}, {record:?}"
+        );
     }
     assert_eq!((tester.late("join")?, tester.dropped("join")?), (model.late, model.dropped));
     assert!(model.late > 0 && model.dropped > 0, "the records are not bad enough");
