@@ -126,7 +126,8 @@ fn a_match_that_came_later_is_not_forgotten_when_a_record_is_done_again() -> Don
     push(&tester, &["L a@0"])?;
     tester.wait_until("it is kept, too", || live_keys(&tester, "join-join-pairs") == 4)?;
     push(&tester, &["L q:q@71"])?;
-    let deleted = || tester.output("join-join-pairs", Bytes).read().unwrap().iter().filter(|r| r.value.is_none()).count();
+    let deleted =
+        || tester.output("join-join-pairs", Bytes).read().unwrap().iter().filter(|r| r.value.is_none()).count();
     tester.wait_until("the first left one is gone", || deleted() == 2)?;
     tester.crash("join")?;
     tester.log().faults().set_coordinating(true);
