@@ -5,6 +5,7 @@
 
 mod core;
 mod deferred;
+mod open;
 mod stage;
 mod timed;
 

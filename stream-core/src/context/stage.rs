@@ -52,6 +52,8 @@ pub(crate) struct Stage {
     pub(crate) due: i64,
     /// Windows that the record was late for.
     pub(crate) late: u64,
+    /// How many values the callback has added to batches.
+    pub(crate) collected: u32,
     /// Number of deferred works still open.
     pub(crate) deferred: u32,
     /// What the callback met with.
@@ -71,6 +73,7 @@ impl Default for Stage {
             time: i64::MIN,
             due: i64::MAX,
             late: 0,
+            collected: 0,
             deferred: 0,
             obstacle: None,
         }
@@ -85,6 +88,7 @@ impl Stage {
         self.deferred = 0;
         self.obstacle = None;
         self.late = 0;
+        self.collected = 0;
         if !self.state.is_empty() {
             self.state.clear();
         }

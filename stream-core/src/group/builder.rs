@@ -32,6 +32,7 @@ impl Group {
             state: Vec::new(),
             timers: Vec::new(),
             windows: Vec::new(),
+            open: Vec::new(),
             updates: Vec::new(),
             joins: Vec::new(),
             lookups: Vec::new(),

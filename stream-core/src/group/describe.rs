@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::graph::{GroupGraph, window_topic};
+use super::graph::{GroupGraph, Opened, window_topic};
 use super::handler::Handler;
 use super::policy::{ErrorPolicy, OnError};
-use crate::window::Windows;
 use crate::window::keys::By;
+use crate::window::{Batches, Sessions, Windows};
 
 impl GroupGraph {
     /// The graph as text, an edge a line.
@@ -41,6 +41,17 @@ impl GroupGraph {
             let codec = self.state.get(window.state).map_or("", |e| e.codec.name());
             let how = format!("{codec}, {size} ms every {advance} ms, grace {grace} ms");
             line(&mut out, "window", &window_topic(&self.name, &window.name), &how);
+        }
+        for edge in &self.open {
+            let Some(state) = self.state.get(edge.state) else { continue };
+            let how = match edge.kind {
+                Opened::Session(Sessions { gap, grace }) => format!("gap {gap} ms, grace {grace} ms"),
+                Opened::Batch(Batches { most, gap, max_age }) => {
+                    let ms = |name, ms: Option<i64>| ms.map_or(String::new(), |ms| format!(", {name} {ms} ms"));
+                    format!("{most} records{}{}", ms("gap", gap), ms("at most", max_age))
+                }
+            };
+            line(&mut out, edge.kind.what(), &state.topic, &format!("{}, {how}", state.codec.name()));
         }
         for join in &self.joins {
             line(&mut out, "join", &join.topic, join.codec.name());

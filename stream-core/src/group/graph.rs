@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::handler::{Handler, SyncHandler, VisitHandler};
 use super::policy::{Input, OnError};
 use crate::codec::{Codec, CodecError};
-use crate::window::Windows;
 use crate::window::keys::By;
+use crate::window::{Batches, Sessions, Windows};
 use futures::future::BoxFuture;
 
 /// A group as it was defined, checked. Made by [`GroupBuilder::build`](crate::group::GroupBuilder::build).
@@ -19,10 +19,12 @@ pub struct GroupGraph {
     pub(crate) outputs: Vec<OutputEdge>,
     pub(crate) table: Option<TableEdge>,
     /// Tables that the library keeps for the group: co-partitioned, changelogged and restored as the group table is.
-    /// The first is `<group>-time`, if there is any; then one for each window.
+    /// The first is `<group>-time`, if there is any; then one for each window, session, batch and side of a table join.
     pub(crate) state: Vec<TableEdge>,
     pub(crate) timers: Vec<TimerEdge>,
     pub(crate) windows: Vec<WindowEdge>,
+    /// Sessions and batches.
+    pub(crate) open: Vec<OpenEdge>,
     pub(crate) updates: Vec<UpdateListener>,
     pub(crate) joins: Vec<TableEdge>,
     pub(crate) lookups: Vec<TableEdge>,
@@ -66,6 +68,45 @@ pub(crate) struct WindowEdge {
     pub(crate) state: usize,
     /// Set by `on_close`.
     pub(crate) handler: Option<Box<dyn SyncHandler>>,
+}
+
+/// What stays open for a key until it is due.
+pub(crate) struct OpenEdge {
+    pub(crate) name: Arc<str>,
+    pub(crate) kind: Opened,
+    /// Index in `state` of its table.
+    pub(crate) state: usize,
+    /// Set by `on_session_close` or `on_batch`.
+    pub(crate) handler: Option<Box<dyn SyncHandler>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Opened {
+    Session(Sessions),
+    Batch(Batches),
+}
+
+impl Opened {
+    pub(crate) fn by(self) -> By {
+        match self {
+            Self::Session(_) => By::StreamTime,
+            Self::Batch(_) => By::WallClock,
+        }
+    }
+
+    pub(crate) fn what(self) -> &'static str {
+        match self {
+            Self::Session(_) => "session",
+            Self::Batch(_) => "batch",
+        }
+    }
+
+    pub(crate) fn fault(self) -> Option<&'static str> {
+        match self {
+            Self::Session(sessions) => sessions.fault(),
+            Self::Batch(batches) => batches.fault(),
+        }
+    }
 }
 
 pub(crate) struct VisitorEdge {
@@ -190,6 +231,16 @@ pub fn time_topic(group: &str) -> Arc<str> {
 /// `<group>-window-<name>`, the topic of a group's windows of a name.
 pub fn window_topic(group: &str, name: &str) -> Arc<str> {
     format!("{group}-window-{name}").into()
+}
+
+/// `<group>-session-<name>`, the topic of a group's sessions of a name.
+pub fn session_topic(group: &str, name: &str) -> Arc<str> {
+    format!("{group}-session-{name}").into()
+}
+
+/// `<group>-batch-<name>`, the topic of a group's batches of a name.
+pub fn batch_topic(group: &str, name: &str) -> Arc<str> {
+    format!("{group}-batch-{name}").into()
 }
 
 /// `<group>-lead`, what a group without a table subscribes to that joins or has other state.

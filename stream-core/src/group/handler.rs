@@ -78,6 +78,15 @@ handle! {
     Windowed
 }
 
+handle! {
+    /// Accumulators for each key and session, written by [`Ctx::aggregate_session`].
+    Sessioned
+}
+handle! {
+    /// Records of a key that are taken together, written by [`Ctx::collect`].
+    Batched
+}
+
 /// A record of a batch callback.
 #[derive(Clone, Debug)]
 pub struct Record<M> {

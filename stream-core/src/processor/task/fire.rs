@@ -30,7 +30,7 @@ pub(super) enum Firing {
 }
 
 /// How it went.
-enum Outcome {
+pub(super) enum Outcome {
     Fired,
     /// It could not be now.
     NotNow,
@@ -98,6 +98,7 @@ impl Task {
                 let last = windows.starting(start).end.saturating_sub(1);
                 self.call_due(core, due, &edge.topic, handler, (key, &value, last), None)
             }
+            Kind::Open(_) => self.fire_open(core, due, &edge.topic),
             Kind::Timers(by) => {
                 let rest = due.key.get(by.prefix().len() + 8..).unwrap_or_default();
                 let found = keys::read_name(rest)
@@ -129,7 +130,7 @@ impl Task {
     }
 
     /// Calls for an entry, and releases what comes of it.
-    fn call_due(
+    pub(super) fn call_due(
         &mut self,
         core: &Rc<Core>,
         due: &Due,
@@ -201,7 +202,7 @@ impl Task {
     }
 
     /// Deletes an entry that means nothing any more.
-    fn forget(&mut self, core: &Rc<Core>, due: &Due, topic: &Arc<str>) {
+    pub(super) fn forget(&mut self, core: &Rc<Core>, due: &Due, topic: &Arc<str>) {
         let first = self.stage.out.len();
         self.stage.reset();
         let (partition, timestamp) = (Some(core.partition), Some(due.at));
@@ -242,7 +243,7 @@ impl Task {
         self.made_without_input(first);
     }
 
-    fn fire_error(&self, topic: String, key: &str, error: &CallbackError) -> ProcessorError {
+    pub(super) fn fire_error(&self, topic: String, key: &str, error: &CallbackError) -> ProcessorError {
         ProcessorError::Record {
             group: self.core.graph.name().to_owned(),
             topic,

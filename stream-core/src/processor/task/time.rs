@@ -23,6 +23,7 @@ use crate::log::ProduceBatch;
 use crate::store::{StoreError, prefix_end};
 use crate::window::Windows;
 use crate::window::keys::{self, By};
+use crate::window::open::MARKERS;
 
 /// What a queue is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub(super) enum Kind {
     Timers(By),
     /// Of this index among the graph's windows.
     Windows(usize, Windows),
+    /// Of the markers of open sessions or batches.
+    Open(By),
 }
 
 impl Kind {
@@ -37,18 +40,19 @@ impl Kind {
         match self {
             Self::Timers(by) => by.prefix(),
             Self::Windows(..) => &[],
+            Self::Open(_) => MARKERS,
         }
     }
 
     pub(super) fn is_wall(self) -> bool {
-        self == Self::Timers(By::WallClock)
+        matches!(self, Self::Timers(By::WallClock) | Self::Open(By::WallClock))
     }
 
     /// When an entry is due; `None` if it is none of this queue's.
     fn due(self, key: &[u8]) -> Option<i64> {
         let (time, _) = keys::read_time(key.strip_prefix(self.prefix())?)?;
         Some(match self {
-            Self::Timers(_) => time,
+            Self::Timers(_) | Self::Open(_) => time,
             Self::Windows(_, windows) => windows.closes(windows.starting(time)),
         })
     }
@@ -153,6 +157,7 @@ impl Time {
         }
         let windows = graph.windows.iter().enumerate();
         queues.extend(windows.map(|(i, w)| Queue::new(Kind::Windows(i, w.windows), w.state)));
+        queues.extend(graph.open.iter().map(|o| Queue::new(Kind::Open(o.kind.by()), o.state)));
         let mut time = Self {
             on,
             atomic,
@@ -214,7 +219,7 @@ impl Time {
 
     /// When something is due by the wall clock at the earliest.
     pub(super) fn wall_due(&self) -> i64 {
-        self.queues.iter().find(|q| q.kind.is_wall()).map_or(i64::MAX, |q| q.due)
+        self.queues.iter().filter(|q| q.kind.is_wall()).map(|q| q.due).min().unwrap_or(i64::MAX)
     }
 
     /// The sleep until something is due by the wall clock.
