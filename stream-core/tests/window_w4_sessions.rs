@@ -214,14 +214,20 @@ fn w4_a_closed_session_is_there_until_its_result_is() -> Done {
         let world = world(guarantee, Sessions::gap(ms(30)))?;
         let tester = &world.tester;
         world.push(&[("a", "1", 0)])?;
-        let held = tester.log().faults().on(|r| r.topic == "finals").hold_acks();
+        let slow = tester.log().faults().on(|r| r.topic == "finals").delay(ms(3_600_000));
         let input = tester.input("in", Text);
         for (key, word, at) in [("b", "1", 31), ("a", "later", 20), ("a", "again", 0)] {
             input.push_at(key, Some(&word.to_owned()), Some(at), None)?;
         }
-        tester.wait_until("it is on its way", || held.hits() > 0)?;
+        if guarantee == Guarantee::AtLeastOnce {
+            let written = || values(&tester.output("changes", Text)).iter().any(|told| told == "[0, 20] later again");
+            tester.wait_until("what comes after it is written", || slow.hits() > 0 && written())?;
+        } else {
+            tester.wait_until("it is on its way", || slow.hits() > 0)?;
+        }
         tester.crash("visits")?;
-        drop(held);
+        drop(slow);
+        assert_eq!(values(&world.finals).len(), 0);
         tester.start_instance("visits", 0)?;
         tester.drain()?;
         world.push(&[("b", "2", 1000)])?;

@@ -4,7 +4,7 @@ mod support;
 
 use std::sync::Arc;
 
-use stream_core::codec::Text;
+use stream_core::codec::{Bytes, Text};
 use stream_core::group::{BuildError, ErrorPolicy, Group, GroupGraph, Input};
 use stream_core::log::{Cleanup, Log, TopicConfig, TopicSpec};
 use stream_core::processor::{Guarantee, Standbys};
@@ -166,11 +166,17 @@ fn w5_a_closed_batch_is_there_until_its_result_is() -> Done {
     with_both(|guarantee| {
         let (tester, out) = tester(guarantee, batches())?;
         say(&tester, "a", &["1", "2"])?;
-        let held = tester.log().faults().on(|r| r.topic == "joined").hold_acks();
-        tester.input("messages", Text).push("a", "3 4 5".to_owned())?;
-        tester.wait_until("it is on its way", || held.hits() > 0)?;
+        let slow = tester.log().faults().on(|r| r.topic == "joined").delay(ms(3_600_000));
+        let input = tester.input("messages", Text);
+        input.push("a", "3 4".to_owned())?;
+        tester.wait_until("it is on its way", || slow.hits() > 0)?;
+        input.push("a", "5".to_owned())?;
+        let has_5 = || values(&tester.output(BATCHES, Bytes)).iter().any(|batch| batch.ends_with(b"5"));
+        let next = || guarantee == Guarantee::ExactlyOnce || has_5();
+        tester.wait_until("the next has begun", next)?;
         tester.crash("chat")?;
-        drop(held);
+        drop(slow);
+        assert_eq!(values(&out).len(), 0);
         tester.start_instance("chat", 0)?;
         tester.drain()?;
         tester.advance(ms(3000))?;

@@ -118,6 +118,23 @@ impl<S> Ctx<'_, S> {
         self.accumulator(state, &keys::window(start, key))
     }
 
+    /// Keeps the newest value of a key in a state table as it came; a null deletes it.
+    pub(crate) fn keep(&mut self, state: usize, key: &[u8], value: Option<&[u8]>) -> CallbackResult {
+        let Some(value) = value else {
+            self.stage_state(state, key, None);
+            return Ok(());
+        };
+        self.stage_encoded(state, key, |out| {
+            out.extend_from_slice(value);
+            Ok(())
+        })
+    }
+
+    /// The value that a state table has for a key.
+    pub(crate) fn kept<A: 'static>(&mut self, state: usize, key: &[u8]) -> Result<Option<A>, CallbackError> {
+        self.accumulator(state, key)
+    }
+
     fn accumulator<A: 'static>(&mut self, state: usize, place: &[u8]) -> Result<Option<A>, CallbackError> {
         let Some(edge) = self.core.graph.state.get(state) else { return Ok(None) };
         let bytes = self.state_value(state, place)?;

@@ -243,6 +243,11 @@ pub fn batch_topic(group: &str, name: &str) -> Arc<str> {
     format!("{group}-batch-{name}").into()
 }
 
+/// `<group>-<name>-<side>`, the topic of the last values of a side, `left` or `right`, of a group's table join of a name.
+pub fn side_topic(group: &str, name: &str, side: &str) -> Arc<str> {
+    format!("{group}-{name}-{side}").into()
+}
+
 /// `<group>-lead`, what a group without a table subscribes to that joins or has other state.
 pub fn lead_topic(group: &str) -> Arc<str> {
     format!("{group}-lead").into()

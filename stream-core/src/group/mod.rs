@@ -28,16 +28,18 @@ pub(crate) mod graph;
 pub(crate) mod handler;
 mod open;
 mod policy;
+mod table_join;
 mod timed;
 
 pub use self::builder::{Group, GroupBuilder};
 pub use self::error::{BuildError, CallbackError, CallbackResult, Failure};
 pub(crate) use self::graph::{AnyCodec, InputEdge, TableEdge};
 pub use self::graph::{
-    GroupGraph, batch_topic, lead_topic, loop_topic, session_topic, table_topic, time_topic, window_topic,
+    GroupGraph, batch_topic, lead_topic, loop_topic, session_topic, side_topic, table_topic, time_topic, window_topic,
 };
 pub(crate) use self::handler::Handler;
 pub use self::handler::{
     Batched, Join, Lookup, Loop, NoTable, Output, Record, Sessioned, Table, Timer, Visitor, Windowed,
 };
 pub use self::policy::{ErrorPolicy, Input, NilKey, NilValue, OnError, Retry};
+pub use self::table_join::{TableJoin, TableSide};

@@ -111,8 +111,13 @@ impl<S: 'static> GroupBuilder<S> {
                 return Err(BuildError::TwoOfAName { group: group.to_owned(), what, name });
             }
         }
+        let mut topics = BTreeSet::new();
         for edge in &graph.state {
             check_name(&format!("topic {:?}", edge.topic), &edge.topic)?;
+            if !topics.insert(&edge.topic) {
+                let (what, name) = ("table".to_owned(), edge.topic.to_string());
+                return Err(BuildError::TwoOfAName { group: group.to_owned(), what, name });
+            }
         }
         if let Some(timer) = graph.timers.iter().find(|e| e.handler.is_none()) {
             return Err(BuildError::TimerUnread { group: group.to_owned(), name: timer.name.to_string() });

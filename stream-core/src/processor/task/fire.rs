@@ -96,7 +96,7 @@ impl Task {
                 let (start, key) = keys::read_time(&due.key).unwrap_or_default();
                 let handler = graph.windows.get(index).and_then(|w| w.handler.as_deref());
                 let last = windows.starting(start).end.saturating_sub(1);
-                self.call_due(core, due, &edge.topic, handler, (key, &value, last), None)
+                self.call_due(core, due, &edge.topic, handler, (key, &value, last), &[&due.key])
             }
             Kind::Open(_) => self.fire_open(core, due, &edge.topic),
             Kind::Timers(by) => {
@@ -124,12 +124,12 @@ impl Task {
                     // A crash left a half of the move behind. Which one is not known: firing now loses nothing.
                 }
                 let handler = timer.handler.as_deref();
-                self.call_due(core, due, &edge.topic, handler, (key, &value, due.at), Some(&place))
+                self.call_due(core, due, &edge.topic, handler, (key, &value, due.at), &[&due.key, &place])
             }
         }
     }
 
-    /// Calls for an entry, and releases what comes of it.
+    /// Calls for an entry, and releases what comes of it. `entries` are deleted then, in this order.
     pub(super) fn call_due(
         &mut self,
         core: &Rc<Core>,
@@ -137,7 +137,7 @@ impl Task {
         topic: &Arc<str>,
         handler: Option<&dyn SyncHandler>,
         (key, value, at): (&[u8], &[u8], i64),
-        place: Option<&[u8]>,
+        entries: &[&[u8]],
     ) -> ProcessorResult<Outcome> {
         let (first, before, seen) = (self.stage.out.len(), self.stage.out.savepoint(), self.time.seen);
         if !due.kind.is_wall() {
@@ -145,8 +145,7 @@ impl Task {
         }
         self.stage.reset();
         (self.stage.at, self.stage.time, self.stage.due) = (at, self.time.seen, i64::MAX);
-        let entries = || [Some(&*due.key), place].into_iter().flatten();
-        for entry in entries() {
+        for &entry in entries {
             if self.time.atomic {
                 let (partition, timestamp) = (Some(core.partition), Some(at));
                 let record = NewRecord { topic, partition, timestamp, key: Some(entry), value: None };
@@ -172,7 +171,7 @@ impl Task {
         if let Err(error) = result {
             self.stage.out.truncate(before);
             self.time.seen = seen;
-            for entry in entries() {
+            for &entry in entries {
                 core.gone.borrow_mut().remove(&(due.state, entry.into()));
             }
             let obstacle = self.stage.obstacle.take();
@@ -193,7 +192,7 @@ impl Task {
         }
         if !self.time.atomic {
             let until = if due.kind.is_wall() { i64::MIN } else { due.at };
-            let fired = entries().map(|entry| Fired { state: due.state, key: entry.into(), due: until });
+            let fired = entries.iter().map(|&entry| Fired { state: due.state, key: entry.into(), due: until });
             self.time.fired.extend(fired);
         }
         self.time.release(self.time.seen);

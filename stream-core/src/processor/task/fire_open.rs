@@ -33,7 +33,8 @@ impl Task {
         let graph = Arc::clone(&core.graph);
         let edge = graph.open.iter().find(|edge| edge.state == due.state);
         let handler = edge.and_then(|edge| edge.handler.as_deref());
-        self.call_due(core, due, topic, handler, (key, entry.body, entry.at), Some(&place))
+        // The marker is deleted last: an entry without one would never close again.
+        self.call_due(core, due, topic, handler, (key, entry.body, entry.at), &[&place, &due.key])
     }
 
     /// Moves a marker to when its entry is due by now.
