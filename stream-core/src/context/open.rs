@@ -1,6 +1,6 @@
 //! What a callback can do with sessions and batches.
 //!
-//! Their entries are those of [`open`]: a marker is staged before its entry, and deleted after it.
+//! Their entries are those of [`open`], whose invariants hold here.
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -117,10 +117,8 @@ impl<S> Ctx<'_, S> {
             self.stage.state.truncate(before);
             return Err(error);
         }
-        for gone in found.iter().filter(|f| f.place != place) {
-            self.stage_state(edge.state, &gone.place, None);
-            self.stage_state(edge.state, &open::marker(gone.marked, &gone.place), None);
-        }
+        let merged = found.iter().filter(|f| f.place != place);
+        self.stage.void.extend(merged.map(|f| (edge.state, Box::from(&*f.place))));
         let retracted = found.iter().map(|f| f.session).filter(|s| *s != session).map(SessionChange::Retracted);
         Ok(retracted.chain([SessionChange::Updated(session, value)]).collect())
     }
@@ -149,7 +147,8 @@ impl<S> Ctx<'_, S> {
         for (place, value) in self.open_entries(edge.state, key)? {
             let gathered = Gathered::read(place, &value).ok_or_else(|| unreadable(topic))?;
             if gathered.batch.has(origin, &bytes) {
-                return Ok(());
+                // What was not acknowledged then may lack its marker.
+                return self.stage_batch(edge.state, &gathered, &batches, now);
             }
             last = Some(gathered);
         }
@@ -172,8 +171,8 @@ impl<S> Ctx<'_, S> {
         (origin, value): (Origin<'_>, &[u8]),
     ) -> CallbackResult {
         let limit = self.core.state_limits.get(state).copied().unwrap_or(usize::MAX);
-        let number = last.as_ref().map_or(0, |last| last.number() + 1);
         let mut room = None;
+        let next = last.as_ref().map_or(0, |last| last.number().saturating_add(1));
         if let Some(mut last) = last.filter(|last| !last.batch.is_full()) {
             if last.len() + Batch::len_of(origin, value) <= limit {
                 room = Some(last);
@@ -183,7 +182,8 @@ impl<S> Ctx<'_, S> {
             }
         }
         let mut to = room.unwrap_or_else(|| {
-            let place = self.free_place(state, key, &[], number);
+            // Never that of an earlier one: whoever closed that may delete it late, after an instance took it for dead.
+            let place = self.free_place(state, key, &keys::time(now), next);
             Gathered { place, marked: None, at, batch: Batch::new(now) }
         });
         to.at = to.at.max(at);
@@ -236,7 +236,7 @@ impl<S> Ctx<'_, S> {
         Ok(all)
     }
 
-    /// A place where nothing lies that has closed and is not deleted yet: that is to be there after a crash.
+    /// A place where nothing lies that means nothing any more and is not deleted yet: that is to be there after a crash.
     fn free_place(&self, state: usize, key: &[u8], begins: &[u8], from: u32) -> Vec<u8> {
         let begins = open::place(key, begins);
         let numbered = (from..=u32::MAX).map(|n| [&begins[..], &n.to_be_bytes()].concat());
@@ -250,18 +250,21 @@ impl<S> Ctx<'_, S> {
         body: impl FnOnce(&mut Vec<u8>) -> CallbackResult,
     ) -> CallbackResult {
         let Entry { place, marked: before, due, at } = *entry;
-        let marked = before.filter(|marked| *marked <= due).unwrap_or(due);
-        if before != Some(marked) {
-            self.stage_encoded(state, &open::marker(marked, place), |_| Ok(()))?;
+        let mut marked = before.filter(|marked| *marked <= due);
+        if let Some(at) = marked
+            && self.state_value(state, &open::marker(at, place))?.is_none()
+        {
+            marked = None;
+        }
+        if marked.is_none() {
+            self.stage_encoded(state, &open::marker(due, place), |_| Ok(()))?;
+            let too_late = before.filter(|before| *before > due).map(|before| open::marker(before, place));
+            self.stage.void.extend(too_late.map(|marker| (state, marker.into_boxed_slice())));
         }
         self.stage_encoded(state, place, |out| {
-            Open { due, marked, at, body: &[] }.write(out);
+            Open { due, marked: marked.unwrap_or(due), at, body: &[] }.write(out);
             body(out)
-        })?;
-        if let Some(before) = before.filter(|before| *before != marked) {
-            self.stage_state(state, &open::marker(before, place), None);
-        }
-        Ok(())
+        })
     }
 
     /// The first entry from `from` up to `end`, as this callback sees it.
@@ -278,9 +281,11 @@ impl<S> Ctx<'_, S> {
         let staged = staged.filter_map(|(record, _)| Some((record.key?, record.value)));
         let staged: BTreeMap<&[u8], Option<&[u8]>> =
             staged.filter(|(key, _)| from <= *key && end.is_none_or(|end| *key < end)).collect();
-        let pass = |key: &[u8]| core.is_gone(state, key) || staged.contains_key(key);
+        let void = |key: &[u8]| self.stage.void.iter().any(|(of, void)| *of == state && **void == *key);
+        let pass = |key: &[u8]| core.is_gone(state, key) || staged.contains_key(key) || void(key);
         let stored = table.borrow().first(from, end, pass);
-        let own = staged.iter().find_map(|(key, value)| Some((key.to_vec(), value.as_ref()?.to_vec())));
+        let own = staged.iter().filter(|(key, _)| !void(key));
+        let own = own.filter_map(|(key, value)| Some((key.to_vec(), value.as_ref()?.to_vec()))).next();
         let stored = stored.map_err(|error| self.store_failed(error))?;
         match stored {
             Some(key) if own.as_ref().is_none_or(|(own, _)| key < *own) => {

@@ -44,6 +44,9 @@ pub(crate) struct Stage {
     pub(crate) slot: Option<u64>,
     /// Writes to the library's own tables: what goes to their changelogs.
     pub(crate) state: ProduceBatch,
+    /// Entries of those tables, by index, that mean nothing once this is done: deleted with it, or, at least once, when it
+    /// is acknowledged.
+    pub(crate) void: Vec<(usize, Box<[u8]>)>,
     /// The record's event time.
     pub(crate) at: i64,
     /// Stream time, the record's included.
@@ -69,6 +72,7 @@ impl Default for Stage {
             spare: Vec::new(),
             slot: None,
             state: ProduceBatch::new(),
+            void: Vec::new(),
             at: i64::MIN,
             time: i64::MIN,
             due: i64::MAX,
@@ -92,6 +96,7 @@ impl Stage {
         if !self.state.is_empty() {
             self.state.clear();
         }
+        self.void.clear();
     }
 
     /// Stream time gets to the record's event time, unless something is due before.
@@ -107,7 +112,7 @@ impl Stage {
 
     /// Whether there is more to release than emits.
     pub(crate) fn has_written(&self) -> bool {
-        self.write != Write::None || self.late > 0 || !self.state.is_empty()
+        self.write != Write::None || self.late > 0 || !self.state.is_empty() || !self.void.is_empty()
     }
 
     /// The value that the table gets: `None` for no write, `Some(None)` for a deletion.

@@ -11,8 +11,9 @@
 //! Invariants:
 //! - An entry has a marker, and not after it is due. One that falls due later leaves its marker where it is: it is moved
 //!   when its time has come, so that a record that makes a session longer costs one write.
-//! - A marker is written before its entry, and deleted after it or once another is written. So whatever part of it a crash
-//!   leaves behind, no entry is without one; a marker without an entry is forgotten.
+//! - At least once, any part of what is not acknowledged may be there after a crash, and no other. So what an entry or a
+//!   marker is replaced by is acknowledged before it is deleted, an entry's marker is deleted after the entry, and a record
+//!   that adds to an entry sees to it that the marker is there. A marker without an entry is forgotten.
 //!
 //! These are formats on disk and in topics: they must never change without a new name for the topic.
 

@@ -314,16 +314,10 @@ impl Task {
     /// not come back by a restore, for the record that wrote it may end otherwise this time, or elsewhere.
     fn take_writes_back(&mut self) -> ProcessorResult<()> {
         let (core, now) = (Rc::clone(&self.core), self.core.clock.now_ms());
-        // Markers sort behind the entries that they are of (`window::open`): they come back before them, and go after them.
-        let (mut back, mut away) = (Vec::new(), Vec::new());
         for (number, key) in std::mem::take(&mut self.replay.suspects) {
             let Some((table, _)) = core.table_at(number) else { continue };
             let value = table.borrow().with_value(&key, |value| value.map(<[u8]>::to_vec));
             let value = value.map_err(|e| ProcessorError::store(core.graph.name(), e))?;
-            if value.is_some() { &mut back } else { &mut away }.push((number, key, value));
-        }
-        for (number, key, value) in back.into_iter().rev().chain(away) {
-            let Some((table, _)) = core.table_at(number) else { continue };
             table.borrow_mut().apply(&key, value.as_deref());
             push_changelog(&core, &mut self.stage, number, Some(&key), value.as_deref(), now);
         }

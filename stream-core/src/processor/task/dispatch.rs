@@ -133,6 +133,7 @@ impl Task {
         (stage.slot, stage.obstacle) = (self.stage.slot, self.stage.obstacle.take());
         (stage.at, stage.time, stage.late) = (self.stage.at, self.stage.time, self.stage.late);
         std::mem::swap(&mut stage.state, &mut self.stage.state);
+        std::mem::swap(&mut stage.void, &mut self.stage.void);
         std::mem::swap(&mut stage.value, &mut self.stage.value);
         stage.out.append_from(&self.stage.out, before);
         self.stage.out.truncate(before);

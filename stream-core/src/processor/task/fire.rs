@@ -15,7 +15,7 @@ use super::time::{Due, Fired, Kind};
 use crate::context::{Core, Source};
 use crate::group::CallbackError;
 use crate::group::handler::SyncHandler;
-use crate::log::{Headers, NewRecord, RecordRef};
+use crate::log::{Headers, NewRecord, ProduceBatch, RecordRef};
 use crate::processor::env::Moment;
 use crate::processor::error::{ProcessorError, ProcessorResult};
 use crate::window::keys;
@@ -96,7 +96,7 @@ impl Task {
                 let (start, key) = keys::read_time(&due.key).unwrap_or_default();
                 let handler = graph.windows.get(index).and_then(|w| w.handler.as_deref());
                 let last = windows.starting(start).end.saturating_sub(1);
-                self.call_due(core, due, &edge.topic, handler, (key, &value, last), &[&due.key])
+                self.call_due(core, due, &edge.topic, handler, (key, &value, last), &[&due.key], None)
             }
             Kind::Open(_) => self.fire_open(core, due, &edge.topic),
             Kind::Timers(by) => {
@@ -118,18 +118,18 @@ impl Task {
                     let other = core.state_value(due.state, &other);
                     if other.map_err(|e| ProcessorError::store(graph.name(), e))?.is_some() {
                         // A crash left it behind: the timer was moved.
-                        self.forget(core, due, &edge.topic);
+                        self.forget(core, due, |_| {});
                         return Ok(Outcome::Fired);
                     }
                     // A crash left a half of the move behind. Which one is not known: firing now loses nothing.
                 }
                 let handler = timer.handler.as_deref();
-                self.call_due(core, due, &edge.topic, handler, (key, &value, due.at), &[&due.key, &place])
+                self.call_due(core, due, &edge.topic, handler, (key, &value, due.at), &[&due.key, &place], None)
             }
         }
     }
 
-    /// Calls for an entry, and releases what comes of it. `entries` are deleted then, in this order.
+    /// Calls for an entry, and releases what comes of it. `entries` are deleted then, and `last` after them.
     pub(super) fn call_due(
         &mut self,
         core: &Rc<Core>,
@@ -138,6 +138,7 @@ impl Task {
         handler: Option<&dyn SyncHandler>,
         (key, value, at): (&[u8], &[u8], i64),
         entries: &[&[u8]],
+        last: Option<&[u8]>,
     ) -> ProcessorResult<Outcome> {
         let (first, before, seen) = (self.stage.out.len(), self.stage.out.savepoint(), self.time.seen);
         if !due.kind.is_wall() {
@@ -145,7 +146,8 @@ impl Task {
         }
         self.stage.reset();
         (self.stage.at, self.stage.time, self.stage.due) = (at, self.time.seen, i64::MAX);
-        for &entry in entries {
+        let all = || entries.iter().copied().chain(last);
+        for entry in all() {
             if self.time.atomic {
                 let (partition, timestamp) = (Some(core.partition), Some(at));
                 let record = NewRecord { topic, partition, timestamp, key: Some(entry), value: None };
@@ -171,7 +173,7 @@ impl Task {
         if let Err(error) = result {
             self.stage.out.truncate(before);
             self.time.seen = seen;
-            for &entry in entries {
+            for entry in all() {
                 core.gone.borrow_mut().remove(&(due.state, entry.into()));
             }
             let obstacle = self.stage.obstacle.take();
@@ -192,7 +194,9 @@ impl Task {
         }
         if !self.time.atomic {
             let until = if due.kind.is_wall() { i64::MIN } else { due.at };
-            let fired = entries.iter().map(|&entry| Fired { state: due.state, key: entry.into(), due: until });
+            let then = last.map(Box::from);
+            let fired =
+                entries.iter().map(|&e| Fired { state: due.state, key: e.into(), due: until, then: then.clone() });
             self.time.fired.extend(fired);
         }
         self.time.release(self.time.seen);
@@ -200,15 +204,16 @@ impl Task {
         Ok(Outcome::Fired)
     }
 
-    /// Deletes an entry that means nothing any more.
-    pub(super) fn forget(&mut self, core: &Rc<Core>, due: &Due, topic: &Arc<str>) {
+    /// Deletes an entry that means nothing any more, for what is staged instead.
+    pub(super) fn forget(&mut self, core: &Rc<Core>, due: &Due, stage: impl FnOnce(&mut ProduceBatch)) {
         let first = self.stage.out.len();
         self.stage.reset();
-        let (partition, timestamp) = (Some(core.partition), Some(due.at));
-        let record = NewRecord { topic, partition, timestamp, key: Some(&due.key), value: None };
-        self.stage.state.push(record, std::iter::empty());
+        self.stage.at = due.at;
+        stage(&mut self.stage.state);
+        self.stage.void.push((due.state, due.key.as_slice().into()));
         self.apply_in_place(core, None);
         self.made_without_input(first);
+        self.moved = true;
     }
 
     /// Adds stream time to what is handed over next.
@@ -228,8 +233,9 @@ impl Task {
     /// Deletes what has fired once nothing of it can get lost.
     pub(super) fn delete_fired(&mut self) {
         let (core, first) = (Rc::clone(&self.core), self.stage.out.len());
-        for Fired { state, key, due } in self.time.take_deletable() {
+        for Fired { state, key, due, then } in self.time.take_deletable() {
             let entry = (state, key);
+            self.time.fired.extend(then.map(|then| Fired::void(state, then)));
             // What was set again since stays.
             if core.gone.borrow_mut().remove(&entry)
                 && let Some(table) = core.state.get(state)

@@ -16,9 +16,9 @@ impl Task {
     /// Closes the entry of a marker, unless there is none any more, or it falls due later.
     pub(super) fn fire_open(&mut self, core: &Rc<Core>, due: &Due, topic: &Arc<str>) -> ProcessorResult<Outcome> {
         let place = open::marked(&due.key).unwrap_or_default();
-        let value = core.state_value(due.state, &place).map_err(|e| ProcessorError::store(core.graph.name(), e))?;
-        let Some(value) = value else {
-            self.forget(core, due, topic);
+        let find = |key: &[u8]| core.state_value(due.state, key).map_err(|e| ProcessorError::store(core.graph.name(), e));
+        let Some(value) = find(&place)? else {
+            self.forget(core, due, |_| {});
             return Ok(Outcome::Fired);
         };
         let (Some(entry), Some(key)) = (Open::read(&value), open::key(&place)) else {
@@ -27,30 +27,30 @@ impl Task {
             return Ok(Outcome::NotNow);
         };
         if entry.due > due.at {
-            self.move_marker(core, due, topic, &place, &entry);
+            if entry.marked != due.at && find(&open::marker(entry.marked, &place))?.is_some() {
+                // It has another marker.
+                self.forget(core, due, |_| {});
+            } else {
+                self.move_marker(core, due, topic, &place, &entry);
+            }
             return Ok(Outcome::Fired);
         }
         let graph = Arc::clone(&core.graph);
         let edge = graph.open.iter().find(|edge| edge.state == due.state);
         let handler = edge.and_then(|edge| edge.handler.as_deref());
-        // The marker is deleted last: an entry without one would never close again.
-        self.call_due(core, due, topic, handler, (key, entry.body, entry.at), &[&place, &due.key])
+        self.call_due(core, due, topic, handler, (key, entry.body, entry.at), &[&place], Some(&due.key))
     }
 
-    /// Moves a marker to when its entry is due by now.
+    /// Replaces a marker by one at the time at which its entry is due by now.
     fn move_marker(&mut self, core: &Rc<Core>, due: &Due, topic: &Arc<str>, place: &[u8], entry: &Open<'_>) {
-        let first = self.stage.out.len();
-        self.stage.reset();
-        let mut value = Vec::new();
+        let (marker, mut value) = (open::marker(entry.due, place), Vec::new());
         Open { marked: entry.due, ..*entry }.write(&mut value);
-        let marker = open::marker(entry.due, place);
-        let writes = [(&*marker, Some(&[][..])), (place, Some(&*value)), (&*due.key, None)];
-        for (key, value) in writes {
-            let (partition, timestamp) = (Some(core.partition), Some(entry.at));
-            let record = NewRecord { topic, partition, timestamp, key: Some(key), value };
-            self.stage.state.push(record, std::iter::empty());
-        }
-        self.apply_in_place(core, None);
-        self.made_without_input(first);
+        self.forget(core, due, |stage| {
+            for (key, value) in [(&*marker, &[][..]), (place, &value)] {
+                let (partition, timestamp) = (Some(core.partition), Some(entry.at));
+                let record = NewRecord { topic, partition, timestamp, key: Some(key), value: Some(value) };
+                stage.push(record, std::iter::empty());
+            }
+        });
     }
 }

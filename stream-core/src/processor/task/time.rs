@@ -17,9 +17,9 @@ use std::rc::Rc;
 
 use futures::future::{BoxFuture, LocalBoxFuture};
 
-use crate::context::Core;
+use crate::context::{Core, Stage};
 use crate::group::{CallbackError, GroupGraph};
-use crate::log::ProduceBatch;
+use crate::log::NewRecord;
 use crate::store::{StoreError, prefix_end};
 use crate::window::Windows;
 use crate::window::keys::{self, By};
@@ -103,6 +103,15 @@ pub(super) struct Fired {
     pub(super) key: Box<[u8]>,
     /// The stream time that must be written before.
     pub(super) due: i64,
+    /// What is deleted once its deletion is acknowledged.
+    pub(super) then: Option<Box<[u8]>>,
+}
+
+impl Fired {
+    /// An entry that is deleted once what was done until now is acknowledged.
+    pub(super) fn void(state: usize, key: Box<[u8]>) -> Self {
+        Self { state, key, due: i64::MIN, then: None }
+    }
 }
 
 /// What a batch brings of time, once it is acknowledged.
@@ -261,15 +270,29 @@ impl Time {
         }
     }
 
-    /// Writes to the state tables are seen from now on.
-    pub(super) fn apply(&mut self, core: &Core, writes: &ProduceBatch) {
-        for (record, _) in writes.iter() {
+    /// What a record did to the state tables is seen from now on. What means nothing any more is deleted with it, or once
+    /// [it is released](Self::release_void) and acknowledged.
+    pub(super) fn apply(&mut self, core: &Core, stage: &mut Stage) {
+        if self.atomic {
+            for (state, key) in stage.void.drain(..) {
+                let Some(edge) = core.graph.state.get(state) else { continue };
+                let (partition, timestamp) = (Some(core.partition), Some(stage.at));
+                let gone = NewRecord { topic: &edge.topic, partition, timestamp, key: Some(&key), value: None };
+                stage.state.push(gone, std::iter::empty());
+            }
+        }
+        for (record, _) in stage.state.iter() {
             let state = core.graph.state.iter().position(|e| e.topic == *record.topic);
             if let (Some(state), Some(key)) = (state, record.key) {
                 self.apply_one(core, state, key, record.value);
             }
         }
+        core.gone.borrow_mut().extend(stage.void.iter().cloned());
         self.bound();
+    }
+
+    pub(super) fn release_void(&mut self, stage: &mut Stage) {
+        self.fired.extend(stage.void.drain(..).map(|(state, key)| Fired::void(state, key)));
     }
 
     fn apply_one(&mut self, core: &Core, state: usize, key: &[u8], value: Option<&[u8]>) {
