@@ -40,7 +40,6 @@
 //!   ([`log::kafka`]).
 //!
 //! # What it is not (yet)
-//! - Session windows are not part of this version.
 //! - A database: a table is read by key inside the processor, and from outside through a [`View`](view::View).
 //! - A cluster of its own: the embedded log lives and ends with its process.
 //!
@@ -61,6 +60,8 @@
 //! | stream time | the largest event time that a partition has seen; never goes back |
 //! | timer | a callback for a key, due by stream time or by the wall clock |
 //! | window | an accumulator for each key and span of event time |
+//! | session | a window that lasts until a key has paused |
+//! | batch | records of a key, taken together by their number or by the wall clock |
 //! | task | everything of one partition: inputs, table, effects under way |
 //! | standby | a warm copy of a partition that another instance has |
 //! | dead letter | a record put aside in a topic, with the reason, because it could not be processed |
@@ -104,5 +105,5 @@ pub mod prelude {
     pub use crate::log::kafka::{Kafka, KafkaOptions};
     pub use crate::processor::{Guarantee, Handle, OnFailure, Processor, ProcessorError, State};
     pub use crate::view::View;
-    pub use crate::window::{JoinWindows, Nulls, Window, Windows};
+    pub use crate::window::{Batches, JoinWindows, Nulls, Session, SessionChange, Sessions, Window, Windows};
 }

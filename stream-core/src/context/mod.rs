@@ -6,6 +6,7 @@
 mod core;
 mod deferred;
 mod joined;
+mod open;
 mod stage;
 mod timed;
 

@@ -44,6 +44,9 @@ pub(crate) struct Stage {
     pub(crate) slot: Option<u64>,
     /// Writes to the library's own tables: what goes to their changelogs.
     pub(crate) state: ProduceBatch,
+    /// Entries of those tables, by index, that mean nothing once this is done: deleted with it, or, at least once, when it
+    /// is acknowledged.
+    pub(crate) void: Vec<(usize, Box<[u8]>)>,
     /// The record's event time.
     pub(crate) at: i64,
     /// Stream time, the record's included.
@@ -54,6 +57,8 @@ pub(crate) struct Stage {
     pub(crate) late: u64,
     /// Records of a join that mean nothing to it.
     pub(crate) dropped: u64,
+    /// How many values the callback has added to batches.
+    pub(crate) collected: u32,
     /// Number of deferred works still open.
     pub(crate) deferred: u32,
     /// What the callback met with.
@@ -69,11 +74,13 @@ impl Default for Stage {
             spare: Vec::new(),
             slot: None,
             state: ProduceBatch::new(),
+            void: Vec::new(),
             at: i64::MIN,
             time: i64::MIN,
             due: i64::MAX,
             late: 0,
             dropped: 0,
+            collected: 0,
             deferred: 0,
             obstacle: None,
         }
@@ -87,10 +94,11 @@ impl Stage {
         self.slot = None;
         self.deferred = 0;
         self.obstacle = None;
-        (self.late, self.dropped) = (0, 0);
+        (self.late, self.dropped, self.collected) = (0, 0, 0);
         if !self.state.is_empty() {
             self.state.clear();
         }
+        self.void.clear();
     }
 
     /// Stream time gets to the record's event time, unless something is due before.
@@ -106,7 +114,8 @@ impl Stage {
 
     /// Whether there is more to release than emits.
     pub(crate) fn has_written(&self) -> bool {
-        self.write != Write::None || self.late + self.dropped > 0 || !self.state.is_empty()
+        let counted = self.late + self.dropped > 0;
+        self.write != Write::None || counted || !self.state.is_empty() || !self.void.is_empty()
     }
 
     /// The value that the table gets: `None` for no write, `Some(None)` for a deletion.

@@ -118,6 +118,23 @@ impl<S> Ctx<'_, S> {
         self.accumulator(state, &keys::window(start, key))
     }
 
+    /// Keeps the newest value of a key in a state table as it came; a null deletes it.
+    pub(crate) fn keep(&mut self, state: usize, key: &[u8], value: Option<&[u8]>) -> CallbackResult {
+        let Some(value) = value else {
+            self.stage_state(state, key, None);
+            return Ok(());
+        };
+        self.stage_encoded(state, key, |out| {
+            out.extend_from_slice(value);
+            Ok(())
+        })
+    }
+
+    /// The value that a state table has for a key.
+    pub(crate) fn kept<A: 'static>(&mut self, state: usize, key: &[u8]) -> Result<Option<A>, CallbackError> {
+        self.accumulator(state, key)
+    }
+
     fn accumulator<A: 'static>(&mut self, state: usize, place: &[u8]) -> Result<Option<A>, CallbackError> {
         let Some(edge) = self.core.graph.state.get(state) else { return Ok(None) };
         let bytes = self.state_value(state, place)?;
@@ -130,7 +147,7 @@ impl<S> Ctx<'_, S> {
     }
 
     /// What a callback sees of a state table: what it has staged itself, else what the table has.
-    fn state_value(&mut self, state: usize, place: &[u8]) -> Result<Option<Vec<u8>>, CallbackError> {
+    pub(crate) fn state_value(&mut self, state: usize, place: &[u8]) -> Result<Option<Vec<u8>>, CallbackError> {
         let topic = self.core.graph.state.get(state).map(|e| &e.topic);
         let staged = (0..self.stage.state.len()).rev().find_map(|i| {
             let (record, _) = self.stage.state.get(i)?;
@@ -145,14 +162,14 @@ impl<S> Ctx<'_, S> {
         }
     }
 
-    fn stage_state(&mut self, state: usize, place: &[u8], value: Option<&[u8]>) {
+    pub(crate) fn stage_state(&mut self, state: usize, place: &[u8], value: Option<&[u8]>) {
         let Some(edge) = self.core.graph.state.get(state) else { return };
         let (partition, timestamp) = (Some(self.core.partition), Some(self.record.timestamp));
         let record = NewRecord { topic: &edge.topic, partition, timestamp, key: Some(place), value };
         self.stage.state.push(record, std::iter::empty());
     }
 
-    fn stage_encoded(
+    pub(crate) fn stage_encoded(
         &mut self,
         state: usize,
         place: &[u8],

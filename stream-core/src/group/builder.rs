@@ -33,6 +33,7 @@ impl Group {
             timers: Vec::new(),
             windows: Vec::new(),
             stream_joins: Vec::new(),
+            open: Vec::new(),
             updates: Vec::new(),
             joins: Vec::new(),
             lookups: Vec::new(),

@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::graph::{GroupGraph, join_topic, window_topic};
+use super::graph::{GroupGraph, Opened, join_topic, window_topic};
 use super::handler::Handler;
 use super::policy::{ErrorPolicy, OnError};
 use crate::window::keys::By;
-use crate::window::{JoinWindows, Windows};
+use crate::window::{Batches, JoinWindows, Sessions, Windows};
 
 impl GroupGraph {
     /// The graph as text, an edge a line.
@@ -46,6 +46,17 @@ impl GroupGraph {
             let how =
                 format!("{}, right from {before} ms before left to {after} ms after, grace {grace} ms", join.kind);
             line(&mut out, "join", &join_topic(&self.name, &join.name), &how);
+        }
+        for edge in &self.open {
+            let Some(state) = self.state.get(edge.state) else { continue };
+            let how = match edge.kind {
+                Opened::Session(Sessions { gap, grace }) => format!("gap {gap} ms, grace {grace} ms"),
+                Opened::Batch(Batches { most, gap, max_age }) => {
+                    let ms = |name, ms: Option<i64>| ms.map_or(String::new(), |ms| format!(", {name} {ms} ms"));
+                    format!("{most} records{}{}", ms("gap", gap), ms("at most", max_age))
+                }
+            };
+            line(&mut out, edge.kind.what(), &state.topic, &format!("{}, {how}", state.codec.name()));
         }
         for join in &self.joins {
             line(&mut out, "join", &join.topic, join.codec.name());

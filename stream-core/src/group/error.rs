@@ -35,12 +35,15 @@ pub enum BuildError {
     /// Two visitors of one name.
     #[error("group {group} has two visitors named {name:?}")]
     TwoVisitors { group: String, name: String },
-    /// Two timers, or two windows, of one name.
+    /// Two timers, windows, sessions or batches of one name.
     #[error("group {group} has two {what}s named {name:?}")]
     TwoOfAName { group: String, what: String, name: String },
     /// A timer that nothing is called for.
     #[error("group {group}: timer {name:?} has no callback: add one with on_timer()")]
     TimerUnread { group: String, name: String },
+    /// A batch that nothing is called for.
+    #[error("group {group}: batch {name:?} has no callback: add one with on_batch()")]
+    BatchUnread { group: String, name: String },
     /// Windows that make no sense.
     #[error("group {group}: window {name:?}: {reason}")]
     Windows { group: String, name: String, reason: String },

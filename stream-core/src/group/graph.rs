@@ -8,7 +8,7 @@ use super::handler::{Handler, SyncHandler, VisitHandler};
 use super::policy::{Input, OnError};
 use crate::codec::{Codec, CodecError};
 use crate::window::keys::By;
-use crate::window::{JoinWindows, Which, Windows};
+use crate::window::{Batches, JoinWindows, Sessions, Which, Windows};
 use futures::future::BoxFuture;
 
 /// A group as it was defined, checked. Made by [`GroupBuilder::build`](crate::group::GroupBuilder::build).
@@ -19,10 +19,13 @@ pub struct GroupGraph {
     pub(crate) outputs: Vec<OutputEdge>,
     pub(crate) table: Option<TableEdge>,
     /// Tables that the library keeps for the group: co-partitioned, changelogged and restored as the group table is.
-    /// The first is `<group>-time`, if there is any; then one for each window and each join of two topics.
+    /// The first is `<group>-time`, if there is any; then one for each window, session, batch, join of two topics and side
+    /// of a table join.
     pub(crate) state: Vec<TableEdge>,
     pub(crate) timers: Vec<TimerEdge>,
     pub(crate) windows: Vec<WindowEdge>,
+    /// Sessions and batches.
+    pub(crate) open: Vec<OpenEdge>,
     pub(crate) stream_joins: Vec<StreamJoinEdge>,
     pub(crate) updates: Vec<UpdateListener>,
     pub(crate) joins: Vec<TableEdge>,
@@ -88,6 +91,45 @@ impl StreamJoinEdge {
         match side {
             Which::Left => self.left.as_deref(),
             Which::Right => self.right.as_deref(),
+        }
+    }
+}
+
+/// What stays open for a key until it is due.
+pub(crate) struct OpenEdge {
+    pub(crate) name: Arc<str>,
+    pub(crate) kind: Opened,
+    /// Index in `state` of its table.
+    pub(crate) state: usize,
+    /// Set by `on_session_close` or `on_batch`.
+    pub(crate) handler: Option<Box<dyn SyncHandler>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Opened {
+    Session(Sessions),
+    Batch(Batches),
+}
+
+impl Opened {
+    pub(crate) fn by(self) -> By {
+        match self {
+            Self::Session(_) => By::StreamTime,
+            Self::Batch(_) => By::WallClock,
+        }
+    }
+
+    pub(crate) fn what(self) -> &'static str {
+        match self {
+            Self::Session(_) => "session",
+            Self::Batch(_) => "batch",
+        }
+    }
+
+    pub(crate) fn fault(self) -> Option<&'static str> {
+        match self {
+            Self::Session(sessions) => sessions.fault(),
+            Self::Batch(batches) => batches.fault(),
         }
     }
 }
@@ -224,6 +266,21 @@ pub fn join_topic(group: &str, name: &str) -> Arc<str> {
 /// `<group>-<join>-<side>-repartition`, by which a join's `left` or `right` side gets records under its own keys.
 pub fn repartition_topic(group: &str, join: &str, side: &str) -> Arc<str> {
     format!("{group}-{join}-{side}-repartition").into()
+}
+
+/// `<group>-session-<name>`, the topic of a group's sessions of a name.
+pub fn session_topic(group: &str, name: &str) -> Arc<str> {
+    format!("{group}-session-{name}").into()
+}
+
+/// `<group>-batch-<name>`, the topic of a group's batches of a name.
+pub fn batch_topic(group: &str, name: &str) -> Arc<str> {
+    format!("{group}-batch-{name}").into()
+}
+
+/// `<group>-<name>-<side>`, the topic of the last values of a side, `left` or `right`, of a group's table join of a name.
+pub fn side_topic(group: &str, name: &str, side: &str) -> Arc<str> {
+    format!("{group}-{name}-{side}").into()
 }
 
 /// `<group>-lead`, what a group without a table subscribes to that joins or has other state.

@@ -78,6 +78,15 @@ handle! {
     Windowed
 }
 
+handle! {
+    /// Accumulators for each key and session, written by [`Ctx::aggregate_session`].
+    Sessioned
+}
+handle! {
+    /// Records of a key that are taken together, written by [`Ctx::collect`].
+    Batched
+}
+
 /// A record of a batch callback.
 #[derive(Clone, Debug)]
 pub struct Record<M> {
@@ -144,7 +153,7 @@ pub(crate) trait VisitHandler: Send + Sync {
 }
 
 /// Decodes an input's value. What the codec misses is noted on the stage, so that the task can load it.
-pub(super) fn decode<M>(
+pub(crate) fn decode<M>(
     codec: &impl Codec<M>,
     value: Option<&[u8]>,
     source: CodecOf,
@@ -171,7 +180,7 @@ pub(crate) enum CodecOf {
 }
 
 /// A record's event time (semantics T1).
-pub(super) fn event_time<M>(
+pub(crate) fn event_time<M>(
     codec: &impl Codec<M>,
     message: &M,
     core: &Core,

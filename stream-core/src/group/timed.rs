@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::builder::{GroupBuilder, check_name};
 use super::error::{BuildError, CallbackError, CallbackResult, Failure};
-use super::graph::{AnyCodec, TableEdge, TimerEdge, WindowEdge, time_topic, window_topic};
+use super::graph::{AnyCodec, Opened, TableEdge, TimerEdge, WindowEdge, time_topic, window_topic};
 use super::handler::{CodecOf, SyncHandler, Timed, Timer, Windowed, erase, typed};
 use crate::codec::{Bytes, Codec, CodecError};
 use crate::context::{Core, Ctx, Obstacle, Source, Stage};
@@ -46,7 +46,7 @@ impl<S: 'static> GroupBuilder<S> {
             Some(edge) => {
                 let call = move |ctx: &mut Ctx<'_, S>, value, _| callback(ctx, value);
                 let (codec, of) = (Arc::clone(&edge.codec), CodecOf::Timer(timer.index));
-                edge.handler = Some(Box::new(OnDue::<T, S, _> { codec, of, call, types: PhantomData }));
+                edge.handler = Some(OnDue::<T, T, S, _>::boxed(codec, of, |codec, bytes| codec.decode(bytes), call));
             }
         }
         self
@@ -87,7 +87,7 @@ impl<S: 'static> GroupBuilder<S> {
             callback(ctx, windows.starting(end.saturating_sub(windows.size)), value)
         };
         let (codec, of) = (Arc::clone(&state.codec), CodecOf::State(edge.state));
-        edge.handler = Some(Box::new(OnDue::<A, S, _> { codec, of, call, types: PhantomData }));
+        edge.handler = Some(OnDue::<A, A, S, _>::boxed(codec, of, |codec, bytes| codec.decode(bytes), call));
         self
     }
 
@@ -104,23 +104,34 @@ impl<S: 'static> GroupBuilder<S> {
         let timers = graph.timers.iter().map(|e| ("timer", &e.name));
         let mut names = BTreeSet::new();
         let windows = graph.windows.iter().map(|e| ("window", &e.name));
+        let open = graph.open.iter().map(|e| (e.kind.what(), &e.name));
         let joins = graph.stream_joins.iter().map(|e| ("join", &e.name));
-        for (what, name) in timers.chain(windows).chain(joins) {
+        for (what, name) in timers.chain(windows).chain(open).chain(joins) {
             check_name(&format!("{what} {name:?}"), name)?;
             if !names.insert((what, name)) {
                 let (what, name) = (what.to_owned(), name.to_string());
                 return Err(BuildError::TwoOfAName { group: group.to_owned(), what, name });
             }
         }
+        let mut topics = BTreeSet::new();
         for edge in &graph.state {
             check_name(&format!("topic {:?}", edge.topic), &edge.topic)?;
+            if !topics.insert(&edge.topic) {
+                let (what, name) = ("table".to_owned(), edge.topic.to_string());
+                return Err(BuildError::TwoOfAName { group: group.to_owned(), what, name });
+            }
         }
         if let Some(timer) = graph.timers.iter().find(|e| e.handler.is_none()) {
             return Err(BuildError::TimerUnread { group: group.to_owned(), name: timer.name.to_string() });
         }
-        for edge in &graph.windows {
-            if let Some(reason) = edge.windows.fault() {
-                let (name, reason) = (edge.name.to_string(), reason.to_owned());
+        let batch = graph.open.iter().find(|e| matches!(e.kind, Opened::Batch(_)) && e.handler.is_none());
+        if let Some(batch) = batch {
+            return Err(BuildError::BatchUnread { group: group.to_owned(), name: batch.name.to_string() });
+        }
+        let windows = graph.windows.iter().map(|e| (&e.name, e.windows.fault()));
+        for (name, fault) in windows.chain(graph.open.iter().map(|e| (&e.name, e.kind.fault()))) {
+            if let Some(reason) = fault {
+                let (name, reason) = (name.to_string(), reason.to_owned());
                 return Err(BuildError::Windows { group: group.to_owned(), name, reason });
             }
         }
@@ -128,29 +139,45 @@ impl<S: 'static> GroupBuilder<S> {
     }
 }
 
-/// Decodes what a timer carries or a window has, and calls with it and the time.
-struct OnDue<T, S, F> {
+/// Reads what a timer carries or a window has, a `V` of `T`s, and calls with it and the time.
+pub(super) struct OnDue<T, V, S, F> {
     codec: Arc<dyn AnyCodec>,
     of: CodecOf,
+    read: fn(&dyn Codec<T>, &[u8]) -> Result<V, CodecError>,
     call: F,
-    types: PhantomData<fn(T, S)>,
+    types: PhantomData<fn(S)>,
 }
 
-impl<T, S, F: Send + Sync> Timed for OnDue<T, S, F> {
+impl<T: 'static, V: 'static, S: 'static, F> OnDue<T, V, S, F>
+where
+    F: Fn(&mut Ctx<'_, S>, V, i64) -> CallbackResult + Send + Sync + 'static,
+{
+    pub(super) fn boxed(
+        codec: Arc<dyn AnyCodec>,
+        of: CodecOf,
+        read: fn(&dyn Codec<T>, &[u8]) -> Result<V, CodecError>,
+        call: F,
+    ) -> Box<dyn SyncHandler> {
+        Box::new(Self { codec, of, read, call, types: PhantomData })
+    }
+}
+
+impl<T, V, S, F: Send + Sync> Timed for OnDue<T, V, S, F> {
     fn event_time(&self, _: &Core, _: usize, record: RecordRef<'_>) -> Option<i64> {
         Some(record.timestamp)
     }
 }
 
-impl<T, S, F> SyncHandler for OnDue<T, S, F>
+impl<T, V, S, F> SyncHandler for OnDue<T, V, S, F>
 where
     T: 'static,
+    V: 'static,
     S: 'static,
-    F: Fn(&mut Ctx<'_, S>, T, i64) -> CallbackResult + Send + Sync,
+    F: Fn(&mut Ctx<'_, S>, V, i64) -> CallbackResult + Send + Sync,
 {
     fn call(&self, core: &Core, source: Source<'_>, record: RecordRef<'_>, stage: &mut Stage) -> CallbackResult {
         let codec = typed::<T>(&self.codec).ok_or_else(|| CallbackError::of(Failure::ForeignHandle("timer")))?;
-        let value = codec.decode(record.value.unwrap_or_default()).map_err(|error| {
+        let value = (self.read)(&**codec, record.value.unwrap_or_default()).map_err(|error| {
             if let CodecError::NotLoaded(id) = error {
                 stage.obstacle = Some(Obstacle::Load(self.of, id));
             }

@@ -8,10 +8,15 @@
 //!   [wall-clock time](crate::group::GroupBuilder::wall_timer) has.
 //! - A [window](crate::group::GroupBuilder::window) keeps one accumulator for each key and span of time, and closes when
 //!   stream time reaches its end and grace. A record that comes later is late for it: left out, and counted.
+//! - A [session](crate::group::GroupBuilder::session) keeps one accumulator for the records of a key that follow each other
+//!   without a gap, and closes when stream time is past its end, gap and grace.
+//! - A [batch](crate::group::GroupBuilder::batch_window) takes the records of a key together, by their number or by the wall
+//!   clock: a window of processing time.
 //! - A [join](crate::group::GroupBuilder::stream_join) of two topics keeps each record for as long as a match may come.
 //!
-//! Stream time and timers lie in `<group>-time`, what a join keeps in `<group>-join-<name>`, the windows of a name in `<group>-window-<name>`: compacted topics with a
-//! store, written and restored as the group table is, so that both guarantees hold for them as well.
+//! Stream time and timers lie in `<group>-time`, the windows of a name in `<group>-window-<name>`, sessions in
+//! `<group>-session-<name>`, batches in `<group>-batch-<name>`, what a join keeps in `<group>-join-<name>`: compacted topics
+//! with a store, written and restored as the group table is, so that both guarantees hold for them as well.
 //!
 //! ```
 //! use std::time::Duration;
@@ -33,15 +38,21 @@
 //!
 //! This module does no I/O. It must never depend on a clock.
 
+pub(crate) mod batches;
 mod join;
 pub(crate) mod join_keys;
 pub(crate) mod keys;
+pub(crate) mod open;
+mod session;
 
 pub(crate) use self::join::Which;
 pub use self::join::{JoinSpan, JoinWindows, Nulls};
 
 use std::fmt;
 use std::time::Duration;
+
+pub use self::batches::Batches;
+pub use self::session::{Session, SessionChange, Sessions};
 
 /// A span of event time, `[start, end)`, in milliseconds since the epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -11,7 +11,7 @@ use stream_core::testing::simulator::{CheckResult, Comparison, Random, Simulatio
 type Graph = Result<Arc<GroupGraph>, BuildError>;
 
 /// Every group, by name.
-pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 21] = [
+pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 25] = [
     ("count", count),
     ("absolute", absolute),
     ("looped", looped),
@@ -33,6 +33,10 @@ pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 21] = [
     ("joined_re_keyed", super::joined::re_keyed),
     ("joined_left", super::joined::left),
     ("joined_nulls", super::joined::nulls),
+    ("sessions", super::open::sessions),
+    ("late_sessions", super::open::late_sessions),
+    ("batches", super::open::batches),
+    ("table_join", super::open::table_join),
 ];
 
 /// A record's number, under one of a few keys.

@@ -8,6 +8,7 @@
 mod failing;
 mod groups;
 mod joined;
+mod open;
 mod timed;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -79,7 +80,11 @@ fixed_seeds!(
     joined_inner,
     joined_re_keyed,
     joined_left,
-    joined_nulls
+    joined_nulls,
+    sessions,
+    late_sessions,
+    batches,
+    table_join
 );
 
 /// Seeds that failed once, by their cause. A change of what the simulator draws makes them other runs: where a test is

@@ -134,6 +134,7 @@ impl Task {
         (stage.at, stage.time) = (self.stage.at, self.stage.time);
         (stage.late, stage.dropped) = (self.stage.late, self.stage.dropped);
         std::mem::swap(&mut stage.state, &mut self.stage.state);
+        std::mem::swap(&mut stage.void, &mut self.stage.void);
         std::mem::swap(&mut stage.value, &mut self.stage.value);
         stage.out.append_from(&self.stage.out, before);
         self.stage.out.truncate(before);

@@ -15,7 +15,7 @@ use super::time::{Due, Fired, Kind};
 use crate::context::{Core, Source};
 use crate::group::CallbackError;
 use crate::group::handler::SyncHandler;
-use crate::log::{Headers, NewRecord, RecordRef};
+use crate::log::{Headers, NewRecord, ProduceBatch, RecordRef};
 use crate::processor::env::Moment;
 use crate::processor::error::{ProcessorError, ProcessorResult};
 use crate::window::join_keys::{OPEN, Place};
@@ -30,8 +30,26 @@ pub(super) enum Firing {
     Waits,
 }
 
+/// What stands for something that is due, and is deleted once it has fired.
+#[derive(Clone, Copy)]
+pub(super) struct Entries<'a> {
+    pub(super) first: &'a [&'a [u8]],
+    /// After all others.
+    pub(super) last: Option<&'a [u8]>,
+}
+
+impl<'a> Entries<'a> {
+    fn of(first: &'a [&'a [u8]]) -> Self {
+        Self { first, last: None }
+    }
+
+    fn iter(self) -> impl Iterator<Item = &'a [u8]> {
+        self.first.iter().copied().chain(self.last)
+    }
+}
+
 /// How it went.
-enum Outcome {
+pub(super) enum Outcome {
     Fired,
     /// It could not be now.
     NotNow,
@@ -97,7 +115,7 @@ impl Task {
                 let (start, key) = keys::read_time(&due.key).unwrap_or_default();
                 let handler = graph.windows.get(index).and_then(|w| w.handler.as_deref());
                 let last = windows.starting(start).end.saturating_sub(1);
-                self.call_due(core, due, &edge.topic, handler, (key, &value, last), &[&due.key])
+                self.call_due(core, due, &edge.topic, handler, (key, &value, last), Entries::of(&[&due.key]))
             }
             Kind::Joined(index, side, _) => {
                 let (Some(place), Some(join)) = (Place::of_time(&due.key), graph.stream_joins.get(index)) else {
@@ -115,8 +133,11 @@ impl Task {
                         (handler, kept) = (join.null(side), value);
                     }
                 }
-                self.call_due(core, due, &edge.topic, handler, (place.key, &kept, place.time), &[&entry, &due.key])
+                let entries: [&[u8]; 2] = [&entry, &due.key];
+                let what = (place.key, &*kept, place.time);
+                self.call_due(core, due, &edge.topic, handler, what, Entries::of(&entries))
             }
+            Kind::Open(_) => self.fire_open(core, due, &edge.topic),
             Kind::Timers(by) => {
                 let rest = due.key.get(by.prefix().len() + 8..).unwrap_or_default();
                 let found = keys::read_name(rest)
@@ -136,26 +157,26 @@ impl Task {
                     let other = core.state_value(due.state, &other);
                     if other.map_err(|e| ProcessorError::store(graph.name(), e))?.is_some() {
                         // A crash left it behind: the timer was moved.
-                        self.forget(core, due, &edge.topic);
+                        self.forget(core, due, |_| {});
                         return Ok(Outcome::Fired);
                     }
                     // A crash left a half of the move behind. Which one is not known: firing now loses nothing.
                 }
                 let handler = timer.handler.as_deref();
-                self.call_due(core, due, &edge.topic, handler, (key, &value, due.at), &[&due.key, &place])
+                self.call_due(core, due, &edge.topic, handler, (key, &value, due.at), Entries::of(&[&due.key, &place]))
             }
         }
     }
 
-    /// Calls for an entry, and releases what comes of it. All entries that stand for it are deleted, in this order.
-    fn call_due(
+    /// Calls for what is due, and releases what comes of it. Its entries are deleted then.
+    pub(super) fn call_due(
         &mut self,
         core: &Rc<Core>,
         due: &Due,
         topic: &Arc<str>,
         handler: Option<&dyn SyncHandler>,
         (key, value, at): (&[u8], &[u8], i64),
-        entries: &[&[u8]],
+        entries: Entries<'_>,
     ) -> ProcessorResult<Outcome> {
         let (first, before, seen) = (self.stage.out.len(), self.stage.out.savepoint(), self.time.seen);
         if !due.kind.is_wall() {
@@ -163,7 +184,7 @@ impl Task {
         }
         self.stage.reset();
         (self.stage.at, self.stage.time, self.stage.due) = (at, self.time.seen, i64::MAX);
-        for &entry in entries {
+        for entry in entries.iter() {
             if self.time.atomic {
                 let (partition, timestamp) = (Some(core.partition), Some(at));
                 let record = NewRecord { topic, partition, timestamp, key: Some(entry), value: None };
@@ -189,7 +210,7 @@ impl Task {
         if let Err(error) = result {
             self.stage.out.truncate(before);
             self.time.seen = seen;
-            for &entry in entries {
+            for entry in entries.iter() {
                 core.gone.borrow_mut().remove(&(due.state, entry.into()));
             }
             let obstacle = self.stage.obstacle.take();
@@ -210,7 +231,9 @@ impl Task {
         }
         if !self.time.atomic {
             let until = if due.kind.is_wall() { i64::MIN } else { due.at };
-            let fired = entries.iter().map(|&entry| Fired { state: due.state, key: entry.into(), due: until });
+            let then = entries.last.map(Box::from);
+            let first = entries.first.iter();
+            let fired = first.map(|&e| Fired { state: due.state, key: e.into(), due: until, then: then.clone() });
             self.time.fired.extend(fired);
         }
         self.time.release(self.time.seen);
@@ -218,15 +241,16 @@ impl Task {
         Ok(Outcome::Fired)
     }
 
-    /// Deletes an entry that means nothing any more.
-    fn forget(&mut self, core: &Rc<Core>, due: &Due, topic: &Arc<str>) {
+    /// Deletes an entry that means nothing any more, for what is staged instead.
+    pub(super) fn forget(&mut self, core: &Rc<Core>, due: &Due, stage: impl FnOnce(&mut ProduceBatch)) {
         let first = self.stage.out.len();
         self.stage.reset();
-        let (partition, timestamp) = (Some(core.partition), Some(due.at));
-        let record = NewRecord { topic, partition, timestamp, key: Some(&due.key), value: None };
-        self.stage.state.push(record, std::iter::empty());
+        self.stage.at = due.at;
+        stage(&mut self.stage.state);
+        self.stage.void.push((due.state, due.key.as_slice().into()));
         self.apply_in_place(core, None);
         self.made_without_input(first);
+        self.moved = true;
     }
 
     /// Adds stream time to what is handed over next.
@@ -246,8 +270,9 @@ impl Task {
     /// Deletes what has fired once nothing of it can get lost.
     pub(super) fn delete_fired(&mut self) {
         let (core, first) = (Rc::clone(&self.core), self.stage.out.len());
-        for Fired { state, key, due } in self.time.take_deletable() {
+        for Fired { state, key, due, then } in self.time.take_deletable() {
             let entry = (state, key);
+            self.time.fired.extend(then.map(|then| Fired::void(state, then)));
             // What was set again since stays.
             if core.gone.borrow_mut().remove(&entry)
                 && let Some(table) = core.state.get(state)
@@ -260,7 +285,7 @@ impl Task {
         self.made_without_input(first);
     }
 
-    fn fire_error(&self, topic: String, key: &str, error: &CallbackError) -> ProcessorError {
+    pub(super) fn fire_error(&self, topic: String, key: &str, error: &CallbackError) -> ProcessorError {
         ProcessorError::Record {
             group: self.core.graph.name().to_owned(),
             topic,

@@ -19,6 +19,7 @@ mod dispatch;
 mod ending;
 mod failure;
 mod fire;
+mod fire_open;
 mod input;
 mod nulls;
 mod outbox;

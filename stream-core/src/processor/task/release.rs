@@ -25,9 +25,10 @@ impl Task {
                 self.stage.value = bytes;
             }
         }
-        if !self.stage.state.is_empty() {
-            self.time.apply(core, &self.stage.state);
+        if !self.stage.state.is_empty() || !self.stage.void.is_empty() {
+            self.time.apply(core, &mut self.stage);
             self.stage.out.append(&self.stage.state);
+            self.time.release_void(&mut self.stage);
         }
         self.env.counters.leave_out(&self.stage);
     }
@@ -42,7 +43,7 @@ impl Task {
             table.borrow_mut().apply(key, value);
         }
         if !slot.stage.state.is_empty() {
-            self.time.apply(&core, &slot.stage.state);
+            self.time.apply(&core, &mut slot.stage);
         }
         let key = slot.key().map(<[u8]>::to_vec);
         self.release();
@@ -58,7 +59,7 @@ impl Task {
 
     /// Releases what is done at the front.
     pub(super) fn release(&mut self) {
-        while let Some(slot) = self.slots.pop_done() {
+        while let Some(mut slot) = self.slots.pop_done() {
             let first = self.stage.out.len();
             self.stage.out.append(&slot.stage.out);
             if let (Some(value), Some(Work::One(record))) = (slot.stage.written(), &slot.work) {
@@ -67,6 +68,7 @@ impl Task {
             }
             if self.time.on {
                 self.stage.out.append(&slot.stage.state);
+                self.time.release_void(&mut slot.stage);
                 self.time.release(slot.seen.max(slot.stage.time));
                 self.env.counters.leave_out(&slot.stage);
             }

@@ -17,12 +17,13 @@ use std::rc::Rc;
 
 use futures::future::{BoxFuture, LocalBoxFuture};
 
-use crate::context::Core;
+use crate::context::{Core, Stage};
 use crate::group::{CallbackError, GroupGraph};
-use crate::log::ProduceBatch;
+use crate::log::NewRecord;
 use crate::store::{StoreError, prefix_end};
 use crate::window::join_keys::Place;
 use crate::window::keys::{self, By};
+use crate::window::open::MARKERS;
 use crate::window::{JoinWindows, Which, Windows};
 
 /// What a queue is of.
@@ -33,6 +34,8 @@ pub(super) enum Kind {
     Windows(usize, Windows),
     /// What a side keeps, of this index among the graph's joins of topics.
     Joined(usize, Which, JoinWindows),
+    /// Of the markers of open sessions or batches.
+    Open(By),
 }
 
 impl Kind {
@@ -41,18 +44,19 @@ impl Kind {
             Self::Timers(by) => by.prefix(),
             Self::Windows(..) => &[],
             Self::Joined(_, side, _) => side.by_time(),
+            Self::Open(_) => MARKERS,
         }
     }
 
     pub(super) fn is_wall(self) -> bool {
-        self == Self::Timers(By::WallClock)
+        matches!(self, Self::Timers(By::WallClock) | Self::Open(By::WallClock))
     }
 
     /// When an entry is due; `None` if it is none of this queue's.
     fn due(self, key: &[u8]) -> Option<i64> {
         let (time, _) = keys::read_time(key.strip_prefix(self.prefix())?)?;
         Some(match self {
-            Self::Timers(_) => time,
+            Self::Timers(_) | Self::Open(_) => time,
             Self::Windows(_, windows) => windows.closes(windows.starting(time)),
             Self::Joined(_, side, windows) => windows.kept_until(side, time).saturating_add(1),
         })
@@ -117,6 +121,15 @@ pub(super) struct Fired {
     pub(super) key: Box<[u8]>,
     /// The stream time that must be written before.
     pub(super) due: i64,
+    /// What is deleted once its deletion is acknowledged.
+    pub(super) then: Option<Box<[u8]>>,
+}
+
+impl Fired {
+    /// An entry that is deleted once what was done until now is acknowledged.
+    pub(super) fn void(state: usize, key: Box<[u8]>) -> Self {
+        Self { state, key, due: i64::MIN, then: None }
+    }
 }
 
 /// What a batch brings of time, once it is acknowledged.
@@ -176,6 +189,7 @@ impl Time {
                 queues.push(Queue::new(Kind::Joined(i, side, join.windows), join.state));
             }
         }
+        queues.extend(graph.open.iter().map(|o| Queue::new(Kind::Open(o.kind.by()), o.state)));
         let mut time = Self {
             on,
             atomic,
@@ -237,7 +251,7 @@ impl Time {
 
     /// When something is due by the wall clock at the earliest.
     pub(super) fn wall_due(&self) -> i64 {
-        self.queues.iter().find(|q| q.kind.is_wall()).map_or(i64::MAX, |q| q.due)
+        self.queues.iter().filter(|q| q.kind.is_wall()).map(|q| q.due).min().unwrap_or(i64::MAX)
     }
 
     /// The sleep until something is due by the wall clock.
@@ -281,15 +295,29 @@ impl Time {
         }
     }
 
-    /// Writes to the state tables are seen from now on.
-    pub(super) fn apply(&mut self, core: &Core, writes: &ProduceBatch) {
-        for (record, _) in writes.iter() {
-            let state = core.graph.state.iter().position(|e| e.topic == *record.topic);
-            if let (Some(state), Some(key)) = (state, record.key) {
-                self.apply_one(core, state, key, record.value);
+    /// What a record did to the state tables is seen from now on. What means nothing any more is deleted with it, or once
+    /// [it is released](Self::release_void) and acknowledged.
+    pub(super) fn apply(&mut self, core: &Core, stage: &mut Stage) {
+        if self.atomic {
+            for (state, key) in stage.void.drain(..) {
+                let Some(edge) = core.graph.state.get(state) else { continue };
+                let (partition, timestamp) = (Some(core.partition), Some(stage.at));
+                let gone = NewRecord { topic: &edge.topic, partition, timestamp, key: Some(&key), value: None };
+                stage.state.push(gone, std::iter::empty());
             }
         }
+        for (record, _) in stage.state.iter() {
+            let number = core.graph.state.iter().position(|e| e.topic == *record.topic);
+            if let (Some(number), Some(key)) = (number, record.key) {
+                self.apply_one(core, number, key, record.value);
+            }
+        }
+        core.gone.borrow_mut().extend(stage.void.iter().cloned());
         self.bound();
+    }
+
+    pub(super) fn release_void(&mut self, stage: &mut Stage) {
+        self.fired.extend(stage.void.drain(..).map(|(state, key)| Fired::void(state, key)));
     }
 
     fn apply_one(&mut self, core: &Core, state: usize, key: &[u8], value: Option<&[u8]>) {

@@ -1,0 +1,179 @@
+//! Joins of two tables into the group's own, and the callbacks behind them.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use super::builder::GroupBuilder;
+use super::error::{CallbackError, CallbackResult, Failure};
+use super::graph::{InputEdge, TableEdge, side_topic};
+use super::handler::{CodecOf, Handler, SyncHandler, Table, Timed, decode, erase, event_time};
+use super::policy::{Input, NilValue};
+use crate::codec::Codec;
+use crate::context::{Core, Ctx, Source, Stage};
+use crate::log::RecordRef;
+
+/// One side of a [table join](GroupBuilder::table_join): a topic of which each record is the newest value of its key, and a
+/// null deletes it.
+pub struct TableSide<T> {
+    input: Input,
+    codec: Arc<dyn Codec<T>>,
+}
+
+impl<T: 'static> TableSide<T> {
+    /// The table in this topic. With an [`Input`], an error policy comes with it; its nulls are tombstones whatever that
+    /// says.
+    pub fn topic(topic: impl Into<Input>, codec: impl Codec<T>) -> Self {
+        Self { input: topic.into().nil_value(NilValue::Pass), codec: Arc::new(codec) }
+    }
+}
+
+impl<T> fmt::Debug for TableSide<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TableSide({})", self.input.topic)
+    }
+}
+
+/// A join of two tables that has still to be told when it has a result.
+#[must_use = "it does nothing before inner(), left() or outer() is called"]
+#[derive(Debug)]
+pub struct TableJoin<'g, L, R, V> {
+    group: &'g mut GroupBuilder<Table<V>>,
+    name: Arc<str>,
+    left: TableSide<L>,
+    right: TableSide<R>,
+}
+
+impl<V: 'static> GroupBuilder<Table<V>> {
+    /// Joins two tables into the group's own, key by key: whenever a side changes, the group table gets the result of both
+    /// last values, and loses it when there is none any more. [`inner`](TableJoin::inner), [`left`](TableJoin::left) or
+    /// [`outer`](TableJoin::outer) says when there is one.
+    ///
+    /// Both topics have the same number of partitions, and are inputs of the group, read in the order of their times. The
+    /// last value of each side lies in a table of the group's, `<group>-<name>-left` and `<group>-<name>-right`.
+    ///
+    /// ```
+    /// use stream_core::group::TableSide;
+    /// use stream_core::prelude::*;
+    ///
+    /// // Each user's name with the city, as long as the user is there.
+    /// let mut g = Group::define("addressed").table(Text);
+    /// g.table_join("users", TableSide::topic("names", Text), TableSide::topic("cities", Text))
+    ///     .left(|name, city| format!("{name} of {}", city.map_or("nowhere", |city| city)));
+    /// let graph = g.build()?;
+    /// # assert!(graph.describe().contains("names"));
+    /// # Ok::<(), BuildError>(())
+    /// ```
+    pub fn table_join<L: 'static, R: 'static>(
+        &mut self,
+        name: impl Into<Arc<str>>,
+        left: TableSide<L>,
+        right: TableSide<R>,
+    ) -> TableJoin<'_, L, R, V> {
+        TableJoin { group: self, name: name.into(), left, right }
+    }
+}
+
+impl<'g, L: 'static, R: 'static, V: 'static> TableJoin<'g, L, R, V> {
+    /// There is a result where both sides have a value.
+    pub fn inner(self, join: impl Fn(&L, &R) -> V + Send + Sync + 'static) -> &'g mut GroupBuilder<Table<V>> {
+        self.with(move |left, right| Some(join(left?, right?)))
+    }
+
+    /// There is a result where the left side has a value.
+    pub fn left(self, join: impl Fn(&L, Option<&R>) -> V + Send + Sync + 'static) -> &'g mut GroupBuilder<Table<V>> {
+        self.with(move |left, right| Some(join(left?, right)))
+    }
+
+    /// There is a result where either side has a value; `join` is never called without any.
+    pub fn outer(
+        self,
+        join: impl Fn(Option<&L>, Option<&R>) -> V + Send + Sync + 'static,
+    ) -> &'g mut GroupBuilder<Table<V>> {
+        self.with(move |left, right| (left.is_some() || right.is_some()).then(|| join(left, right)))
+    }
+
+    fn with(
+        self,
+        join: impl Fn(Option<&L>, Option<&R>) -> Option<V> + Send + Sync + 'static,
+    ) -> &'g mut GroupBuilder<Table<V>> {
+        let Self { group, name, left, right } = self;
+        group.keep_time();
+        let graph = &mut group.graph;
+        let first = graph.state.len();
+        let topic = |side| side_topic(&graph.name, &name, side);
+        let edges = [
+            TableEdge { topic: topic("left"), codec: erase(Arc::new(Arc::clone(&left.codec))) },
+            TableEdge { topic: topic("right"), codec: erase(Arc::new(Arc::clone(&right.codec))) },
+        ];
+        graph.state.extend(edges);
+        let join = Arc::new(join);
+        let mirrored = Arc::clone(&join);
+        let (own, other) = ((left.codec, first), first + 1);
+        let call = OnSide { own, other, join: move |l: Option<&L>, r: Option<&R>| join(l, r), of: PhantomData };
+        group.add_side(left.input, call);
+        let (own, other) = ((right.codec, first + 1), first);
+        let call = OnSide { own, other, join: move |r: Option<&R>, l: Option<&L>| mirrored(l, r), of: PhantomData };
+        group.add_side(right.input, call);
+        group
+    }
+}
+
+impl<V: 'static> GroupBuilder<Table<V>> {
+    fn add_side<T: 'static, O: 'static, F>(&mut self, input: Input, side: OnSide<T, O, V, F>)
+    where
+        F: Fn(Option<&T>, Option<&O>) -> Option<V> + Send + Sync + 'static,
+    {
+        let codec = erase(Arc::new(Arc::clone(&side.own.0)));
+        self.graph.inputs.push(InputEdge { input, own: false, codec, handler: Handler::Sync(Box::new(side)) });
+    }
+}
+
+/// Keeps a side's value, and sets the result of both.
+struct OnSide<T, O, V, F> {
+    /// The side's codec, and the index of its state table.
+    own: (Arc<dyn Codec<T>>, usize),
+    /// That of the other side.
+    other: usize,
+    join: F,
+    of: PhantomData<fn(O, V)>,
+}
+
+impl<T: 'static, O, V, F: Send + Sync> Timed for OnSide<T, O, V, F> {
+    fn event_time(&self, core: &Core, input: usize, record: RecordRef<'_>) -> Option<i64> {
+        let Some(value) = record.value else { return Some(record.timestamp) };
+        let value = self.own.0.decode(value).ok()?;
+        event_time(&self.own.0, &value, core, input, record).ok()
+    }
+}
+
+impl<T, O, V, F> SyncHandler for OnSide<T, O, V, F>
+where
+    T: 'static,
+    O: 'static,
+    V: 'static,
+    F: Fn(Option<&T>, Option<&O>) -> Option<V> + Send + Sync,
+{
+    fn call(&self, core: &Core, source: Source<'_>, record: RecordRef<'_>, stage: &mut Stage) -> CallbackResult {
+        let (codec, kept) = &self.own;
+        let mut timestamp = record.timestamp;
+        let mut own = None;
+        if record.value.is_some() {
+            let value = decode(codec, record.value, CodecOf::Input(source.input), stage)?;
+            timestamp = event_time(codec, &value, core, source.input, record)?;
+            own = Some(value);
+        }
+        stage.reach(timestamp)?;
+        let bytes = record.value;
+        let record = RecordRef { timestamp, ..record };
+        let mut ctx = Ctx::<Table<V>>::new(core, source, record, stage);
+        let key = record.key.ok_or_else(|| CallbackError::of(Failure::NoKey("table_join()")))?;
+        ctx.keep(*kept, key, bytes)?;
+        let other = ctx.kept::<O>(self.other, key)?;
+        match (self.join)(own.as_ref(), other.as_ref()) {
+            Some(result) => ctx.set(result),
+            None if ctx.has_value()? => ctx.delete(),
+            None => Ok(()),
+        }
+    }
+}

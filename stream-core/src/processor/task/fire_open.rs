@@ -1,0 +1,58 @@
+//! Sessions and batches that close: what the marker of an open entry stands for once it is due.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::Task;
+use super::fire::{Entries, Outcome};
+use super::time::Due;
+use crate::context::Core;
+use crate::group::CallbackError;
+use crate::log::NewRecord;
+use crate::processor::error::{ProcessorError, ProcessorResult};
+use crate::window::open::{self, Open};
+
+impl Task {
+    /// Closes the entry of a marker, unless there is none any more, or it falls due later.
+    pub(super) fn fire_open(&mut self, core: &Rc<Core>, due: &Due, topic: &Arc<str>) -> ProcessorResult<Outcome> {
+        let place = open::marked(&due.key).unwrap_or_default();
+        let find =
+            |key: &[u8]| core.state_value(due.state, key).map_err(|e| ProcessorError::store(core.graph.name(), e));
+        let Some(value) = find(&place)? else {
+            self.forget(core, due, |_| {});
+            return Ok(Outcome::Fired);
+        };
+        let (Some(entry), Some(key)) = (Open::read(&value), open::key(&place)) else {
+            let error = CallbackError::msg("an open session or batch can't be read: was it written by something else?");
+            self.fail(self.fire_error(topic.to_string(), "", &error));
+            return Ok(Outcome::NotNow);
+        };
+        if entry.due > due.at {
+            if entry.marked != due.at && find(&open::marker(entry.marked, &place))?.is_some() {
+                // It has another marker.
+                self.forget(core, due, |_| {});
+            } else {
+                self.move_marker(core, due, topic, &place, &entry);
+            }
+            return Ok(Outcome::Fired);
+        }
+        let graph = Arc::clone(&core.graph);
+        let edge = graph.open.iter().find(|edge| edge.state == due.state);
+        let handler = edge.and_then(|edge| edge.handler.as_deref());
+        let entries = Entries { first: &[&place], last: Some(&due.key) };
+        self.call_due(core, due, topic, handler, (key, entry.body, entry.at), entries)
+    }
+
+    /// Replaces a marker by one at the time at which its entry is due by now.
+    fn move_marker(&mut self, core: &Rc<Core>, due: &Due, topic: &Arc<str>, place: &[u8], entry: &Open<'_>) {
+        let (marker, mut value) = (open::marker(entry.due, place), Vec::new());
+        Open { marked: entry.due, ..*entry }.write(&mut value);
+        self.forget(core, due, |stage| {
+            for (key, value) in [(&*marker, &[][..]), (place, &value)] {
+                let (partition, timestamp) = (Some(core.partition), Some(entry.at));
+                let record = NewRecord { topic, partition, timestamp, key: Some(key), value: Some(value) };
+                stage.push(record, std::iter::empty());
+            }
+        });
+    }
+}
