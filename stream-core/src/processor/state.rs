@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::error::{ProcessorError, ProcessorResult};
 use super::progress::{Unfinished, input_ends, unfinished};
+use super::read::{Asked, Question, ReadError};
 use crate::group::{GroupGraph, Visitor};
 use crate::log::{LogError, LogHandle, TopicPartition};
 
@@ -97,6 +98,10 @@ pub(super) enum Request {
         visitor: usize,
         arg: Arc<dyn Any + Send + Sync>,
         done: oneshot::Sender<Vec<oneshot::Receiver<ProcessorResult<u64>>>>,
+    },
+    Read {
+        question: Question,
+        done: oneshot::Sender<Result<Asked, ReadError>>,
     },
 }
 

@@ -41,6 +41,8 @@ impl Task {
                     biased;
                     command = spec.commands.recv() => match command {
                         Some(Command::Visit(request)) => visits.push_back(Visit::new(request)),
+                        // The instance sends none yet.
+                        Some(Command::Read(_)) => {}
                         // The first hand-over brings the positions, changed or not.
                         Some(Command::Recommit) => {}
                         Some(Command::Drain(done)) => {
@@ -95,6 +97,8 @@ impl Task {
             commands: spec.commands,
             reports: spec.reports,
             visits,
+            reads: VecDeque::new(),
+            was_read: false,
             visited: Vec::new(),
             ending: None,
             idle: None,
