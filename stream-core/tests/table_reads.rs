@@ -15,12 +15,12 @@ use support::{Done, ms, passing, with_both};
 
 fn counter() -> Arc<GroupGraph> {
     let mut g = Group::define("count").table(Int64);
-    g.input("in", Text, |ctx, text: String| match text.as_str() {
-        "gone" => ctx.delete(),
-        _ => {
-            let n = ctx.value()?.unwrap_or(0) + 1;
-            ctx.set(n)
+    g.input("in", Text, |ctx, text: String| {
+        if text == "gone" {
+            return ctx.delete();
         }
+        let n = ctx.value()?.unwrap_or(0) + 1;
+        ctx.set(n)
     });
     g.build().unwrap()
 }

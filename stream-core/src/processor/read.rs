@@ -3,7 +3,7 @@
 //! A read is a message to the task of its partition, which answers it on its own thread between two turns, from the
 //! store and what is acknowledged and not stored yet. So it never sees what may still be taken back (semantics D2), it
 //! holds up no record for longer than a bounded look, and it asks nobody but this instance: a partition that another
-//! one has is [`ReadError::NotHere`].
+//! one has is [`ReadError::NotHere`]. What is committed is seen once the task has heard of it, a moment after the log.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -193,12 +193,17 @@ impl Handle {
     /// # Errors
     /// As [`get`](Self::get).
     pub async fn get_bytes(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>, ReadError> {
-        let asked = self.ask(Question::Key(key.as_ref().into())).await?;
-        let mut value = None;
-        for (_, answer) in asked.answers {
-            value = self.answered(answer).await?.rows.pop().map(|(_, value)| value);
+        self.row(key.as_ref()).await.map(|(_, value)| value)
+    }
+
+    /// The partition of a key, which is here, and the key's value.
+    pub(crate) async fn row(&self, key: &[u8]) -> Result<(i32, Option<Vec<u8>>), ReadError> {
+        let asked = self.ask(Question::Key(key.into())).await?;
+        let mut row = (-1, None);
+        for (partition, answer) in asked.answers {
+            row = (partition, self.answered(answer).await?.rows.pop().map(|(_, value)| value));
         }
-        Ok(value)
+        Ok(row)
     }
 
     /// The committed rows of a range, of the partitions that this instance has: [`TablePage::partitions`] names them.

@@ -108,7 +108,7 @@ pub(super) enum Request {
 /// Observes and steers a processor from outside. Clones are equal.
 #[derive(Clone)]
 pub struct Handle {
-    pub(super) graph: Arc<GroupGraph>,
+    pub(crate) graph: Arc<GroupGraph>,
     pub(super) log: LogHandle,
     pub(super) status: watch::Receiver<Status>,
     pub(super) requests: mpsc::UnboundedSender<Request>,

@@ -41,10 +41,8 @@ impl Task {
                     biased;
                     command = spec.commands.recv() => match command {
                         Some(Command::Visit(request)) => visits.push_back(Visit::new(request)),
-                        // The instance sends none yet.
-                        Some(Command::Read(_)) => {}
-                        // The first hand-over brings the positions, changed or not.
-                        Some(Command::Recommit) => {}
+                        // The first hand-over brings the positions, changed or not; reads are sent to tasks that run.
+                        Some(Command::Recommit | Command::Read(_)) => {}
                         Some(Command::Drain(done)) => {
                             // There is nothing to finish yet, so that this is an end in good order.
                             _ = done.send(());

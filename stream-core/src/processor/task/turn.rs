@@ -45,7 +45,7 @@ impl Task {
         }
         match self.poll_own(cx) {
             Poll::Pending => Poll::Ready(Ok(Turn::Read)),
-            turn => turn,
+            turn @ Poll::Ready(_) => turn,
         }
     }
 
