@@ -40,7 +40,7 @@
 //!   ([`log::kafka`]).
 //!
 //! # What it is not (yet)
-//! - Session windows and stream-stream joins are not part of this version.
+//! - Session windows are not part of this version.
 //! - A database: a table is read by key inside the processor, and from outside through a [`View`](view::View), or by
 //!   asking the instance that has the key ([`Handle::get`](processor::Handle::get), over HTTP with the feature `monitor`).
 //! - A cluster of its own: the embedded log lives and ends with its process.
@@ -53,6 +53,7 @@
 //! | group table | a value for each key, in `<group>-table` (compacted), written through [`Ctx`](context::Ctx) |
 //! | loop | `<group>-loop`, by which a group sends records to itself under other keys |
 //! | join | a table of another group with the same partitions, read by the record's own key |
+//! | stream join | two topics whose records of one key that lie near each other in event time are told together |
 //! | lookup | a full copy of any table, read by any key |
 //! | view | a read-only full copy outside a processor |
 //! | emitter | writes to a topic from outside a processor |
@@ -98,7 +99,7 @@ pub mod prelude {
     pub use crate::context::{Ctx, Emit};
     pub use crate::emitter::Emitter;
     pub use crate::group::{
-        BuildError, CallbackError, CallbackResult, ErrorPolicy, Group, GroupGraph, Input, NoTable, Table,
+        BuildError, CallbackError, CallbackResult, ErrorPolicy, Group, GroupGraph, Input, NoTable, Side, Table,
     };
     pub use crate::log::LogHandle;
     pub use crate::log::embedded::Embedded;
@@ -106,5 +107,5 @@ pub mod prelude {
     pub use crate::log::kafka::{Kafka, KafkaOptions};
     pub use crate::processor::{Guarantee, Handle, OnFailure, Processor, ProcessorError, State};
     pub use crate::view::View;
-    pub use crate::window::{Window, Windows};
+    pub use crate::window::{JoinWindows, Nulls, Window, Windows};
 }

@@ -94,7 +94,7 @@ pub(crate) async fn ensure(
 impl Manager<'_> {
     async fn ensure(&self) -> Result<TopicFacts, ProcessorError> {
         let graph = self.graph;
-        let inputs: Vec<_> = graph.inputs.iter().filter(|e| !e.is_loop).map(|e| Arc::clone(&e.input.topic)).collect();
+        let inputs: Vec<_> = graph.inputs.iter().filter(|e| !e.own).map(|e| Arc::clone(&e.input.topic)).collect();
         let tables: Vec<_> = graph.joins.iter().chain(&graph.lookups).map(|e| Arc::clone(&e.topic)).collect();
         let mut known = self.look_up(&inputs).await?;
         self.wait_for_tables(&tables, &mut known).await?;
@@ -109,7 +109,7 @@ impl Manager<'_> {
         for table in graph.tables() {
             own.push(self.spec(&table.topic, count, Some(compacted())));
         }
-        for edge in graph.inputs.iter().filter(|e| e.is_loop) {
+        for edge in graph.inputs.iter().filter(|e| e.own) {
             let keep = TopicConfig { retention_ms: Some(-1), ..TopicConfig::default() };
             own.push(self.spec(&edge.input.topic, count, Some(keep)));
         }

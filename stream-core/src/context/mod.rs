@@ -5,6 +5,7 @@
 
 mod core;
 mod deferred;
+mod joined;
 mod stage;
 mod timed;
 
@@ -123,7 +124,7 @@ impl<'a, S> Ctx<'a, S> {
         value: &M,
     ) -> CallbackResult {
         let graph = &self.core.graph;
-        if graph.table.as_ref().is_some_and(|t| t.topic == *topic) || graph.looped_topic() == Some(topic) {
+        if graph.table.as_ref().is_some_and(|t| t.topic == *topic) || graph.own_topics().any(|own| own == topic) {
             let problem = format_args!("topic {topic} is the group's own: it is written by set() or loopback()");
             return Err(CallbackError::msg(problem));
         }
@@ -332,7 +333,7 @@ impl<V: 'static> Ctx<'_, Table<V>> {
     }
 }
 
-fn too_large(topic: &str, size: usize, limit: usize) -> LogError {
+pub(crate) fn too_large(topic: &str, size: usize, limit: usize) -> LogError {
     LogError::TooLarge { topic: topic.to_owned(), size, limit: format!("{limit} bytes") }
 }
 

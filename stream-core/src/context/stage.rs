@@ -50,8 +50,10 @@ pub(crate) struct Stage {
     pub(crate) time: i64,
     /// When something is due that comes before the record.
     pub(crate) due: i64,
-    /// Windows that the record was late for.
+    /// Windows and joins that the record was late for.
     pub(crate) late: u64,
+    /// Records of a join that mean nothing to it.
+    pub(crate) dropped: u64,
     /// Number of deferred works still open.
     pub(crate) deferred: u32,
     /// What the callback met with.
@@ -71,6 +73,7 @@ impl Default for Stage {
             time: i64::MIN,
             due: i64::MAX,
             late: 0,
+            dropped: 0,
             deferred: 0,
             obstacle: None,
         }
@@ -84,7 +87,7 @@ impl Stage {
         self.slot = None;
         self.deferred = 0;
         self.obstacle = None;
-        self.late = 0;
+        (self.late, self.dropped) = (0, 0);
         if !self.state.is_empty() {
             self.state.clear();
         }
@@ -103,7 +106,7 @@ impl Stage {
 
     /// Whether there is more to release than emits.
     pub(crate) fn has_written(&self) -> bool {
-        self.write != Write::None || self.late > 0 || !self.state.is_empty()
+        self.write != Write::None || self.late + self.dropped > 0 || !self.state.is_empty()
     }
 
     /// The value that the table gets: `None` for no write, `Some(None)` for a deletion.

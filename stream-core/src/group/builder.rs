@@ -32,11 +32,11 @@ impl Group {
             state: Vec::new(),
             timers: Vec::new(),
             windows: Vec::new(),
+            stream_joins: Vec::new(),
             updates: Vec::new(),
             joins: Vec::new(),
             lookups: Vec::new(),
             visitors: Vec::new(),
-            looped: None,
         };
         GroupBuilder { graph, foreign: None, loops: 0, of: PhantomData }
     }
@@ -136,9 +136,8 @@ impl<S: 'static> GroupBuilder<S> {
     /// is set by [`on_loop`](Self::on_loop).
     pub fn loopback<M: 'static>(&mut self, codec: impl Codec<M>) -> Loop<M> {
         let topic = loop_topic(&self.graph.name);
-        self.graph.outputs.push(OutputEdge { topic, codec: erase::<M>(Arc::new(codec)) });
+        self.graph.outputs.push(OutputEdge { topic, own: true, codec: erase::<M>(Arc::new(codec)) });
         let index = self.graph.outputs.len() - 1;
-        self.graph.looped = Some(index);
         self.loops += 1;
         Loop::new(self.graph.id, index)
     }
@@ -162,7 +161,7 @@ impl<S: 'static> GroupBuilder<S> {
 
     /// A topic to write to, by [`Ctx::emit`].
     pub fn output<M: 'static>(&mut self, topic: impl Into<Arc<str>>, codec: impl Codec<M>) -> Output<M> {
-        self.graph.outputs.push(OutputEdge { topic: topic.into(), codec: erase::<M>(Arc::new(codec)) });
+        self.graph.outputs.push(OutputEdge { topic: topic.into(), own: false, codec: erase::<M>(Arc::new(codec)) });
         Output::new(self.graph.id, self.graph.outputs.len() - 1)
     }
 
@@ -178,14 +177,14 @@ impl<S: 'static> GroupBuilder<S> {
         Lookup::new(self.graph.id, self.graph.lookups.len() - 1)
     }
 
-    fn add_input<M: 'static>(
+    pub(super) fn add_input<M: 'static>(
         &mut self,
         input: Input,
-        is_loop: bool,
+        own: bool,
         codec: Arc<impl Codec<M>>,
         handler: Handler,
     ) -> &mut Self {
-        self.graph.inputs.push(InputEdge { input, is_loop, codec: erase::<M>(codec), handler });
+        self.graph.inputs.push(InputEdge { input, own, codec: erase::<M>(codec), handler });
         self
     }
 
@@ -205,11 +204,13 @@ impl<S: 'static> GroupBuilder<S> {
         if self.graph.inputs.is_empty() {
             return Err(BuildError::NoInput { group });
         }
-        if self.graph.looped.is_some() && !self.graph.inputs.iter().any(|e| e.is_loop) {
+        let read = |topic: &Arc<str>| self.graph.inputs.iter().any(|e| e.own && e.input.topic == *topic);
+        if self.graph.own_topics().any(|topic| !read(topic)) {
             return Err(BuildError::LoopUnread { group });
         }
         self.check_topics(&group)?;
         self.check_timed(&group)?;
+        self.check_stream_joins(&group)?;
         let mut names = BTreeSet::new();
         for visitor in &self.graph.visitors {
             if !names.insert(&*visitor.name) {
@@ -220,9 +221,10 @@ impl<S: 'static> GroupBuilder<S> {
     }
 
     fn check_topics(&self, group: &str) -> Result<(), BuildError> {
+        const OWN: &str = "loop";
         let graph = &self.graph;
         let mut read: BTreeMap<&str, String> = BTreeMap::new();
-        let inputs = graph.inputs.iter().map(|e| (if e.is_loop { "loop" } else { "input" }, &e.input.topic));
+        let inputs = graph.inputs.iter().map(|e| (if e.own { OWN } else { "input" }, &e.input.topic));
         let state = graph.state.iter().map(|e| (Arc::clone(&e.topic), "timers and windows", "their handles"));
         let owned = [(table_topic(group), "table", "ctx.value()"), (loop_topic(group), "loop", "on_loop()")];
         let owned: Vec<_> = owned.into_iter().chain(state.clone()).collect();
@@ -232,7 +234,7 @@ impl<S: 'static> GroupBuilder<S> {
             let edge = format!("{kind} {topic:?}");
             check_name(&edge, topic)?;
             // A copy of the own table would share its store with the table itself, and lag behind it.
-            if kind != "loop"
+            if kind != OWN
                 && let Some((_, owned, instead)) = owned.iter().find(|(own, ..)| own == topic)
             {
                 let (owned, instead) = ((*owned).to_owned(), (*instead).to_owned());
@@ -255,8 +257,9 @@ impl<S: 'static> GroupBuilder<S> {
         }
         let owned = [(table_topic(group), "table", "ctx.set()"), (loop_topic(group), "loop", "loopback()")];
         let owned: Vec<_> = owned.into_iter().chain(state).collect();
-        for (index, output) in graph.outputs.iter().enumerate().filter(|(i, _)| Some(*i) != graph.looped) {
-            debug_assert!(Some(index) != graph.looped);
+        let own = graph.own_topics().map(|t| (Arc::clone(t), "repartition topic", "key_by()"));
+        let owned: Vec<_> = owned.into_iter().chain(own).collect();
+        for output in graph.outputs.iter().filter(|e| !e.own) {
             let edge = format!("output {:?}", output.topic);
             check_name(&edge, &output.topic)?;
             if let Some((_, owned, instead)) = owned.iter().find(|(topic, ..)| *topic == output.topic) {

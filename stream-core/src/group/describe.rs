@@ -2,18 +2,18 @@
 
 use std::fmt::Write as _;
 
-use super::graph::{GroupGraph, window_topic};
+use super::graph::{GroupGraph, join_topic, window_topic};
 use super::handler::Handler;
 use super::policy::{ErrorPolicy, OnError};
-use crate::window::Windows;
 use crate::window::keys::By;
+use crate::window::{JoinWindows, Windows};
 
 impl GroupGraph {
     /// The graph as text, an edge a line.
     pub fn describe(&self) -> String {
         let mut out = format!("group {}\n", self.name);
         for edge in &self.inputs {
-            let kind = if edge.is_loop { "loop" } else { "input" };
+            let kind = if edge.own { "loop" } else { "input" };
             let how = match edge.handler {
                 Handler::Sync(_) => "",
                 Handler::Async(_) => ", awaiting",
@@ -22,8 +22,7 @@ impl GroupGraph {
             let policy = policy_text(&edge.input.policy);
             line(&mut out, kind, &edge.input.topic, &format!("{}{how}, on error {policy}", edge.codec.name()));
         }
-        for (i, edge) in self.outputs.iter().enumerate().filter(|(i, _)| Some(*i) != self.looped) {
-            debug_assert!(Some(i) != self.looped);
+        for edge in self.outputs.iter().filter(|e| !e.own) {
             line(&mut out, "output", &edge.topic, edge.codec.name());
         }
         if let Some(table) = &self.table {
@@ -41,6 +40,12 @@ impl GroupGraph {
             let codec = self.state.get(window.state).map_or("", |e| e.codec.name());
             let how = format!("{codec}, {size} ms every {advance} ms, grace {grace} ms");
             line(&mut out, "window", &window_topic(&self.name, &window.name), &how);
+        }
+        for join in &self.stream_joins {
+            let JoinWindows { before, after, grace } = join.windows;
+            let how =
+                format!("{}, right from {before} ms before left to {after} ms after, grace {grace} ms", join.kind);
+            line(&mut out, "join", &join_topic(&self.name, &join.name), &how);
         }
         for join in &self.joins {
             line(&mut out, "join", &join.topic, join.codec.name());
@@ -60,7 +65,7 @@ impl GroupGraph {
         let group = "group";
         _ = writeln!(out, "  {group}[[{:?}]]", &*self.name);
         for (i, edge) in self.inputs.iter().enumerate() {
-            if edge.is_loop {
+            if edge.own {
                 _ = writeln!(out, "  in{i}({:?}) --> {group}\n  {group} --> in{i}", &*edge.input.topic);
             } else {
                 _ = writeln!(out, "  in{i}({:?}) --> {group}", &*edge.input.topic);
@@ -69,7 +74,7 @@ impl GroupGraph {
                 _ = writeln!(out, "  {group} -. dead letters .-> dead{i}({:?})", &**topic);
             }
         }
-        for (i, edge) in self.outputs.iter().enumerate().filter(|(i, _)| Some(*i) != self.looped) {
+        for (i, edge) in self.outputs.iter().enumerate().filter(|(_, e)| !e.own) {
             _ = writeln!(out, "  {group} --> out{i}({:?})", &*edge.topic);
         }
         if let Some(table) = &self.table {

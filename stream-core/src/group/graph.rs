@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::handler::{Handler, SyncHandler, VisitHandler};
 use super::policy::{Input, OnError};
 use crate::codec::{Codec, CodecError};
-use crate::window::Windows;
 use crate::window::keys::By;
+use crate::window::{JoinWindows, Which, Windows};
 use futures::future::BoxFuture;
 
 /// A group as it was defined, checked. Made by [`GroupBuilder::build`](crate::group::GroupBuilder::build).
@@ -19,16 +19,15 @@ pub struct GroupGraph {
     pub(crate) outputs: Vec<OutputEdge>,
     pub(crate) table: Option<TableEdge>,
     /// Tables that the library keeps for the group: co-partitioned, changelogged and restored as the group table is.
-    /// The first is `<group>-time`, if there is any; then one for each window.
+    /// The first is `<group>-time`, if there is any; then one for each window and each join of two topics.
     pub(crate) state: Vec<TableEdge>,
     pub(crate) timers: Vec<TimerEdge>,
     pub(crate) windows: Vec<WindowEdge>,
+    pub(crate) stream_joins: Vec<StreamJoinEdge>,
     pub(crate) updates: Vec<UpdateListener>,
     pub(crate) joins: Vec<TableEdge>,
     pub(crate) lookups: Vec<TableEdge>,
     pub(crate) visitors: Vec<VisitorEdge>,
-    /// Index in `outputs` of the loop, if there is one.
-    pub(crate) looped: Option<usize>,
 }
 
 /// Called with the partition, the key and the new value of an acknowledged table write.
@@ -36,13 +35,17 @@ pub(crate) type UpdateListener = Box<dyn Fn(i32, &[u8], Option<&[u8]>) + Send + 
 
 pub(crate) struct InputEdge {
     pub(crate) input: Input,
-    pub(crate) is_loop: bool,
+    /// The topic is one that the group itself fills: its loop, or what a join re-partitions a side by. It has no retention,
+    /// and what is processed of it is deleted.
+    pub(crate) own: bool,
     pub(crate) codec: Arc<dyn AnyCodec>,
     pub(crate) handler: Handler,
 }
 
 pub(crate) struct OutputEdge {
     pub(crate) topic: Arc<str>,
+    /// The group itself reads it, by an input that is `own`.
+    pub(crate) own: bool,
     pub(crate) codec: Arc<dyn AnyCodec>,
 }
 
@@ -66,6 +69,27 @@ pub(crate) struct WindowEdge {
     pub(crate) state: usize,
     /// Set by `on_close`.
     pub(crate) handler: Option<Box<dyn SyncHandler>>,
+}
+
+pub(crate) struct StreamJoinEdge {
+    pub(crate) name: Arc<str>,
+    pub(crate) windows: JoinWindows,
+    /// `inner`, `left` or `outer`, for the description.
+    pub(crate) kind: &'static str,
+    /// Index in `state` of its table.
+    pub(crate) state: usize,
+    /// Called for an unmatched left or right record when none can come any more, where that is told.
+    pub(crate) left: Option<Box<dyn SyncHandler>>,
+    pub(crate) right: Option<Box<dyn SyncHandler>>,
+}
+
+impl StreamJoinEdge {
+    pub(crate) fn null(&self, side: Which) -> Option<&dyn SyncHandler> {
+        match side {
+            Which::Left => self.left.as_deref(),
+            Which::Right => self.right.as_deref(),
+        }
+    }
 }
 
 pub(crate) struct VisitorEdge {
@@ -146,9 +170,9 @@ impl GroupGraph {
         outputs.chain(self.tables().map(|e| &e.topic)).chain(self.dead_letters())
     }
 
-    /// The loop's topic.
-    pub(crate) fn looped_topic(&self) -> Option<&Arc<str>> {
-        self.outputs.get(self.looped?).map(|e| &e.topic)
+    /// The topics by which the group sends records to itself.
+    pub(crate) fn own_topics(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.outputs.iter().filter(|e| e.own).map(|e| &e.topic)
     }
 
     /// The topics of the tables that it writes.
@@ -190,6 +214,16 @@ pub fn time_topic(group: &str) -> Arc<str> {
 /// `<group>-window-<name>`, the topic of a group's windows of a name.
 pub fn window_topic(group: &str, name: &str) -> Arc<str> {
     format!("{group}-window-{name}").into()
+}
+
+/// `<group>-join-<name>`, the topic of what a group's join of two topics keeps.
+pub fn join_topic(group: &str, name: &str) -> Arc<str> {
+    format!("{group}-join-{name}").into()
+}
+
+/// `<group>-<join>-<side>-repartition`, by which a join's `left` or `right` side gets records under its own keys.
+pub fn repartition_topic(group: &str, join: &str, side: &str) -> Arc<str> {
+    format!("{group}-{join}-{side}-repartition").into()
 }
 
 /// `<group>-lead`, what a group without a table subscribes to that joins or has other state.

@@ -144,7 +144,7 @@ pub(crate) trait VisitHandler: Send + Sync {
 }
 
 /// Decodes an input's value. What the codec misses is noted on the stage, so that the task can load it.
-fn decode<M>(
+pub(super) fn decode<M>(
     codec: &impl Codec<M>,
     value: Option<&[u8]>,
     source: CodecOf,
@@ -171,7 +171,7 @@ pub(crate) enum CodecOf {
 }
 
 /// A record's event time (semantics T1).
-fn event_time<M>(
+pub(super) fn event_time<M>(
     codec: &impl Codec<M>,
     message: &M,
     core: &Core,

@@ -27,12 +27,17 @@ mod error;
 pub(crate) mod graph;
 pub(crate) mod handler;
 mod policy;
+mod stream_join;
+mod stream_join_handler;
 mod timed;
 
 pub use self::builder::{Group, GroupBuilder};
 pub use self::error::{BuildError, CallbackError, CallbackResult, Failure};
 pub(crate) use self::graph::{AnyCodec, InputEdge, TableEdge};
-pub use self::graph::{GroupGraph, lead_topic, loop_topic, table_topic, time_topic, window_topic};
+pub use self::graph::{
+    GroupGraph, join_topic, lead_topic, loop_topic, repartition_topic, table_topic, time_topic, window_topic,
+};
 pub(crate) use self::handler::Handler;
 pub use self::handler::{Join, Lookup, Loop, NoTable, Output, Record, Table, Timer, Visitor, Windowed};
 pub use self::policy::{ErrorPolicy, Input, NilKey, NilValue, OnError, Retry};
+pub use self::stream_join::{Side, StreamJoin};

@@ -92,7 +92,7 @@ impl<S: 'static> GroupBuilder<S> {
     }
 
     /// The first of the library's own tables is that of stream time and timers.
-    fn keep_time(&mut self) {
+    pub(super) fn keep_time(&mut self) {
         if self.graph.state.is_empty() {
             let topic = time_topic(&self.graph.name);
             self.graph.state.push(TableEdge { topic, codec: erase::<Vec<u8>>(Arc::new(Bytes)) });
@@ -103,7 +103,9 @@ impl<S: 'static> GroupBuilder<S> {
         let graph = &self.graph;
         let timers = graph.timers.iter().map(|e| ("timer", &e.name));
         let mut names = BTreeSet::new();
-        for (what, name) in timers.chain(graph.windows.iter().map(|e| ("window", &e.name))) {
+        let windows = graph.windows.iter().map(|e| ("window", &e.name));
+        let joins = graph.stream_joins.iter().map(|e| ("join", &e.name));
+        for (what, name) in timers.chain(windows).chain(joins) {
             check_name(&format!("{what} {name:?}"), name)?;
             if !names.insert((what, name)) {
                 let (what, name) = (what.to_owned(), name.to_string());

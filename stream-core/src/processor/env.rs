@@ -1,13 +1,14 @@
 //! What all tasks of an instance share.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
 
 use super::options::Options;
 use super::transactions::Transactions;
+use crate::context::Stage;
 use crate::group::{CallbackError, GroupGraph};
 use crate::log::{Delivery, LogHandle, Offsets, ProduceBatch, Producer, Reader};
 use crate::store::StoreBackend;
@@ -84,12 +85,25 @@ pub(crate) struct Counters {
     /// Records whose work is acknowledged.
     pub(crate) done: AtomicU64,
     pub(crate) skipped: AtomicU64,
-    /// Windows that records were too late for.
+    /// Windows and joins that records were too late for.
     pub(crate) late: AtomicU64,
+    /// Records with a null value or key that mean nothing to a join.
+    pub(crate) dropped: AtomicU64,
     pub(crate) dead_lettered: AtomicU64,
     /// Transactions.
     pub(crate) committed: AtomicU64,
     pub(crate) aborted: AtomicU64,
+}
+
+impl Counters {
+    /// Notes what a record that is released was too late for or meant nothing to.
+    pub(crate) fn leave_out(&self, stage: &Stage) {
+        for (counter, n) in [(&self.late, stage.late), (&self.dropped, stage.dropped)] {
+            if n > 0 {
+                counter.fetch_add(n, Ordering::Relaxed);
+            }
+        }
+    }
 }
 
 /// Where a callback is, when it is asked whether it fails.

@@ -16,7 +16,7 @@ mod follow;
 mod restore;
 
 use std::collections::{BTreeSet, HashMap};
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 pub(crate) use self::committed::CommittedRows;
@@ -104,7 +104,7 @@ impl TablePartition {
         }
     }
 
-    /// The same, and it can be asked for its [first](Self::first) key.
+    /// The same, and it can be asked for keys in order.
     pub(crate) fn ordered(store: Arc<dyn Store>, next_offset: i64) -> Self {
         Self { order: Some(BTreeSet::new()), ..Self::new(store, next_offset) }
     }
@@ -255,20 +255,47 @@ impl TablePartition {
         end: Option<&[u8]>,
         pass: impl Fn(&[u8]) -> bool,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        let (from, to) = (Bound::Included(from), end.map_or(Bound::Unbounded, Bound::Excluded));
-        let has_value = |key: &[u8]| self.buffer.get(key).is_some_and(|e| e.value.is_some());
-        let mut buffered = self.order.iter().flat_map(|order| order.range::<[u8], _>((from, to)));
-        let buffered = buffered.find(|key| has_value(key) && !pass(key));
-        for pair in self.store.range(KeyRange { from, to }, Direction::Forward) {
-            let (key, _) = pair?;
-            if buffered.is_some_and(|first| **first <= *key) {
-                break;
+        let mut first = None;
+        self.scan(from, end, |key, _| {
+            if pass(key) {
+                return ControlFlow::Continue(());
             }
-            if !self.buffer.contains_key(&*key) && !pass(&key) {
-                return Ok(Some(key));
+            first = Some(key.to_vec());
+            ControlFlow::Break(())
+        })?;
+        Ok(first)
+    }
+
+    /// Shows `each` the pairs from `from` up to `end`, unacknowledged ones included, in the order of their keys until it
+    /// breaks. The table must be an [ordered](Self::ordered) one.
+    pub(crate) fn scan(
+        &self,
+        from: &[u8],
+        end: Option<&[u8]>,
+        mut each: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let (from, to) = (Bound::Included(from), end.map_or(Bound::Unbounded, Bound::Excluded));
+        let buffered = self.order.iter().flat_map(|order| order.range::<[u8], _>((from, to)));
+        let value = |key: &Box<[u8]>| self.buffer.get(key)?.value.as_deref();
+        let mut buffered = buffered.filter_map(|key| Some((&**key, value(key)?))).peekable();
+        for pair in self.store.range(KeyRange { from, to }, Direction::Forward) {
+            let (key, value) = pair?;
+            while let Some((first, value)) = buffered.next_if(|(first, _)| **first < *key) {
+                if each(first, value).is_break() {
+                    return Ok(());
+                }
+            }
+            // What the buffer has of a key is newer, and comes in its turn.
+            if !self.buffer.contains_key(&*key) && each(&key, &value).is_break() {
+                return Ok(());
             }
         }
-        Ok(buffered.map(|key| key.to_vec()))
+        for (key, value) in buffered {
+            if each(key, value).is_break() {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// The keys of the write buffer, the smallest last.

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
@@ -131,13 +132,27 @@ impl Tester {
         Ok(offsets.into_iter().next().flatten())
     }
 
-    /// How many windows records of a group were too late for (semantics W2), since its instances were started.
+    /// How many windows and joins records of a group were too late for (semantics W2, J3), since its instances were
+    /// started.
     ///
     /// # Errors
     /// When there is no such group.
     pub fn late(&self, group: &str) -> Result<u64, TesterError> {
-        let late = |i: &Instance| i.counters.late.load(std::sync::atomic::Ordering::Relaxed);
-        self.with_group(group, |running| running.instances.iter().map(late).sum())
+        self.count(group, |counters| &counters.late)
+    }
+
+    /// How many records of a group were dropped because a null value or key means nothing to a join (semantics J5), since
+    /// its instances were started.
+    ///
+    /// # Errors
+    /// When there is no such group.
+    pub fn dropped(&self, group: &str) -> Result<u64, TesterError> {
+        self.count(group, |counters| &counters.dropped)
+    }
+
+    fn count(&self, group: &str, of: impl Fn(&Counters) -> &AtomicU64) -> Result<u64, TesterError> {
+        let count = |i: &Instance| of(&i.counters).load(Ordering::Relaxed);
+        self.with_group(group, |running| running.instances.iter().map(count).sum())
     }
 
     /// Lets everything work for a while of virtual time, whatever comes of it. The wall clock does not move.

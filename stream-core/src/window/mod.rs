@@ -8,8 +8,9 @@
 //!   [wall-clock time](crate::group::GroupBuilder::wall_timer) has.
 //! - A [window](crate::group::GroupBuilder::window) keeps one accumulator for each key and span of time, and closes when
 //!   stream time reaches its end and grace. A record that comes later is late for it: left out, and counted.
+//! - A [join](crate::group::GroupBuilder::stream_join) of two topics keeps each record for as long as a match may come.
 //!
-//! Stream time and timers lie in `<group>-time`, the windows of a name in `<group>-window-<name>`: compacted topics with a
+//! Stream time and timers lie in `<group>-time`, what a join keeps in `<group>-join-<name>`, the windows of a name in `<group>-window-<name>`: compacted topics with a
 //! store, written and restored as the group table is, so that both guarantees hold for them as well.
 //!
 //! ```
@@ -32,7 +33,12 @@
 //!
 //! This module does no I/O. It must never depend on a clock.
 
+mod join;
+pub(crate) mod join_keys;
 pub(crate) mod keys;
+
+pub(crate) use self::join::Which;
+pub use self::join::{JoinSpan, JoinWindows, Nulls};
 
 use std::fmt;
 use std::time::Duration;

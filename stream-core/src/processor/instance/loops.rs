@@ -1,4 +1,5 @@
-//! Records of the group's own loop topic that are processed: deleted, for the topic has no retention (semantics T3).
+//! Records of the group's own topics, its loop and what it re-partitions, that are processed: deleted, for such a topic has no
+//! retention (semantics T3).
 //!
 //! Never above what is committed, and never in anybody's way: what can't be deleted now is deleted the next time.
 
@@ -18,12 +19,10 @@ impl Instance<'_> {
         if self.trimming.is_some() {
             return;
         }
-        let loops: Vec<_> = self.env.graph.inputs.iter().filter(|e| e.is_loop).map(|e| &e.input.topic).collect();
+        let own: Vec<_> = self.env.graph.inputs.iter().filter(|e| e.own).map(|e| &e.input.topic).collect();
         let committed = self.tasks.values().flat_map(|t| &t.committed);
         let below: Offsets = committed
-            .filter(|(p, offset)| {
-                loops.contains(&&p.topic) && *offset > self.trimmed.get(p).copied().unwrap_or_default()
-            })
+            .filter(|(p, offset)| own.contains(&&p.topic) && *offset > self.trimmed.get(p).copied().unwrap_or_default())
             .cloned()
             .collect();
         if below.is_empty() {
@@ -37,7 +36,7 @@ impl Instance<'_> {
         match result {
             Ok(()) => self.trimmed.extend(below),
             Err(error) => {
-                tracing::debug!(group = self.env.graph.name(), %error, "processed records of the loop stay for now");
+                tracing::debug!(group = self.env.graph.name(), %error, "processed records of the group's own topics stay for now");
             }
         }
     }

@@ -151,7 +151,7 @@ impl<'a> Instance<'a> {
         let mut growth = every(options.topic_check_interval);
         let mut sweeps = every(options.state_cleanup_delay.clamp(Duration::from_millis(1), Duration::from_secs(60)));
         let mut trims = every(TRIM_INTERVAL);
-        let loops = self.env.graph.inputs.iter().any(|e| e.is_loop);
+        let loops = self.env.graph.inputs.iter().any(|e| e.own);
         let mut growing: Option<BoxFuture<'static, Result<(), ProcessorError>>> = None;
         loop {
             if self.stopping && self.tasks.is_empty() && self.handing_back.is_empty() && self.commit.is_none() {

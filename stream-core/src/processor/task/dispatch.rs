@@ -131,7 +131,8 @@ impl Task {
         self.time.seen = self.time.seen.max(self.stage.time);
         let mut stage = Stage { write: self.stage.write, deferred: self.stage.deferred, ..Stage::default() };
         (stage.slot, stage.obstacle) = (self.stage.slot, self.stage.obstacle.take());
-        (stage.at, stage.time, stage.late) = (self.stage.at, self.stage.time, self.stage.late);
+        (stage.at, stage.time) = (self.stage.at, self.stage.time);
+        (stage.late, stage.dropped) = (self.stage.late, self.stage.dropped);
         std::mem::swap(&mut stage.state, &mut self.stage.state);
         std::mem::swap(&mut stage.value, &mut self.stage.value);
         stage.out.append_from(&self.stage.out, before);

@@ -1,4 +1,4 @@
-//! Timers that fire and windows that close, between records.
+//! Timers that fire, windows that close and what a join no longer keeps, between records.
 //!
 //! As a visit's, their effects are released as those of records are, and are no record's work. One that fails ends the
 //! task: it stays where it is, and fires again when the group is started again.
@@ -18,6 +18,7 @@ use crate::group::handler::SyncHandler;
 use crate::log::{Headers, NewRecord, RecordRef};
 use crate::processor::env::Moment;
 use crate::processor::error::{ProcessorError, ProcessorResult};
+use crate::window::join_keys::{OPEN, Place};
 use crate::window::keys;
 
 /// Whether something is to fire.
@@ -96,7 +97,25 @@ impl Task {
                 let (start, key) = keys::read_time(&due.key).unwrap_or_default();
                 let handler = graph.windows.get(index).and_then(|w| w.handler.as_deref());
                 let last = windows.starting(start).end.saturating_sub(1);
-                self.call_due(core, due, &edge.topic, handler, (key, &value, last), None)
+                self.call_due(core, due, &edge.topic, handler, (key, &value, last), &[&due.key])
+            }
+            Kind::Joined(index, side, _) => {
+                let (Some(place), Some(join)) = (Place::of_time(&due.key), graph.stream_joins.get(index)) else {
+                    self.time.pass(due);
+                    return Ok(Outcome::Fired);
+                };
+                let mut entry = Vec::with_capacity(due.key.len() + 8);
+                place.by_key(&mut entry);
+                let mut handler = None;
+                let mut kept = Vec::new();
+                if value == OPEN {
+                    // A crash can leave the half of a record behind, which is then done again.
+                    let whole = core.state_value(due.state, &entry);
+                    if let Some(value) = whole.map_err(|e| ProcessorError::store(graph.name(), e))? {
+                        (handler, kept) = (join.null(side), value);
+                    }
+                }
+                self.call_due(core, due, &edge.topic, handler, (place.key, &kept, place.time), &[&entry, &due.key])
             }
             Kind::Timers(by) => {
                 let rest = due.key.get(by.prefix().len() + 8..).unwrap_or_default();
@@ -123,12 +142,12 @@ impl Task {
                     // A crash left a half of the move behind. Which one is not known: firing now loses nothing.
                 }
                 let handler = timer.handler.as_deref();
-                self.call_due(core, due, &edge.topic, handler, (key, &value, due.at), Some(&place))
+                self.call_due(core, due, &edge.topic, handler, (key, &value, due.at), &[&due.key, &place])
             }
         }
     }
 
-    /// Calls for an entry, and releases what comes of it.
+    /// Calls for an entry, and releases what comes of it. All entries that stand for it are deleted, in this order.
     fn call_due(
         &mut self,
         core: &Rc<Core>,
@@ -136,7 +155,7 @@ impl Task {
         topic: &Arc<str>,
         handler: Option<&dyn SyncHandler>,
         (key, value, at): (&[u8], &[u8], i64),
-        place: Option<&[u8]>,
+        entries: &[&[u8]],
     ) -> ProcessorResult<Outcome> {
         let (first, before, seen) = (self.stage.out.len(), self.stage.out.savepoint(), self.time.seen);
         if !due.kind.is_wall() {
@@ -144,8 +163,7 @@ impl Task {
         }
         self.stage.reset();
         (self.stage.at, self.stage.time, self.stage.due) = (at, self.time.seen, i64::MAX);
-        let entries = || [Some(&*due.key), place].into_iter().flatten();
-        for entry in entries() {
+        for &entry in entries {
             if self.time.atomic {
                 let (partition, timestamp) = (Some(core.partition), Some(at));
                 let record = NewRecord { topic, partition, timestamp, key: Some(entry), value: None };
@@ -171,7 +189,7 @@ impl Task {
         if let Err(error) = result {
             self.stage.out.truncate(before);
             self.time.seen = seen;
-            for entry in entries() {
+            for &entry in entries {
                 core.gone.borrow_mut().remove(&(due.state, entry.into()));
             }
             let obstacle = self.stage.obstacle.take();
@@ -192,7 +210,7 @@ impl Task {
         }
         if !self.time.atomic {
             let until = if due.kind.is_wall() { i64::MIN } else { due.at };
-            let fired = entries().map(|entry| Fired { state: due.state, key: entry.into(), due: until });
+            let fired = entries.iter().map(|&entry| Fired { state: due.state, key: entry.into(), due: until });
             self.time.fired.extend(fired);
         }
         self.time.release(self.time.seen);

@@ -3,7 +3,6 @@
 //! Effects are released in the order of offsets only (semantics D7).
 
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 
 use super::Task;
 use super::slots::{State, Work};
@@ -30,9 +29,7 @@ impl Task {
             self.time.apply(core, &self.stage.state);
             self.stage.out.append(&self.stage.state);
         }
-        if self.stage.late > 0 {
-            self.env.counters.late.fetch_add(self.stage.late, Ordering::Relaxed);
-        }
+        self.env.counters.leave_out(&self.stage);
     }
 
     /// Everything of a slot is done: its write is seen from now on, and what waits for its key begins.
@@ -71,7 +68,7 @@ impl Task {
             if self.time.on {
                 self.stage.out.append(&slot.stage.state);
                 self.time.release(slot.seen.max(slot.stage.time));
-                self.env.counters.late.fetch_add(slot.stage.late, Ordering::Relaxed);
+                self.env.counters.leave_out(&slot.stage);
             }
             self.released(slot.input, first, slot.next - 1, slot.next);
         }

@@ -21,8 +21,9 @@ use crate::context::Core;
 use crate::group::{CallbackError, GroupGraph};
 use crate::log::ProduceBatch;
 use crate::store::{StoreError, prefix_end};
-use crate::window::Windows;
+use crate::window::join_keys::Place;
 use crate::window::keys::{self, By};
+use crate::window::{JoinWindows, Which, Windows};
 
 /// What a queue is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub(super) enum Kind {
     Timers(By),
     /// Of this index among the graph's windows.
     Windows(usize, Windows),
+    /// What a side keeps, of this index among the graph's joins of topics.
+    Joined(usize, Which, JoinWindows),
 }
 
 impl Kind {
@@ -37,6 +40,7 @@ impl Kind {
         match self {
             Self::Timers(by) => by.prefix(),
             Self::Windows(..) => &[],
+            Self::Joined(_, side, _) => side.by_time(),
         }
     }
 
@@ -50,6 +54,7 @@ impl Kind {
         Some(match self {
             Self::Timers(_) => time,
             Self::Windows(_, windows) => windows.closes(windows.starting(time)),
+            Self::Joined(_, side, windows) => windows.kept_until(side, time).saturating_add(1),
         })
     }
 }
@@ -90,6 +95,19 @@ pub(super) struct Due {
     pub(super) state: usize,
     pub(super) key: Vec<u8>,
     pub(super) at: i64,
+}
+
+impl Due {
+    /// What is due first comes first; but of one join what has the earlier time, however long its side is kept, and right
+    /// before left (semantics J4), whose queues stand in that order.
+    fn precedes(&self, other: &Self) -> bool {
+        if let (Kind::Joined(join, ..), Kind::Joined(others, ..)) = (self.kind, other.kind)
+            && join == others
+        {
+            return Place::of_time(&self.key).map(|p| p.time) < Place::of_time(&other.key).map(|p| p.time);
+        }
+        self.at < other.at
+    }
 }
 
 /// An entry that has fired and is not deleted yet.
@@ -153,6 +171,11 @@ impl Time {
         }
         let windows = graph.windows.iter().enumerate();
         queues.extend(windows.map(|(i, w)| Queue::new(Kind::Windows(i, w.windows), w.state)));
+        for (i, join) in graph.stream_joins.iter().enumerate() {
+            for side in [Which::Right, Which::Left] {
+                queues.push(Queue::new(Kind::Joined(i, side, join.windows), join.state));
+            }
+        }
         let mut time = Self {
             on,
             atomic,
@@ -239,9 +262,11 @@ impl Time {
             }
             if let Some(key) = queue.first(core)?
                 && queue.due <= now
-                && next.as_ref().is_none_or(|n| queue.due < n.at)
             {
-                next = Some(Due { kind: queue.kind, state: queue.state, key, at: queue.due });
+                let due = Due { kind: queue.kind, state: queue.state, key, at: queue.due };
+                if next.as_ref().is_none_or(|next| due.precedes(next)) {
+                    next = Some(due);
+                }
             }
         }
         self.bound();

@@ -32,7 +32,7 @@ impl Plan {
     pub(super) fn outputs(&self, graphs: &[Arc<GroupGraph>]) -> Vec<Arc<str>> {
         let inputs: BTreeSet<Arc<str>> = self.workload.iter().map(|p| Arc::clone(&p.topic)).collect();
         let own = |g: &Arc<GroupGraph>| {
-            let own: Vec<Arc<str>> = g.looped_topic().into_iter().chain(g.table_topics()).cloned().collect();
+            let own: Vec<Arc<str>> = g.own_topics().chain(g.table_topics()).cloned().collect();
             g.written().filter(|t| !own.contains(t)).cloned().collect::<Vec<_>>()
         };
         let outputs: BTreeSet<Arc<str>> = graphs.iter().flat_map(own).filter(|t| !inputs.contains(t)).collect();

@@ -1,0 +1,173 @@
+//! Joins as scripts: what comes on either side, and what the join tells of it, for the tester and for Kafka alike.
+//!
+//! A record is `L a@5` or `R q:x@5`: side, key (`k` if it is not said, `-` is null), value (`-` is null), time; `/1` behind it
+//! is its partition. `F` is a far flush, a right record `z:z@1000`. What is told is `[a,x]@5`, with `-` where a side is missing.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use stream_core::codec::{Codec, Text};
+use stream_core::context::Ctx;
+use stream_core::group::{CallbackResult, Group, GroupBuilder, GroupGraph, NoTable, Output, Side};
+use stream_core::window::{JoinWindows, Nulls};
+
+/// A join of texts by their keys, and what comes of a script.
+#[derive(Clone, Copy)]
+pub struct Case {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub windows: JoinWindows,
+    pub nulls: Nulls,
+    /// Records, and what is told by then in order.
+    pub script: &'static [(&'static str, &'static str)],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Inner,
+    Left,
+    Outer,
+}
+
+const fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// Before and after 60, grace 10.
+pub fn usual() -> JoinWindows {
+    JoinWindows::around(ms(60)).grace(ms(10))
+}
+
+/// `[left,right]@time`.
+pub fn told(left: Option<&String>, right: Option<&String>, at: i64) -> String {
+    let text = |value: Option<&String>| value.map_or("-".to_owned(), Clone::clone);
+    format!("[{},{}]@{at}", text(left), text(right))
+}
+
+impl Case {
+    /// The group, with topics of this prefix.
+    pub fn graph(&self, prefix: &str) -> Arc<GroupGraph> {
+        let [left, right] = ["left", "right"].map(|side| Side::topic(format!("{prefix}-{side}"), Text));
+        self.graph_of(prefix, left, right)
+    }
+
+    pub fn graph_of(&self, prefix: &str, left: Side<String>, right: Side<String>) -> Arc<GroupGraph> {
+        let mut g = Group::define(prefix);
+        let out = g.output(format!("{prefix}-told"), Text);
+        self.join(&mut g, left, right, out);
+        g.build().unwrap()
+    }
+
+    pub fn join(&self, g: &mut GroupBuilder<NoTable>, left: Side<String>, right: Side<String>, out: Output<String>) {
+        let tell = move |ctx: &mut Ctx<'_, NoTable>, l: Option<&String>, r: Option<&String>| -> CallbackResult {
+            ctx.emit(out, ctx.key(), &told(l, r, ctx.timestamp()))
+        };
+        let join = g.stream_join("pairs", self.windows, left, right).nulls(self.nulls);
+        match self.kind {
+            Kind::Inner => join.inner(move |ctx, l, r| tell(ctx, Some(l), Some(r))),
+            Kind::Left => join.left(move |ctx, l, r| tell(ctx, Some(l), r)),
+            Kind::Outer => join.outer(tell),
+        };
+    }
+
+    /// The records with what is to be told after each.
+    pub fn steps(&self) -> Vec<(Step, Vec<String>)> {
+        let told = |text: &str| text.split_whitespace().map(ToOwned::to_owned).collect();
+        self.script.iter().map(|(record, out)| (Step::read(record), told(out))).collect()
+    }
+
+    pub fn partitions(&self) -> i32 {
+        self.steps().iter().map(|(step, _)| step.partition + 1).max().unwrap_or(1)
+    }
+}
+
+/// A record of a script.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// `left` or `right`.
+    pub side: &'static str,
+    pub key: Option<String>,
+    pub value: Option<String>,
+    pub at: i64,
+    pub partition: i32,
+}
+
+impl Step {
+    pub fn read(text: &str) -> Self {
+        let text = if text == "F" { "R z:z@1000" } else { text };
+        let (side, rest) = text.split_once(' ').unwrap();
+        let (rest, partition) = rest.split_once('/').unwrap_or((rest, "0"));
+        let (what, at) = rest.split_once('@').unwrap();
+        let (key, value) = what.split_once(':').unwrap_or(("k", what));
+        let unless_null = |text: &str| (text != "-").then(|| text.to_owned());
+        Self {
+            side: if side == "L" { "left" } else { "right" },
+            key: unless_null(key),
+            value: unless_null(value),
+            at: at.parse().unwrap(),
+            partition: partition.parse().unwrap(),
+        }
+    }
+}
+
+fn left(name: &'static str, script: &'static [(&'static str, &'static str)]) -> Case {
+    Case { name, kind: Kind::Left, windows: usual(), nulls: Nulls::OnClose, script }
+}
+
+fn kind(kind: Kind, case: Case) -> Case {
+    Case { kind, ..case }
+}
+
+fn eager(case: Case) -> Case {
+    Case { nulls: Nulls::Eager, ..case }
+}
+
+/// The numbered cases of the semantics.
+pub fn numbered() -> Vec<Case> {
+    vec![
+        left("01", &[("L a@0", ""), ("R x@60", "[a,x]@60"), ("F", "")]),
+        left("02", &[("L a@0", ""), ("R x@61", ""), ("F", "[a,-]@0")]),
+        left("03", &[("R x@0", ""), ("L a@60", "[a,x]@60")]),
+        left("04", &[("L a@0", ""), ("L b@10", ""), ("R x@20", "[a,x]@20 [b,x]@20"), ("R y@5", "[a,y]@5 [b,y]@10")]),
+        left("05", &[("L a@0", ""), ("R x@30", "[a,x]@30"), ("F", "")]),
+        left("06", &[("L a@0", ""), ("R q:q@70", ""), ("R q:q@71", "[a,-]@0")]),
+        left("07", &[("L a@0", ""), ("L q:q@71", "[a,-]@0")]),
+        left("08", &[("L a@0", ""), ("L b@0", ""), ("R x@0", "[a,x]@0 [b,x]@0"), ("F", "")]),
+        left("09", &[("L -:a@0", "[a,-]@0")]),
+        kind(Kind::Inner, left("09-inner", &[("L -:a@0", ""), ("F", "")])),
+        left("10", &[("L a@0", ""), ("R -@5", ""), ("F", "[a,-]@0")]),
+        Case {
+            windows: JoinWindows::after(ms(60)).grace(ms(0)),
+            ..left(
+                "11",
+                &[
+                    ("L a@10", ""),
+                    ("R w@9", ""),
+                    ("R x@10", "[a,x]@10"),
+                    ("R y@70", "[a,y]@70"),
+                    ("R v@71", ""),
+                    ("R z@1000", ""),
+                ],
+            )
+        },
+        eager(left(
+            "12",
+            &[("L a@0", "[a,-]@0"), ("R x@30", "[a,x]@30"), ("L b@30", "[b,x]@30"), ("R y@40", "[a,y]@40 [b,y]@40")],
+        )),
+        left("13", &[("L a@0/0", ""), ("R q:q@1000/1", "")]),
+        left("14", &[("L a@0", ""), ("R q:q@71", "[a,-]@0"), ("R x@50", ""), ("L b@60", "[b,x]@60")]),
+        left("15", &[("R q:q@200", ""), ("L a@100", "")]),
+    ]
+}
+
+/// One of them.
+pub fn case(name: &str) -> Case {
+    numbered().into_iter().find(|c| c.name == name).unwrap()
+}
+
+/// A codec that reads the time that a value ends with: `what@time`.
+pub fn timed() -> impl Codec<String> {
+    stream_core::codec::EventTime::by(Text, |text: &String| text.rsplit('@').next().unwrap().parse().unwrap())
+}
