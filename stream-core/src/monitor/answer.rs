@@ -68,6 +68,13 @@ impl From<ReadError> for Refusal {
     }
 }
 
+/// Answered as [`Tables`](super::Tables) does, in servers of your own, too.
+impl IntoResponse for ReadError {
+    fn into_response(self) -> Response {
+        Refusal::from(self).into_response()
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         json(self.status, &self)
