@@ -12,9 +12,9 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 /// How many of each a page gets when it comes.
-const PRODUCTS: usize = 14;
-const SEARCHES: usize = 8;
-const PER_USER: usize = 6;
+const PRODUCTS: usize = 10;
+const SEARCHES: usize = 5;
+const PER_USER: usize = 4;
 
 /// Users that are shown; whoever has not been heard of for longest goes.
 const USERS: usize = 12;
@@ -75,6 +75,8 @@ struct Search {
 #[derive(Clone, Serialize)]
 struct User {
     user: String,
+    /// How many there were in all.
+    count: u64,
     recommendations: VecDeque<Hit>,
 }
 
@@ -188,7 +190,10 @@ impl Live {
         let hit = Hit { user: user.clone(), find: find.clone(), product: Item::of(product) };
         self.send("recommendation", &hit);
         let known = state.users.iter().position(|u| u.user == *user).map(|at| state.users.remove(at));
-        let mut of = known.unwrap_or_else(|| User { user: user.clone(), recommendations: VecDeque::new() });
+        let mut of = known.unwrap_or_else(|| User { user: user.clone(), count: 0, recommendations: VecDeque::new() });
+        of.count += 1;
+        // Who searches again for the same is not shown it twice.
+        of.recommendations.retain(|other| other.product.id != hit.product.id);
         push(&mut of.recommendations, hit, PER_USER);
         state.users.push(of);
         if state.users.len() > USERS {
