@@ -3,30 +3,8 @@
 mod join_support;
 mod support;
 
-use join_support::{Case, case};
-use stream_core::codec::Text;
-use stream_core::processor::Guarantee;
-use stream_core::testing::Tester;
+use join_support::{case, run};
 use support::{Done, with_both};
-
-/// Runs a script, record by record. Gives the tester back.
-fn run(case: Case, guarantee: Guarantee) -> Result<Tester, Box<dyn std::error::Error>> {
-    let tester = Tester::with_partitions(case.partitions());
-    tester.add_with(case.graph("join"), move |p| p.guarantee(guarantee))?;
-    let out = tester.output("join-told", Text);
-    for (step, told) in case.steps() {
-        let input = tester.input(&format!("join-{}", step.side), Text);
-        input.push_at(step.key.as_deref(), step.value.as_ref(), Some(step.at), Some(step.partition))?;
-        tester.drain()?;
-        let found = out.read()?;
-        let texts: Vec<String> = found.iter().filter_map(|r| r.value.clone()).collect();
-        assert_eq!(texts, told, "case {} after {step:?}", case.name);
-        for (record, text) in found.iter().zip(&texts) {
-            assert!(text.ends_with(&format!("@{}", record.timestamp)), "{record:?}");
-        }
-    }
-    Ok(tester)
-}
 
 fn holds(name: &str) -> Done {
     with_both(|guarantee| run(case(name), guarantee).map(drop))

@@ -90,7 +90,8 @@ impl Stage {
         if size > limit {
             return Err(CallbackError::of(Failure::Emit(too_large(&edge.topic, size, limit))));
         }
-        let (topic, partition, timestamp) = (&edge.topic, Some(core.partition), Some(at));
+        // A log takes no times before 1970.
+        let (topic, partition, timestamp) = (&edge.topic, Some(core.partition), Some(at.max(0)));
         let record = NewRecord { topic, partition, timestamp, key: Some(entry), value: Some(value) };
         self.state.push(record, std::iter::empty());
         Ok(())

@@ -8,9 +8,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stream_core::codec::{Codec, Text};
+use stream_core::codec::Text;
 use stream_core::context::Ctx;
 use stream_core::group::{CallbackResult, Group, GroupBuilder, GroupGraph, NoTable, Output, Side};
+use stream_core::processor::Guarantee;
+use stream_core::testing::Tester;
 use stream_core::window::{JoinWindows, Nulls};
 
 /// A join of texts by their keys, and what comes of a script.
@@ -38,6 +40,25 @@ const fn ms(n: u64) -> Duration {
 /// Before and after 60, grace 10.
 pub fn usual() -> JoinWindows {
     JoinWindows::around(ms(60)).grace(ms(10))
+}
+
+/// Runs a script record by record in a tester, which it gives back.
+pub fn run(case: Case, guarantee: Guarantee) -> Result<Tester, Box<dyn std::error::Error>> {
+    let tester = Tester::with_partitions(case.partitions());
+    tester.add_with(case.graph("join"), move |p| p.guarantee(guarantee))?;
+    let out = tester.output("join-told", Text);
+    for (step, told) in case.steps() {
+        let input = tester.input(&format!("join-{}", step.side), Text);
+        input.push_at(step.key.as_deref(), step.value.as_ref(), Some(step.at), Some(step.partition))?;
+        tester.drain()?;
+        let found = out.read()?;
+        let texts: Vec<String> = found.iter().filter_map(|r| r.value.clone()).collect();
+        assert_eq!(texts, told, "case {} after {step:?}", case.name);
+        for (record, text) in found.iter().zip(&texts) {
+            assert!(text.ends_with(&format!("@{}", record.timestamp)), "{record:?}");
+        }
+    }
+    Ok(tester)
 }
 
 /// `[left,right]@time`.
@@ -162,12 +183,127 @@ pub fn numbered() -> Vec<Case> {
     ]
 }
 
-/// One of them.
-pub fn case(name: &str) -> Case {
-    numbered().into_iter().find(|c| c.name == name).unwrap()
+fn outer(name: &'static str, windows: JoinWindows, script: &'static [(&'static str, &'static str)]) -> Case {
+    Case { name, kind: Kind::Outer, windows, nulls: Nulls::OnClose, script }
 }
 
-/// A codec that reads the time that a value ends with: `what@time`.
-pub fn timed() -> impl Codec<String> {
-    stream_core::codec::EventTime::by(Text, |text: &String| text.rsplit('@').next().unwrap().parse().unwrap())
+fn inner(name: &'static str, windows: JoinWindows, script: &'static [(&'static str, &'static str)]) -> Case {
+    Case { kind: Kind::Inner, ..outer(name, windows, script) }
+}
+
+fn windows(before: u64, after: u64, grace: u64) -> JoinWindows {
+    JoinWindows::before(ms(before)).after(ms(after)).grace(ms(grace))
+}
+
+/// What the numbered cases leave open of the rules J1 to J6 and J8.
+pub fn rules() -> Vec<Case> {
+    vec![
+        inner(
+            "j1-ends",
+            windows(5, 70, 1000),
+            &[
+                ("L a@100", ""),
+                ("R u@94", ""),
+                ("R v@95", "[a,v]@100"),
+                ("R w@170", "[a,w]@170"),
+                ("R x@171", ""),
+                ("L b@99", "[b,u]@99 [b,v]@99"),
+                ("L c@101", "[c,w]@170 [c,x]@171"),
+            ],
+        ),
+        // Also where one begins as the other does, and where they end in zero bytes. An empty key is a key.
+        inner(
+            "j1-keys",
+            usual(),
+            &[
+                ("L a:1@0", ""),
+                ("L ab:2@0", ""),
+                ("L a\0:3@0", ""),
+                ("R a:x@0", "[1,x]@0"),
+                ("R ab:y@0", "[2,y]@0"),
+                ("R a\0:z@0", "[3,z]@0"),
+                ("R :e@0", ""),
+                ("L :f@0", "[f,e]@0"),
+            ],
+        ),
+        outer(
+            "j2-once",
+            windows(30, 60, 10),
+            &[
+                ("R x@0", ""),
+                ("L q:a@0", ""),
+                ("L w:c@40", ""),
+                ("L w:d@41", "[-,x]@0"),
+                ("L w:e@70", ""),
+                ("L w:f@71", "[a,-]@0"),
+                ("L w:g@72", ""),
+            ],
+        ),
+        outer(
+            "j3-late",
+            windows(30, 60, 10),
+            &[
+                ("L q:q@100", ""),
+                ("L a@30", ""),
+                ("R x@60", "[a,x]@60"),
+                ("L b@29", ""),
+                ("R y@59", ""),
+                ("L z:z@1000", "[q,-]@100"),
+            ],
+        ),
+        // A right record is kept for much longer: that changes nothing of the order.
+        outer(
+            "j4-order",
+            windows(100, 10, 0),
+            &[
+                ("R x:x@5", ""),
+                ("R w:w1@5", ""),
+                ("R w:w2@5", ""),
+                ("L a:a@5", ""),
+                ("L c:c@3", ""),
+                ("L b:b@3", ""),
+                ("R d:d@2", ""),
+                ("L z:z@1000", "[-,d]@2 [b,-]@3 [c,-]@3 [-,w1]@5 [-,w2]@5 [-,x]@5 [a,-]@5"),
+            ],
+        ),
+        left(
+            "j4-before-the-matches",
+            &[("L a@0", ""), ("L b@40", ""), ("L q:c@2", ""), ("R x@75", "[a,-]@0 [c,-]@2 [b,x]@75")],
+        ),
+        inner(
+            "j5-inner",
+            usual(),
+            &[("L -@0", ""), ("R -@0", ""), ("L -:a@0", ""), ("R -:x@0", ""), ("L -:-@0", ""), ("F", "")],
+        ),
+        left(
+            "j5-left",
+            &[("L -@0", ""), ("R -@0", ""), ("L -:a@1", "[a,-]@1"), ("R -:x@0", ""), ("L -:-@0", ""), ("F", "")],
+        ),
+        outer(
+            "j5-outer",
+            usual(),
+            &[("L -@0", ""), ("R -@0", ""), ("L -:a@1", "[a,-]@1"), ("R -:x@2", "[-,x]@2"), ("L -:-@0", "")],
+        ),
+        left("j5-stream-time", &[("L a@0", ""), ("R -@71", "[a,-]@0")]),
+        inner("j6-kept", usual(), &[("L a@0", ""), ("R q:q@70", ""), ("R x@1", "[a,x]@1")]),
+        inner("j6-no-longer", usual(), &[("L a@0", ""), ("R q:q@71", ""), ("R x@1", "")]),
+        eager(outer(
+            "j8-outer",
+            usual(),
+            &[
+                ("L a@0", "[a,-]@0"),
+                ("R x@30", "[a,x]@30"),
+                ("L b@30", "[b,x]@30"),
+                ("R q:y@40", "[-,y]@40"),
+                ("L -:c@40", "[c,-]@40"),
+                ("R y@200", "[-,y]@200"),
+                ("L q:q@120", ""),
+            ],
+        )),
+    ]
+}
+
+/// One of them, or of the numbered ones.
+pub fn case(name: &str) -> Case {
+    numbered().into_iter().chain(rules()).find(|c| c.name == name).unwrap()
 }

@@ -11,7 +11,7 @@ use stream_core::testing::simulator::{CheckResult, Comparison, Random, Simulatio
 type Graph = Result<Arc<GroupGraph>, BuildError>;
 
 /// Every group, by name.
-pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 17] = [
+pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 21] = [
     ("count", count),
     ("absolute", absolute),
     ("looped", looped),
@@ -29,6 +29,10 @@ pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 17] = [
     ("hopping", super::timed::hopping),
     ("debounced", super::timed::debounced),
     ("delayed", super::timed::delayed),
+    ("joined_inner", super::joined::inner),
+    ("joined_re_keyed", super::joined::re_keyed),
+    ("joined_left", super::joined::left),
+    ("joined_nulls", super::joined::nulls),
 ];
 
 /// A record's number, under one of a few keys.

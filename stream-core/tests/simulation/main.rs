@@ -7,6 +7,7 @@
 
 mod failing;
 mod groups;
+mod joined;
 mod timed;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -74,7 +75,11 @@ fixed_seeds!(
     late,
     hopping,
     debounced,
-    delayed
+    delayed,
+    joined_inner,
+    joined_re_keyed,
+    joined_left,
+    joined_nulls
 );
 
 /// Seeds that failed once, by their cause. A change of what the simulator draws makes them other runs: where a test is

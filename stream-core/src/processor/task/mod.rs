@@ -112,7 +112,8 @@ impl Positions {
     fn publish(&self, positions: impl Iterator<Item = i64>) {
         let mut offsets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for ((_, offset), position) in offsets.iter_mut().zip(positions) {
-            *offset = position;
+            // What the stream time that is written covers may lie behind what was published since it was handed over.
+            *offset = position.max(*offset);
         }
     }
 }
