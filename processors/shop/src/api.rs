@@ -40,13 +40,11 @@ struct Nothing {
 }
 
 async fn of_user(State(users): State<Handle>, Path(user_id): Path<String>) -> Result<Response, ReadError> {
-    Ok(match users.get::<Latest>(&user_id).await? {
-        Some(Latest { recommendations }) => json(StatusCode::OK, &OfUser { user_id, recommendations }),
-        None => {
-            let message = "nothing that this user searched for has been in the shop so far";
-            json(StatusCode::NOT_FOUND, &Nothing { code: "no_recommendations", message })
-        }
-    })
+    let Some(Latest { recommendations }) = users.get(&user_id).await? else {
+        let message = "nothing that this user searched for has been in the shop so far";
+        return Ok(json(StatusCode::NOT_FOUND, &Nothing { code: "no_recommendations", message }));
+    };
+    Ok(json(StatusCode::OK, &OfUser { user_id, recommendations }))
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Response {

@@ -35,7 +35,7 @@ pub struct TopicNames {
     #[arg(long, value_name = "TOPIC", env = "PRODUCT_RECOM_TOPIC", hide_env_values = true, default_value = RECOM)]
     pub recom_topic: String,
 
-    /// Name of the group that makes recommendations; that of each user's newest is GROUP_users, its table GROUP_users-table
+    /// Name of the group that makes recommendations; that of each user's newest is GROUP-users, its table GROUP-users-table
     #[arg(long, value_name = "GROUP", env = "PRODUCT_RECOM_GROUP", hide_env_values = true, default_value = RECOM_GROUP)]
     pub recom_group: String,
 }
@@ -98,7 +98,7 @@ impl TopicNames {
 
     /// The group of each user's newest recommendations.
     pub fn users_group(&self) -> String {
-        format!("{}_users", self.recom_group)
+        format!("{}-users", self.recom_group)
     }
 
     /// The filter's table.

@@ -103,7 +103,7 @@ fn a_search_at_the_page_is_answered_live() {
     let of_zoe: Value = serde_json::from_str(&of_zoe.1).unwrap();
     assert_eq!(of_zoe["user_id"], "zoe");
     assert_eq!(of_zoe["recommendations"][0]["find"].as_str(), searched.as_deref(), "{of_zoe}");
-    let (status, row) = answer(&at, "GET /tables/personal_recommendations_users-table/zoe", "");
+    let (status, row) = answer(&at, "GET /tables/personal_recommendations-users-table/zoe", "");
     let row: Value = serde_json::from_str(&row).unwrap();
     assert_eq!((status, &row["value"]["recommendations"]), (200, &of_zoe["recommendations"]));
 

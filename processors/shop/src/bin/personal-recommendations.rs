@@ -1,4 +1,5 @@
 //! Joins the filtered products with the searches, keeps each user's newest recommendations, and serves them over HTTP.
+#![allow(clippy::doc_markdown, reason = "the comments of flags are what --help shows")]
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -98,7 +99,9 @@ async fn recommendations(cli: Cli) -> Result<(), Exit> {
         ended = running.join_next() => ended,
     };
     // One without the other is of no use.
-    handles.iter().for_each(|handle| handle.stop());
+    for handle in &handles {
+        handle.stop();
+    }
     let mut result = Ok(());
     let mut next = match first {
         Some(ended) => Some(ended),

@@ -48,7 +48,7 @@ struct State {
     products: VecDeque<Item>,
     searches: VecDeque<Search>,
     /// By user, the one that was heard of last at the end.
-    users: Vec<User>,
+    users: Vec<OfUser>,
     #[serde(skip)]
     shown_at: Option<Instant>,
     /// The names of what is in the filter's table, by id.
@@ -73,7 +73,7 @@ struct Search {
 }
 
 #[derive(Clone, Serialize)]
-struct User {
+struct OfUser {
     user: String,
     /// How many there were in all.
     count: u64,
@@ -88,6 +88,12 @@ struct Hit {
 }
 
 impl Item {
+    /// One that is no longer what it was called.
+    fn gone(id: &str, name: &str) -> Self {
+        let (id, name, none) = (id.to_owned(), name.to_owned(), String::new);
+        Self { id, name, brand: none(), category: none(), price: none(), passed: false }
+    }
+
     fn of(product: &Product) -> Self {
         Self {
             id: product.product_id.clone(),
@@ -142,20 +148,15 @@ impl Live {
     /// The filter's table has changed. The name of what left it.
     pub(crate) fn updated(&self, id: &str, product: Option<&Product>) -> Option<String> {
         let mut state = self.state();
-        let (mut item, was) = match product {
-            Some(product) => {
-                state.counts.passed += 1;
-                state.table.insert(id.to_owned(), product.name.clone());
-                (Item::of(product), None)
-            }
-            None => {
-                state.counts.left += 1;
-                let name = state.table.remove(id).unwrap_or_default();
-                let (id, brand, category, price) = (id.to_owned(), String::new(), String::new(), String::new());
-                (Item { id, name: name.clone(), brand, category, price, passed: false }, Some(name))
-            }
+        let (item, was) = if let Some(product) = product {
+            state.counts.passed += 1;
+            state.table.insert(id.to_owned(), product.name.clone());
+            (Item::of(product), None)
+        } else {
+            state.counts.left += 1;
+            let name = state.table.remove(id).unwrap_or_default();
+            (Item::gone(id, &name), Some(name))
         };
-        item.passed = product.is_some();
         state.counts.table = state.table.len();
         let now = Instant::now();
         if product.is_none() || state.shown_at.is_none_or(|at| now >= at + BREATH) {
@@ -190,7 +191,7 @@ impl Live {
         let hit = Hit { user: user.clone(), find: find.clone(), product: Item::of(product) };
         self.send("recommendation", &hit);
         let known = state.users.iter().position(|u| u.user == *user).map(|at| state.users.remove(at));
-        let mut of = known.unwrap_or_else(|| User { user: user.clone(), count: 0, recommendations: VecDeque::new() });
+        let mut of = known.unwrap_or_else(|| OfUser { user: user.clone(), count: 0, recommendations: VecDeque::new() });
         of.count += 1;
         // Who searches again for the same is not shown it twice.
         of.recommendations.retain(|other| other.product.id != hit.product.id);

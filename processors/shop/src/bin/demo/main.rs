@@ -130,10 +130,8 @@ async fn demo(cli: Cli) -> Result<(), Exit> {
     };
     demo.searches.flush().await?;
     // What was written last is still on its way.
-    match timeout(Duration::from_secs(20), groups.settled()).await {
-        Ok(settled) => settled?,
-        Err(_) => tracing::warn!("the groups did not catch up with the shop"),
-    }
+    let settled = timeout(Duration::from_secs(20), groups.settled()).await;
+    settled.map_err(|_| Exit::failed("the groups did not catch up with the shop"))??;
     server.abort();
     groups.stop().await?;
     screen.end(products);
@@ -190,7 +188,9 @@ impl Groups {
     }
 
     async fn stop(mut self) -> Result<(), Exit> {
-        self.handles.iter().for_each(|handle| handle.stop());
+        for handle in &self.handles {
+            handle.stop();
+        }
         while let Some(ended) = self.running.join_next().await {
             ended??;
         }
