@@ -13,7 +13,7 @@ PARTITIONS ?= 2
 SEEDS ?= 1000
 CHAOS_FOR ?= 60s
 # Works on more than cargo's defaults, yet needs nothing but Rust and a C toolchain.
-FEATURES := avro,testing
+FEATURES := avro,monitor,testing
 
 # The Kafka of kafka-up, where no other is named.
 WITH_KAFKA = KAFKA_BROKERS=$${KAFKA_BROKERS:-$$(docker/kafka.sh status)}

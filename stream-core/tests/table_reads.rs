@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use stream_core::codec::{Bytes, Int64, Text};
 use stream_core::group::{Group, GroupGraph};
-use stream_core::log::Partitioner;
+use stream_core::log::{Log, NewRecord, Partitioner, ProduceBatch, ProducerOptions};
 use stream_core::processor::{Guarantee, Handle, ReadError, State, TablePage, TableRange};
 use stream_core::testing::Tester;
 use support::{Done, ms, passing, with_both};
@@ -255,6 +255,45 @@ fn after_a_crash_the_restored_state_is_read() -> Done {
         }
         Ok(())
     })
+}
+
+#[test]
+fn what_is_being_restored_is_not_known_yet() -> Done {
+    let tester = Tester::with_partitions(2);
+    tester.add(counter())?;
+    let input = tester.input("in", Text);
+    for n in 0..10 {
+        input.send(&format!("k{n}"), "x".to_owned())?;
+    }
+    tester.stop("count")?;
+    // An open transaction holds up the restore of one partition.
+    let mut options = ProducerOptions::default();
+    options.transactional_id = Some("foreign".into());
+    options.transaction_timeout = Some(Duration::from_secs(60));
+    let foreign = tester.block_on(tester.log().producer(options))?;
+    tester.block_on(foreign.begin_transaction())?;
+    let held_up = Partitioner::default().partition(b"k1", 2);
+    let mut batch = ProduceBatch::new();
+    let (topic, partition) = ("count-table".into(), Some(held_up));
+    let new = NewRecord { topic: &topic, partition, timestamp: None, key: Some(b"k1"), value: Some(b"7") };
+    batch.push(new, std::iter::empty());
+    tester.block_on(foreign.send(Arc::new(batch)));
+
+    let handle = tester.spawn_instance("count", 0)?;
+    tester.run_for(Duration::from_secs(1));
+    assert_eq!(handle.status().state, State::Restoring);
+    let restoring = get(&tester, &handle, "k1");
+    assert!(matches!(restoring, Err(ReadError::Restoring { partition, .. }) if partition == held_up), "{restoring:?}");
+    // The other one is there, and a page says that it is of that one only.
+    let page: TablePage<i64> = tester.block_on(handle.range(TableRange::all()))?;
+    assert_eq!((page.partitions, page.of), (vec![1 - held_up], 2));
+    assert!(page.rows.iter().all(|row| row.partition != held_up));
+    tester.block_on(foreign.commit_transaction(Vec::new(), None))?;
+    tester.block_on(handle.running())?;
+    assert_eq!(get(&tester, &handle, "k1")?, Some(7));
+    let page: TablePage<i64> = tester.block_on(handle.range(TableRange::all()))?;
+    assert_eq!((page.rows.len(), page.partitions), (10, vec![0, 1]));
+    Ok(())
 }
 
 #[test]

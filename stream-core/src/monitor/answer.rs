@@ -138,6 +138,31 @@ mod tests {
     }
 
     #[test]
+    fn each_error_says_whom_to_ask_again() {
+        let group = || "g".to_owned();
+        for (error, status, body) in [
+            (
+                ReadError::NotHere { group: group(), partition: 3, held: vec![0, 1] },
+                421,
+                r#""code":"not_here","partition":3,"held":[0,1]"#,
+            ),
+            (ReadError::NothingHere { group: group() }, 421, r#""code":"not_here","held":[]"#),
+            (ReadError::Restoring { group: group(), partition: 2 }, 503, r#""code":"restoring","partition":2"#),
+            (ReadError::Interrupted { group: group() }, 503, r#""code":"moving""#),
+            (ReadError::NoTable { group: group() }, 404, r#""code":"unknown_table""#),
+        ] {
+            let mut refusal = Refusal::from(error);
+            assert!(!refusal.message.is_empty());
+            refusal.message.clear();
+            let json = serde_json::to_string(&refusal)
+                .unwrap()
+                .replace(r#""message":"","#, "")
+                .replace(r#","message":"""#, "");
+            assert_eq!((refusal.status.as_u16(), json), (status, format!("{{{body}}}")));
+        }
+    }
+
+    #[test]
     fn values_say_what_they_are() {
         let cases: [(&str, &[u8], &str); 6] = [
             // Order, spaces and digits stay.

@@ -175,7 +175,8 @@ pub(super) struct Asked {
 }
 
 impl Handle {
-    /// The committed value of a key of the group's table, if this instance has the key's partition.
+    /// The committed value of a key of the group's table, if this instance has the key's partition: the one that the
+    /// processor's [partitioner](super::Processor::partitioner) chooses, as it must have for the records of the key.
     ///
     /// # Errors
     /// [`ReadError::NotHere`] when another instance has it; see [`ReadError`] for the rest.

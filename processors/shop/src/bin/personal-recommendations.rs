@@ -37,8 +37,8 @@ struct Cli {
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
     grace: Duration,
 
-    /// How many recommendations of each user are kept
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
+    /// How many recommendations of each user are kept, 200 at most: they are one record
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=200))]
     keep: u16,
 
     /// Where to listen; port 0 is a free one

@@ -117,7 +117,9 @@ async fn demo(cli: Cli) -> Result<(), Exit> {
         move |_, key, product| screen.updated(&String::from_utf8_lossy(key), product)
     });
     groups.start(filter.build()?, &log);
-    groups.start(recommend::join(&names, codec::json(), Matching::default())?, &log);
+    // All of it is kept in memory, and nothing comes late.
+    let how = Matching { grace: Duration::from_secs(60), ..Matching::default() };
+    groups.start(recommend::join(&names, codec::json(), how)?, &log);
     let users = groups.start(recommend::users(&names, KEEP).build()?, &log);
     groups.start(watcher(&names, &screen)?, &log);
 
