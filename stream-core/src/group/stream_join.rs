@@ -49,7 +49,7 @@ impl<M: 'static> Side<M> {
 
 impl<M> fmt::Debug for Side<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Side").field("topic", &self.input.topic).field("keyed", &self.key.is_some()).finish()
+        f.debug_struct("Side").field("topic", &self.input.topic).finish_non_exhaustive()
     }
 }
 

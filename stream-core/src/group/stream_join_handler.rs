@@ -45,7 +45,8 @@ pub(super) trait Half: Send + Sync {
     type Other: 'static;
 
     fn windows(&self) -> (JoinWindows, Nulls);
-    fn state(&self) -> usize;
+    /// Index of its table among the library's own.
+    fn table(&self) -> usize;
     fn mine(&self) -> &SideOf<Self::Mine>;
     fn other(&self) -> &SideOf<Self::Other>;
     fn tell(&self, ctx: &mut Ctx<'_, Self::S>, mine: &Self::Mine, other: Option<&Self::Other>) -> CallbackResult;
@@ -64,7 +65,7 @@ macro_rules! half {
             fn windows(&self) -> (JoinWindows, Nulls) {
                 (self.0.windows, self.0.nulls)
             }
-            fn state(&self) -> usize {
+            fn table(&self) -> usize {
                 self.0.state
             }
             fn mine(&self) -> &SideOf<$M> {
@@ -142,25 +143,25 @@ impl<H: Half> Arrival<H> {
         stage: &mut Stage,
         scratch: &mut Vec<u8>,
     ) -> Result<bool, CallbackError> {
-        let (mine, other, state) = (self.0.mine(), self.0.other(), self.0.state());
+        let (mine, other, table) = (self.0.mine(), self.0.other(), self.0.table());
         let (windows, nulls) = self.0.windows();
         let (from, to) = windows.matching(mine.which, record.timestamp);
         let theirs = |time, arrival| Place { side: other.which, key, time, arrival };
-        let kept = core.kept(state, theirs(from, 0), to).map_err(|e| stage.store_failed(e))?;
+        let kept = core.kept(table, theirs(from, 0), to).map_err(|e| stage.store_failed(e))?;
 
         let place = Place { side: mine.which, key, time: record.timestamp, arrival: record.offset };
         let told_on_close = |side_outer: bool| side_outer && nulls == Nulls::OnClose;
         // A record that is done again after a crash may have been matched by one that came after it.
         let open = told_on_close(mine.outer)
             && kept.is_empty()
-            && core.is_open(state, place, scratch).map_err(|e| stage.store_failed(e))?.unwrap_or(true);
-        stage.keep(core, state, place, record.value.unwrap_or_default(), open, scratch)?;
+            && core.is_open(table, place, scratch).map_err(|e| stage.store_failed(e))?.unwrap_or(true);
+        stage.keep(core, table, place, record.value.unwrap_or_default(), open, scratch)?;
         for found in &kept {
             let place = theirs(found.time, found.arrival);
             if told_on_close(other.outer)
-                && core.is_open(state, place, scratch).map_err(|e| stage.store_failed(e))? == Some(true)
+                && core.is_open(table, place, scratch).map_err(|e| stage.store_failed(e))? == Some(true)
             {
-                stage.settle(core, state, place, scratch)?;
+                stage.settle(core, table, place, scratch)?;
             }
             let theirs = decode(&other.codec, Some(&found.value), CodecOf::Input(other.input), stage)?;
             let timestamp = record.timestamp.max(found.time);

@@ -276,7 +276,7 @@ impl TablePartition {
     ) -> Result<(), StoreError> {
         let (from, to) = (Bound::Included(from), end.map_or(Bound::Unbounded, Bound::Excluded));
         let buffered = self.order.iter().flat_map(|order| order.range::<[u8], _>((from, to)));
-        let value = |key: &Box<[u8]>| self.buffer.get(key)?.value.as_deref();
+        let value = |key: &[u8]| self.buffer.get(key)?.value.as_deref();
         let mut buffered = buffered.filter_map(|key| Some((&**key, value(key)?))).peekable();
         for pair in self.store.range(KeyRange { from, to }, Direction::Forward) {
             let (key, value) = pair?;
