@@ -297,6 +297,55 @@ fn what_is_being_restored_is_not_known_yet() -> Done {
 }
 
 #[test]
+fn what_was_seen_once_never_goes_back_whatever_fails() -> Done {
+    with_both(|guarantee| {
+        let tester = Tester::new();
+        tester.add_with(counter(), move |p| p.guarantee(guarantee).checkpoint_interval(ms(300)))?;
+        let (input, mut seen, mut reads) = (tester.input("in", Text), 0, 0);
+        let look = |seen: &mut i64, reads: &mut u32| {
+            // While it starts there is no answer.
+            if let Ok(value) = get(&tester, &tester.handle("count", 0).unwrap(), "k") {
+                let value = value.unwrap_or_default();
+                assert!(value >= *seen, "{guarantee:?}: {value} after {seen}");
+                *seen = value;
+                *reads += 1;
+            }
+        };
+        for step in 0..120 {
+            input.push("k", "x".to_owned())?;
+            // A delivery fails after it was written, or before; or the process dies in the middle.
+            let fails = tester.log().faults().on(|r| r.topic == "count-table").times(1);
+            let fault = match step % 7 {
+                2 => Some(fails.fail_after_write(passing())),
+                4 => Some(fails.fail(passing())),
+                _ => None,
+            };
+            for _ in 0..5 {
+                tester.run_for(ms(7));
+                look(&mut seen, &mut reads);
+            }
+            if step % 20 == 11 {
+                input.push("k", "x".to_owned())?;
+                tester.run_for(ms(3));
+                look(&mut seen, &mut reads);
+                tester.crash("count")?;
+                tester.start_instance("count", 0)?;
+                look(&mut seen, &mut reads);
+            }
+            drop(fault);
+        }
+        tester.drain()?;
+        look(&mut seen, &mut reads);
+        assert!(reads > 500, "{reads} reads were answered");
+        match guarantee {
+            Guarantee::ExactlyOnce => assert_eq!(seen, 126),
+            _ => assert!(seen >= 126, "{seen}"),
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn reads_that_can_t_be_answered_say_why() -> Done {
     let tester = Tester::new();
     tester.add(counter())?;
