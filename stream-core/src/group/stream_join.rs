@@ -167,13 +167,8 @@ impl<'g, S: 'static, L: 'static, R: 'static> StreamJoin<'g, S, L, R> {
             windows,
             state,
             nulls,
-            left: SideOf { which: Which::Left, input: first, codec: Arc::clone(&left.codec), outer: left_outer },
-            right: SideOf {
-                which: Which::Right,
-                input: first + 1,
-                codec: Arc::clone(&right.codec),
-                outer: right_outer,
-            },
+            left: left.side(Which::Left, first, left_outer),
+            right: right.side(Which::Right, first + 1, right_outer),
             call: Box::new(call),
         });
         let handler = Box::new(Arrival(LeftOf(Arc::clone(&both))));
@@ -198,6 +193,12 @@ struct Arrives<M> {
     input: Input,
     own: bool,
     codec: Arc<dyn Codec<M>>,
+}
+
+impl<M> Arrives<M> {
+    fn side(&self, which: Which, input: usize, outer: bool) -> SideOf<M> {
+        SideOf { which, re_keyed: self.own, input, codec: Arc::clone(&self.codec), outer }
+    }
 }
 
 impl<M: 'static> Side<M> {
