@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::builder::{GroupBuilder, check_name};
-use super::error::{BuildError, CallbackResult};
+use super::builder::GroupBuilder;
+use super::error::CallbackResult;
 use super::graph::{OutputEdge, StreamJoinEdge, TableEdge, join_topic, repartition_topic};
 use super::handler::{Handler, SyncHandler, erase};
 use super::policy::{Input, NilKey, NilValue};
@@ -96,13 +96,6 @@ impl<S: 'static> GroupBuilder<S> {
         right: Side<R>,
     ) -> StreamJoin<'_, S, L, R> {
         StreamJoin { group: self, name: name.into(), windows, left, right, nulls: Nulls::OnClose }
-    }
-
-    pub(super) fn check_stream_joins(&self, group: &str) -> Result<(), BuildError> {
-        for topic in self.graph.own_topics() {
-            check_name(&format!("group {group}: topic {topic:?}"), topic)?;
-        }
-        Ok(())
     }
 }
 
