@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint simulate chaos shop product-filter search-prompt demo-orders \
+.PHONY: help demo test lint simulate chaos shop product-filter search-prompt personal-recommendations demo-orders \
   orders-api order-router order-mailer order-sink create-topics delete-topics kafka-up kafka-down
 
 CARGO ?= cargo
@@ -13,7 +13,7 @@ PARTITIONS ?= 2
 SEEDS ?= 1000
 CHAOS_FOR ?= 60s
 # Works on more than cargo's defaults, yet needs nothing but Rust and a C toolchain.
-FEATURES := avro,testing
+FEATURES := avro,monitor,testing
 
 # The Kafka of kafka-up, where no other is named.
 WITH_KAFKA = KAFKA_BROKERS=$${KAFKA_BROKERS:-$$(docker/kafka.sh status)}
@@ -22,10 +22,10 @@ ORDERS = $(WITH_KAFKA) $(CARGO) run $(CARGO_FLAGS) -p orders --bin
 
 help: ## show this
 	@echo 'make TARGET [ARGS="flags of the binary"] [CARGO_FLAGS="flags of cargo"]'
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r t what; do printf '  %-15s %s\n' "$$t" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r t what; do printf '  %-24s %s\n' "$$t" "$$what"; done
 
-demo: ## everything in one process, without Kafka; DEMO_FOR=15s ends it by itself
-	@$(CARGO) run $(CARGO_FLAGS) -p shop --no-default-features --bin demo -- $(ARGS)
+demo: ## everything in one process, without Kafka, with a page (DEMO_HTTP=127.0.0.1:PORT); DEMO_FOR=15s ends it by itself
+	@$(CARGO) run $(CARGO_FLAGS) -p shop --no-default-features --features http --bin demo -- $(ARGS)
 
 demo-orders: ## orders, mails and rows in one process, without Kafka, Postgres or a mail server; DEMO_FOR=15s
 	@$(CARGO) run $(CARGO_FLAGS) -p orders --no-default-features --bin demo-orders -- $(ARGS)
@@ -56,6 +56,9 @@ product-filter: ## keep the products that pass a rule, which can be typed
 
 search-prompt: ## write what is typed as searches
 	@$(RUN) search-prompt -- $(ARGS)
+
+personal-recommendations: ## join products and searches, tell users, serve each one's newest over HTTP
+	@$(RUN) personal-recommendations -- $(ARGS)
 
 orders-api: ## take orders over HTTP, and show them
 	@$(ORDERS) orders-api -- $(ARGS)

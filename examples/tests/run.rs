@@ -24,6 +24,13 @@ fn clicks() {
 }
 
 #[test]
+fn join() {
+    let text = output(env!("CARGO_BIN_EXE_join"));
+    let lines = ["order-1: 30 not paid within an hour", "order-2: 120 paid by card", "order-3: 7 paid by invoice"];
+    assert_eq!(text.lines().collect::<Vec<_>>(), lines);
+}
+
+#[test]
 fn all_in_one() {
     let text = output(env!("CARGO_BIN_EXE_all-in-one"));
     let lines = ["ann: 420 spent", "bob: 100 spent", "cy: 150 spent", "Oslo: 2 large orders", "Rome: 1 large orders"];

@@ -40,7 +40,8 @@
 //!   ([`log::kafka`]).
 //!
 //! # What it is not (yet)
-//! - A database: a table is read by key inside the processor, and from outside through a [`View`](view::View).
+//! - A database: a table is read by key inside the processor, and from outside through a [`View`](view::View), or by
+//!   asking the instance that has the key ([`Handle::get`](processor::Handle::get), over HTTP with the feature `monitor`).
 //! - A cluster of its own: the embedded log lives and ends with its process.
 //!
 //! # Vocabulary
@@ -81,6 +82,8 @@ pub mod group;
 #[doc = include_str!("../docs/guarantees.md")]
 pub mod guarantees {}
 pub mod log;
+#[cfg(feature = "monitor")]
+pub mod monitor;
 pub mod processor;
 pub mod store;
 mod table;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use join_support::{Case, Kind, Step, told, usual};
 use stream_core::codec::{Bytes, Int64, Text};
-use stream_core::group::{CallbackError, ErrorPolicy, Group, GroupGraph, Input, Side};
+use stream_core::group::{CallbackError, ErrorPolicy, Group, GroupGraph, Input, Side, repartition_topic};
 use stream_core::processor::Guarantee;
 use stream_core::testing::{TestOutput, Tester};
 use stream_core::window::{JoinWindows, Nulls};
@@ -20,6 +20,9 @@ const RECORDS: [&str; 8] =
 
 /// What is to be told of it, in order.
 const TOLD: [&str; 6] = ["[a,x]@30", "[c,x]@40", "[b,-]@10", "[-,y]@50", "[-,v]@100", "[u,-]@160"];
+
+/// The topics that are written to, with about as many records as they get.
+const WRITTEN: [(&str, usize); 3] = [("join-told", 6), ("join-join-pairs", 30), ("join-time", 6)];
 
 fn outer() -> Case {
     Case { name: "", kind: Kind::Outer, windows: usual(), nulls: Nulls::OnClose, script: &[] }
@@ -64,8 +67,8 @@ fn holds(tester: &Tester, out: &TestOutput<String>, guarantee: Guarantee, what: 
 fn a_delivery_that_fails_loses_and_doubles_nothing() -> Done {
     with_both(|guarantee| {
         let graph = outer().graph("join");
-        for topic in ["join-told", "join-join-pairs", "join-time"] {
-            for nth in 0..24 {
+        for (topic, records) in WRITTEN {
+            for nth in 0..records {
                 for written in [false, true] {
                     let what = format!("{guarantee:?}: record {nth} of {topic}, written: {written}");
                     let (tester, out) = tester(guarantee, &graph)?;
@@ -92,8 +95,8 @@ fn a_delivery_that_fails_loses_and_doubles_nothing() -> Done {
 fn a_crash_at_any_moment_loses_and_doubles_nothing() -> Done {
     with_both(|guarantee| {
         let graph = outer().graph("join");
-        for topic in ["join-told", "join-join-pairs", "join-time"] {
-            for nth in 0..24 {
+        for (topic, records) in WRITTEN {
+            for nth in 0..records {
                 let what = format!("{guarantee:?}: record {nth} of {topic}");
                 let (tester, out) = tester(guarantee, &graph)?;
                 let mut seen = 0;
@@ -209,6 +212,45 @@ fn a_match_may_set_timers_and_the_table() -> Done {
         tester.drain()?;
         assert_eq!(values(&out), ["bx2"]);
         assert_eq!(table(&tester, "join", Int64), support::pairs([("k", 2)]));
+        Ok(())
+    })
+}
+
+/// Both sides by what their values begin with; what has no such thing panics.
+fn re_keyed() -> Arc<GroupGraph> {
+    let side = |side: &str| {
+        let input = Input::topic(format!("join-{side}")).on_error(ErrorPolicy::dead_letter("dead"));
+        Side::topic(input, Text).key_by(|text: &String| text.split_once('-').expect("a key").0.to_owned())
+    };
+    outer().graph_of("join", side("left"), side("right"))
+}
+
+/// At least once, too: what is sent on once more under another key is the same record, not another one.
+#[test]
+fn a_record_that_is_re_keyed_twice_is_kept_once() -> Done {
+    with_both(|guarantee| {
+        let (tester, out) = tester(guarantee, &re_keyed())?;
+        let topic = repartition_topic("join", "pairs", "left");
+        let fault = tester.log().faults().on(move |r| *r.topic == *topic).times(1).fail_after_write(passing());
+        push(&tester, &["L k-a@0", "L q-b@0"])?;
+        tester.drain()?;
+        assert_eq!(fault.hits(), 1);
+        assert_eq!(live_keys(&tester, "join-join-pairs"), 4);
+        push(&tester, &["R k-x@30", "R z-z@1000"])?;
+        tester.drain()?;
+        assert_eq!(values(&out), ["[k-a,k-x]@30", "[q-b,-]@0"]);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_record_without_the_key_that_it_should_have_follows_its_policy() -> Done {
+    with_both(|guarantee| {
+        let (tester, out) = tester(guarantee, &re_keyed())?;
+        push(&tester, &["L none@5000", "L k-a@0", "R k-x@30"])?;
+        tester.drain()?;
+        assert_eq!(values(&out), ["[k-a,k-x]@30"], "its time has moved nothing");
+        assert_eq!(values(&tester.output("dead", Text)), ["none"]);
         Ok(())
     })
 }

@@ -1,10 +1,14 @@
 //! The system's topics: their names, which are the original system's, and what they must be like.
 
+use std::sync::Arc;
+
 use clap::Args;
 use processors_common::CommonArgs;
 use processors_common::topics::compacted;
-use stream_core::group::table_topic;
+use stream_core::group::{join_topic, lead_topic, loop_topic, repartition_topic, table_topic, time_topic};
 use stream_core::log::TopicSpec;
+
+use crate::recommend::JOIN;
 
 /// Names of the topics. All binaries take all of them, and show those that they use.
 #[derive(Args, Clone, Debug)]
@@ -26,6 +30,14 @@ pub struct TopicNames {
     /// Topic of the searches
     #[arg(long, value_name = "TOPIC", env = "PRODUCT_FIND_TOPIC", hide_env_values = true, default_value = FIND)]
     pub find_topic: String,
+
+    /// Topic of the recommendations
+    #[arg(long, value_name = "TOPIC", env = "PRODUCT_RECOM_TOPIC", hide_env_values = true, default_value = RECOM)]
+    pub recom_topic: String,
+
+    /// Name of the group that makes recommendations; that of each user's newest is GROUP-users, its table GROUP-users-table
+    #[arg(long, value_name = "GROUP", env = "PRODUCT_RECOM_GROUP", hide_env_values = true, default_value = RECOM_GROUP)]
+    pub recom_group: String,
 }
 
 /// Products, as they are made or changed.
@@ -36,6 +48,13 @@ pub const FILTERED: &str = "analytic_products_filtered";
 pub const RULES: &str = "product_filter_rules";
 /// Searches.
 pub const FIND: &str = "analytic_products_find";
+/// Recommendations.
+pub const RECOM: &str = "personal_recom";
+/// The group that makes them.
+pub const RECOM_GROUP: &str = "personal_recommendations";
+
+/// The flags of recommendations among [`TopicNames`], for [`parse`](processors_common::parse).
+pub const RECOM_FLAGS: &[&str] = &["recom_topic", "recom_group"];
 
 impl Default for TopicNames {
     fn default() -> Self {
@@ -44,15 +63,52 @@ impl Default for TopicNames {
             filter_group: FILTERED.into(),
             rules_topic: RULES.into(),
             find_topic: FIND.into(),
+            recom_topic: RECOM.into(),
+            recom_group: RECOM_GROUP.into(),
         }
     }
 }
 
 impl TopicNames {
-    /// All topics of the system.
+    /// All topics of the system that are of use beyond one group.
     pub fn all(&self, common: &CommonArgs) -> Vec<TopicSpec> {
-        let table = compacted(&table_topic(&self.filter_group), common.topics.partitions);
-        vec![self.products(common), self.searches(common), self.rules(common), replicated(table, common)]
+        let users = compacted(&table_topic(&self.users_group()), common.topics.partitions);
+        vec![
+            self.products(common),
+            self.searches(common),
+            self.rules(common),
+            self.filtered(common),
+            self.recommendations(common),
+            replicated(users, common),
+        ]
+    }
+
+    /// Topics that groups make for themselves, with what is under way and what they know.
+    pub fn inner(&self) -> Vec<Arc<str>> {
+        let group = self.recom_group.as_str();
+        vec![
+            repartition_topic(group, JOIN, "left"),
+            repartition_topic(group, JOIN, "right"),
+            join_topic(group, JOIN),
+            time_topic(group),
+            lead_topic(group),
+            loop_topic(&self.users_group()),
+        ]
+    }
+
+    /// The group of each user's newest recommendations.
+    pub fn users_group(&self) -> String {
+        format!("{}-users", self.recom_group)
+    }
+
+    /// The filter's table.
+    pub fn filtered(&self, common: &CommonArgs) -> TopicSpec {
+        replicated(compacted(&table_topic(&self.filter_group), common.topics.partitions), common)
+    }
+
+    /// The recommendations.
+    pub fn recommendations(&self, common: &CommonArgs) -> TopicSpec {
+        plain(&self.recom_topic, common)
     }
 
     /// The products.

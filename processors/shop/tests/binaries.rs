@@ -1,12 +1,13 @@
 //! The binaries as processes: what they say and how they end when they are started wrongly.
-#![cfg(feature = "kafka")]
+#![cfg(all(feature = "kafka", feature = "http"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::process::{Command, Stdio};
 
-const BINARIES: [(&str, &[&str]); 4] = [
+const BINARIES: [(&str, &[&str]); 5] = [
     (env!("CARGO_BIN_EXE_shop"), &[]),
     (env!("CARGO_BIN_EXE_product-filter"), &[]),
+    (env!("CARGO_BIN_EXE_personal-recommendations"), &["--http", "127.0.0.1:0"]),
     (env!("CARGO_BIN_EXE_search-prompt"), &["--user", "ann"]),
     (env!("CARGO_BIN_EXE_shop-topics"), &["create"]),
 ];

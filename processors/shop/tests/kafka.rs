@@ -2,118 +2,42 @@
 #![cfg(feature = "kafka")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod on_kafka;
+
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::process::{Child, Stdio};
+use std::time::Duration;
 
+use on_kafka::{PATIENCE, Shop, end};
 use shop::{Find, Generator, Product};
-use stream_core::log::kafka::{Kafka, KafkaOptions};
-use stream_core::log::{FetchLimits, Fetched, Isolation, LogHandle, RecordBatch, TopicPartition};
 
-/// Against hanging only.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// A shop under names of its own.
-struct Shop {
-    brokers: String,
-    prefix: String,
-    state: tempfile::TempDir,
+/// Starts the filter, with a pipe to type rules into.
+fn start_filter(shop: &Shop, args: &[&str]) -> Child {
+    let mut command = shop.command(env!("CARGO_BIN_EXE_product-filter"), args);
+    command.arg("--prompt").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
 }
 
-impl Shop {
-    fn new(test: &str) -> Self {
-        let brokers = std::env::var("STREAM_TEST_KAFKA").expect("STREAM_TEST_KAFKA=HOST:PORT says where the Kafka is");
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
-        Self { brokers, prefix: format!("{test}-{now}"), state: tempfile::tempdir().unwrap() }
-    }
-
-    fn topic(&self, name: &str) -> String {
-        format!("{}-{name}", self.prefix)
-    }
-
-    fn command(&self, binary: &str, args: &[&str]) -> Command {
-        let mut command = Command::new(binary);
-        command
-            .args(args)
-            .args(["--commit-interval", "100ms", "--state-dir"])
-            .arg(self.state.path())
-            .env("KAFKA_BROKERS", &self.brokers)
-            .env("PRODUCT_TOPIC", self.topic("products"))
-            .env("PRODUCT_FILTERED_TOPIC", self.topic("filtered"))
-            .env("PRODUCT_RULES_TOPIC", self.topic("rules"))
-            .env("PRODUCT_FIND_TOPIC", self.topic("find"))
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, binary: &str, args: &[&str]) -> String {
-        let done = self.command(binary, args).output().unwrap();
-        assert!(done.status.success(), "{binary} {args:?}: {done:?}");
-        String::from_utf8(done.stdout).unwrap()
-    }
-
-    /// Starts the filter, with a pipe to type rules into.
-    fn filter(&self, args: &[&str]) -> Child {
-        let mut command = self.command(env!("CARGO_BIN_EXE_product-filter"), args);
-        command.arg("--prompt").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
-    }
-
-    fn log(&self) -> LogHandle {
-        Kafka::connect(KafkaOptions::new(self.brokers.as_str())).unwrap()
-    }
-
-    /// Every record of a topic, by partition and in order.
-    async fn records(&self, name: &str) -> Vec<(String, Option<Vec<u8>>)> {
-        let (log, topic) = (self.log(), Arc::<str>::from(self.topic(name)));
-        let Some(info) = log.topics(vec![Arc::clone(&topic)]).await.unwrap().remove(0) else { return Vec::new() };
-        let reader = log.reader(Isolation::ReadCommitted).unwrap();
-        let mut all = Vec::new();
-        for partition in 0..info.partitions {
-            let mut fetch = reader.read(TopicPartition::new(Arc::clone(&topic), partition), 0).await.unwrap();
-            let mut batch = RecordBatch::new();
-            loop {
-                let got = std::future::poll_fn(|cx| fetch.poll_fetch(cx, &mut batch, FetchLimits::default())).await;
-                if matches!(got.unwrap(), Fetched::End(_)) {
-                    break;
-                }
-                let key = |key: Option<&[u8]>| String::from_utf8(key.unwrap().to_vec()).unwrap();
-                all.extend(batch.iter().map(|r| (key(r.key), r.value.map(<[u8]>::to_vec))));
+/// The names in the filter's table, once they are as expected.
+async fn table_becomes(shop: &Shop, expected: &BTreeMap<String, String>) {
+    let mut seen = BTreeMap::new();
+    let becomes = async {
+        loop {
+            seen.clear();
+            for (key, value) in shop.records("filtered-table").await {
+                match value {
+                    Some(value) => seen.insert(key, serde_json::from_slice::<Product>(&value).unwrap().name),
+                    None => seen.remove(&key),
+                };
             }
+            if seen == *expected {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        all
-    }
-
-    /// The names in the filter's table, once they are as expected.
-    async fn table_becomes(&self, expected: &BTreeMap<String, String>) {
-        let mut seen = BTreeMap::new();
-        let becomes = async {
-            loop {
-                seen.clear();
-                for (key, value) in self.records("filtered-table").await {
-                    match value {
-                        Some(value) => seen.insert(key, serde_json::from_slice::<Product>(&value).unwrap().name),
-                        None => seen.remove(&key),
-                    };
-                }
-                if seen == *expected {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        let became = tokio::time::timeout(PATIENCE, becomes).await;
-        assert!(became.is_ok(), "the table has {} names, {} are expected", seen.len(), expected.len());
-    }
-}
-
-/// Asks it to end, and waits for that.
-fn end(mut child: Child) {
-    let asked = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-    assert!(asked.success());
-    let ended = child.wait().unwrap();
-    assert!(ended.success(), "{ended}");
+    };
+    let became = tokio::time::timeout(PATIENCE, becomes).await;
+    assert!(became.is_ok(), "the table has {} names, {} are expected", seen.len(), expected.len());
 }
 
 /// What the filter should have after judging these by one rule.
@@ -143,7 +67,7 @@ async fn all_the_way(guarantee: &[&str]) {
     let shop = Shop::new("all-the-way");
     let sell = |args: &[&str]| shop.run(env!("CARGO_BIN_EXE_shop"), args);
     let created = shop.run(env!("CARGO_BIN_EXE_shop-topics"), &["create", "--partitions", "3"]);
-    assert_eq!(created.matches(": created").count(), 4, "{created}");
+    assert_eq!(created.matches(": created").count(), 6, "{created}");
 
     // A rule from the start, and products of which some are renamed.
     let many = ["--count", "400", "--interval", "0s", "--updates", "20"];
@@ -155,15 +79,15 @@ async fn all_the_way(guarantee: &[&str]) {
     };
     let mut table = BTreeMap::new();
     judge(&mut table, &made(1), |name| name.contains("lamp"));
-    let filter = shop.filter(&[guarantee, &["--contains", "lamp"]].concat());
-    shop.table_becomes(&table).await;
+    let filter = start_filter(&shop, &[guarantee, &["--contains", "lamp"]].concat());
+    table_becomes(&shop, &table).await;
     end(filter);
 
     // Started again without a flag it keeps its rule; a bad one and then a good one are typed.
-    let mut filter = shop.filter(guarantee);
+    let mut filter = start_filter(&shop, guarantee);
     sell(&[&many[..], &["--seed", "2"]].concat());
     judge(&mut table, &made(2), |name| name.contains("lamp"));
-    shop.table_becomes(&table).await;
+    table_becomes(&shop, &table).await;
     let mut typing = filter.stdin.take().unwrap();
     typing.write_all(b"/wall(/\n/wall.*k$/\n").unwrap();
     let by_now = async {
@@ -177,10 +101,10 @@ async fn all_the_way(guarantee: &[&str]) {
     };
     tokio::time::timeout(PATIENCE, by_now).await.unwrap();
     end(filter);
-    let filter = shop.filter(guarantee);
+    let filter = start_filter(&shop, guarantee);
     sell(&[&many[..], &["--seed", "1"]].concat());
     judge(&mut table, &made(1), |name| name.ends_with("wall clock"));
-    shop.table_becomes(&table).await;
+    table_becomes(&shop, &table).await;
     end(filter);
     let rules = shop.records("rules").await;
     assert!(rules.iter().all(|(_, v)| !String::from_utf8_lossy(v.as_ref().unwrap()).contains("wall(")), "{rules:?}");
@@ -196,7 +120,7 @@ async fn all_the_way(guarantee: &[&str]) {
     assert_eq!(written, expected);
 
     let deleted = shop.run(env!("CARGO_BIN_EXE_shop-topics"), &["delete"]);
-    assert_eq!(deleted.matches(": deleted").count(), 4, "{deleted}");
+    assert_eq!(deleted.matches(": deleted").count(), 6, "{deleted}");
 }
 
 #[tokio::test]
@@ -235,7 +159,7 @@ fn flags_and_environment_lead_to_a_user_over_tls() {
             command.env("KAFKA_SASL_PASSWORD", variable("STREAM_TEST_KAFKA_PASSWORD"));
             let ended = command.output().unwrap();
             let said = String::from_utf8_lossy(&ended.stdout);
-            assert!(ended.status.success() && said.matches(done).count() == 4, "{mechanism} {action}: {ended:?}");
+            assert!(ended.status.success() && said.matches(done).count() == 6, "{mechanism} {action}: {ended:?}");
         }
     }
 }

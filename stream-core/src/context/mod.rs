@@ -18,6 +18,7 @@ use std::sync::Arc;
 pub(crate) use self::core::{Core, OwnedRecord, Source};
 pub use self::deferred::Deferred;
 pub(crate) use self::deferred::DeferredEnd;
+pub(crate) use self::joined::Kept;
 pub(crate) use self::stage::{Obstacle, Stage, Write};
 use crate::codec::CodecError;
 use crate::group::handler::{CodecOf, typed};

@@ -285,7 +285,7 @@ impl<S> Ctx<'_, S> {
         let void = |key: &[u8]| self.stage.void.iter().any(|(of, void)| *of == state && **void == *key);
         let pass = |key: &[u8]| core.is_gone(state, key) || staged.contains_key(key) || void(key);
         let stored = table.borrow().first(from, end, pass);
-        let own = staged.iter().filter(|(key, _)| !void(key));
+        let mut own = staged.iter().filter(|(key, _)| !void(key));
         let own = own.find_map(|(key, value)| Some((key.to_vec(), value.as_ref()?.to_vec())));
         let stored = stored.map_err(|error| self.store_failed(error))?;
         match stored {

@@ -209,9 +209,8 @@ impl<S: 'static> GroupBuilder<S> {
         if self.graph.own_topics().any(|topic| !read(topic)) {
             return Err(BuildError::LoopUnread { group });
         }
-        self.check_topics(&group)?;
         self.check_timed(&group)?;
-        self.check_stream_joins(&group)?;
+        self.check_topics(&group)?;
         let mut names = BTreeSet::new();
         for visitor in &self.graph.visitors {
             if !names.insert(&*visitor.name) {

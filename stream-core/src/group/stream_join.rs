@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::builder::{GroupBuilder, check_name};
-use super::error::{BuildError, CallbackResult};
+use super::builder::GroupBuilder;
+use super::error::CallbackResult;
 use super::graph::{OutputEdge, StreamJoinEdge, TableEdge, join_topic, repartition_topic};
 use super::handler::{Handler, SyncHandler, erase};
 use super::policy::{Input, NilKey, NilValue};
@@ -49,7 +49,7 @@ impl<M: 'static> Side<M> {
 
 impl<M> fmt::Debug for Side<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Side").field("topic", &self.input.topic).field("keyed", &self.key.is_some()).finish()
+        f.debug_struct("Side").field("topic", &self.input.topic).finish_non_exhaustive()
     }
 }
 
@@ -96,13 +96,6 @@ impl<S: 'static> GroupBuilder<S> {
         right: Side<R>,
     ) -> StreamJoin<'_, S, L, R> {
         StreamJoin { group: self, name: name.into(), windows, left, right, nulls: Nulls::OnClose }
-    }
-
-    pub(super) fn check_stream_joins(&self, group: &str) -> Result<(), BuildError> {
-        for topic in self.graph.own_topics() {
-            check_name(&format!("group {group}: topic {topic:?}"), topic)?;
-        }
-        Ok(())
     }
 }
 
@@ -167,13 +160,8 @@ impl<'g, S: 'static, L: 'static, R: 'static> StreamJoin<'g, S, L, R> {
             windows,
             state,
             nulls,
-            left: SideOf { which: Which::Left, input: first, codec: Arc::clone(&left.codec), outer: left_outer },
-            right: SideOf {
-                which: Which::Right,
-                input: first + 1,
-                codec: Arc::clone(&right.codec),
-                outer: right_outer,
-            },
+            left: left.side(Which::Left, first, left_outer),
+            right: right.side(Which::Right, first + 1, right_outer),
             call: Box::new(call),
         });
         let handler = Box::new(Arrival(LeftOf(Arc::clone(&both))));
@@ -198,6 +186,12 @@ struct Arrives<M> {
     input: Input,
     own: bool,
     codec: Arc<dyn Codec<M>>,
+}
+
+impl<M> Arrives<M> {
+    fn side(&self, which: Which, input: usize, outer: bool) -> SideOf<M> {
+        SideOf { which, re_keyed: self.own, input, codec: Arc::clone(&self.codec), outer }
+    }
 }
 
 impl<M: 'static> Side<M> {

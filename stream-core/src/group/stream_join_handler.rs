@@ -8,10 +8,14 @@ use std::sync::Arc;
 use super::error::{CallbackError, CallbackResult, Failure};
 use super::handler::{CodecOf, SyncHandler, Timed, decode, event_time};
 use crate::codec::{Bytes, Codec, CodecError};
-use crate::context::{Core, Ctx, Source, Stage, too_large};
+use crate::context::{Core, Ctx, Kept, Source, Stage, too_large};
 use crate::log::{NewRecord, RecordRef};
-use crate::window::join_keys::Place;
+use crate::window::join_keys::{self, Place};
 use crate::window::{JoinWindows, Nulls, Which};
+
+/// The header in which a record that is sent on under another key has its [arrival](join_keys::arrival): one that is sent
+/// twice after a crash is the same record.
+const ARRIVAL: &str = "join-arrival";
 
 /// Appends a message's key.
 pub(super) type KeyOf<M> = Box<dyn Fn(&M, &mut Vec<u8>) + Send + Sync>;
@@ -31,11 +35,21 @@ pub(super) struct Both<L, R, S> {
 
 pub(super) struct SideOf<M> {
     pub(super) which: Which,
+    /// Its records come by a topic of the group's own.
+    pub(super) re_keyed: bool,
     /// The input that its records arrive by.
     pub(super) input: usize,
     pub(super) codec: Arc<dyn Codec<M>>,
     /// A record of it that has no match is told.
     pub(super) outer: bool,
+}
+
+impl<M> SideOf<M> {
+    /// What tells a record from others of its key and time.
+    fn arrival(&self, record: RecordRef<'_>) -> i64 {
+        let sent = record.headers.get(ARRIVAL).filter(|_| self.re_keyed);
+        sent.and_then(|bytes| bytes.try_into().ok()).map_or(record.offset, i64::from_be_bytes)
+    }
 }
 
 /// A join seen from one of its sides.
@@ -45,7 +59,8 @@ pub(super) trait Half: Send + Sync {
     type Other: 'static;
 
     fn windows(&self) -> (JoinWindows, Nulls);
-    fn state(&self) -> usize;
+    /// Index of its table among the library's own.
+    fn table(&self) -> usize;
     fn mine(&self) -> &SideOf<Self::Mine>;
     fn other(&self) -> &SideOf<Self::Other>;
     fn tell(&self, ctx: &mut Ctx<'_, Self::S>, mine: &Self::Mine, other: Option<&Self::Other>) -> CallbackResult;
@@ -64,7 +79,7 @@ macro_rules! half {
             fn windows(&self) -> (JoinWindows, Nulls) {
                 (self.0.windows, self.0.nulls)
             }
-            fn state(&self) -> usize {
+            fn table(&self) -> usize {
                 self.0.state
             }
             fn mine(&self) -> &SideOf<$M> {
@@ -110,65 +125,60 @@ impl<H: Half> SyncHandler for Arrival<H> {
             return Ok(());
         }
         let record = RecordRef { timestamp, ..record };
-        match record.key {
-            Some(key) => {
-                let mut scratch = std::mem::take(&mut stage.spare);
-                let found = self.matched(core, source, record, key, &message, stage, &mut scratch);
-                stage.spare = scratch;
-                if !found? && mine.outer && nulls == Nulls::Eager {
-                    self.0.tell(&mut Ctx::new(core, source, record, stage), &message, None)?;
-                }
-                Ok(())
+        let Some(key) = record.key else {
+            if mine.outer {
+                return self.0.tell(&mut Ctx::new(core, source, record, stage), &message, None);
             }
-            None if mine.outer => self.0.tell(&mut Ctx::new(core, source, record, stage), &message, None),
-            None => {
-                stage.dropped += 1;
-                Ok(())
-            }
-        }
-    }
-}
-
-impl<H: Half> Arrival<H> {
-    /// Keeps the record, and calls with each match in the order of their times. True if there is one.
-    #[allow(clippy::too_many_arguments, reason = "what a callback is called with, and what was found out on the way")]
-    fn matched(
-        &self,
-        core: &Core,
-        source: Source<'_>,
-        record: RecordRef<'_>,
-        key: &[u8],
-        message: &H::Mine,
-        stage: &mut Stage,
-        scratch: &mut Vec<u8>,
-    ) -> Result<bool, CallbackError> {
-        let (mine, other, state) = (self.0.mine(), self.0.other(), self.0.state());
-        let (windows, nulls) = self.0.windows();
-        let (from, to) = windows.matching(mine.which, record.timestamp);
-        let theirs = |time, arrival| Place { side: other.which, key, time, arrival };
-        let kept = core.kept(state, theirs(from, 0), to).map_err(|e| stage.store_failed(e))?;
-
-        let place = Place { side: mine.which, key, time: record.timestamp, arrival: record.offset };
-        let told_on_close = |side_outer: bool| side_outer && nulls == Nulls::OnClose;
-        // A record that is done again after a crash may have been matched by one that came after it.
-        let open = told_on_close(mine.outer)
-            && kept.is_empty()
-            && core.is_open(state, place, scratch).map_err(|e| stage.store_failed(e))?.unwrap_or(true);
-        stage.keep(core, state, place, record.value.unwrap_or_default(), open, scratch)?;
+            stage.dropped += 1;
+            return Ok(());
+        };
+        let kept = self.keep(core, record, key, stage)?;
         for found in &kept {
-            let place = theirs(found.time, found.arrival);
-            if told_on_close(other.outer)
-                && core.is_open(state, place, scratch).map_err(|e| stage.store_failed(e))? == Some(true)
-            {
-                stage.settle(core, state, place, scratch)?;
-            }
+            let other = self.0.other();
             let theirs = decode(&other.codec, Some(&found.value), CodecOf::Input(other.input), stage)?;
             let timestamp = record.timestamp.max(found.time);
             stage.at = timestamp;
             let record = RecordRef { timestamp, ..record };
-            self.0.tell(&mut Ctx::new(core, source, record, stage), message, Some(&theirs))?;
+            self.0.tell(&mut Ctx::new(core, source, record, stage), &message, Some(&theirs))?;
         }
-        Ok(!kept.is_empty())
+        if kept.is_empty() && mine.outer && nulls == Nulls::Eager {
+            self.0.tell(&mut Ctx::new(core, source, record, stage), &message, None)?;
+        }
+        Ok(())
+    }
+}
+
+impl<H: Half> Arrival<H> {
+    /// Keeps the record, and notes of what it matches that there is a match. Gives those in the order of their times.
+    fn keep(
+        &self,
+        core: &Core,
+        record: RecordRef<'_>,
+        key: &[u8],
+        stage: &mut Stage,
+    ) -> Result<Vec<Kept>, CallbackError> {
+        let (mine, other, table) = (self.0.mine(), self.0.other(), self.0.table());
+        let (windows, nulls) = self.0.windows();
+        let told_on_close = |side_outer: bool| side_outer && nulls == Nulls::OnClose;
+        let (from, to) = windows.matching(mine.which, record.timestamp);
+        let theirs = |time, arrival| Place { side: other.which, key, time, arrival };
+        let kept = core.kept(table, theirs(from, 0), to).map_err(|e| stage.store_failed(e))?;
+
+        let place = Place { side: mine.which, key, time: record.timestamp, arrival: mine.arrival(record) };
+        let mut scratch = std::mem::take(&mut stage.spare);
+        // A record that is done again after a crash may have been matched by one that came after it.
+        let open = told_on_close(mine.outer)
+            && kept.is_empty()
+            && core.is_open(table, place, &mut scratch).map_err(|e| stage.store_failed(e))?.unwrap_or(true);
+        stage.keep(core, table, place, record.value.unwrap_or_default(), open, &mut scratch)?;
+        for found in kept.iter().filter(|_| told_on_close(other.outer)) {
+            let place = theirs(found.time, found.arrival);
+            if core.is_open(table, place, &mut scratch).map_err(|e| stage.store_failed(e))? == Some(true) {
+                stage.settle(core, table, place, &mut scratch)?;
+            }
+        }
+        stage.spare = scratch;
+        Ok(kept)
     }
 }
 
@@ -230,13 +240,16 @@ impl<M: 'static> SyncHandler for ReKey<M> {
 
 impl<M> ReKey<M> {
     fn send(&self, core: &Core, record: RecordRef<'_>, stage: &mut Stage) -> CallbackResult {
-        let RecordRef { key, value, timestamp, headers, .. } = record;
+        let RecordRef { key, value, timestamp, headers, offset } = record;
         let foreign = || CallbackError::of(Failure::ForeignHandle("join"));
         let topic = &core.graph.outputs.get(self.output).ok_or_else(foreign)?.topic;
         // One without a key stays where it is.
         let partition = key.is_none().then_some(core.partition);
         let (before, bytes) = (stage.out.savepoint(), stage.out.bytes());
-        stage.out.push(NewRecord { topic, partition, timestamp: Some(timestamp), key, value }, headers.iter());
+        let arrival = join_keys::arrival(core.partition, offset).to_be_bytes();
+        let headers = headers.iter().filter(|(name, _)| *name != ARRIVAL).chain([(ARRIVAL, Some(arrival.as_slice()))]);
+        let timestamp = Some(timestamp.max(0));
+        stage.out.push(NewRecord { topic, partition, timestamp, key, value }, headers);
         let (size, limit) = (stage.out.bytes() - bytes, core.limits.get(self.output).copied().unwrap_or(usize::MAX));
         if size > limit {
             stage.out.truncate(before);

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::error::{ProcessorError, ProcessorResult};
 use super::progress::{Unfinished, input_ends, unfinished};
+use super::read::{Asked, Question, ReadError};
 use crate::group::{GroupGraph, Visitor};
 use crate::log::{LogError, LogHandle, TopicPartition};
 
@@ -98,12 +99,16 @@ pub(super) enum Request {
         arg: Arc<dyn Any + Send + Sync>,
         done: oneshot::Sender<Vec<oneshot::Receiver<ProcessorResult<u64>>>>,
     },
+    Read {
+        question: Question,
+        done: oneshot::Sender<Result<Asked, ReadError>>,
+    },
 }
 
 /// Observes and steers a processor from outside. Clones are equal.
 #[derive(Clone)]
 pub struct Handle {
-    pub(super) graph: Arc<GroupGraph>,
+    pub(crate) graph: Arc<GroupGraph>,
     pub(super) log: LogHandle,
     pub(super) status: watch::Receiver<Status>,
     pub(super) requests: mpsc::UnboundedSender<Request>,
@@ -135,16 +140,26 @@ impl Handle {
     }
 
     /// Resolves once the group has committed everything that its inputs have at the moment of the call, by whichever
-    /// instance. For tests and tools: it asks the log again and again.
+    /// instance, and what it has sent on to itself of it: by other keys for a join, or by its loop for the first time. For
+    /// tests and tools: it asks the log again and again.
     ///
     /// # Errors
     /// When the processor ends before, or the log can't be reached.
     pub async fn caught_up(&self) -> ProcessorResult<()> {
         let group = self.graph.name();
         let failed = |e| ProcessorError::log(group, "look at the group's progress", e);
-        let ends = input_ends(&self.log, &self.graph).await.map_err(failed)?;
+        self.done_now(failed).await?;
+        if self.graph.own_topics().next().is_some() {
+            self.done_now(failed).await?;
+        }
+        Ok(())
+    }
+
+    async fn done_now(&self, failed: impl Fn(LogError) -> ProcessorError) -> ProcessorResult<()> {
+        let group = self.graph.name();
+        let ends = input_ends(&self.log, &self.graph).await.map_err(&failed)?;
         while let Some(Unfinished { partition, done, end }) =
-            unfinished(&self.log, group, &ends).await.map_err(failed)?
+            unfinished(&self.log, group, &ends).await.map_err(&failed)?
         {
             tracing::trace!(group, %partition, done, end, "not caught up yet");
             if matches!(self.status().state, State::Stopped | State::Failed) {

@@ -28,8 +28,10 @@ impl Stop {
     /// Resolves when it should stop; other requests wait for the next instance. Cancel-safe.
     pub(super) async fn told(&mut self) {
         while !self.asked {
-            if let visit @ Request::Visit { .. } = self.receive().await {
-                self.queued.push_back(visit);
+            match self.receive().await {
+                visit @ Request::Visit { .. } => self.queued.push_back(visit),
+                // Nobody is there to answer, which whoever asked learns at once.
+                Request::Stop | Request::Read { .. } => {}
             }
         }
     }

@@ -11,6 +11,7 @@
 //! - `unacked` of an entry counts its writes between [`apply`](TablePartition::apply) and
 //!   [`acknowledge`](TablePartition::acknowledge); while it is above 0, `below` has the acknowledged value.
 
+mod committed;
 mod follow;
 mod restore;
 
@@ -18,6 +19,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
+pub(crate) use self::committed::CommittedRows;
 pub(crate) use self::follow::{FollowError, Follower, Step};
 pub(crate) use self::restore::{Goal, Known, Progress, Source, restore};
 use crate::store::{Checkpoint, Direction, KeyRange, Store, StoreError};

@@ -15,12 +15,12 @@ use super::millis;
 /// use std::time::Duration;
 /// use stream_core::window::JoinWindows;
 ///
-/// let minutes = |n| Duration::from_secs(60 * n);
+/// let minutes = |n: u64| Duration::from_secs(60 * n);
 /// let around = JoinWindows::around(minutes(60)).grace(minutes(1));
 /// let within_an_hour_after = JoinWindows::before(minutes(0)).after(minutes(60)).grace(minutes(1));
 /// ```
 ///
-/// ```compile_fail
+/// ```compile_fail,E0308
 /// # use std::time::Duration;
 /// # use stream_core::window::JoinWindows;
 /// let no_grace: JoinWindows = JoinWindows::around(Duration::from_secs(60));

@@ -5,8 +5,8 @@
 //! | `0` side length-of-key key time arrival | the record's value, to be found by its key and time |
 //! | `1` side time key arrival | [`OPEN`] if a null is to be told when it falls due, else nothing |
 //!
-//! Side is 0 for right and 1 for left; times sort as numbers; arrival is the record's offset, so that a record that is done
-//! again has the same entries.
+//! Side is 0 for right and 1 for left; times sort as numbers; arrival is the record's offset, and where it was sent on under
+//! another key that of its source with the partition, so that a record that is done again has the same entries.
 //!
 //! These are formats on disk and in topics: they must never change without a new name for the topic.
 
@@ -79,6 +79,12 @@ impl<'a> Place<'a> {
         let (key, arrival) = rest.split_last_chunk::<8>()?;
         Some(Self { side, key, time, arrival: i64::from_be_bytes(*arrival) })
     }
+}
+
+/// What tells a record from all others of a topic with several partitions; those of one partition sort by their offsets.
+pub(crate) fn arrival(partition: i32, offset: i64) -> i64 {
+    const OFFSETS: u32 = 44;
+    (i64::from(partition) << OFFSETS) | (offset & ((1 << OFFSETS) - 1))
 }
 
 /// The time and the arrival that an entry by key ends with.

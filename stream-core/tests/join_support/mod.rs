@@ -196,6 +196,7 @@ fn windows(before: u64, after: u64, grace: u64) -> JoinWindows {
 }
 
 /// What the numbered cases leave open of the rules J1 to J6 and J8.
+#[allow(clippy::too_many_lines, reason = "a list")]
 pub fn rules() -> Vec<Case> {
     vec![
         inner(

@@ -6,7 +6,7 @@ use clap::Parser;
 use processors_common::{CommonArgs, Exit, Line, Prompt, parse, run, say, topics};
 use shop::rule::{Kind, Matcher, Rule};
 use shop::rules::Rules;
-use shop::topics::TopicNames;
+use shop::topics::{RECOM_FLAGS, TopicNames};
 use shop::{Format, filter};
 use stream_core::processor::stop_signal;
 
@@ -51,7 +51,7 @@ Examples:
   echo lamp | product-filter --prompt               the end of a pipe does not end it";
 
 fn main() -> ExitCode {
-    run(filter(parse(&[&["find_topic"]])))
+    run(filter(parse(&[&["find_topic"], RECOM_FLAGS])))
 }
 
 async fn filter(cli: Cli) -> Result<(), Exit> {

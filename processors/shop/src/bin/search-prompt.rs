@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use processors_common::{CommonArgs, Exit, Line, PROCESSING_FLAGS, Prompt, REGISTRY_FLAGS, parse, run, say, topics};
 use shop::Find;
-use shop::topics::TopicNames;
+use shop::topics::{RECOM_FLAGS, TopicNames};
 use stream_core::codec::Json;
 use stream_core::emitter::{EmitError, Emitter};
 use stream_core::processor::stop_signal;
@@ -33,7 +33,12 @@ const EXAMPLES: &str = "Examples:
   echo 'Bright brass desk lamp' | search-prompt --user ann     the brokers from $KAFKA_BROKERS";
 
 fn main() -> ExitCode {
-    run(search(parse(&[PROCESSING_FLAGS, REGISTRY_FLAGS, &["filter_group", "rules_topic", "product_topic"]])))
+    run(search(parse(&[
+        PROCESSING_FLAGS,
+        REGISTRY_FLAGS,
+        &["filter_group", "rules_topic", "product_topic"],
+        RECOM_FLAGS,
+    ])))
 }
 
 async fn search(cli: Cli) -> Result<(), Exit> {

@@ -42,10 +42,13 @@ fn main() -> ExitCode {
 async fn manage(cli: Cli) -> Result<(), Exit> {
     let log = cli.common.connect("shop-topics")?;
     let all = cli.names.all(&cli.common);
-    let names: Vec<_> = all.iter().map(|spec| Arc::clone(&spec.name)).collect();
+    let mut names: Vec<_> = all.iter().map(|spec| Arc::clone(&spec.name)).collect();
     let (touched, verb) = match cli.action {
         Action::Create => (topics::create_missing(&log, all).await?, "created"),
-        Action::Delete => (topics::delete_existing(&log, names.clone()).await?, "deleted"),
+        Action::Delete => {
+            names.extend(cli.names.inner());
+            (topics::delete_existing(&log, names.clone()).await?, "deleted")
+        }
     };
     for name in &names {
         let what = match (touched.contains(name), cli.action) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Parser;
 use processors_common::{CommonArgs, Exit, PROCESSING_FLAGS, parse, run, say, topics};
 use shop::sell::{Pace, Times, sell};
-use shop::topics::TopicNames;
+use shop::topics::{RECOM_FLAGS, TopicNames};
 use shop::{Format, Generator};
 use stream_core::emitter::Emitter;
 use stream_core::processor::stop_signal;
@@ -54,7 +54,7 @@ const EXAMPLES: &str = "Examples:
                                                     Avro; the brokers from $KAFKA_BROKERS";
 
 fn main() -> ExitCode {
-    run(shop(parse(&[PROCESSING_FLAGS, &["filter_group", "rules_topic", "find_topic"]])))
+    run(shop(parse(&[PROCESSING_FLAGS, &["filter_group", "rules_topic", "find_topic"], RECOM_FLAGS])))
 }
 
 async fn shop(cli: Cli) -> Result<(), Exit> {

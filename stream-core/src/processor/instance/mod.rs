@@ -12,6 +12,7 @@
 mod commit;
 mod hand_back;
 mod loops;
+mod reads;
 mod stores;
 mod tasks;
 
@@ -163,6 +164,7 @@ impl<'a> Instance<'a> {
                 (offsets, result) = pending_or(&mut self.commit) => self.committed(&offsets, result),
                 request = stop.request() => match request {
                     Request::Visit { visitor, arg, done } => self.visit(visitor, arg, done),
+                    Request::Read { question, done } => self.read(question, done),
                     Request::Stop => self.stop(),
                 },
                 event = self.member.next(), if !self.adrift => match event {

@@ -23,6 +23,7 @@ mod fire_open;
 mod input;
 mod nulls;
 mod outbox;
+mod reads;
 mod release;
 mod slots;
 mod start;
@@ -54,6 +55,7 @@ use self::visits::Visit;
 use super::env::Env;
 use super::error::{ProcessorError, ProcessorResult};
 use super::options::Standbys;
+use super::read::ReadRequest;
 use super::standby::Warm;
 use crate::context::{Core, DeferredEnd, Stage};
 use crate::group::CallbackResult;
@@ -70,6 +72,8 @@ pub(super) enum Command {
     Abort,
     /// Run a visitor over every key.
     Visit(VisitRequest),
+    /// Say what is committed.
+    Read(ReadRequest),
 }
 
 pub(super) struct VisitRequest {
@@ -166,6 +170,9 @@ struct Task {
     commands: mpsc::UnboundedReceiver<Command>,
     reports: mpsc::UnboundedSender<(u64, Report)>,
     visits: VecDeque<Visit>,
+    reads: VecDeque<ReadRequest>,
+    /// A read had the last turn: it is something else's, if there is anything.
+    was_read: bool,
     /// Visits that are over, and whose effects are not handed over yet.
     visited: Vec<Visited>,
     /// The end has begun.
@@ -233,6 +240,15 @@ impl Task {
                 Ok(turn) => match turn {
                     Turn::Command(Some(Command::Visit(request))) => {
                         self.visits.push_back(Visit::new(request));
+                        Ok(())
+                    }
+                    Turn::Command(Some(Command::Read(request))) => {
+                        self.reads.push_back(request);
+                        Ok(())
+                    }
+                    Turn::Read => {
+                        self.answer_read();
+                        tokio::task::yield_now().await;
                         Ok(())
                     }
                     Turn::Command(Some(Command::Drain(done))) => {

@@ -41,8 +41,8 @@ impl Task {
                     biased;
                     command = spec.commands.recv() => match command {
                         Some(Command::Visit(request)) => visits.push_back(Visit::new(request)),
-                        // The first hand-over brings the positions, changed or not.
-                        Some(Command::Recommit) => {}
+                        // The first hand-over brings the positions, changed or not; reads are sent to tasks that run.
+                        Some(Command::Recommit | Command::Read(_)) => {}
                         Some(Command::Drain(done)) => {
                             // There is nothing to finish yet, so that this is an end in good order.
                             _ = done.send(());
@@ -95,6 +95,8 @@ impl Task {
             commands: spec.commands,
             reports: spec.reports,
             visits,
+            reads: VecDeque::new(),
+            was_read: false,
             visited: Vec::new(),
             ending: None,
             idle: None,

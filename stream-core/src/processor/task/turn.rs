@@ -21,6 +21,7 @@ pub(super) enum Turn {
     Delivered(HandOver, Delivery),
     SlotEnd(u64, SlotEnd),
     Deferred(DeferredEnd),
+    Read,
     JoinMoved,
     Checkpoint,
     Run(usize, i64),
@@ -35,6 +36,21 @@ impl Task {
         if let Poll::Ready(command) = self.commands.poll_recv(cx) {
             return Poll::Ready(Ok(Turn::Command(command)));
         }
+        if self.reads.is_empty() {
+            return self.poll_own(cx);
+        }
+        // Reads and the task's own work take turns.
+        if !std::mem::take(&mut self.was_read) {
+            return Poll::Ready(Ok(Turn::Read));
+        }
+        match self.poll_own(cx) {
+            Poll::Pending => Poll::Ready(Ok(Turn::Read)),
+            turn @ Poll::Ready(_) => turn,
+        }
+    }
+
+    /// What there is to do but reads.
+    fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<Turn>> {
         if let Poll::Ready((batch, delivery)) = self.outbox.poll_delivered(cx) {
             return Poll::Ready(Ok(Turn::Delivered(batch, delivery)));
         }

@@ -1,7 +1,10 @@
 //! All of the shop in one process, on the embedded log: nothing to install, nothing to start.
 
+mod live;
+mod page;
 mod screen;
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,17 +12,22 @@ use std::time::Duration;
 use clap::Parser;
 use processors_common::topics::compacted;
 use processors_common::{Exit, Line, Prompt, run, say, start_logging};
+use shop::recommend::{self, Matching};
 use shop::rule::Rule;
-use shop::rules::Rules;
+use shop::rules::{Rules, SetRuleError};
 use shop::sell::{Pace, SellError, Times, sell};
 use shop::topics::TopicNames;
-use shop::{Generator, codec, filter};
-use stream_core::emitter::Emitter;
+use shop::{Find, Generator, Recommendation, codec, filter};
+use stream_core::codec::Json;
+use stream_core::emitter::{EmitError, Emitter};
+use stream_core::group::{BuildError, Group, GroupGraph, table_topic};
 use stream_core::log::embedded::Embedded;
-use stream_core::log::{Isolation, LogHandle, LogResult, OffsetSpec, TopicPartition, TopicSpec};
-use stream_core::processor::{Processor, stop_signal};
+use stream_core::log::{LogHandle, TopicSpec};
+use stream_core::processor::{Handle, Processor, ProcessorResult, stop_signal};
 use stream_core::store::MemoryStores;
-use tokio::time::{sleep, timeout};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use self::screen::Screen;
 
@@ -31,7 +39,17 @@ const PACE: Pace = Pace { rate: 3, interval: Duration::from_millis(100), count: 
 /// Of 100 records, how many are products that were sent before, under another name.
 const UPDATES: u8 = 5;
 
-/// Shows the shop and its filter at work, in this process alone
+/// Recommendations of each user that are kept.
+const KEEP: usize = 10;
+
+/// Who searches by itself, one after the other, for something that is in the shop.
+const USERS: [&str; 4] = ["ann", "ben", "cleo", "dora"];
+const SEARCH_EVERY: Duration = Duration::from_millis(900);
+
+/// Whose searches are typed at the prompt.
+const YOU: &str = "you";
+
+/// Shows the shop, its filter and its recommendations at work, in this process alone
 #[derive(Parser, Debug)]
 #[command(name = "demo", version)]
 struct Cli {
@@ -39,9 +57,35 @@ struct Cli {
     #[arg(long = "for", value_name = "TIME", env = "DEMO_FOR", value_parser = humantime::parse_duration)]
     for_: Option<Duration>,
 
+    /// Where the page is; port 0 is a free one
+    #[arg(long, value_name = "HOST:PORT", env = "DEMO_HTTP", default_value = "127.0.0.1:0")]
+    http: SocketAddr,
+
     /// What to log on stderr
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "warn", hide_env_values = true)]
     log: String,
+}
+
+/// What whoever watches can do.
+struct Demo {
+    screen: Arc<Screen>,
+    rules: Rules,
+    searches: Emitter<Find>,
+}
+
+impl Demo {
+    async fn rule(&self, line: &str) -> Result<Rule, SetRuleError> {
+        let outcome = self.rules.set(Rule::typed(line)).await;
+        self.screen.ruled(&outcome);
+        outcome
+    }
+
+    async fn search(&self, user: &str, text: &str) -> Result<(), EmitError> {
+        let find = Find::new(user, text);
+        // Seen before what comes of it.
+        self.screen.searched(&find);
+        self.searches.emit_acknowledged(&find.id, &find).await
+    }
 }
 
 fn main() -> ExitCode {
@@ -52,51 +96,112 @@ async fn demo(cli: Cli) -> Result<(), Exit> {
     start_logging(&cli.log)?;
     let names = TopicNames::default();
     let log: LogHandle = Embedded::new();
-    let topics =
-        vec![TopicSpec::new(names.product_topic.as_str()).partitions(PARTITIONS), compacted(&names.rules_topic, 1)];
-    log.create_topics(topics).await?;
-    let rules = Rules::open(&names.rules_topic, &log).await?;
+    let plain = |name: &str| TopicSpec::new(name).partitions(PARTITIONS);
+    let filtered = compacted(&table_topic(&names.filter_group), PARTITIONS);
+    let plain = [&names.product_topic, &names.find_topic, &names.recom_topic].map(|name| plain(name));
+    log.create_topics([&plain[..], &[filtered, compacted(&names.rules_topic, 1)]].concat()).await?;
+    let listener = TcpListener::bind(cli.http)
+        .await
+        .map_err(|e| Exit::failed(format_args!("can't listen on {}: {e}; choose another by DEMO_HTTP", cli.http)))?;
     let screen = Screen::new();
+    let demo = Arc::new(Demo {
+        screen: Arc::clone(&screen),
+        rules: Rules::open(&names.rules_topic, &log).await?,
+        searches: Emitter::new(names.find_topic.as_str(), Json::<Find>::new(), Arc::clone(&log)).await?,
+    });
 
-    let mut group = filter::define(&names, codec::json());
-    group.on_update({
+    let mut groups = Groups::default();
+    let mut filter = filter::define(&names, codec::json());
+    filter.on_update({
         let screen = Arc::clone(&screen);
         move |_, key, product| screen.updated(&String::from_utf8_lossy(key), product)
     });
-    let processor = Processor::new(group.build()?, Arc::clone(&log))
-        .stores(Arc::new(MemoryStores::new()))
-        .commit_interval(Duration::from_millis(200));
-    let handle = processor.handle();
-    let mut running = tokio::spawn(processor.run());
+    groups.start(filter.build()?, &log);
+    // All of it is kept in memory, and nothing comes late.
+    let how = Matching { grace: Duration::from_secs(60), ..Matching::default() };
+    groups.start(recommend::join(&names, codec::json(), how)?, &log);
+    let users = groups.start(recommend::users(&names, KEEP).build()?, &log);
+    groups.start(watcher(&names, &screen)?, &log);
 
-    screen.begin(&names, cli.for_);
-    let shop = sell_here(&log, &names, &screen, cli.for_, rules);
+    screen.begin(&names, listener.local_addr()?, cli.for_);
+    let server = tokio::spawn(axum::serve(listener, page::routes(Arc::clone(&demo), &users)).into_future());
     let products = tokio::select! {
         biased;
-        ended = &mut running => {
-            ended??;
-            return Err(Exit::failed("the filter ended by itself"));
-        }
-        products = shop => products?,
+        error = groups.failed() => return Err(error),
+        products = sell_here(&log, &names, &demo, cli.for_) => products?,
     };
-    // What was written last is still on its way through the filter.
-    if timeout(Duration::from_secs(10), all_judged(&log, &names)).await.is_err() {
-        tracing::warn!("the filter did not catch up with the shop");
-    }
-    handle.stop();
-    running.await??;
+    demo.searches.flush().await?;
+    // What was written last is still on its way.
+    let settled = timeout(Duration::from_secs(20), groups.settled()).await;
+    settled.map_err(|_| Exit::failed("the groups did not catch up with the shop"))??;
+    server.abort();
+    groups.stop().await?;
     screen.end(products);
     Ok(())
 }
 
+/// Shows the recommendations as they come.
+fn watcher(names: &TopicNames, screen: &Arc<Screen>) -> Result<Arc<GroupGraph>, BuildError> {
+    let mut g = Group::define("demo-screen");
+    let screen = Arc::clone(screen);
+    g.input(names.recom_topic.as_str(), Json::<Recommendation>::new(), move |_, recommendation: Recommendation| {
+        screen.recommended(&recommendation);
+        Ok(())
+    });
+    g.build()
+}
+
+/// The groups at work, in the order of the data's way.
+#[derive(Default)]
+struct Groups {
+    handles: Vec<Handle>,
+    running: JoinSet<ProcessorResult<()>>,
+}
+
+impl Groups {
+    fn start(&mut self, graph: Arc<GroupGraph>, log: &LogHandle) -> Handle {
+        let processor = Processor::new(graph, Arc::clone(log))
+            .stores(Arc::new(MemoryStores::new()))
+            .commit_interval(Duration::from_millis(200))
+            .workers(1);
+        let handle = processor.handle();
+        self.running.spawn(processor.run());
+        self.handles.push(handle.clone());
+        handle
+    }
+
+    /// Resolves when one has ended, which none should.
+    async fn failed(&mut self) -> Exit {
+        match self.running.join_next().await {
+            Some(Ok(Err(error))) => error.into(),
+            Some(Err(panic)) => panic.into(),
+            Some(Ok(Ok(()))) | None => Exit::failed("a group ended by itself"),
+        }
+    }
+
+    /// Resolves when everything that was written is done, by each group what the one before wrote.
+    async fn settled(&self) -> ProcessorResult<()> {
+        for handle in &self.handles {
+            // Once for what it reads, once more for what it has sent to itself.
+            handle.caught_up().await?;
+            handle.caught_up().await?;
+        }
+        Ok(())
+    }
+
+    async fn stop(mut self) -> Result<(), Exit> {
+        for handle in &self.handles {
+            handle.stop();
+        }
+        while let Some(ended) = self.running.join_next().await {
+            ended??;
+        }
+        Ok(())
+    }
+}
+
 /// Writes products until somebody ends it. Returns how many.
-async fn sell_here(
-    log: &LogHandle,
-    names: &TopicNames,
-    screen: &Screen,
-    for_: Option<Duration>,
-    rules: Rules,
-) -> Result<u64, SellError> {
+async fn sell_here(log: &LogHandle, names: &TopicNames, demo: &Demo, for_: Option<Duration>) -> Result<u64, SellError> {
     let emitter = Emitter::new(names.product_topic.as_str(), codec::json(), Arc::clone(log)).await?;
     let clock = log.clock();
     let generator = Generator::new(clock.now_ms().unsigned_abs(), UPDATES);
@@ -105,11 +210,13 @@ async fn sell_here(
             biased;
             () = stop_signal() => {}
             () = time_is_up(for_) => {}
-            () = type_rules(for_, &rules, screen) => {}
-            () = screen.keep_telling() => {}
+            () = type_lines(for_, demo) => {}
+            () = keep_searching(demo) => {}
+            () = demo.screen.keep_telling() => {}
         }
     };
-    let products = sell(&emitter, generator, PACE, Times::Clock(&*clock), ended, |n| screen.written(n)).await?;
+    let written = |n| demo.screen.live.written(n);
+    let products = sell(&emitter, generator, PACE, Times::Clock(&*clock), ended, written).await?;
     emitter.close().await?;
     Ok(products)
 }
@@ -121,8 +228,24 @@ async fn time_is_up(for_: Option<Duration>) {
     }
 }
 
-/// Sets the rules that are typed or come by a pipe; if there is nobody to type any, one that shows what happens.
-async fn type_rules(for_: Option<Duration>, rules: &Rules, screen: &Screen) {
+/// Users search for names of products that have passed the filter, for ever.
+async fn keep_searching(demo: &Demo) {
+    let mut ticks = interval(SEARCH_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut number = 0_u64;
+    for user in USERS.iter().cycle() {
+        ticks.tick().await;
+        number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let Some(name) = demo.screen.live.some_name(number >> 20) else { continue };
+        if let Err(error) = demo.search(user, &name).await {
+            tracing::warn!(%error, "a search was not written");
+        }
+    }
+}
+
+/// Does what is typed or comes by a pipe: sets rules, or searches; if there is nobody to type any, shows a rule that
+/// changes what happens.
+async fn type_lines(for_: Option<Duration>, demo: &Demo) {
     let mut prompt = Prompt::open(screen::PROMPT);
     let by_itself = for_.filter(|_| !prompt.interactive()).map(|time| time / 3);
     let line = tokio::select! {
@@ -135,7 +258,15 @@ async fn type_rules(for_: Option<Duration>, rules: &Rules, screen: &Screen) {
     };
     let mut next = line;
     while let Some(line) = next {
-        screen.ruled(rules.set(Rule::typed(&line)).await);
+        match line.trim().strip_prefix('?').map(str::trim) {
+            // A rule that is refused was told of.
+            None => _ = demo.rule(&line).await,
+            Some("") => say("  what for? As in: ?Quiet oak desk"),
+            Some(text) => match demo.search(YOU, text).await {
+                Ok(()) => say(format_args!("  {YOU} searched for {text:?}")),
+                Err(error) => say(format_args!("  not searched: {error}")),
+            },
+        }
         next = typed(&mut prompt).await;
     }
 }
@@ -146,20 +277,5 @@ async fn typed(prompt: &mut Prompt) -> Option<String> {
         Line::Text(line) => Some(line),
         Line::End if !prompt.interactive() => std::future::pending().await,
         Line::End | Line::Interrupt => None,
-    }
-}
-
-/// Resolves when the filter has committed everything that the shop has written.
-async fn all_judged(log: &LogHandle, names: &TopicNames) -> LogResult<()> {
-    let of: Vec<_> = (0..PARTITIONS).map(|p| TopicPartition::new(names.product_topic.as_str(), p)).collect();
-    let ends = of.iter().map(|p| (p.clone(), OffsetSpec::Latest)).collect();
-    let ends = log.offsets(ends, Isolation::ReadCommitted).await?;
-    loop {
-        let done = log.group_offsets(names.filter_group.as_str().into(), of.clone()).await?;
-        if done.iter().zip(&ends).all(|(done, end)| done.unwrap_or_default() >= *end) {
-            return Ok(());
-        }
-        // Commits are not announced, so they are asked for.
-        sleep(Duration::from_millis(20)).await;
     }
 }

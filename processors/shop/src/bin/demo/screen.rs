@@ -1,114 +1,130 @@
-//! What the demo shows: few lines, at a pace that can be read, with nothing left uncounted.
+//! What the demo shows in the terminal: few lines, at a pace that can be read, with nothing left uncounted.
 
-use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use processors_common::say;
-use shop::Product;
 use shop::rule::Rule;
 use shop::rules::SetRuleError;
 use shop::topics::TopicNames;
+use shop::{Find, Product, Recommendation};
 use stream_core::group::table_topic;
 use tokio::time::{Instant, sleep};
 
+use super::live::Live;
+
 pub(crate) const PROMPT: &str = "Filter product name contain: ";
 
-/// Products are shown no faster than one in this time; the others are only counted.
-const BREATH: Duration = Duration::from_millis(350);
+/// Products are shown no faster than one in this time, and so are searches with what they found; the others are only
+/// counted.
+const BREATH: Duration = Duration::from_millis(700);
 
 /// From one line of counts to the next.
 const TELL_EVERY: Duration = Duration::from_secs(4);
 
 /// Shows and counts.
 pub(crate) struct Screen {
-    counts: Mutex<Counts>,
+    pub(crate) live: Live,
+    shown_at: Mutex<Shown>,
     colours: bool,
 }
 
+/// When what was shown last.
 #[derive(Default)]
-struct Counts {
-    products: u64,
-    passed: u64,
-    left: u64,
-    /// Passed since the last line of counts, without being shown.
-    unshown: u64,
-    shown_at: Option<Instant>,
-    /// The names of what is in the table, by id.
-    table: BTreeMap<String, String>,
-    rule: String,
+struct Shown {
+    product: Option<Instant>,
+    recommendation: Option<Instant>,
 }
 
 impl Screen {
     pub(crate) fn new() -> Arc<Self> {
         let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let counts = Counts { rule: Rule::typed("").to_string(), ..Counts::default() };
-        Arc::new(Self { counts: Mutex::new(counts), colours })
+        Arc::new(Self { live: Live::new(Rule::typed("").to_string()), shown_at: Mutex::default(), colours })
     }
 
-    fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn begin(&self, names: &TopicNames, for_: Option<Duration>) {
+    pub(crate) fn begin(&self, names: &TopicNames, page: SocketAddr, for_: Option<Duration>) {
         let end =
             for_.map_or("Ctrl-C ends it.".into(), |t| format!("It ends after {}.", humantime::format_duration(t)));
         say(format_args!(
-            "A shop writes 30 products a second to the topic {products}. A processor reads them, and keeps those\n\
-             whose name passes a filter in its table, {table}. Both run in this\n\
-             process, on a log in memory: no Kafka is needed. {end}\n\
+            "A shop writes 30 products a second to the topic {products}. A processor keeps those whose name passes\n\
+             a filter in its table, {table}. Users search, in {searches};\n\
+             another processor joins the two where a name is what was searched for, and writes who is to be told of what to\n\
+             {recom}. All of it runs in this process, on a log in memory: no Kafka is needed. {end}\n\
+             \n\
+             See it, and join in:  {page}\n\
              \n\
              Now everything passes. Type a word and Enter, while it runs, to change that:\n\
              \n    lamp           names that contain it\n    \
              /^S.*lamp$/    names that match a regular expression\n    \
-             (nothing)      everything passes again\n\
+             (nothing)      everything passes again\n    \
+             ?Quiet oak desk    is a search of yours\n\
              \n\
-             {plus} a product passed and is in the table    {minus} it was renamed, no longer passes, and left the table\n",
+             {plus} a product passed and is in the table    {minus} it was renamed, no longer passes, and left the table\n\
+             {star} a user gets to know of a product that was searched for\n",
             products = names.product_topic,
             table = table_topic(&names.filter_group),
+            searches = names.find_topic,
+            recom = names.recom_topic,
+            page = self.coloured("1;4", &format!("http://{page}/")),
             plus = self.coloured("32", "+"),
             minus = self.coloured("31", "-"),
+            star = self.coloured("33", "*"),
         ));
     }
 
-    /// So many products are written.
-    pub(crate) fn written(&self, products: u64) {
-        self.counts().products = products;
-    }
-
-    /// The table has changed.
-    pub(crate) fn updated(&self, id: &str, product: Option<&Product>) {
-        let mut counts = self.counts();
-        let Some(product) = product else {
-            counts.left += 1;
-            let was = counts.table.remove(id).unwrap_or_default();
-            drop(counts);
-            return say(format_args!("{} {id}  was {was}", self.coloured("31", "-")));
-        };
-        counts.passed += 1;
-        counts.table.insert(id.to_owned(), product.name.clone());
-        let now = Instant::now();
-        if counts.shown_at.is_some_and(|at| now < at + BREATH) {
-            counts.unshown += 1;
-            return;
+    /// Whether it is time to show another of a kind.
+    fn breathe(&self, of: impl FnOnce(&mut Shown) -> &mut Option<Instant>) -> bool {
+        let mut shown = self.shown_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, now) = (of(&mut shown), Instant::now());
+        let due = at.is_none_or(|at| now >= at + BREATH);
+        if due {
+            *at = Some(now);
         }
-        counts.shown_at = Some(now);
-        drop(counts);
-        say(format_args!(
-            "{} {id}  {:<32} {:>6} {}",
-            self.coloured("32", "+"),
-            product.name,
-            product.price.amount,
-            product.price.currency
-        ));
+        due
+    }
+
+    /// The filter's table has changed.
+    pub(crate) fn updated(&self, id: &str, product: Option<&Product>) {
+        let was = self.live.updated(id, product);
+        match product {
+            None => say(format_args!("{} {id}  was {}", self.coloured("31", "-"), was.unwrap_or_default())),
+            Some(product) if self.breathe(|s| &mut s.product) => say(format_args!(
+                "{} {id}  {:<32} {:>6} {}",
+                self.coloured("32", "+"),
+                product.name,
+                product.price.amount,
+                product.price.currency
+            )),
+            Some(_) => {}
+        }
+    }
+
+    /// Somebody searches.
+    pub(crate) fn searched(&self, find: &Find) {
+        self.live.searched(find);
+    }
+
+    /// A product was found for somebody.
+    pub(crate) fn recommended(&self, recommendation: &Recommendation) {
+        self.live.recommended(recommendation);
+        if self.breathe(|s| &mut s.recommendation) {
+            let user = recommendation.user_id.as_deref().unwrap_or_default();
+            let Product { product_id, name, price, .. } = &recommendation.product;
+            let star = self.coloured("33", "*");
+            let (amount, currency) = (price.amount, &price.currency);
+            say(format_args!(
+                "{star} {product_id}  {name:<32} {amount:>6} {currency}  for {user}, who searched for it"
+            ));
+        }
     }
 
     /// A rule was set, or not.
-    pub(crate) fn ruled(&self, outcome: Result<Rule, SetRuleError>) {
+    pub(crate) fn ruled(&self, outcome: &Result<Rule, SetRuleError>) {
         match outcome {
             Ok(rule) => {
-                self.counts().rule = rule.to_string();
+                self.live.ruled(rule.to_string());
                 say(self.coloured("1", &format!("  from now on: {rule}")));
             }
             Err(error) => say(self.coloured("31", &format!("  {error}; the old rule stays"))),
@@ -119,33 +135,32 @@ impl Screen {
     pub(crate) async fn keep_telling(&self) {
         loop {
             sleep(TELL_EVERY).await;
-            let line = {
-                let mut counts = self.counts();
-                let unshown = std::mem::take(&mut counts.unshown);
-                let more = if unshown > 0 { format!(" ({unshown} of the last not shown)") } else { String::new() };
-                format!(
-                    "  {} products, {} passed{more}, {} in the table; rule: {}",
-                    counts.products,
-                    counts.passed,
-                    counts.table.len(),
-                    counts.rule
-                )
-            };
+            let counts = self.live.counts();
+            let line = format!(
+                "  {} products, {} passed, {} in the table; {} searches, {} recommendations; rule: {}",
+                counts.products,
+                counts.passed,
+                counts.table,
+                counts.searches,
+                counts.recommendations,
+                self.live.rule()
+            );
             say(self.coloured("2", &line));
         }
     }
 
     /// The summary. Its last line is for scripts.
     pub(crate) fn end(&self, products: u64) {
-        let counts = self.counts();
+        let counts = self.live.counts();
+        let (passed, searches, recommendations) = (counts.passed, counts.searches, counts.recommendations);
         say(format_args!(
-            "\n{products} products were written and judged: {} passed, {} left the table again, which holds {} now.\n\
-             The same on a real Kafka: make kafka-up; make product-filter; make shop\n\
-             demo: products={products} passed={}",
-            counts.passed,
-            counts.left,
-            counts.table.len(),
-            counts.passed
+            "\n{products} products were written and judged: {passed} passed, {left} left the table again, which holds {held} \
+             now.\n{searches} searches found {recommendations} recommendations.\n\
+             The same on a real Kafka: make kafka-up; make product-filter; make personal-recommendations; make shop; make \
+             search-prompt\n\
+             demo: products={products} passed={passed} searches={searches} recommendations={recommendations}",
+            left = counts.left,
+            held = counts.table,
         ));
     }
 

@@ -1,0 +1,58 @@
+//! Recommendations over HTTP.
+//!
+//! | | |
+//! |---|---|
+//! | `GET /recommendations/{user_id}` | the user's newest: `{"user_id", "recommendations": [{"at_ms", "find_id", "find", "product"}]}` |
+//! | `GET /tables…` | the table that they are read from, see [`Tables`] |
+//!
+//! Errors are JSON as those of [`Tables`]: 404 `no_recommendations`, 421 `not_here` on an instance that does not have the
+//! user, 503 while it is being restored.
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde::Serialize;
+use stream_core::monitor::Tables;
+use stream_core::processor::{Handle, ReadError};
+
+use crate::recommendation::{Latest, Recommended};
+
+/// The routes, of a running [users' group](crate::recommend::users).
+pub fn routes(users: &Handle) -> Router {
+    Router::new()
+        .route("/recommendations/{user_id}", get(of_user))
+        .with_state(users.clone())
+        .merge(Tables::new().group(users).router())
+}
+
+#[derive(Serialize)]
+struct OfUser {
+    user_id: String,
+    recommendations: Vec<Recommended>,
+}
+
+#[derive(Serialize)]
+struct Nothing {
+    code: &'static str,
+    message: &'static str,
+}
+
+async fn of_user(State(users): State<Handle>, Path(user_id): Path<String>) -> Result<Response, ReadError> {
+    let Some(Latest { recommendations }) = users.get(&user_id).await? else {
+        let message = "nothing that this user searched for has been in the shop so far";
+        return Ok(json(StatusCode::NOT_FOUND, &Nothing { code: "no_recommendations", message }));
+    };
+    Ok(json(StatusCode::OK, &OfUser { user_id, recommendations }))
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "an answer has no JSON");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
