@@ -39,7 +39,12 @@ fn tester(guarantee: Guarantee, graph: Arc<GroupGraph>) -> Result<Tester, Box<dy
 /// A null is `-`.
 fn put(tester: &Tester, topic: &str, key: &str, value: &str) -> Done {
     let input = tester.input(topic, Text);
-    Ok(if value == "-" { input.send_nil(key)? } else { input.send(key, value.to_owned())? })
+    if value == "-" {
+        input.send_nil(key)?
+    } else {
+        input.send(key, value.to_owned())?
+    }
+    Ok(())
 }
 
 /// What each change of a side (`a=1`, `b=-`) writes to the group table: `-` for a tombstone, nothing for nothing.
@@ -94,11 +99,20 @@ fn an_outer_join_needs_either_side() -> Done {
 fn keys_do_not_mix_and_the_table_is_what_both_sides_say() -> Done {
     with_both(|guarantee| {
         let tester = tester(guarantee, joined(Kind::Left))?;
-        let all = [("a", "k", "1"), ("b", "k2", "x"), ("a", "k2", "2"), ("a", "", "e"), ("b", "", "f"), ("b", "k", "y")];
+        let all =
+            [("a", "k", "1"), ("b", "k2", "x"), ("a", "k2", "2"), ("a", "", "e"), ("b", "", "f"), ("b", "k", "y")];
         for (topic, key, value) in all {
             put(&tester, topic, key, value)?;
         }
-        assert_eq!(table(&tester, "both", Text), pairs(["e+f"; 1].map(|v| ("", v.to_owned())).into_iter().chain([("k", "1+y".to_owned()), ("k2", "2+x".to_owned())])));
+        assert_eq!(
+            table(&tester, "both", Text),
+            pairs(
+                ["e+f"; 1]
+                    .map(|v| ("", v.to_owned()))
+                    .into_iter()
+                    .chain([("k", "1+y".to_owned()), ("k2", "2+x".to_owned())])
+            )
+        );
         Ok(())
     })
 }

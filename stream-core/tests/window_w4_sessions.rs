@@ -261,11 +261,15 @@ fn w4_callbacks_that_await_keep_the_order_of_a_key() -> Done {
         let mut g = Group::define("visits");
         let finals = g.output("finals", Text);
         let visits = g.session("visits", Sessions::gap(ms(30)), Text);
-        g.input_async(Input::topic("in").concurrency(8), Text, async move |ctx: &mut Ctx<'_, NoTable>, word: String| {
-            tokio::time::sleep(ms(300 - ctx.timestamp().unsigned_abs().min(300))).await;
-            ctx.aggregate_session(visits, |a| a.unwrap_or_default() + &word, |a, b| a + &b)?;
-            Ok(())
-        });
+        g.input_async(
+            Input::topic("in").concurrency(8),
+            Text,
+            async move |ctx: &mut Ctx<'_, NoTable>, word: String| {
+                tokio::time::sleep(ms(300 - ctx.timestamp().unsigned_abs().min(300))).await;
+                ctx.aggregate_session(visits, |a| a.unwrap_or_default() + &word, |a, b| a + &b)?;
+                Ok(())
+            },
+        );
         g.on_session_close(visits, move |ctx, session, words| {
             let key = ctx.key_text()?;
             ctx.emit(finals, key, &format!("{key} {session} {words}"))

@@ -30,10 +30,7 @@ fn joiner(batches: Batches) -> Arc<GroupGraph> {
     g.build().unwrap()
 }
 
-fn tester(
-    guarantee: Guarantee,
-    batches: Batches,
-) -> Result<(Tester, TestOutput<String>), Box<dyn std::error::Error>> {
+fn tester(guarantee: Guarantee, batches: Batches) -> Result<(Tester, TestOutput<String>), Box<dyn std::error::Error>> {
     let tester = Tester::new();
     tester.add_with(joiner(batches), move |p| p.guarantee(guarantee).standbys(Standbys::All))?;
     let out = tester.output("joined", Text);
@@ -196,7 +193,8 @@ fn w5_a_closed_batch_is_there_until_its_result_is() -> Done {
 fn w5_a_batch_that_would_get_too_large_for_its_topic_closes_earlier() -> Done {
     with_both(|guarantee| {
         let tester = Tester::new();
-        let config = TopicConfig { max_message_bytes: Some(1000), cleanup: Some(Cleanup::Compact), ..Default::default() };
+        let config =
+            TopicConfig { max_message_bytes: Some(1000), cleanup: Some(Cleanup::Compact), ..Default::default() };
         let topic = TopicSpec::new(BATCHES).partitions(1).config(config);
         tester.block_on(tester.log().create_topics(vec![topic]))?;
         tester.add_with(joiner(Batches::of(1000).gap(ms(3000))), move |p| p.guarantee(guarantee))?;

@@ -109,9 +109,9 @@ impl<S> Ctx<'_, S> {
         let before = self.stage.state.savepoint();
         let staged = self.stage_open(edge.state, &entry, |out| {
             out.extend_from_slice(&keys::time(start));
-            codec.encode(&value, out).map_err(|error| {
-                CallbackError::of(Failure::Encode { edge: format!("table {topic:?}"), error })
-            })
+            codec
+                .encode(&value, out)
+                .map_err(|error| CallbackError::of(Failure::Encode { edge: format!("table {topic:?}"), error }))
         });
         if let Err(error) = staged {
             self.stage.state.truncate(before);
@@ -139,7 +139,8 @@ impl<S> Ctx<'_, S> {
         codec
             .encode(value.borrow(), &mut bytes)
             .map_err(|error| CallbackError::of(Failure::Encode { edge: format!("table {topic:?}"), error }))?;
-        let origin = (self.record.offset >= 0).then_some((&**self.source.topic, self.record.offset, self.stage.collected));
+        let origin =
+            (self.record.offset >= 0).then_some((&**self.source.topic, self.record.offset, self.stage.collected));
         self.stage.collected += 1;
 
         let (now, at) = (self.core.clock.now_ms(), self.record.timestamp);
@@ -284,8 +285,8 @@ impl<S> Ctx<'_, S> {
         let void = |key: &[u8]| self.stage.void.iter().any(|(of, void)| *of == state && **void == *key);
         let pass = |key: &[u8]| core.is_gone(state, key) || staged.contains_key(key) || void(key);
         let stored = table.borrow().first(from, end, pass);
-        let own = staged.iter().filter(|(key, _)| !void(key));
-        let own = own.filter_map(|(key, value)| Some((key.to_vec(), value.as_ref()?.to_vec()))).next();
+        let mut own = staged.iter().filter(|(key, _)| !void(key));
+        let own = own.find_map(|(key, value)| Some((key.to_vec(), value.as_ref()?.to_vec())));
         let stored = stored.map_err(|error| self.store_failed(error))?;
         match stored {
             Some(key) if own.as_ref().is_none_or(|(own, _)| key < *own) => {

@@ -155,7 +155,7 @@ where
     F: Fn(Option<&T>, Option<&O>) -> Option<V> + Send + Sync,
 {
     fn call(&self, core: &Core, source: Source<'_>, record: RecordRef<'_>, stage: &mut Stage) -> CallbackResult {
-        let (codec, state) = &self.own;
+        let (codec, kept) = &self.own;
         let mut timestamp = record.timestamp;
         let mut own = None;
         if record.value.is_some() {
@@ -168,7 +168,7 @@ where
         let record = RecordRef { timestamp, ..record };
         let mut ctx = Ctx::<Table<V>>::new(core, source, record, stage);
         let key = record.key.ok_or_else(|| CallbackError::of(Failure::NoKey("table_join()")))?;
-        ctx.keep(*state, key, bytes)?;
+        ctx.keep(*kept, key, bytes)?;
         let other = ctx.kept::<O>(self.other, key)?;
         match (self.join)(own.as_ref(), other.as_ref()) {
             Some(result) => ctx.set(result),

@@ -93,7 +93,11 @@ impl World {
             let mut live = BTreeSet::new();
             for record in read(&self.log, topic, 1).await {
                 let key = record.key.unwrap();
-                if record.value.is_some() { live.insert(key) } else { live.remove(&key) };
+                if record.value.is_some() {
+                    live.insert(key)
+                } else {
+                    live.remove(&key)
+                };
             }
             live.len() == wanted
         };
@@ -167,7 +171,9 @@ fn timers(world: &World) -> Arc<GroupGraph> {
 pub async fn t2_timers(log: &LogHandle, guarantee: Guarantee) {
     let world = World::new(log, guarantee, "t2").await;
     let first = world.start(timers(&world)).await;
-    world.say(&[("a", "s 100 hundred", 10), ("b", "s 50 fifty", 20), ("c", "s 60 moved", 30), ("c", "s 90 ninety", 31)]).await;
+    world
+        .say(&[("a", "s 100 hundred", 10), ("b", "s 50 fifty", 20), ("c", "s 60 moved", 30), ("c", "s 90 ninety", 31)])
+        .await;
     // They move with their partition.
     let second = world.start(timers(&world)).await;
     first.stop().await;
@@ -387,7 +393,9 @@ pub async fn everything_after_a_crash(log: &LogHandle, guarantee: Guarantee) {
         });
         g.on_close(counts, move |ctx, window, n| ctx.emit(out, ctx.key(), &format!("w {window} {n}")));
         g.on_session_close(visits, move |ctx, session, n| ctx.emit(out, ctx.key(), &format!("s {session} {n}")));
-        g.on_batch(lines, move |ctx, all| all.iter().try_for_each(|word| ctx.emit(out, ctx.key(), &format!("b {word}"))));
+        g.on_batch(lines, move |ctx, all| {
+            all.iter().try_for_each(|word| ctx.emit(out, ctx.key(), &format!("b {word}")))
+        });
         g.on_timer(timer, move |ctx, word| ctx.emit(out, ctx.key(), &format!("t {word}")));
         g.build().unwrap()
     };

@@ -96,7 +96,7 @@ impl Task {
                 let (start, key) = keys::read_time(&due.key).unwrap_or_default();
                 let handler = graph.windows.get(index).and_then(|w| w.handler.as_deref());
                 let last = windows.starting(start).end.saturating_sub(1);
-                self.call_due(core, due, &edge.topic, handler, (key, &value, last), &[&due.key], None)
+                self.call_due(core, due, &edge.topic, handler, (key, &value, last), (&[&due.key], None))
             }
             Kind::Open(_) => self.fire_open(core, due, &edge.topic),
             Kind::Timers(by) => {
@@ -124,7 +124,7 @@ impl Task {
                     // A crash left a half of the move behind. Which one is not known: firing now loses nothing.
                 }
                 let handler = timer.handler.as_deref();
-                self.call_due(core, due, &edge.topic, handler, (key, &value, due.at), &[&due.key, &place], None)
+                self.call_due(core, due, &edge.topic, handler, (key, &value, due.at), (&[&due.key, &place], None))
             }
         }
     }
@@ -137,8 +137,7 @@ impl Task {
         topic: &Arc<str>,
         handler: Option<&dyn SyncHandler>,
         (key, value, at): (&[u8], &[u8], i64),
-        entries: &[&[u8]],
-        last: Option<&[u8]>,
+        (entries, last): (&[&[u8]], Option<&[u8]>),
     ) -> ProcessorResult<Outcome> {
         let (first, before, seen) = (self.stage.out.len(), self.stage.out.savepoint(), self.time.seen);
         if !due.kind.is_wall() {

@@ -16,7 +16,8 @@ impl Task {
     /// Closes the entry of a marker, unless there is none any more, or it falls due later.
     pub(super) fn fire_open(&mut self, core: &Rc<Core>, due: &Due, topic: &Arc<str>) -> ProcessorResult<Outcome> {
         let place = open::marked(&due.key).unwrap_or_default();
-        let find = |key: &[u8]| core.state_value(due.state, key).map_err(|e| ProcessorError::store(core.graph.name(), e));
+        let find =
+            |key: &[u8]| core.state_value(due.state, key).map_err(|e| ProcessorError::store(core.graph.name(), e));
         let Some(value) = find(&place)? else {
             self.forget(core, due, |_| {});
             return Ok(Outcome::Fired);
@@ -38,7 +39,7 @@ impl Task {
         let graph = Arc::clone(&core.graph);
         let edge = graph.open.iter().find(|edge| edge.state == due.state);
         let handler = edge.and_then(|edge| edge.handler.as_deref());
-        self.call_due(core, due, topic, handler, (key, entry.body, entry.at), &[&place], Some(&due.key))
+        self.call_due(core, due, topic, handler, (key, entry.body, entry.at), (&[&place], Some(&due.key)))
     }
 
     /// Replaces a marker by one at the time at which its entry is due by now.

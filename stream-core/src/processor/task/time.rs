@@ -274,17 +274,17 @@ impl Time {
     /// [it is released](Self::release_void) and acknowledged.
     pub(super) fn apply(&mut self, core: &Core, stage: &mut Stage) {
         if self.atomic {
-            for (state, key) in stage.void.drain(..) {
-                let Some(edge) = core.graph.state.get(state) else { continue };
+            for (table, key) in stage.void.drain(..) {
+                let Some(edge) = core.graph.state.get(table) else { continue };
                 let (partition, timestamp) = (Some(core.partition), Some(stage.at));
-                let gone = NewRecord { topic: &edge.topic, partition, timestamp, key: Some(&key), value: None };
-                stage.state.push(gone, std::iter::empty());
+                let void = NewRecord { topic: &edge.topic, partition, timestamp, key: Some(&key), value: None };
+                stage.state.push(void, std::iter::empty());
             }
         }
         for (record, _) in stage.state.iter() {
-            let state = core.graph.state.iter().position(|e| e.topic == *record.topic);
-            if let (Some(state), Some(key)) = (state, record.key) {
-                self.apply_one(core, state, key, record.value);
+            let table = core.graph.state.iter().position(|e| e.topic == *record.topic);
+            if let (Some(table), Some(key)) = (table, record.key) {
+                self.apply_one(core, table, key, record.value);
             }
         }
         core.gone.borrow_mut().extend(stage.void.iter().cloned());
