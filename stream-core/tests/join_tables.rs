@@ -40,9 +40,9 @@ fn tester(guarantee: Guarantee, graph: Arc<GroupGraph>) -> Result<Tester, Box<dy
 fn put(tester: &Tester, topic: &str, key: &str, value: &str) -> Done {
     let input = tester.input(topic, Text);
     if value == "-" {
-        input.send_nil(key)?
+        input.send_nil(key)?;
     } else {
-        input.send(key, value.to_owned())?
+        input.send(key, value.to_owned())?;
     }
     Ok(())
 }
