@@ -180,12 +180,11 @@ impl<S> Ctx<'_, S> {
                 self.stage_batch(state, &last, batches, now)?;
             }
         }
-        let mut to = match room {
-            Some(room) => room,
-            None => {
-                let place = self.free_place(state, key, &keys::time(since))?;
-                Gathered { place, marked: None, at, batch: Batch::new(now) }
-            }
+        let mut to = if let Some(room) = room {
+            room
+        } else {
+            let place = self.free_place(state, key, &keys::time(since))?;
+            Gathered { place, marked: None, at, batch: Batch::new(now) }
         };
         to.at = to.at.max(at);
         to.batch.push(now, origin, value);
@@ -253,11 +252,11 @@ impl<S> Ctx<'_, S> {
 
     /// Takes back what was staged if it fails, for the callback may go on.
     fn all_or_nothing(&mut self, stage: impl FnOnce(&mut Self) -> CallbackResult) -> CallbackResult {
-        let (state, void) = (self.stage.state.savepoint(), self.stage.void.len());
+        let (before, voids) = (self.stage.state.savepoint(), self.stage.void.len());
         let done = stage(self);
         if done.is_err() {
-            self.stage.state.truncate(state);
-            self.stage.void.truncate(void);
+            self.stage.state.truncate(before);
+            self.stage.void.truncate(voids);
         }
         done
     }
