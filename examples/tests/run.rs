@@ -36,3 +36,26 @@ fn all_in_one() {
     let lines = ["ann: 420 spent", "bob: 100 spent", "cy: 150 spent", "Oslo: 2 large orders", "Rome: 1 large orders"];
     assert_eq!(text.lines().collect::<Vec<_>>(), lines);
 }
+
+#[test]
+fn window() {
+    let text = output(env!("CARGO_BIN_EXE_window"));
+    assert_eq!(text, "home had 3 clicks in minute 0\nlamps had 2 clicks in minute 1\n");
+}
+
+#[test]
+fn session() {
+    let text = output(env!("CARGO_BIN_EXE_session"));
+    let lines = [
+        "bob was there for 0 minutes: home",
+        "ann was there for 45 minutes: home, lamps, lamp 7",
+        "bob was there for 0 minutes: sale",
+    ];
+    assert_eq!(text.lines().collect::<Vec<_>>(), lines);
+}
+
+#[test]
+fn timer() {
+    let text = output(env!("CARGO_BIN_EXE_timer"));
+    assert_eq!(text, "minute 35: order 2 (a chair) is not paid\n");
+}

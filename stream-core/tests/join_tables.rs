@@ -39,7 +39,12 @@ fn tester(guarantee: Guarantee, graph: Arc<GroupGraph>) -> Result<Tester, Box<dy
 /// A null is `-`.
 fn put(tester: &Tester, topic: &str, key: &str, value: &str) -> Done {
     let input = tester.input(topic, Text);
-    Ok(if value == "-" { input.send_nil(key)? } else { input.send(key, value.to_owned())? })
+    if value == "-" {
+        input.send_nil(key)?;
+    } else {
+        input.send(key, value.to_owned())?;
+    }
+    Ok(())
 }
 
 /// What each change of a side (`a=1`, `b=-`) writes to the group table: `-` for a tombstone, nothing for nothing.

@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 
 use stream_core::codec::{Bytes, Text};
-use stream_core::group::{BuildError, ErrorPolicy, Group, GroupGraph, Input};
+use stream_core::group::{BuildError, CallbackError, ErrorPolicy, Group, GroupGraph, Input};
 use stream_core::log::{Cleanup, Log, TopicConfig, TopicSpec};
 use stream_core::processor::{Guarantee, Standbys};
 use stream_core::testing::{TestOutput, Tester};
@@ -210,6 +210,33 @@ fn w5_a_batch_that_would_get_too_large_for_its_topic_closes_earlier() -> Done {
         assert!(told.len() > 1 && told.iter().all(|t| t.len() < 1000), "{told:?}");
         let words: Vec<_> = told.iter().flat_map(|t| t.split(' ')).map(str::to_owned).collect();
         assert_eq!(words, (0..10).map(word).collect::<Vec<_>>());
+        assert_eq!(live_keys(&tester, BATCHES), 0);
+        Ok(())
+    })
+}
+
+#[test]
+fn w5_a_value_that_is_too_large_leaves_the_batch_as_it_was() -> Done {
+    with_both(|guarantee| {
+        let tester = Tester::new();
+        let config =
+            TopicConfig { max_message_bytes: Some(1000), cleanup: Some(Cleanup::Compact), ..Default::default() };
+        let topic = TopicSpec::new(BATCHES).partitions(1).config(config);
+        tester.block_on(tester.log().create_topics(vec![topic]))?;
+        let mut g = Group::define("chat");
+        let out = g.output("joined", Text);
+        let lines = g.batch_window("lines", batches(), Text);
+        // It goes on after the error.
+        g.input("messages", Text, move |ctx, word| match ctx.collect(lines, "x".repeat(5000)) {
+            Ok(()) => Err(CallbackError::msg("it was taken")),
+            Err(_) => ctx.collect(lines, word),
+        });
+        g.on_batch(lines, move |ctx, all| ctx.emit(out, ctx.key(), &all.join(" ")));
+        tester.add_with(g.build()?, move |p| p.guarantee(guarantee))?;
+        say(&tester, "a", &["1", "2", "3"])?;
+        assert_eq!(values(&tester.output("joined", Text)).len(), 0);
+        tester.advance(ms(3000))?;
+        assert_eq!(values(&tester.output("joined", Text)), ["1 2 3"]);
         assert_eq!(live_keys(&tester, BATCHES), 0);
         Ok(())
     })

@@ -40,9 +40,10 @@ impl Gathered {
         Some(Self { place, marked: Some(open.marked), at: open.at, batch: Batch::read(open.body)? })
     }
 
-    /// Its place ends in it.
-    fn number(&self) -> u32 {
-        self.place.last_chunk().map_or(0, |n| u32::from_be_bytes(*n))
+    /// When it began: its place ends in that, and in a number.
+    fn since(&self) -> i64 {
+        let since = self.place.last_chunk::<12>().and_then(|end| keys::read_time(end));
+        since.map_or(i64::MIN, |(since, _)| since)
     }
 
     /// Its size as a record of its topic.
@@ -104,19 +105,19 @@ impl<S> Ctx<'_, S> {
         let value = fold(value);
 
         let kept = found.first().filter(|f| f.session.start == start);
-        let place = kept.map_or_else(|| self.free_place(edge.state, key, &latest_first(start), 0), |f| f.place.clone());
+        let place = match kept {
+            Some(kept) => kept.place.clone(),
+            None => self.free_place(edge.state, key, &latest_first(start))?,
+        };
         let entry = Entry { place: &place, marked: kept.map(|f| f.marked), due, at: end };
-        let before = self.stage.state.savepoint();
-        let staged = self.stage_open(edge.state, &entry, |out| {
-            out.extend_from_slice(&keys::time(start));
-            codec
-                .encode(&value, out)
-                .map_err(|error| CallbackError::of(Failure::Encode { edge: format!("table {topic:?}"), error }))
-        });
-        if let Err(error) = staged {
-            self.stage.state.truncate(before);
-            return Err(error);
-        }
+        self.all_or_nothing(|ctx| {
+            ctx.stage_open(edge.state, &entry, |out| {
+                out.extend_from_slice(&keys::time(start));
+                codec
+                    .encode(&value, out)
+                    .map_err(|error| CallbackError::of(Failure::Encode { edge: format!("table {topic:?}"), error }))
+            })
+        })?;
         let merged = found.iter().filter(|f| f.place != place);
         self.stage.void.extend(merged.map(|f| (edge.state, Box::from(&*f.place))));
         let retracted = found.iter().map(|f| f.session).filter(|s| *s != session).map(SessionChange::Retracted);
@@ -149,16 +150,11 @@ impl<S> Ctx<'_, S> {
             let gathered = Gathered::read(place, &value).ok_or_else(|| unreadable(topic))?;
             if gathered.batch.has(origin, &bytes) {
                 // What was not acknowledged then may lack its marker.
-                return self.stage_batch(edge.state, &gathered, &batches, now);
+                return self.all_or_nothing(|ctx| ctx.stage_batch(edge.state, &gathered, &batches, now));
             }
             last = Some(gathered);
         }
-        let before = self.stage.state.savepoint();
-        let added = self.add_to_batch(edge.state, key, &batches, last, (now, at), (origin, &bytes));
-        if added.is_err() {
-            self.stage.state.truncate(before);
-        }
-        added
+        self.all_or_nothing(|ctx| ctx.add_to_batch(edge.state, key, &batches, last, (now, at), (origin, &bytes)))
     }
 
     /// Adds to the last batch of a key, or to one after it if that takes nothing more.
@@ -172,8 +168,10 @@ impl<S> Ctx<'_, S> {
         (origin, value): (Origin<'_>, &[u8]),
     ) -> CallbackResult {
         let limit = self.core.state_limits.get(state).copied().unwrap_or(usize::MAX);
+        // A place of its own, never that of an earlier batch: whoever closed that may delete it late, after an instance took
+        // it for dead. It sorts behind the last one, whatever the clock does.
+        let since = last.as_ref().map_or(now, |last| last.since().max(now));
         let mut room = None;
-        let next = last.as_ref().map_or(0, |last| last.number().saturating_add(1));
         if let Some(mut last) = last.filter(|last| !last.batch.is_full()) {
             if last.len() + Batch::len_of(origin, value) <= limit {
                 room = Some(last);
@@ -182,11 +180,12 @@ impl<S> Ctx<'_, S> {
                 self.stage_batch(state, &last, batches, now)?;
             }
         }
-        let mut to = room.unwrap_or_else(|| {
-            // Never that of an earlier one: whoever closed that may delete it late, after an instance took it for dead.
-            let place = self.free_place(state, key, &keys::time(now), next);
+        let mut to = if let Some(room) = room {
+            room
+        } else {
+            let place = self.free_place(state, key, &keys::time(since))?;
             Gathered { place, marked: None, at, batch: Batch::new(now) }
-        });
+        };
         to.at = to.at.max(at);
         to.batch.push(now, origin, value);
         if to.batch.count() >= batches.most {
@@ -237,11 +236,29 @@ impl<S> Ctx<'_, S> {
         Ok(all)
     }
 
-    /// A place where nothing lies that means nothing any more and is not deleted yet: that is to be there after a crash.
-    fn free_place(&self, state: usize, key: &[u8], begins: &[u8], from: u32) -> Vec<u8> {
-        let begins = open::place(key, begins);
-        let numbered = (from..=u32::MAX).map(|n| [&begins[..], &n.to_be_bytes()].concat());
-        numbered.into_iter().find(|place| !self.core.is_gone(state, place)).unwrap_or(begins)
+    /// A place where nothing lies, nor anything that means nothing any more and is not deleted yet: that is to be there after
+    /// a crash.
+    fn free_place(&mut self, state: usize, key: &[u8], begins: &[u8]) -> Result<Vec<u8>, CallbackError> {
+        let mut number = 0_u32;
+        loop {
+            let place = [&*open::place(key, begins), &number.to_be_bytes()].concat();
+            let is_void = self.stage.void.iter().any(|(of, void)| *of == state && **void == *place);
+            if !is_void && !self.core.is_gone(state, &place) && self.state_value(state, &place)?.is_none() {
+                return Ok(place);
+            }
+            number += 1;
+        }
+    }
+
+    /// Takes back what was staged if it fails, for the callback may go on.
+    fn all_or_nothing(&mut self, stage: impl FnOnce(&mut Self) -> CallbackResult) -> CallbackResult {
+        let (before, voids) = (self.stage.state.savepoint(), self.stage.void.len());
+        let done = stage(self);
+        if done.is_err() {
+            self.stage.state.truncate(before);
+            self.stage.void.truncate(voids);
+        }
+        done
     }
 
     fn stage_open(

@@ -11,6 +11,7 @@ pub mod mock;
 pub mod moves;
 pub mod proxy;
 pub mod rules;
+pub mod windows;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;

@@ -299,11 +299,11 @@ impl Time {
     /// [it is released](Self::release_void) and acknowledged.
     pub(super) fn apply(&mut self, core: &Core, stage: &mut Stage) {
         if self.atomic {
-            for (state, key) in stage.void.drain(..) {
-                let Some(edge) = core.graph.state.get(state) else { continue };
+            for (table, key) in stage.void.drain(..) {
+                let Some(edge) = core.graph.state.get(table) else { continue };
                 let (partition, timestamp) = (Some(core.partition), Some(stage.at));
-                let gone = NewRecord { topic: &edge.topic, partition, timestamp, key: Some(&key), value: None };
-                stage.state.push(gone, std::iter::empty());
+                let void = NewRecord { topic: &edge.topic, partition, timestamp, key: Some(&key), value: None };
+                stage.state.push(void, std::iter::empty());
             }
         }
         for (record, _) in stage.state.iter() {
