@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use processors_common::CommonArgs;
 use processors_common::topics::{compacted, create_missing};
+use stream_core::group::{table_topic, time_topic};
 use stream_core::log::{LogHandle, LogResult, TopicSpec};
 
 /// Names of topics and groups. All binaries take all of them, and show those that they use.
@@ -93,9 +94,8 @@ impl TopicNames {
 
     /// The topics that the groups make for themselves.
     pub fn of_groups(&self) -> Vec<Arc<str>> {
-        let (aggregator, dlqs) = (&self.aggregator_group, [self.message_dlq(), self.history_dlq()]);
-        let own = [format!("{aggregator}-table"), format!("{aggregator}-time")];
-        own.into_iter().chain(dlqs).map(Into::into).collect()
+        let own = [table_topic(&self.aggregator_group), time_topic(&self.aggregator_group)];
+        own.into_iter().chain([self.message_dlq().into(), self.history_dlq().into()]).collect()
     }
 
     /// Makes what more than one of the binaries needs, so that they can be started in any order.
