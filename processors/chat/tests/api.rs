@@ -214,7 +214,7 @@ impl Listener {
         loop {
             let line = self.line().await?;
             if let Some(event) = line.strip_prefix("event: ") {
-                name = event.to_owned();
+                event.clone_into(&mut name);
             }
             if let Some(data) = line.strip_prefix("data: ") {
                 return Some((name, serde_json::from_str(data).unwrap()));

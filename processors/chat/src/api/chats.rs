@@ -8,6 +8,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
+use stream_core::emitter::EmitError;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -39,6 +40,17 @@ impl Api {
             return Ok(room);
         }
         Err(Refusal::forbidden("not_a_member", "only its two users may read and write a chat"))
+    }
+
+    /// Begins a chat; resolves once it is acknowledged. If its users begin it at once, both write the same.
+    ///
+    /// # Errors
+    /// When it is not known to be written.
+    pub async fn begin(&self, room: &Room) -> Result<(), EmitError> {
+        let id = room.chat_id.to_string();
+        self.new_rooms.try_emit(&id, room)?.await?;
+        self.until_seen(&id).await;
+        Ok(())
     }
 
     /// Resolves once the view has the chat, so that whoever began it can go on; or after some time.
@@ -83,9 +95,7 @@ pub(super) async fn create(
         let message = format_args!("the two have a chat already: {id}");
         return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "chat_exists", message));
     }
-    // If the two begin it at once, both write the same chat.
-    api.new_rooms.try_emit(&id, &room)?.await?;
-    api.until_seen(&id).await;
+    api.begin(&room).await?;
     Ok(json(StatusCode::CREATED, &room))
 }
 

@@ -48,7 +48,7 @@ pub(super) async fn feed(
     if let Some(id) = chat {
         api.room_of(&caller, id)?;
     }
-    let groups = api.feed.listen().ok_or_else(|| Refusal::unavailable("this server is about to stop"))?;
+    let groups = api.listen().ok_or_else(|| Refusal::unavailable("this server is about to stop"))?;
     let left = caller.0.exp.saturating_sub(get_current_timestamp());
     // A hundred years are for ever, and still a time.
     let until = Instant::now() + Duration::from_secs(left.min(100 * 365 * 86_400));

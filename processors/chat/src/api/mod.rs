@@ -35,12 +35,13 @@ use stream_core::log::{LogError, LogHandle};
 use stream_core::store::MemoryStores;
 use stream_core::view::{View, ViewBuilder, ViewError};
 use tokio::sync::Notify;
+use tokio::sync::broadcast::Receiver;
 use uuid::Uuid;
 
 use self::refusal::Refusal;
 use crate::accounts::{Accounts, Passwords};
 use crate::feed::Feed;
-use crate::message::{Message, MessageJson};
+use crate::message::{Message, MessageGroup, MessageJson};
 use crate::room::Room;
 use crate::time_id::{TimeIds, iso};
 use crate::token::Tokens;
@@ -132,6 +133,19 @@ impl Api {
     pub async fn ready(&self) -> Result<(), ViewError> {
         self.rooms.wait_caught_up().await?;
         self.history.wait_caught_up().await
+    }
+
+    /// Every group from now on, of all chats. `None` once the feed has ended.
+    pub fn listen(&self) -> Option<Receiver<Arc<MessageGroup>>> {
+        self.feed.listen()
+    }
+
+    /// Resolves once every message that was taken is written.
+    ///
+    /// # Errors
+    /// When one was not.
+    pub async fn flush(&self) -> Result<(), EmitError> {
+        self.messages.flush().await
     }
 
     /// Ends the live feed: whoever listens is let go.

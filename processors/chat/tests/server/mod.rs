@@ -96,10 +96,6 @@ impl Server {
         Self { address, log, api, held, groups }
     }
 
-    pub(crate) fn token_of(&self, user: &str) -> String {
-        Tokens::new(&SECRET, PATIENCE).issue(user).unwrap()
-    }
-
     async fn send(&self, request: &str, more: &str, body: &[u8]) -> (u16, Value) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let length = body.len();
