@@ -23,11 +23,11 @@ struct Cli {
     max_messages: u16,
 
     /// A group closes so long after its last message
-    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = span)]
     gap: Duration,
 
     /// A group closes so long after its first message, even if its sender never pauses
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = span)]
     max_age: Duration,
 
     #[command(flatten)]
@@ -40,6 +40,11 @@ struct Cli {
 const EXAMPLES: &str = "Examples:
   chat-aggregator --brokers localhost:9092 --guarantee exactly-once
   chat-aggregator --max-messages 20 --gap 5s        the brokers from $KAFKA_BROKERS";
+
+fn span(text: &str) -> Result<Duration, String> {
+    let span = humantime::parse_duration(text).map_err(|e| e.to_string())?;
+    if span.is_zero() { Err("must be longer than nothing".into()) } else { Ok(span) }
+}
 
 fn main() -> ExitCode {
     run(aggregate(parse(&[REGISTRY_FLAGS, &["history_topic", "chats_topic", "history_group"]])))

@@ -34,6 +34,8 @@ use tokio::time::{sleep, timeout};
 use self::people::People;
 
 const PARTITIONS: i32 = 2;
+/// Nothing comes from elsewhere.
+const FROM_HERE: &str = "default-src 'self'; img-src data:; script-src 'unsafe-inline'; style-src 'unsafe-inline'";
 const PAGE: &str = include_str!("page.html");
 
 /// Shows the chat at work, in this process alone, and has a page to chat on
@@ -111,10 +113,7 @@ fn start(graph: Arc<GroupGraph>, guarantee: Guarantee, log: &LogHandle) -> (Hand
 /// The page, what it has to know, and the API.
 fn site(api: Arc<Api>, people: Arc<People>) -> Router {
     let all = serde_json::json!({"people": people.all(), "chats": people.rooms()}).to_string();
-    let html = [
-        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"),
-    ];
+    let html = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, FROM_HERE)];
     Router::new()
         .route("/", get(async move || (html, PAGE)))
         .route("/demo", get(async move || ([(header::CONTENT_TYPE, "application/json")], all)))

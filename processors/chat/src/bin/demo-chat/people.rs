@@ -98,24 +98,24 @@ impl People {
     }
 }
 
+/// So many conversations at once.
+const AT_ONCE: usize = 3;
+
 /// Talks for ever.
 pub(crate) async fn talk(people: Arc<People>, api: Arc<Api>) {
-    let chatting = join_all((0..3).map(|seed| chat(&people, &api, Random::new(seed))));
+    let chatting = join_all((0..AT_ONCE).map(|n| chat(&people, &api, n)));
     join(chatting, answer(&people, &api)).await;
 }
 
-async fn chat(people: &People, api: &Api, mut random: Random) {
-    loop {
-        let mut ids = [String::new(), String::new()];
-        let Some(room) = random.of(&people.rooms) else { return };
-        ids.clone_from(&room.users_id);
-        if random.below(2) == 0 {
-            ids.reverse();
-        }
-        let [from, to] = &ids;
-        let lines = random.of(&TALK).copied().unwrap_or_default();
+/// Talks in every so many-th chat, so that nobody talks over somebody.
+async fn chat(people: &People, api: &Api, n: usize) {
+    let (mut random, rooms) = (Random::new(n as u64), people.rooms.iter().skip(n).step_by(AT_ONCE).collect::<Vec<_>>());
+    for lines in TALK.iter().cycle().skip(3 * n) {
+        let Some(room) = random.of(&rooms) else { return };
+        let turn = usize::from(random.below(2) == 0);
+        let (from, to) = (&room.users_id[turn], &room.users_id[1 - turn]);
         if !people.is_taken(from) {
-            for line in lines {
+            for line in *lines {
                 say(api, from, to, line, room).await;
                 random.pause(300, 1200).await;
             }
