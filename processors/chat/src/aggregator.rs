@@ -5,17 +5,16 @@
 //!
 //! At least once these two can come apart in a crash, and the group would be lost if it was gone before it was written. So it
 //! stays in the table until it is seen in the topic that it was written to, which is an input then. Until then it is
-//! written again when the message that closed it comes again, or after some time: the same group under the same id.
+//! written again when the message that closed it comes again, or after some time: the same group under the same id. The
+//! table has room for so much only; a message that finds none is written to the end of its topic, and so comes again.
 
 use stream_core::codec::Json;
-use stream_core::context::Ctx;
-use stream_core::group::{
-    CallbackError, CallbackResult, ErrorPolicy, Group, GroupBuilder, Input, NilKey, NilValue, Table,
-};
+use stream_core::context::{Ctx, Emit};
+use stream_core::group::{CallbackResult, ErrorPolicy, Group, GroupBuilder, Input, NilKey, NilValue, Table};
 use stream_core::processor::Guarantee;
 
 use crate::message::{MessageGroup, MessageJson};
-use crate::open::{Chat, Limits};
+use crate::open::{Added, Chat, Limits};
 use crate::topics::TopicNames;
 
 /// Defines the group, as it has to be with that guarantee.
@@ -38,6 +37,17 @@ pub fn define(names: &TopicNames, limits: Limits, guarantee: Guarantee) -> Group
         ctx.set(chat)
     };
 
+    if keep {
+        // The first input: of records of the same time, these are read first.
+        let written = Input::topic(names.grouped_topic.as_str()).on_error(ErrorPolicy::skip()).nil_key(NilKey::Pass);
+        g.input(written, Json::<MessageGroup>::new(), move |ctx, group| {
+            if ctx.key() != Some(group.chat_id.as_bytes()) {
+                return Ok(());
+            }
+            let Some(mut chat) = ctx.value()? else { return Ok(()) };
+            if chat.seen(group.group_id) { finish(ctx, chat, Vec::new()) } else { Ok(()) }
+        });
+    }
     let messages = Input::topic(names.message_topic.as_str())
         .on_error(ErrorPolicy::dead_letter(names.message_dlq()))
         .nil_key(NilKey::Pass)
@@ -48,7 +58,12 @@ pub fn define(names: &TopicNames, limits: Limits, guarantee: Guarantee) -> Group
             return ctx.emit(by_chat, &message.chat_id, &message);
         }
         let mut chat = ctx.value()?.unwrap_or_default();
-        let closed = chat.add(message, ctx.now_ms(), &limits, keep).map_err(CallbackError::from)?;
+        let Added { closed, left } = chat.add(message, ctx.now_ms(), &limits, keep);
+        if let Some(message) = left {
+            // Once it has gone round, some groups are acknowledged. Its time is new: what is older is read first.
+            let now = Emit::new().timestamp(ctx.now_ms().max(ctx.timestamp()));
+            ctx.emit_with(by_chat, &message.chat_id, &message, now)?;
+        }
         finish(ctx, chat, closed)
     });
     g.on_timer(due, move |ctx, ()| {
@@ -56,15 +71,5 @@ pub fn define(names: &TopicNames, limits: Limits, guarantee: Guarantee) -> Group
         let closed = chat.close_due(ctx.now_ms(), &limits, keep);
         finish(ctx, chat, closed)
     });
-    if keep {
-        let written = Input::topic(names.grouped_topic.as_str()).on_error(ErrorPolicy::skip()).nil_key(NilKey::Pass);
-        g.input(written, Json::<MessageGroup>::new(), move |ctx, group| {
-            if ctx.key() != Some(group.chat_id.as_bytes()) {
-                return Ok(());
-            }
-            let Some(mut chat) = ctx.value()? else { return Ok(()) };
-            if chat.seen(group.group_id) { finish(ctx, chat, Vec::new()) } else { Ok(()) }
-        });
-    }
     g
 }

@@ -65,40 +65,38 @@ struct Sent {
     at_ms: i64,
 }
 
-/// The chat has more under way than fits a record.
-#[derive(Debug, thiserror::Error)]
-#[error("the chat has {0} bytes in groups that are open or not acknowledged yet: no more fits")]
-pub struct Overfull(usize);
+/// What comes of a message.
+#[derive(Debug, Default)]
+pub struct Added {
+    /// What is to be written because of it.
+    pub closed: Vec<MessageGroup>,
+    /// The message, if there is no room for it now: it has to come again.
+    pub left: Option<Message>,
+}
 
 impl Chat {
-    /// Adds a message; returns what is to be written because of it. A message that is here already is not added again; if
-    /// it is in a group that was sent, that group is written again, since whoever brings it again may not have written it.
-    ///
-    /// # Errors
-    /// When there is no room for it.
-    pub fn add(
-        &mut self,
-        message: Message,
-        now: i64,
-        limits: &Limits,
-        keep: bool,
-    ) -> Result<Vec<MessageGroup>, Overfull> {
+    /// Adds a message. One that is here already is not added again; if it is in a group that was sent, that group is
+    /// written again, since whoever brings it again may not have written it.
+    pub fn add(&mut self, message: Message, now: i64, limits: &Limits, keep: bool) -> Added {
         let is_it = |m: &Message| m.message_id == message.message_id;
         if let Some(sent) = self.sent.iter_mut().find(|s| s.group.list_of_messages.iter().any(is_it)) {
             sent.at_ms = now;
-            return Ok(vec![sent.group.clone()]);
+            return Added { closed: vec![sent.group.clone()], left: None };
         }
         let mut closed = self.close_due(now, limits, keep);
         if self.open.iter().any(|o| o.messages.iter().any(is_it)) {
-            return Ok(closed);
+            return Added { closed, left: None };
         }
         // A message was read from JSON, so it has one; at worst as large as it may be.
         let bytes = serde_json::to_vec(&message).map_or(LARGEST, |json| json.len());
         let mine = |o: &Open| o.from_user == message.from_user;
         closed.extend(self.close(now, keep, |o| mine(o) && o.bytes + bytes > GROUP_BYTES));
-        let held = self.bytes() + AROUND + bytes;
-        if held > CHAT_BYTES {
-            return Err(Overfull(held));
+        let is_full = |chat: &Self| chat.bytes() + AROUND + bytes > CHAT_BYTES;
+        if is_full(self) {
+            closed.extend(self.close(now, keep, |_| true));
+        }
+        if is_full(self) {
+            return Added { closed, left: Some(message) };
         }
         let at = self.open.iter().position(mine);
         if let Some(open) = at.and_then(|at| self.open.get_mut(at)) {
@@ -106,16 +104,11 @@ impl Chat {
             (open.last_ms, open.bytes) = (now, open.bytes + bytes);
         } else {
             let from_user = message.from_user.clone();
-            self.open.push(Open {
-                from_user,
-                messages: vec![message],
-                bytes: AROUND + bytes,
-                first_ms: now,
-                last_ms: now,
-            });
+            let bytes = AROUND + bytes;
+            self.open.push(Open { from_user, messages: vec![message], bytes, first_ms: now, last_ms: now });
         }
         closed.extend(self.close(now, keep, |o| o.messages.len() >= limits.max_messages));
-        Ok(closed)
+        Added { closed, left: None }
     }
 
     /// Closes what is due; returns what is to be written: that, and what was sent long ago and not seen.

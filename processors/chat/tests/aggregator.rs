@@ -334,6 +334,27 @@ fn a_message_without_its_chats_key_gets_it_and_is_grouped_once() -> Done {
 }
 
 #[test]
+fn a_flood_that_does_not_fit_the_table_goes_round_and_is_not_lost() -> Done {
+    with_both(|guarantee, tester, groups| {
+        let (input, mut sent) = (tester.input(MESSAGES, MessageJson), Vec::new());
+        for n in 0..60 {
+            let (id, user) = (n.to_string(), format!("user {}", n % 3));
+            input.push(CHAT, Message { body: "x".repeat(LARGEST - 400), ..message(CHAT, &user, &id) })?;
+            sent.push(id);
+        }
+        tester.drain()?;
+        tester.advance(ms(3000))?;
+        let all: Vec<MessageGroup> = groups.read()?.into_iter().map(|r| r.value.unwrap()).collect();
+        check(&all, &sent, guarantee);
+        let came_again = tester.output(MESSAGES, Bytes).read()?.len() > sent.len();
+        assert_eq!(came_again, guarantee == Guarantee::AtLeastOnce, "exactly once there is always room");
+        assert!(tester.output("chat_messages-dlq", Bytes).read()?.is_empty());
+        assert_eq!(chats_held(&tester), 0);
+        Ok(())
+    })
+}
+
+#[test]
 fn large_messages_close_groups_that_would_not_fit_a_record() -> Done {
     with_both(|guarantee, tester, groups| {
         let (input, mut sent) = (tester.input(MESSAGES, MessageJson), Vec::new());

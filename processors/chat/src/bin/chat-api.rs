@@ -80,8 +80,8 @@ async fn serve(cli: Cli) -> Result<(), Exit> {
     say(format_args!("chat-api: http://{}/", listener.local_addr()?));
 
     let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
-    let server = axum::serve(listener, routes(Arc::clone(&api)));
-    let served = tokio::spawn(server.with_graceful_shutdown(async { _ = stopping.await }).into_future());
+    let http = axum::serve(listener, routes(Arc::clone(&api)));
+    let serving = tokio::spawn(http.with_graceful_shutdown(async { _ = stopping.await }).into_future());
     // Without its history it is no use; whoever started it is to know.
     let failed = tokio::select! {
         biased;
@@ -91,7 +91,7 @@ async fn serve(cli: Cli) -> Result<(), Exit> {
     _ = stop.send(());
     // Listeners of the feed would stay for ever.
     api.end_feed();
-    if let Ok(ended) = timeout(GRACE, served).await {
+    if let Ok(ended) = timeout(GRACE, serving).await {
         ended??;
     }
     api.close().await?;
