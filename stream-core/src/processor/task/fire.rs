@@ -111,19 +111,18 @@ impl Task {
                 let place = keys::timer(&timer.name, key);
                 let at = core.state_value(due.state, &place).map_err(|e| ProcessorError::store(graph.name(), e))?;
                 let at = at.and_then(|v| keys::read_time(&v).map(|(at, _)| at));
-                let moved = at.filter(|at| *at != due.at);
-                if let Some(at) = moved {
-                    let other = keys::due(by, at, &timer.name, key);
-                    let other = core.state_value(due.state, &other);
-                    if other.map_err(|e| ProcessorError::store(graph.name(), e))?.is_some() {
-                        // A crash left it behind: the timer was moved.
-                        self.forget(core, due, &edge.topic);
-                        return Ok(Outcome::Fired);
+                // A crash leaves an old entry behind whose timer was set anew since, by its own callback or a record after it.
+                // What the callback did besides may not be written, so it fires again; the timer stays as it was set.
+                let set_anew = match at.filter(|at| *at != due.at) {
+                    None => false,
+                    Some(at) => {
+                        let other = core.state_value(due.state, &keys::due(by, at, &timer.name, key));
+                        other.map_err(|e| ProcessorError::store(graph.name(), e))?.is_some()
                     }
-                    // A crash left a half of the move behind. Which one is not known: firing now loses nothing.
-                }
+                };
+                let place = (!set_anew).then_some(&*place);
                 let handler = timer.handler.as_deref();
-                self.call_due(core, due, &edge.topic, handler, (key, &value, due.at), Some(&place))
+                self.call_due(core, due, &edge.topic, handler, (key, &value, due.at), place)
             }
         }
     }
@@ -198,17 +197,6 @@ impl Task {
         self.time.release(self.time.seen);
         self.moved = true;
         Ok(Outcome::Fired)
-    }
-
-    /// Deletes an entry that means nothing any more.
-    fn forget(&mut self, core: &Rc<Core>, due: &Due, topic: &Arc<str>) {
-        let first = self.stage.out.len();
-        self.stage.reset();
-        let (partition, timestamp) = (Some(core.partition), Some(due.at));
-        let record = NewRecord { topic, partition, timestamp, key: Some(&due.key), value: None };
-        self.stage.state.push(record, std::iter::empty());
-        self.apply_in_place(core, None);
-        self.made_without_input(first);
     }
 
     /// Adds stream time to what is handed over next.
