@@ -4,7 +4,8 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint simulate chaos shop product-filter search-prompt personal-recommendations demo-orders \
-  orders-api order-router order-mailer order-sink create-topics delete-topics kafka-up kafka-down
+  orders-api order-router order-mailer order-sink demo-chat chat-api chat-aggregator \
+  create-topics delete-topics kafka-up kafka-down
 
 CARGO ?= cargo
 CARGO_FLAGS ?=
@@ -19,6 +20,7 @@ FEATURES := avro,monitor,testing
 WITH_KAFKA = KAFKA_BROKERS=$${KAFKA_BROKERS:-$$(docker/kafka.sh status)}
 RUN = $(WITH_KAFKA) $(CARGO) run $(CARGO_FLAGS) -p shop --bin
 ORDERS = $(WITH_KAFKA) $(CARGO) run $(CARGO_FLAGS) -p orders --bin
+CHAT = $(WITH_KAFKA) $(CARGO) run $(CARGO_FLAGS) -p chat --bin
 
 help: ## show this
 	@echo 'make TARGET [ARGS="flags of the binary"] [CARGO_FLAGS="flags of cargo"]'
@@ -29,6 +31,9 @@ demo: ## everything in one process, without Kafka, with a page (DEMO_HTTP=127.0.
 
 demo-orders: ## orders, mails and rows in one process, without Kafka, Postgres or a mail server; DEMO_FOR=15s
 	@$(CARGO) run $(CARGO_FLAGS) -p orders --no-default-features --bin demo-orders -- $(ARGS)
+
+demo-chat: ## people who chat, in one process, with a page to chat on; DEMO_FOR=15s, DEMO_HTTP=127.0.0.1:8082
+	@$(CARGO) run $(CARGO_FLAGS) -p chat --no-default-features --bin demo-chat -- $(ARGS)
 
 test: ## every test that this machine allows; with Java and Maven on a real Kafka, too
 	@CARGO="$(CARGO)" CARGO_FLAGS="$(CARGO_FLAGS)" FEATURES="$(FEATURES)" .ci/test.sh
@@ -71,6 +76,12 @@ order-mailer: ## mail the customers of urgent orders, by SMTP_HOST and SMTP_PORT
 
 order-sink: ## write the orders to a Postgres, by DATABASE_URL
 	@$(ORDERS) order-sink -- $(ARGS)
+
+chat-api: ## take messages over HTTP, and show the history and what is said; accounts by DATABASE_DSN
+	@$(CHAT) chat-api -- $(ARGS)
+
+chat-aggregator: ## group what one user writes to one chat
+	@$(CHAT) chat-aggregator -- $(ARGS)
 
 create-topics: ## make the shop's topics, with PARTITIONS=2
 	@$(RUN) shop-topics -- create --partitions $(PARTITIONS) $(ARGS)

@@ -192,6 +192,34 @@ fn t2_a_timer_can_set_itself_again() -> Done {
 }
 
 #[test]
+fn t2_a_timer_that_has_set_itself_again_fires_again_when_what_it_did_is_lost_in_a_crash() -> Done {
+    with_both(|guarantee| {
+        let mut g = Group::define("ticker");
+        let out = g.output("out", Text);
+        let tick = g.wall_timer("tick", Text);
+        g.input("in", Text, move |ctx, text| ctx.set_timer(tick, ctx.now_ms() + 1000, &text));
+        g.on_timer(tick, move |ctx, text| {
+            ctx.emit(out, ctx.key(), &text)?;
+            ctx.set_timer(tick, ctx.now_ms() + 1000, &"again".to_owned())
+        });
+        let (tester, out) = tester(guarantee, g.build()?)?;
+        send(&tester, "k", "first", 0)?;
+        let fault = tester.log().faults().on(|r| r.topic == "out").fail(passing());
+        tester.advance(ms(1000))?;
+        tester.wait_until("it fired", || fault.hits() > 0)?;
+        tester.crash("ticker")?;
+        drop(fault);
+        tester.start_instance("ticker", 0)?;
+        tester.advance(ms(0))?;
+        assert_eq!(values(&out), ["first"]);
+        tester.advance(ms(1000))?;
+        assert_eq!(values(&out), ["again"]);
+        assert_eq!(live_keys(&tester, "ticker-time"), 3);
+        Ok(())
+    })
+}
+
+#[test]
 fn t2_a_timer_has_its_keys_value() -> Done {
     with_both(|guarantee| {
         let mut g = Group::define("count").table(stream_core::codec::Int64);

@@ -151,19 +151,19 @@ impl Task {
                 let place = keys::timer(&timer.name, key);
                 let at = core.state_value(due.state, &place).map_err(|e| ProcessorError::store(graph.name(), e))?;
                 let at = at.and_then(|v| keys::read_time(&v).map(|(at, _)| at));
-                let moved = at.filter(|at| *at != due.at);
-                if let Some(at) = moved {
-                    let other = keys::due(by, at, &timer.name, key);
-                    let other = core.state_value(due.state, &other);
-                    if other.map_err(|e| ProcessorError::store(graph.name(), e))?.is_some() {
-                        // A crash left it behind: the timer was moved.
-                        self.forget(core, due, |_| {});
-                        return Ok(Outcome::Fired);
+                // A crash leaves an old entry behind whose timer was set anew since, by its own callback or a record after it.
+                // What the callback did besides may not be written, so it fires again; the timer stays as it was set.
+                let set_anew = match at.filter(|at| *at != due.at) {
+                    None => false,
+                    Some(at) => {
+                        let other = core.state_value(due.state, &keys::due(by, at, &timer.name, key));
+                        other.map_err(|e| ProcessorError::store(graph.name(), e))?.is_some()
                     }
-                    // A crash left a half of the move behind. Which one is not known: firing now loses nothing.
-                }
+                };
                 let handler = timer.handler.as_deref();
-                self.call_due(core, due, &edge.topic, handler, (key, &value, due.at), Entries::of(&[&due.key, &place]))
+                let (alone, both): ([&[u8]; 1], [&[u8]; 2]) = ([&due.key], [&due.key, &place]);
+                let entries = Entries::of(if set_anew { &alone } else { &both });
+                self.call_due(core, due, &edge.topic, handler, (key, &value, due.at), entries)
             }
         }
     }
