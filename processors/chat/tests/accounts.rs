@@ -39,6 +39,11 @@ async fn a_file_keeps_them_over_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("accounts");
     let accounts = FileAccounts::open(&path).unwrap();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700, "its owner's alone");
+    }
     keeps_accounts(&accounts).await;
     gives_a_name_once(&accounts).await;
     let second = FileAccounts::open(&path).unwrap_err();

@@ -1,5 +1,6 @@
 //! Accounts in a local file, for one instance of the API: where there is no database.
 
+use std::fs::DirBuilder;
 use std::path::Path;
 
 use futures::future::{BoxFuture, FutureExt};
@@ -20,6 +21,12 @@ impl FileAccounts {
     /// # Errors
     /// When it can't be opened, such as by a second process.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, AccountsError> {
+        // The hashes are nobody else's business.
+        let mut dir = DirBuilder::new();
+        dir.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut dir, 0o700);
+        dir.create(&path).map_err(|e| unavailable(&e))?;
         Ok(Self { db: sled::open(path).map_err(|e| unavailable(&e))? })
     }
 

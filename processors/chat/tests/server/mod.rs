@@ -85,7 +85,7 @@ impl Server {
             (!ready).then(|| [&names.chats_topic, &names.history_topic].map(|t| log.faults().hold_fetches(t)).into());
         let accounts = Arc::new(FileAccounts::temporary().unwrap());
         let tokens = Tokens::new(&SECRET, PATIENCE);
-        let patience = Duration::from_millis(500);
+        let patience = Duration::from_secs(2);
         let api = Api::open(&handle, &names, Keep::Memory, accounts, tokens, patience).await.unwrap();
         if ready {
             api.ready().await.unwrap();
