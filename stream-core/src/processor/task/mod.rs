@@ -22,6 +22,7 @@ mod fire;
 mod input;
 mod nulls;
 mod outbox;
+mod paced;
 mod release;
 mod slots;
 mod start;
@@ -46,6 +47,7 @@ pub(super) use self::dispatch::panic_text;
 use self::ending::{End, Ending};
 use self::input::TaskInput;
 use self::outbox::{Made, Outbox, Visited};
+use self::paced::Paced;
 use self::slots::Slots;
 use self::time::Time;
 use self::turn::Turn;
@@ -147,6 +149,7 @@ struct Task {
     env: Arc<Env>,
     core: Rc<Core>,
     inputs: Vec<TaskInput>,
+    paced: Paced,
     /// The stage of the record at hand; its `out` is what is released and not yet handed over.
     stage: Stage,
     /// Who made which part of `stage.out`.
