@@ -47,8 +47,9 @@ const ALONE: u64 = 10;
 const FLUSH: i64 = -1;
 
 pub(crate) fn run(args: &Args, how: Join) -> Outcome<()> {
-    if args.keys < how.within_ms * 4 {
-        return Err(format!("a key must not come again while it is kept: --keys {} at least", how.within_ms * 4).into());
+    let least = 4 * how.within_ms + if how.re_key { 60_000 } else { 0 };
+    if args.keys < least {
+        return Err(format!("a key must not come again while it is kept: --keys {least} at least").into());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(join(args, how))
@@ -75,8 +76,8 @@ async fn join(args: &Args, how: Join) -> Outcome<()> {
         right = right.key_by(move |n: &i64| format!("key-{}", n.unsigned_abs() % keys));
     }
     let count = Arc::clone(&seen);
-    // What is re-keyed comes later by as much as is on its way.
-    let grace = if how.re_key { 30 * how.within_ms } else { how.within_ms / 5 };
+    // What is re-keyed is read in step, which means half of the grace.
+    let grace = if how.re_key { 30_000 } else { how.within_ms / 5 };
     g.stream_join("pairs", JoinWindows::around(ms(how.within_ms)).grace(ms(grace)), left, right).left(
         move |ctx, left, right| {
             count.fetch_add(1, Ordering::Relaxed);

@@ -163,3 +163,52 @@ async fn re_keyed_sides_while_partitions_move_at_least_once() {
 async fn re_keyed_sides_while_partitions_move_exactly_once() {
     bounded(300, re_keyed(Guarantee::ExactlyOnce)).await;
 }
+
+/// Ten minutes of records that were there before the group: as if they had come in their time.
+async fn backlog(guarantee: Guarantee) {
+    const RECORDS: i64 = 600;
+    let log = kafka();
+    let group = unique("backlog");
+    let [left, right, told] = topics(&log, &group, PARTITIONS).await;
+    let producer = log.producer(ProducerOptions::default()).await.unwrap();
+    let mut batch = ProduceBatch::new();
+    for n in 0..RECORDS {
+        let value = n.to_string();
+        for (topic, key, at) in [(&left, format!("l{n}"), 0), (&right, value.clone(), 500)] {
+            let (key, value) = (Some(key.as_bytes()), Some(value.as_bytes()));
+            let timestamp = Some(BEGIN + n * 1000 + at);
+            batch.push(NewRecord { topic, partition: None, timestamp, key, value }, std::iter::empty());
+        }
+    }
+    let delivery = producer.send(Arc::new(batch)).await;
+    assert!(delivery.failed.is_empty(), "{:?}", delivery.failed);
+    let graph = || {
+        let minute = Duration::from_secs(60);
+        let windows = JoinWindows::around(minute).grace(minute);
+        let case = Case { name: "", kind: Kind::Inner, windows, nulls: Nulls::OnClose, script: &[] };
+        let left = Side::topic(left.to_string(), Text).key_by(|text: &String| text.clone());
+        case.graph_of(&group, left, Side::topic(right.to_string(), Text))
+    };
+    let both = [(), ()].map(|()| Running::start(processor(&log, graph(), guarantee)));
+    let wanted: BTreeSet<String> = (0..RECORDS).map(|n| format!("[{n},{n}]@{}", BEGIN + n * 1000 + 500)).collect();
+    until("all pairs are told", async || {
+        let found = read(&log, &told, PARTITIONS).await;
+        found.into_iter().filter_map(|r| r.value).collect::<BTreeSet<_>>() == wanted
+    })
+    .await;
+    for running in both {
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a real Kafka: make test starts one where Java is"]
+async fn a_backlog_that_is_re_keyed_loses_no_match_at_least_once() {
+    bounded(300, backlog(Guarantee::AtLeastOnce)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a real Kafka: make test starts one where Java is"]
+async fn a_backlog_that_is_re_keyed_loses_no_match_exactly_once() {
+    bounded(300, backlog(Guarantee::ExactlyOnce)).await;
+}

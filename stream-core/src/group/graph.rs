@@ -41,6 +41,10 @@ pub(crate) struct InputEdge {
     /// The topic is one that the group itself fills: its loop, or what a join re-partitions a side by. It has no retention,
     /// and what is processed of it is deleted.
     pub(crate) own: bool,
+    /// Its records are only sent on under other keys.
+    pub(crate) re_keys: bool,
+    /// It is read in step with what is re-keyed.
+    pub(crate) paced: bool,
     pub(crate) codec: Arc<dyn AnyCodec>,
     pub(crate) handler: Handler,
 }
@@ -81,6 +85,8 @@ pub(crate) struct StreamJoinEdge {
     pub(crate) kind: &'static str,
     /// Index in `state` of its table.
     pub(crate) state: usize,
+    /// A side of it is re-keyed.
+    pub(crate) re_keys: bool,
     /// Called for an unmatched left or right record when none can come any more, where that is told.
     pub(crate) left: Option<Box<dyn SyncHandler>>,
     pub(crate) right: Option<Box<dyn SyncHandler>>,

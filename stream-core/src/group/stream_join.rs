@@ -38,8 +38,11 @@ impl<M: 'static> Side<M> {
     }
 
     /// Joins by this key instead of the records' own; an empty one is no key. The records go through a topic of the group,
-    /// `<group>-<join>-<left|right>-repartition`, so that those of one key come together (semantics J7). They come to the
-    /// join later than to their topic, and out of order where they are of several partitions: the grace has to allow for it.
+    /// `<group>-<join>-<left|right>-repartition`, so that those of one key come together (semantics J7).
+    ///
+    /// They come to the join later than to their topic, and those of several partitions out of order. All partitions are
+    /// read in step, whoever has them, so that also after a stop they are apart by no more than half of the grace, or 10 s
+    /// if that is more: give such a join a grace of 20 s or longer.
     #[must_use]
     pub fn key_by<K: AsRef<[u8]>>(mut self, key: impl Fn(&M) -> K + Send + Sync + 'static) -> Self {
         self.key = Some(Box::new(move |message, to| to.extend_from_slice(key(message).as_ref())));
@@ -169,6 +172,11 @@ impl<'g, S: 'static, L: 'static, R: 'static> StreamJoin<'g, S, L, R> {
         let handler = Box::new(Arrival(RightOf(Arc::clone(&both))));
         group.add_input::<R>(right.input, right.own, Arc::new(right.codec), Handler::Sync(handler));
 
+        let re_keys = left.own || right.own;
+        for edge in group.graph.inputs.iter_mut().skip(first) {
+            edge.paced = re_keys && !edge.own;
+        }
+
         let (mut left, mut right): (Option<Box<dyn SyncHandler>>, Option<Box<dyn SyncHandler>>) = (None, None);
         if nulls == Nulls::OnClose && left_outer {
             left = Some(Box::new(Null(LeftOf(Arc::clone(&both)))));
@@ -176,7 +184,7 @@ impl<'g, S: 'static, L: 'static, R: 'static> StreamJoin<'g, S, L, R> {
         if nulls == Nulls::OnClose && right_outer {
             right = Some(Box::new(Null(RightOf(both))));
         }
-        group.graph.stream_joins.push(StreamJoinEdge { name, windows, kind, state, left, right });
+        group.graph.stream_joins.push(StreamJoinEdge { name, windows, kind, state, re_keys, left, right });
         group
     }
 }
@@ -207,6 +215,9 @@ impl<M: 'static> Side<M> {
         let joined = Input { topic, max_ahead: None, ..input.clone() };
         let handler = Box::new(ReKey { codec: Arc::clone(&codec), key, output, outer });
         group.add_input::<M>(input, false, Arc::new(Arc::clone(&codec)), Handler::Sync(handler));
+        if let Some(edge) = group.graph.inputs.last_mut() {
+            (edge.re_keys, edge.paced) = (true, true);
+        }
         Arrives { input: joined, own: true, codec }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::future::BoxFuture;
 
 use super::options::Options;
+use super::pace::Pace;
 use super::transactions::Transactions;
 use crate::context::Stage;
 use crate::group::{CallbackError, GroupGraph};
@@ -31,6 +32,8 @@ pub(super) struct Env {
     pub(super) state_limits: Vec<usize>,
     /// How long each table's topic keeps tombstones.
     pub(super) tombstones: BTreeMap<Arc<str>, i64>,
+    /// Where something is re-keyed.
+    pub(super) pace: Option<Arc<Pace>>,
     pub(super) counters: Arc<Counters>,
     pub(super) faults: CallbackFaults,
 }

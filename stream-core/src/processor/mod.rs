@@ -16,6 +16,7 @@ mod error;
 mod instance;
 mod lookups;
 mod options;
+mod pace;
 pub(crate) mod progress;
 mod read;
 mod restore;

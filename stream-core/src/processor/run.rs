@@ -14,6 +14,7 @@ use super::error::{ProcessorError, ProcessorResult};
 use super::instance::{AFTER_DRAIN, Instance};
 use super::lookups::Lookups;
 use super::options::Guarantee;
+use super::pace::Pace;
 use super::state::{State, Status};
 use super::stop::Stop;
 use super::transactions::Transactions;
@@ -189,6 +190,7 @@ impl Processor {
             table_limit: graph.table.as_ref().map_or(usize::MAX, |t| facts.limit(&t.topic)),
             state_limits: graph.state.iter().map(|e| facts.limit(&e.topic)).collect(),
             tombstones: facts.tombstones(),
+            pace: Pace::of(graph, &facts),
             counters: Arc::clone(&self.counters),
             faults: self.faults.clone(),
         };

@@ -81,7 +81,8 @@ pub(crate) fn re_keyed(simulation: Simulation) -> Simulation {
         let digit = |id: &String| id.chars().last().map(String::from).unwrap_or_default();
         let left = Side::topic("lefts", lefts()).key_by(digit);
         let right = Side::topic("rights", EventTime::by(Text, early)).key_by(digit);
-        let windows = JoinWindows::before(LONG).after(ms(0)).grace(LONG);
+        // No record is as late as that; but the partitions are read in step by the half of it.
+        let windows = JoinWindows::before(LONG).after(ms(0)).grace(ms(20_000));
         g.stream_join("pairs", windows, left, right)
             .outer(move |ctx, left, right| ctx.emit(out, ctx.key(), &told(left, right)));
         g.build()

@@ -263,6 +263,7 @@ impl Task {
             table.borrow_mut().rollback();
         }
         self.time.rollback(&self.core);
+        self.paced.rest();
         for visit in self.visits.drain(..) {
             visit.fail(visit_failed(&group, error));
         }

@@ -27,6 +27,7 @@ impl Task {
     /// Begins to end: what has not begun is left to the partition's next owner.
     pub(super) fn begin_end(&mut self) -> &mut Ending {
         self.slots.cut_waiting();
+        self.paced.rest();
         for visit in self.visits.drain(..) {
             let error = LogError::Closed { what: "visit: the partition is moving or the processor".into() };
             visit.fail(ProcessorError::log(self.core.graph.name(), "visit", error));

@@ -9,6 +9,8 @@ use crate::log::{Fetch, FetchLimits, Fetched, LogError, RecordBatch, TopicPartit
 pub(super) struct TaskInput {
     /// Which input edge of the graph.
     pub(super) edge: usize,
+    /// It is read in step with what is re-keyed.
+    pub(super) paced: bool,
     pub(super) partition: TopicPartition,
     fetch: Box<dyn Fetch>,
     /// Records fetched; those from `at` on are not dispatched yet.
@@ -25,9 +27,10 @@ pub(super) struct TaskInput {
 }
 
 impl TaskInput {
-    pub(super) fn new(edge: usize, partition: TopicPartition, start: i64, fetch: Box<dyn Fetch>) -> Self {
+    pub(super) fn new(edge: usize, paced: bool, partition: TopicPartition, start: i64, fetch: Box<dyn Fetch>) -> Self {
         Self {
             edge,
+            paced,
             partition,
             fetch,
             batch: RecordBatch::new(),
@@ -46,6 +49,11 @@ impl TaskInput {
     /// Time of the next record.
     pub(super) fn head(&self) -> Option<i64> {
         self.batch.get(self.at).map(|r| r.timestamp)
+    }
+
+    /// Whether the next record is beyond the limit of paced inputs.
+    pub(super) fn is_held(&self, limit: i64) -> bool {
+        self.paced && self.head().is_some_and(|head| head > limit)
     }
 
     /// Fetches if there is no record left; afterwards `cx` is woken when there is something.
@@ -79,6 +87,11 @@ impl TaskInput {
     }
 }
 
+/// The earliest of the records that are beyond the limit of paced inputs.
+pub(super) fn held(inputs: &[TaskInput], limit: i64) -> Option<i64> {
+    inputs.iter().filter(|i| i.is_held(limit)).filter_map(TaskInput::head).min()
+}
+
 /// Which input is next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
@@ -90,12 +103,15 @@ pub(super) enum Next {
     Unsure(usize, i64),
 }
 
-/// The input with the earliest head; of equal ones the first.
-pub(super) fn choose(inputs: &[TaskInput]) -> Next {
+/// The input with the earliest head, of equal ones the first; but none that is paced beyond the limit.
+pub(super) fn choose(inputs: &[TaskInput], limit: i64) -> Next {
     let mut best: Option<(i64, usize)> = None;
     let mut until = i64::MAX;
     let mut unsure = false;
     for (i, input) in inputs.iter().enumerate() {
+        if input.is_held(limit) {
+            continue;
+        }
         match (input.head(), best) {
             (None, _) => unsure |= !input.caught_up,
             (Some(ts), None) => best = Some((ts, i)),
@@ -106,6 +122,11 @@ pub(super) fn choose(inputs: &[TaskInput]) -> Next {
             }
             (Some(ts), Some(_)) => until = until.min(ts),
         }
+    }
+    if let Some((_, i)) = best
+        && inputs.get(i).is_some_and(|input| input.paced)
+    {
+        until = until.min(limit);
     }
     match best {
         None => Next::Nothing,

@@ -23,6 +23,7 @@ mod fire_open;
 mod input;
 mod nulls;
 mod outbox;
+mod paced;
 mod reads;
 mod release;
 mod slots;
@@ -48,6 +49,7 @@ pub(super) use self::dispatch::panic_text;
 use self::ending::{End, Ending};
 use self::input::TaskInput;
 use self::outbox::{Made, Outbox, Visited};
+use self::paced::Paced;
 use self::slots::Slots;
 use self::time::Time;
 use self::turn::Turn;
@@ -152,6 +154,7 @@ struct Task {
     env: Arc<Env>,
     core: Rc<Core>,
     inputs: Vec<TaskInput>,
+    paced: Paced,
     /// The stage of the record at hand; its `out` is what is released and not yet handed over.
     stage: Stage,
     /// Who made which part of `stage.out`.

@@ -15,6 +15,7 @@ use super::checkpoint::Checkpointing;
 use super::delivery::Replay;
 use super::input::TaskInput;
 use super::outbox::Outbox;
+use super::paced::Paced;
 use super::slots::Slots;
 use super::time::Time;
 use super::visits::Visit;
@@ -71,7 +72,9 @@ impl Task {
             deferrals,
             slots: Cell::new(0),
         };
-        let inputs = spec.inputs.into_iter().map(|(edge, a)| TaskInput::new(edge, a.partition, a.start, a.fetch));
+        let paced = |edge: usize| core.graph.inputs.get(edge).is_some_and(|e| e.paced);
+        let inputs = spec.inputs.into_iter();
+        let inputs = inputs.map(|(edge, a)| TaskInput::new(edge, paced(edge), a.partition, a.start, a.fetch)).collect();
         let next_checkpoint = Box::pin(tokio::time::sleep_until(Instant::now() + env.options.checkpoint_interval));
         let time = Time::new(&core.graph, env.egress.transactions().is_some(), &core);
         let time = time.map_err(|e| ProcessorError::store(core.graph.name(), e))?;
@@ -79,7 +82,8 @@ impl Task {
             id: spec.id,
             epoch: 0,
             core: Rc::new(core),
-            inputs: inputs.collect(),
+            inputs,
+            paced: Paced::new(env.pace.clone()),
             stage: Stage::default(),
             sources: Vec::new(),
             // The positions are committed at the assignment (semantics D9), here by the first transaction.

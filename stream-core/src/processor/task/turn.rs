@@ -7,7 +7,7 @@ use futures::stream::Stream;
 
 use super::checkpoint::Checkpointing;
 use super::fire::Firing;
-use super::input::{Next, choose};
+use super::input::{Next, choose, held};
 use super::outbox::{HandOver, weight};
 use super::{Command, SlotEnd, Task};
 use crate::context::DeferredEnd;
@@ -142,7 +142,12 @@ impl Task {
                 return Poll::Ready(Err(ProcessorError::log(self.core.graph.name(), doing, error)));
             }
         }
-        let (input, until) = match choose(&self.inputs) {
+        while let Some(head) = held(&self.inputs, self.paced.limit) {
+            if self.paced.poll(cx, &self.env, head).is_pending() {
+                break;
+            }
+        }
+        let (input, until) = match choose(&self.inputs, self.paced.limit) {
             Next::Nothing => {
                 self.idle = None;
                 self.idle_passed = false;
