@@ -40,10 +40,13 @@ impl Gathered {
         Some(Self { place, marked: Some(open.marked), at: open.at, batch: Batch::read(open.body)? })
     }
 
-    /// When it began: its place ends in that, and in a number.
-    fn since(&self) -> i64 {
-        let since = self.place.last_chunk::<12>().and_then(|end| keys::read_time(end));
-        since.map_or(i64::MIN, |(since, _)| since)
+    /// When it began, and its number among those of that time: its place ends in both.
+    fn since(&self) -> (i64, u32) {
+        let read = || {
+            let (since, number) = keys::read_time(self.place.last_chunk::<12>()?)?;
+            Some((since, u32::from_be_bytes(number.try_into().ok()?)))
+        };
+        read().unwrap_or((i64::MIN, 0))
     }
 
     /// Its size as a record of its topic.
@@ -107,7 +110,7 @@ impl<S> Ctx<'_, S> {
         let kept = found.first().filter(|f| f.session.start == start);
         let place = match kept {
             Some(kept) => kept.place.clone(),
-            None => self.free_place(edge.state, key, &latest_first(start))?,
+            None => self.free_place(edge.state, key, &latest_first(start), 0)?,
         };
         let entry = Entry { place: &place, marked: kept.map(|f| f.marked), due, at: end };
         self.all_or_nothing(|ctx| {
@@ -170,7 +173,10 @@ impl<S> Ctx<'_, S> {
         let limit = self.core.state_limits.get(state).copied().unwrap_or(usize::MAX);
         // A place of its own, never that of an earlier batch: whoever closed that may delete it late, after an instance took
         // it for dead. It sorts behind the last one, whatever the clock does.
-        let since = last.as_ref().map_or(now, |last| last.since().max(now));
+        let (since, number) = match last.as_ref().map(Gathered::since) {
+            Some((since, number)) if since >= now => (since, number.saturating_add(1)),
+            _ => (now, 0),
+        };
         let mut room = None;
         if let Some(mut last) = last.filter(|last| !last.batch.is_full()) {
             if last.len() + Batch::len_of(origin, value) <= limit {
@@ -183,7 +189,7 @@ impl<S> Ctx<'_, S> {
         let mut to = if let Some(room) = room {
             room
         } else {
-            let place = self.free_place(state, key, &keys::time(since))?;
+            let place = self.free_place(state, key, &keys::time(since), number)?;
             Gathered { place, marked: None, at, batch: Batch::new(now) }
         };
         to.at = to.at.max(at);
@@ -238,16 +244,15 @@ impl<S> Ctx<'_, S> {
 
     /// A place where nothing lies, nor anything that means nothing any more and is not deleted yet: that is to be there after
     /// a crash.
-    fn free_place(&mut self, state: usize, key: &[u8], begins: &[u8]) -> Result<Vec<u8>, CallbackError> {
-        let mut number = 0_u32;
-        loop {
+    fn free_place(&mut self, state: usize, key: &[u8], begins: &[u8], from: u32) -> Result<Vec<u8>, CallbackError> {
+        for number in from..=u32::MAX {
             let place = [&*open::place(key, begins), &number.to_be_bytes()].concat();
             let is_void = self.stage.void.iter().any(|(of, void)| *of == state && **void == *place);
             if !is_void && !self.core.is_gone(state, &place) && self.state_value(state, &place)?.is_none() {
                 return Ok(place);
             }
-            number += 1;
         }
+        Err(CallbackError::msg("there are too many entries of a key at one time"))
     }
 
     /// Takes back what was staged if it fails, for the callback may go on.

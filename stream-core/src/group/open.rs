@@ -61,7 +61,8 @@ impl<S: 'static> GroupBuilder<S> {
     /// Records of a key that are taken together, by their number or by the wall clock, in the topic
     /// `<group>-batch-<name>`: added to by [`Ctx::collect`], given to the callback that [`on_batch`](Self::on_batch) sets
     /// when the batch closes, without a further record. A batch is state: it survives a crash, and moves with its
-    /// partition. One that would get larger than its topic takes closes earlier.
+    /// partition. It is one value of its topic, written anew with each record, so that it is for tens or hundreds of small
+    /// ones; one that would get larger than its topic takes closes earlier.
     ///
     /// ```
     /// use std::time::Duration;

@@ -105,6 +105,12 @@ mod failed_once {
         }
     }
 
+    /// A batch got the place of one that was over, before those that were open still.
+    #[test]
+    fn batches_of_one_moment_changed_places() {
+        super::all_hold("batches", Guarantee::ExactlyOnce, std::iter::once(239));
+    }
+
     /// The simulator's own fault: a dead process's records got to the log when an outage ended, long after its successor's.
     #[test]
     fn the_dead_wrote_after_their_successors() {
