@@ -4,8 +4,8 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint simulate chaos shop product-filter search-prompt personal-recommendations demo-orders \
-  orders-api order-router order-mailer order-sink demo-chat chat-api chat-aggregator \
-  create-topics delete-topics kafka-up kafka-down
+  orders-api order-router order-mailer order-sink demo-chat chat-api chat-aggregator create-chat-topics delete-chat-topics \
+  create-topics delete-topics kafka-up kafka-down postgres-up postgres-down
 
 CARGO ?= cargo
 CARGO_FLAGS ?=
@@ -74,7 +74,7 @@ order-router: ## let each order through once, by priority and city
 order-mailer: ## mail the customers of urgent orders, by SMTP_HOST and SMTP_PORT
 	@$(ORDERS) order-mailer -- $(ARGS)
 
-order-sink: ## write the orders to a Postgres, by DATABASE_URL
+order-sink: ## write the orders to a Postgres, by DATABASE_DSN
 	@$(ORDERS) order-sink -- $(ARGS)
 
 chat-api: ## take messages over HTTP, and show the history and what is said; accounts by DATABASE_DSN
@@ -82,6 +82,12 @@ chat-api: ## take messages over HTTP, and show the history and what is said; acc
 
 chat-aggregator: ## group what one user writes to one chat
 	@$(CHAT) chat-aggregator -- $(ARGS)
+
+create-chat-topics: ## make the chat's topics, with PARTITIONS=2
+	@$(CHAT) chat-topics -- create --partitions $(PARTITIONS) $(ARGS)
+
+delete-chat-topics: ## delete the chat's topics and all that is in them
+	@$(CHAT) chat-topics -- delete $(ARGS)
 
 create-topics: ## make the shop's topics, with PARTITIONS=2
 	@$(RUN) shop-topics -- create --partitions $(PARTITIONS) $(ARGS)
@@ -94,3 +100,9 @@ kafka-up: ## start a Kafka on this machine; the targets above find it
 
 kafka-down: ## stop it and delete its data
 	@docker/kafka.sh down
+
+postgres-up: ## start a Postgres on this machine, of the binaries that are installed; prints its DATABASE_DSN
+	@docker/postgres.sh up
+
+postgres-down: ## stop it and delete its data
+	@docker/postgres.sh down

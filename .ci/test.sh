@@ -81,7 +81,7 @@ start_postgres() {
   chmod 711 "$postgres_state"
   out=$(STREAM_STATE=$postgres_state POSTGRES_PORT=$(free_ports) docker/postgres.sh up) || code=$?
   if [ $code = 0 ]; then
-    export STREAM_TEST_POSTGRES=${out#DATABASE_URL=}
+    export STREAM_TEST_POSTGRES=${out#DATABASE_DSN=}
   elif [ $code != 3 ]; then
     failed+=("start a Postgres for the tests")
   fi

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A Postgres for this machine, without containers: of the binaries that are installed, on files and a port of its own.
 #
-#   docker/postgres.sh up        start it and print DATABASE_URL=postgres://...
+#   docker/postgres.sh up        start it and print DATABASE_DSN=postgres://...
 #   docker/postgres.sh status    print the URL of one that runs, nothing if none does
 #   docker/postgres.sh restart   end it, cutting all connections, and start it on the same data
 #   docker/postgres.sh kill      end it at once, as a crash would, and start it on the same data
@@ -107,7 +107,7 @@ up() {
     fi
     start
   fi
-  printf 'DATABASE_URL=%s\n' "$(url)"
+  printf 'DATABASE_DSN=%s\n' "$(url)"
 }
 
 case ${1:-} in

@@ -16,7 +16,7 @@ const BINARIES: [(&str, &[&str]); 4] = [
 /// Exit code, stdout, stderr.
 fn start(binary: &str, args: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(binary);
-    command.args(args).env_remove("KAFKA_BROKERS").env_remove("DATABASE_URL").env_remove("SMTP_PASSWORD");
+    command.args(args).env_remove("KAFKA_BROKERS").env_remove("DATABASE_DSN").env_remove("SMTP_PASSWORD");
     let done = command.stdin(Stdio::null()).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (done.status.code(), text(done.stdout), text(done.stderr))
@@ -36,7 +36,7 @@ fn all_take_the_same_common_flags_and_say_how_to_get_a_broker() {
 #[test]
 fn a_sink_needs_a_database_and_never_tells_its_password() {
     let (code, _, stderr) = start(env!("CARGO_BIN_EXE_order-sink"), &[]);
-    assert!(code == Some(2) && stderr.contains("DATABASE_URL"), "{stderr}");
+    assert!(code == Some(2) && stderr.contains("DATABASE_DSN"), "{stderr}");
     let (code, _, stderr) = start(env!("CARGO_BIN_EXE_order-sink"), &["--database", "postgres://ann:hush@x:port/y"]);
     assert!(code == Some(2) && stderr.contains("postgres://USER@HOST"), "{stderr}");
     assert!(!stderr.contains("hush"), "{stderr}");

@@ -36,7 +36,7 @@ impl Server {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let server = Self { state, port };
         let url = server.run("up");
-        (server, url.trim().strip_prefix("DATABASE_URL=").unwrap().parse().unwrap())
+        (server, url.trim().strip_prefix("DATABASE_DSN=").unwrap().parse().unwrap())
     }
 
     fn run(&self, what: &str) -> String {

@@ -26,7 +26,7 @@ use tokio::time::timeout;
 #[command(name = "chat-api", version, after_help = EXAMPLES, max_term_width = 100)]
 struct Cli {
     /// Where to listen; port 0 is a free one
-    #[arg(long, value_name = "HOST:PORT", env = "CHAT_HTTP", hide_env_values = true, default_value = "127.0.0.1:8081")]
+    #[arg(long, value_name = "HOST:PORT", env = "CHAT_HTTP", hide_env_values = true, default_value = "127.0.0.1:8082")]
     http: SocketAddr,
 
     /// The database of the accounts, as postgres://USER@HOST:PORT/NAME. The password comes from $PGPASSWORD, or from this
@@ -52,9 +52,9 @@ struct Cli {
 
 const EXAMPLES: &str = "Examples:
   chat-api --brokers localhost:9092
-  curl localhost:8081/v1/users/ -d '{\"username\": \"ann\", \"password\": \"...\"}'
-  curl localhost:8081/v1/login/ -d username=ann -d password=...
-  curl -N localhost:8081/v1/feed -H 'Authorization: Bearer ...'";
+  curl localhost:8082/v1/users/ -d '{\"username\": \"ann\", \"password\": \"...\"}'
+  curl localhost:8082/v1/login/ -d username=ann -d password=...
+  curl -N localhost:8082/v1/feed -H 'Authorization: Bearer ...'";
 
 /// How long requests that are under way have when it is to stop.
 const GRACE: Duration = Duration::from_secs(15);

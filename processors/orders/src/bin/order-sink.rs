@@ -20,7 +20,7 @@ use tokio_postgres::Config;
 #[command(name = "order-sink", version, after_help = EXAMPLES, max_term_width = 100)]
 struct Cli {
     /// The database, as postgres://USER@HOST:PORT/NAME. The password comes from $PGPASSWORD, or from this variable's URL
-    #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
+    #[arg(long, value_name = "URL", env = "DATABASE_DSN", hide_env_values = true)]
     database: Option<String>,
 
     /// Orders a statement, at most
@@ -40,7 +40,7 @@ struct Cli {
 
 const EXAMPLES: &str = "Examples:
   PGPASSWORD=... order-sink --brokers localhost:9092 --database postgres://orders@localhost/shop
-  DATABASE_URL=postgres://... order-sink            the brokers from $KAFKA_BROKERS";
+  DATABASE_DSN=postgres://... order-sink            the brokers from $KAFKA_BROKERS";
 
 fn main() -> ExitCode {
     run(write(parse(&[REGISTRY_FLAGS, &["city_prefix", "email_topic", "mailer_group"]])))
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
 async fn write(cli: Cli) -> Result<(), Exit> {
     let database = cli.database.as_deref().map(str::trim).filter(|d| !d.is_empty());
     let database = database.ok_or_else(|| {
-        Exit::usage("no database given: use --database postgres://USER@HOST/NAME, or set DATABASE_URL")
+        Exit::usage("no database given: use --database postgres://USER@HOST/NAME, or set DATABASE_DSN")
     })?;
     // The URL stays out of the message: it may have a password.
     let mut config: Config = database.parse().map_err(|e: tokio_postgres::Error| {

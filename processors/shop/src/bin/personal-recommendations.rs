@@ -47,7 +47,7 @@ struct Cli {
         value_name = "HOST:PORT",
         env = "RECOMMENDATIONS_HTTP",
         hide_env_values = true,
-        default_value = "127.0.0.1:8081"
+        default_value = "127.0.0.1:8083"
     )]
     http: SocketAddr,
 
@@ -65,7 +65,7 @@ struct Cli {
 const EXAMPLES: &str = "Examples:
   personal-recommendations --brokers localhost:9092
   personal-recommendations --join left --http 127.0.0.1:0       the brokers from $KAFKA_BROKERS
-  curl localhost:8081/recommendations/ann";
+  curl localhost:8083/recommendations/ann";
 
 fn main() -> ExitCode {
     run(recommendations(parse(&[&["product_topic", "rules_topic"]])))
