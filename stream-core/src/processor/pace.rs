@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::Instant;
 
 use super::env::Env;
@@ -36,6 +36,8 @@ pub(super) struct Pace {
     known: watch::Sender<i64>,
     /// One looks at a time; when that was.
     looking: Mutex<Option<Instant>>,
+    /// Somebody is held until more is committed.
+    held: Notify,
 }
 
 impl Pace {
@@ -51,7 +53,21 @@ impl Pace {
             partitions.collect()
         };
         let partitions = [all(false), all(true)];
-        Some(Arc::new(Self { slack, partitions, known: watch::Sender::new(i64::MIN), looking: Mutex::default() }))
+        Some(Arc::new(Self {
+            slack,
+            partitions,
+            known: watch::Sender::new(i64::MIN),
+            looking: Mutex::default(),
+            held: Notify::new(),
+        }))
+    }
+
+    /// Resolves when a task is held until more is committed: to wait for the next time would take long.
+    pub(super) async fn held(pace: Option<&Self>) {
+        match pace {
+            Some(pace) => pace.held.notified().await,
+            None => std::future::pending().await,
+        }
     }
 
     pub(super) fn known(&self) -> i64 {
@@ -68,6 +84,7 @@ impl Pace {
         if self.known() != known {
             return;
         }
+        self.held.notify_one();
         if let Some(last) = *last {
             tokio::time::sleep_until(last + REST).await;
         }
