@@ -98,3 +98,25 @@ fn j7_nobody_waits_for_good() -> Done {
         Ok(())
     })
 }
+
+/// Where nothing is to be re-keyed, nothing is waited for.
+#[test]
+fn j7_an_idle_side_holds_nobody_up() -> Done {
+    with_both(|guarantee| {
+        let case = Case { name: "", kind: Kind::Left, windows: windows(), nulls: Nulls::OnClose, script: &[] };
+        let right = Side::topic("join-right", Text).key_by(|text: &String| text.clone());
+        let tester = Tester::with_partitions(2);
+        let graph = case.graph_of("join", Side::topic("join-left", Text), right);
+        tester.add_with(graph, move |p| p.guarantee(guarantee).max_task_idle(ms(0)))?;
+        let now = || tester.block_on(async { tokio::time::Instant::now() });
+        let (left, began) = (tester.input("join-left", Text), now());
+        for n in 0..50 {
+            left.push_at("k", Some(&n.to_string()), Some(n * 1_000_000), None)?;
+        }
+        tester.drain()?;
+        // Each was too far ahead of the one before.
+        assert!(now() - began < Duration::from_secs(9), "somebody's patience was over");
+        assert_eq!(values(&tester.output("join-told", Text)).len(), 49);
+        Ok(())
+    })
+}

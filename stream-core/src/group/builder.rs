@@ -185,14 +185,7 @@ impl<S: 'static> GroupBuilder<S> {
         codec: Arc<impl Codec<M>>,
         handler: Handler,
     ) -> &mut Self {
-        self.graph.inputs.push(InputEdge {
-            input,
-            own,
-            re_keys: false,
-            paced: false,
-            codec: erase::<M>(codec),
-            handler,
-        });
+        self.graph.inputs.push(InputEdge { input, own, re_keys: false, codec: erase::<M>(codec), handler });
         self
     }
 

@@ -43,8 +43,6 @@ pub(crate) struct InputEdge {
     pub(crate) own: bool,
     /// Its records are only sent on under other keys.
     pub(crate) re_keys: bool,
-    /// It is read in step with what is re-keyed.
-    pub(crate) paced: bool,
     pub(crate) codec: Arc<dyn AnyCodec>,
     pub(crate) handler: Handler,
 }

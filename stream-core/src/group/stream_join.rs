@@ -173,10 +173,6 @@ impl<'g, S: 'static, L: 'static, R: 'static> StreamJoin<'g, S, L, R> {
         group.add_input::<R>(right.input, right.own, Arc::new(right.codec), Handler::Sync(handler));
 
         let re_keys = left.own || right.own;
-        for edge in group.graph.inputs.iter_mut().skip(first) {
-            edge.paced = re_keys && !edge.own;
-        }
-
         let (mut left, mut right): (Option<Box<dyn SyncHandler>>, Option<Box<dyn SyncHandler>>) = (None, None);
         if nulls == Nulls::OnClose && left_outer {
             left = Some(Box::new(Null(LeftOf(Arc::clone(&both)))));
@@ -216,7 +212,7 @@ impl<M: 'static> Side<M> {
         let handler = Box::new(ReKey { codec: Arc::clone(&codec), key, output, outer });
         group.add_input::<M>(input, false, Arc::new(Arc::clone(&codec)), Handler::Sync(handler));
         if let Some(edge) = group.graph.inputs.last_mut() {
-            (edge.re_keys, edge.paced) = (true, true);
+            edge.re_keys = true;
         }
         Arrives { input: joined, own: true, codec }
     }

@@ -1,9 +1,9 @@
 //! Keeps what is re-keyed for a join in step over all partitions of its topics (semantics J7, D4).
 //!
 //! Each partition of a source is sent on in its own time, so that after a stop one might be read to its end before another
-//! has begun; stream time would be there, and the other's records late. So no source, and no topic that is joined with
-//! what is re-keyed, is read further than a part of the join's grace beyond the first record that the group has not
-//! committed, of the sources and of what was made of them, whoever has those.
+//! has begun; stream time would be there, and the other's records late. So no input of such a group is read further than a
+//! part of the join's grace beyond the first record that the group has not committed, of the sources and of what was made
+//! of them, whoever has those.
 //!
 //! It is asked for only by a task that has come that far: hardly ever while the group keeps up. It never holds anything for
 //! good: whoever is behind may be stuck, or have a clock that is wrong.
@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::Instant;
 
 use super::env::Env;
@@ -36,6 +36,8 @@ pub(super) struct Pace {
     known: watch::Sender<i64>,
     /// One looks at a time; when that was.
     looking: Mutex<Option<Instant>>,
+    /// Somebody is held until more is committed.
+    held: Notify,
 }
 
 impl Pace {
@@ -51,7 +53,21 @@ impl Pace {
             partitions.collect()
         };
         let partitions = [all(false), all(true)];
-        Some(Arc::new(Self { slack, partitions, known: watch::Sender::new(i64::MIN), looking: Mutex::default() }))
+        Some(Arc::new(Self {
+            slack,
+            partitions,
+            known: watch::Sender::new(i64::MIN),
+            looking: Mutex::default(),
+            held: Notify::new(),
+        }))
+    }
+
+    /// Resolves when a task is held until more is committed: to wait for the next time would take long.
+    pub(super) async fn held(pace: Option<&Self>) {
+        match pace {
+            Some(pace) => pace.held.notified().await,
+            None => std::future::pending().await,
+        }
     }
 
     pub(super) fn known(&self) -> i64 {
@@ -62,18 +78,18 @@ impl Pace {
         known.saturating_add(self.slack)
     }
 
-    /// Looks how far the group is, unless somebody else has since it was `known`.
-    pub(super) async fn look(self: Arc<Self>, env: Arc<Env>, known: i64) {
+    /// Looks how far the group is, unless somebody else has since it was `known`. Who asks has a record of this time next.
+    pub(super) async fn look(self: Arc<Self>, env: Arc<Env>, known: i64, head: i64) {
         let mut last = self.looking.lock().await;
         if self.known() != known {
             return;
         }
+        self.held.notify_one();
         if let Some(last) = *last {
             tokio::time::sleep_until(last + REST).await;
         }
         match self.first_uncommitted(&env).await {
-            Ok(Some(at)) => drop(self.known.send_replace(at)),
-            Ok(None) => {}
+            Ok(first) => drop(self.known.send_replace(first.map_or(head, |first| first.min(head)))),
             Err(error) => {
                 tracing::debug!(group = env.graph.name(), %error, "how far the group is can't be looked up now");
             }

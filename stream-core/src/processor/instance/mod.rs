@@ -32,6 +32,7 @@ use self::loops::TRIM_INTERVAL;
 use self::stores::Idle;
 use super::env::Env;
 use super::error::{ProcessorError, ProcessorResult};
+use super::pace::Pace;
 use super::standby::{News, Warm};
 use super::state::{Rebalance, Request, State, Status, TaskState};
 use super::task::{Command, Positions, Report, VisitRequest};
@@ -175,6 +176,7 @@ impl<'a> Instance<'a> {
                     }
                 },
                 _ = commits.tick() => self.begin_commit(),
+                () = Pace::held(self.env.pace.as_deref()) => self.begin_commit(),
                 _ = recommits.tick() => self.recommit(),
                 Some(news) = self.standby_news.recv() => self.standby_news(news),
                 _ = sweeps.tick() => self.sweep(),

@@ -9,7 +9,7 @@ use crate::log::{Fetch, FetchLimits, Fetched, LogError, RecordBatch, TopicPartit
 pub(super) struct TaskInput {
     /// Which input edge of the graph.
     pub(super) edge: usize,
-    /// It is read in step with what is re-keyed.
+    /// It is read in step with what the group re-keys.
     pub(super) paced: bool,
     pub(super) partition: TopicPartition,
     fetch: Box<dyn Fetch>,

@@ -48,7 +48,7 @@ impl Paced {
                 self.limit = pace.limit(head);
                 continue;
             }
-            let look = || Arc::clone(pace).look(Arc::clone(env), known).boxed_local();
+            let look = || Arc::clone(pace).look(Arc::clone(env), known, head).boxed_local();
             ready!(self.looking.get_or_insert_with(look).as_mut().poll(cx));
             self.looking = None;
         }

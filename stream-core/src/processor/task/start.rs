@@ -72,7 +72,7 @@ impl Task {
             deferrals,
             slots: Cell::new(0),
         };
-        let paced = |edge: usize| core.graph.inputs.get(edge).is_some_and(|e| e.paced);
+        let paced = |edge: usize| env.pace.is_some() && core.graph.inputs.get(edge).is_some_and(|e| !e.own);
         let inputs = spec.inputs.into_iter();
         let inputs = inputs.map(|(edge, a)| TaskInput::new(edge, paced(edge), a.partition, a.start, a.fetch)).collect();
         let next_checkpoint = Box::pin(tokio::time::sleep_until(Instant::now() + env.options.checkpoint_interval));
