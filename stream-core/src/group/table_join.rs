@@ -125,7 +125,13 @@ impl<V: 'static> GroupBuilder<Table<V>> {
         F: Fn(Option<&T>, Option<&O>) -> Option<V> + Send + Sync + 'static,
     {
         let codec = erase(Arc::new(Arc::clone(&side.own.0)));
-        self.graph.inputs.push(InputEdge { input, own: false, codec, handler: Handler::Sync(Box::new(side)) });
+        self.graph.inputs.push(InputEdge {
+            input,
+            own: false,
+            re_keys: false,
+            codec,
+            handler: Handler::Sync(Box::new(side)),
+        });
     }
 }
 
