@@ -38,7 +38,7 @@ use super::state::{Rebalance, Request, State, Status, TaskState};
 use super::task::{Command, Positions, Report, VisitRequest};
 use super::worker::Workers;
 use super::{Listeners, Stop};
-use crate::log::{GroupHandle, LogResult, Member, MemberEvent, Offsets, TopicPartition};
+use crate::log::{GroupHandle, LogError, LogResult, Member, MemberEvent, Offsets, TopicPartition};
 use crate::topics::{TopicFacts, check_growth};
 
 /// A task as its instance knows it.
@@ -205,7 +205,14 @@ impl<'a> Instance<'a> {
             return Err(error);
         }
         flushed.map_err(|e| ProcessorError::log(&group, "flush", e))?;
-        closed.map_err(|e| ProcessorError::log(&group, "leave the group", e))
+        match closed {
+            // All that was done is committed, as when a consumer of Kafka's own is closed in vain.
+            Err(error @ LogError::Timeout { .. }) => {
+                tracing::warn!(group, %error, "the group goes on without this instance once its session is over");
+                Ok(())
+            }
+            closed => closed.map_err(|e| ProcessorError::log(&group, "leave the group", e)),
+        }
     }
 
     fn event(&mut self, event: MemberEvent) {
