@@ -7,6 +7,7 @@
 
 pub mod broker;
 pub mod counting;
+pub mod delivery;
 pub mod mock;
 pub mod moves;
 pub mod proxy;
