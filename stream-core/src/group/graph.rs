@@ -221,6 +221,13 @@ impl GroupGraph {
         self.outputs.iter().filter(|e| e.own).map(|e| &e.topic)
     }
 
+    /// Whether something of it falls due by the wall clock.
+    #[cfg(feature = "testing")]
+    pub(crate) fn waits_for_the_clock(&self) -> bool {
+        let timers = self.timers.iter().map(|timer| timer.by);
+        timers.chain(self.open.iter().map(|open| open.kind.by())).any(|by| by == By::WallClock)
+    }
+
     /// The topics of the tables that it writes.
     #[cfg(feature = "testing")]
     pub(crate) fn table_topics(&self) -> impl Iterator<Item = &Arc<str>> {

@@ -111,6 +111,12 @@ mod failed_once {
         super::all_hold("batches", Guarantee::ExactlyOnce, std::iter::once(239));
     }
 
+    /// The simulator's own fault: it ended before what was due by the clock had fired.
+    #[test]
+    fn the_end_came_before_a_timer() {
+        super::all_hold("delayed", Guarantee::AtLeastOnce, std::iter::once(1712));
+    }
+
     /// The simulator's own fault: a dead process's records got to the log when an outage ended, long after its successor's.
     #[test]
     fn the_dead_wrote_after_their_successors() {
