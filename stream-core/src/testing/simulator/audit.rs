@@ -29,9 +29,9 @@ pub(super) async fn drained(world: &Shared) -> Result<(), SimulationError> {
         (Arc::clone(&world.log), world.graphs.clone(), world.flush(), world.report.failures)
     };
     flushed.await?;
-    // What is due by the wall clock moves no offset, and waits for what is still on its way.
+    // What is due by the wall clock moves no offset, and waits for what is still on its way, and for the sessions of the dead.
     let by_the_clock = graphs.iter().any(|graph| graph.waits_for_the_clock());
-    let calm = if by_the_clock { 40 * STEP } else { STEP };
+    let calm = if by_the_clock { 400 * STEP } else { STEP };
     let mut waited = Duration::ZERO;
     let mut done = 0;
     // Once more after a while: a group may have been done before another wrote to its input.
