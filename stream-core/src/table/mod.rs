@@ -17,6 +17,7 @@ mod restore;
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::{Bound, ControlFlow};
+use std::rc::Rc;
 use std::sync::Arc;
 
 pub(crate) use self::committed::CommittedRows;
@@ -72,9 +73,9 @@ impl Entry {
 #[derive(Debug)]
 pub(crate) struct TablePartition {
     store: Arc<dyn Store>,
-    buffer: HashMap<Box<[u8]>, Entry>,
+    buffer: HashMap<Rc<[u8]>, Entry>,
     /// The buffer's keys in order, where they are asked for in order.
-    order: Option<BTreeSet<Box<[u8]>>>,
+    order: Option<BTreeSet<Rc<[u8]>>>,
     /// Bytes of keys and values in the buffer, roughly.
     bytes: usize,
     /// Changelog offset up to which everything is acknowledged.
@@ -82,7 +83,7 @@ pub(crate) struct TablePartition {
     /// The last checkpoint's offset.
     checkpointed: i64,
     /// Keys that a checkpoint in progress has still to look at.
-    pending: Vec<Box<[u8]>>,
+    pending: Vec<Rc<[u8]>>,
     pending_offset: i64,
     /// A checkpoint has begun and is not recorded yet.
     checkpointing: bool,
@@ -126,11 +127,12 @@ impl TablePartition {
         let entry = if let Some(entry) = self.buffer.get_mut(key) {
             entry
         } else {
-            self.bytes += key.len() + size_of::<Entry>() + 32;
+            let key: Rc<[u8]> = key.into();
+            self.bytes += weight(&key, None);
             if let Some(order) = &mut self.order {
-                order.insert(key.into());
+                order.insert(Rc::clone(&key));
             }
-            self.buffer.entry(key.into()).or_insert_with(Entry::clean)
+            self.buffer.entry(key).or_insert_with(Entry::clean)
         };
         if entry.unacked == 0 {
             entry.below = if entry.dirty { Below::Value(entry.value.clone()) } else { Below::Store };
@@ -176,7 +178,7 @@ impl TablePartition {
             }
         });
         self.keep_order();
-        self.bytes = self.buffer.iter().map(|(k, e)| k.len() + size_of::<Entry>() + 32 + len(e.value.as_ref())).sum();
+        self.bytes = self.buffer.iter().map(|(key, entry)| weight(key, entry.value.as_ref())).sum();
     }
 
     /// Bytes that the buffer takes, roughly.
@@ -216,6 +218,14 @@ impl TablePartition {
         for key in &chunk {
             if let Some(entry) = self.buffer.get_mut(key) {
                 entry.stored();
+                // What is deleted in the store, too, need not be remembered, and may be most of what was written.
+                if entry.unacked == 0 && entry.value.is_none() {
+                    self.bytes = self.bytes.saturating_sub(weight(key, None));
+                    self.buffer.remove(key);
+                    if let Some(order) = &mut self.order {
+                        order.remove(key);
+                    }
+                }
             }
         }
         if !self.pending.is_empty() {
@@ -233,7 +243,7 @@ impl TablePartition {
         self.buffer.retain(|key, entry| {
             let keep = entry.unacked > 0 || entry.dirty;
             if !keep {
-                *bytes = bytes.saturating_sub(key.len() + size_of::<Entry>() + 32 + len(entry.value.as_ref()));
+                *bytes = bytes.saturating_sub(weight(key, entry.value.as_ref()));
             }
             keep
         });
@@ -299,7 +309,7 @@ impl TablePartition {
     }
 
     /// The keys of the write buffer, the smallest last.
-    pub(crate) fn buffered_keys(&self) -> Vec<Box<[u8]>> {
+    pub(crate) fn buffered_keys(&self) -> Vec<Rc<[u8]>> {
         let mut keys: Vec<_> = self.buffer.keys().cloned().collect();
         keys.sort_unstable_by(|a, b| b.cmp(a));
         keys
@@ -310,7 +320,7 @@ impl TablePartition {
     pub(crate) fn keys_after(
         &self,
         after: Option<&[u8]>,
-        buffered: &mut Vec<Box<[u8]>>,
+        buffered: &mut Vec<Rc<[u8]>>,
         n: usize,
     ) -> Result<Vec<Vec<u8>>, StoreError> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
@@ -340,6 +350,45 @@ fn set(place: &mut Option<Vec<u8>>, value: Option<&[u8]>, bytes: &mut usize) {
     }
 }
 
+/// Bytes that an entry takes, with what the maps and the allocator add.
+fn weight(key: &[u8], value: Option<&Vec<u8>>) -> usize {
+    key.len() + len(value) + size_of::<Entry>() + 96
+}
+
 fn len(value: Option<&Vec<u8>>) -> usize {
     value.map_or(0, Vec::len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{MemoryStores, StoreBackend, StoreId};
+
+    fn table() -> TablePartition {
+        let store = MemoryStores::new().open(&StoreId::new("table", 0), "").unwrap();
+        TablePartition::ordered(store, 0)
+    }
+
+    /// What a join keeps is mostly deleted again soon.
+    #[test]
+    fn what_is_deleted_leaves_the_buffer_once_it_is_stored() {
+        let mut table = table();
+        for key in [b"a", b"b", b"c"] {
+            table.apply(key, Some(b"value"));
+            table.acknowledge(key, Some(b"value"));
+        }
+        table.apply(b"a", None);
+        table.acknowledge(b"a", None);
+        table.apply(b"b", None);
+        table.advance(4);
+        table.checkpoint_begin();
+        assert!(table.checkpoint_step(0, 10).unwrap());
+        // The deletion of `b` is not acknowledged yet.
+        assert_eq!(table.buffered_keys().iter().map(|k| &**k).collect::<Vec<_>>(), [b"c", b"b"]);
+        assert_eq!(table.store().get(b"a").unwrap(), None);
+        assert!(!table.with_value(b"b", |value| value.is_some()).unwrap());
+        assert_eq!(table.first(b"", None, |_| false).unwrap().as_deref(), Some(&b"c"[..]));
+        table.evict();
+        assert_eq!(table.buffered(), weight(b"b", None));
+    }
 }

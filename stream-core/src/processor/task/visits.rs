@@ -21,7 +21,7 @@ use crate::processor::error::{ProcessorError, ProcessorResult};
 pub(super) struct Visit {
     pub(super) request: VisitRequest,
     /// The keys that only the write buffer had when the visit began, the smallest last.
-    buffered: Option<Vec<Box<[u8]>>>,
+    buffered: Option<Vec<Rc<[u8]>>>,
     after: Option<Vec<u8>>,
     count: u64,
     /// What the next key needs, and how often it needed something already.
