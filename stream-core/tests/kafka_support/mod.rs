@@ -45,9 +45,10 @@ pub fn connect(brokers: &str) -> LogHandle {
     Kafka::connect(KafkaOptions::new(brokers).request_timeout(Duration::from_secs(15))).unwrap()
 }
 
-/// With `RUST_LOG` set, a failing test shows what was logged.
+/// A failing test shows what was logged: what `RUST_LOG` says, else what explains a failure that does not come again.
 pub fn log_lines() {
-    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("stream_core=debug,kafka=debug,warn"));
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
 }
 
