@@ -32,7 +32,8 @@ fn finals(outcome: &stream_core::testing::simulator::Outcome) -> Result<BTreeMap
     Ok(finals)
 }
 
-/// Exactly once the final results are the same; at least once no one is missing, and none is less than it has to be.
+/// Exactly once the final results are the same; at least once no one is missing, and none is less than it has to be, but
+/// where an instance that was taken for dead may have written over what was counted.
 fn windows_hold(c: &Comparison<'_>, group: &str) -> CheckResult {
     if c.exactly_once() {
         c.same_output_in_order("finals")?;
@@ -42,7 +43,7 @@ fn windows_hold(c: &Comparison<'_>, group: &str) -> CheckResult {
     let actual = finals(c.actual)?;
     for (of, wanted) in finals(c.expected)? {
         let Some(found) = actual.get(&of) else { return Err(format!("finals: that of {of:?} is lost")) };
-        if found.iter().min() < wanted.iter().min() {
+        if c.tables_hold() && found.iter().min() < wanted.iter().min() {
             return Err(format!("finals: {of:?} is {found:?}, less than {wanted:?}"));
         }
     }
@@ -159,6 +160,10 @@ pub(crate) fn delayed(simulation: Simulation) -> Simulation {
         g.build()
     };
     simulation.group(graph).input("words", Text, 100, record).check(|c| {
+        if !c.tables_hold() {
+            // An instance that was taken for dead may have written over what was to be told.
+            return Ok(());
+        }
         // The last one tells all, whenever it does.
         let lasts = |outcome: &stream_core::testing::simulator::Outcome| {
             let told = outcome.decoded("late", &Text).map_err(|e| e.to_string())?;
