@@ -48,7 +48,8 @@ pub fn connect(brokers: &str) -> LogHandle {
 /// A failing test shows what was logged: what `RUST_LOG` says, else what explains a failure that does not come again.
 pub fn log_lines() {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("stream_core=debug,kafka=debug,warn"));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("stream_core=debug,kafka=debug,warn"));
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
 }
 
