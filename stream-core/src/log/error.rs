@@ -10,6 +10,11 @@ pub enum LogError {
     /// No broker could be reached.
     #[error("{what}: no broker reached at {brokers}: {reason}")]
     Unreachable { what: String, brokers: String, reason: String },
+    /// A client that can never reach a broker again, though there may be some: what was made of it has to be made anew.
+    #[error(
+        "the client lost all brokers, and can't find back to {brokers} (a fault of librdkafka, its issue 5301): start it anew"
+    )]
+    Stranded { brokers: String },
     /// The log refused who we are or what we want.
     #[error("{what}: not authorised: {reason}")]
     Auth { what: String, reason: String },
@@ -93,6 +98,6 @@ impl LogError {
 
     /// Whether whoever wrote can write nothing any more.
     pub(crate) fn ends_producer(&self) -> bool {
-        matches!(self, Self::Fatal { .. } | Self::Fenced { .. } | Self::Closed { .. })
+        matches!(self, Self::Fatal { .. } | Self::Fenced { .. } | Self::Closed { .. } | Self::Stranded { .. })
     }
 }

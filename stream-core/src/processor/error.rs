@@ -78,6 +78,11 @@ impl ProcessorError {
         }
     }
 
+    /// Whether neither a record nor the group is at fault, so that a new start mends it.
+    pub(crate) fn is_nobodys_fault(&self) -> bool {
+        matches!(self, Self::Transaction { .. } | Self::Log { error: LogError::Stranded { .. }, .. })
+    }
+
     /// Whether a new start may help. Not so if a topic is wrong, which stays so until somebody mends it; a record that
     /// fails may do so because of something else that passes, so that it is tried again as often as
     /// [`OnFailure`](super::OnFailure) says.

@@ -16,9 +16,10 @@ pub(crate) const LEAST_INTERVAL: Duration = Duration::from_millis(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnFailure {
-    /// `run` returns the error (the default). Only one that ends its transactions (exactly once: it was frozen, and another
-    /// has its partitions; or nobody knows how a commit ended) starts again by itself, up to five times in a row: that is
-    /// no fault of a record or of the group, and a new start asks what is committed.
+    /// `run` returns the error (the default). Only what is no fault of a record or of the group starts again by itself, up
+    /// to five times in a row: the end of its transactions (exactly once: it was frozen, and another has its partitions; or
+    /// nobody knows how a commit ended), after which a new start asks what is committed; and a client that lost its
+    /// brokers for good ([`LogError::Stranded`](crate::log::LogError::Stranded)).
     Stop,
     /// Start again after a wait that doubles from `backoff` up to 64 times that. After `attempts` failures in a row
     /// without any record done in between, or of the same record, `run` returns the error all the same, so that a record
@@ -36,7 +37,7 @@ impl OnFailure {
     pub(super) fn after(self, error: &ProcessorError) -> Option<(Duration, u32)> {
         match self {
             Self::Restart { backoff, attempts } => Some((backoff, attempts)),
-            Self::Stop if matches!(error, ProcessorError::Transaction { .. }) => Some((Duration::from_millis(500), 5)),
+            Self::Stop if error.is_nobodys_fault() => Some((Duration::from_millis(500), 5)),
             Self::Stop => None,
         }
     }

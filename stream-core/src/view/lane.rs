@@ -112,7 +112,9 @@ impl<'a> Lane<'a> {
             }
             Broken::Log(error) => {
                 let gone = matches!(error, LogError::UnknownTopic { .. } | LogError::UnknownPartition { .. });
-                if !gone && error.class() == ErrorClass::Fatal && !self.copy.is_complete() {
+                // Who is stranded reads with another client the next time.
+                let passes = gone || error.class() != ErrorClass::Fatal || matches!(error, LogError::Stranded { .. });
+                if !passes && !self.copy.is_complete() {
                     // Nothing is served yet, so that to try again would only hide it.
                     return Err(error.to_string());
                 }

@@ -87,9 +87,9 @@ impl Connection {
         }
         let asked: Vec<_> = topics.iter().map(|t| ResourceSpecifier::Topic(t)).collect();
         let what = "looking up the settings of topics";
-        let answer = self.admin().describe_configs(&asked, &self.admin_options()).await;
+        let answer = self.admin()?.describe_configs(&asked, &self.admin_options()).await;
         let mut found = BTreeMap::new();
-        for one in answer.map_err(|e| self.scene.error(what, &e))? {
+        for one in answer.map_err(|e| self.admin_error(what, &e))? {
             match one {
                 Ok(resource) => {
                     if let OwnedResourceSpecifier::Topic(name) = &resource.specifier {
@@ -121,8 +121,8 @@ impl Connection {
                 properties.iter().fold(topic, |topic, (k, v)| topic.set(k, v))
             })
             .collect();
-        let answer = self.admin().create_topics(&new, &self.admin_options()).await;
-        let answer = answer.map_err(|e| self.scene.error("creating topics", &e))?;
+        let answer = self.admin()?.create_topics(&new, &self.admin_options()).await;
+        let answer = answer.map_err(|e| self.admin_error("creating topics", &e))?;
         let (mut failed, mut exists) = (None, None);
         for (one, spec) in answer.into_iter().zip(&topics) {
             let what = format!("creating topic {}", spec.name);
@@ -149,8 +149,8 @@ impl Connection {
         }
         self.reach("deleting topics").await?;
         let asked: Vec<&str> = names.iter().map(|n| &**n).collect();
-        let answer = self.admin().delete_topics(&asked, &self.admin_options()).await;
-        let answer = answer.map_err(|e| self.scene.error("deleting topics", &e))?;
+        let answer = self.admin()?.delete_topics(&asked, &self.admin_options()).await;
+        let answer = answer.map_err(|e| self.admin_error("deleting topics", &e))?;
         let mut failed = None;
         for (one, name) in answer.into_iter().zip(names) {
             let what = format!("deleting topic {name}");
@@ -171,8 +171,8 @@ impl Connection {
         let what = format!("growing topic {name} to {total} partitions");
         self.reach("growing a topic").await?;
         let new = NewPartitions::new(&name, usize::try_from(total).unwrap_or(0));
-        let answer = self.admin().create_partitions([&new], &self.admin_options()).await;
-        let answer = answer.map_err(|e| self.scene.error(&what, &e))?;
+        let answer = self.admin()?.create_partitions([&new], &self.admin_options()).await;
+        let answer = answer.map_err(|e| self.admin_error(&what, &e))?;
         match answer.into_iter().next() {
             Some(Err((topic, RDKafkaErrorCode::UnknownTopicOrPartition))) => Err(LogError::UnknownTopic { topic }),
             Some(Err((_, code))) => Err(self.scene.error(&what, &KafkaError::AdminOp(code))),
@@ -193,8 +193,8 @@ impl Connection {
         self.pool.run(what, exist).await?;
         let list = query::list(below.iter().map(|(tp, offset)| (tp, Offset::Offset(*offset))));
         let list = list.map_err(|e| self.scene.error(what, &e))?;
-        let answer = self.admin().delete_records(&list, &self.admin_options()).await;
-        let answer = answer.map_err(|e| self.scene.error(what, &e))?;
+        let answer = self.admin()?.delete_records(&list, &self.admin_options()).await;
+        let answer = answer.map_err(|e| self.admin_error(what, &e))?;
         for e in answer.elements() {
             let tp = crate::log::TopicPartition::new(e.topic(), e.partition());
             e.error().map_err(|error| match super::error::code(&error) {

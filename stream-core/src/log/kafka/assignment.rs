@@ -58,6 +58,8 @@ pub(super) struct Shared {
     pub(super) metadata: Mutex<Option<Arc<ConsumerGroupMetadata>>>,
     /// Unsubscribed, and waiting for what that brings.
     pub(super) leaving: AtomicBool,
+    /// An assignment was refused, for it may be of a membership that is over: the poll thread starts over.
+    pub(super) astray: AtomicBool,
     /// When the poll thread last went to wait for events.
     pub(super) polled: Mutex<Instant>,
     pub(super) poller: OnceLock<Thread>,
@@ -121,8 +123,8 @@ impl Shared {
         LogError::NotMember { what: what.to_owned(), group, reason: reason.to_owned() }
     }
 
-    /// Takes note of the generation that a callback is about.
-    fn note_generation(&self, consumer: &Consumer) {
+    /// Takes note of the generation that a callback is about. False if it may be over.
+    fn note_generation(&self, consumer: &Consumer) -> bool {
         let metadata = consumer.group_metadata().map(Arc::new);
         // The thread may have stood still before it came here, for so long that the membership is another's: then the
         // metadata may be without a generation.
@@ -132,16 +134,18 @@ impl Shared {
         } else if !self.is_closing() && !self.leaving.load(Ordering::Acquire) {
             *lock(&self.metadata) = metadata;
         }
+        !stood_still
     }
 
     /// Answers an assignment.
     pub(super) fn assign(self: &Arc<Self>, consumer: &Consumer, tpl: &TopicPartitionList) {
-        self.note_generation(consumer);
+        let sure = self.note_generation(consumer);
+        self.astray.store(!sure, Ordering::Release);
         let mut new = self.expand(tpl);
         new.retain(|tp| !lock(&self.held).contains_key(tp));
         tracing::debug!(target: "kafka", group = %self.options.group, partitions = ?new, "assigned");
         // With remains of a lost membership there is no telling what is whose: the poll thread starts over.
-        let refused = self.is_closing() || self.leaving.load(Ordering::Acquire) || self.has_remains();
+        let refused = !sure || self.is_closing() || self.leaving.load(Ordering::Acquire) || self.has_remains();
         if refused {
             new.clear();
         }

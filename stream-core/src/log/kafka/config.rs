@@ -10,6 +10,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
 use super::options::{KafkaOptions, Properties, Security, Tls, is_secret};
+use super::stranded::STATISTICS_MS;
 use crate::log::{Isolation, LogError, LogResult, MemberOptions, Partitioner, ProducerOptions};
 
 /// The largest record that is sent at all; what a topic takes is the broker's to say.
@@ -68,6 +69,7 @@ fn base(options: &KafkaOptions) -> ClientConfig {
     c.set("topic.metadata.propagation.max.ms", "5000");
     c.set("socket.timeout.ms", ms(options.request_timeout.clamp(Duration::from_secs(1), Duration::from_secs(60))));
     c.set("socket.nagle.disable", "true");
+    c.set("statistics.interval.ms", STATISTICS_MS.to_string());
     apply(&mut c, &options.common);
     c.set("bootstrap.servers", &options.brokers).set("client.id", &options.client_id);
     // A topic comes to be because somebody said so, never by a look at it.
@@ -96,7 +98,7 @@ fn base(options: &KafkaOptions) -> ClientConfig {
 pub(super) fn admin(options: &KafkaOptions) -> ClientConfig {
     let mut c = base(options);
     // Nobody polls this client's events: they would pile up.
-    c.set_log_level(RDKafkaLogLevel::Emerg);
+    c.set("statistics.interval.ms", "0").set_log_level(RDKafkaLogLevel::Emerg);
     c
 }
 
@@ -136,6 +138,8 @@ pub(super) fn query(options: &KafkaOptions, isolation: Isolation) -> ClientConfi
 /// A client that looks the ids of topics up, which librdkafka tells in a debug line.
 pub(super) fn topic_ids(options: &KafkaOptions) -> ClientConfig {
     let mut c = query(options, Isolation::ReadCommitted);
+    // It is polled while it is asked only.
+    c.set("statistics.interval.ms", "0");
     let debug = c.get("debug").map_or("topic".to_owned(), |user| format!("{user},topic"));
     c.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
     c

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rdkafka::admin::AdminClient;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::KafkaError;
 
 use super::blocking::{Pool, spawn};
 use super::config;
@@ -14,8 +15,9 @@ use super::context::{Ctx, Health, lock};
 use super::error::Scene;
 use super::options::KafkaOptions;
 use super::rebalance::ConsumerCtx;
+use super::stranded::Stranded;
 use super::topic_ids::TopicIds;
-use crate::log::{Isolation, LogResult};
+use crate::log::{ErrorClass, Isolation, LogError, LogResult};
 
 pub(super) type Consumer = BaseConsumer<ConsumerCtx>;
 
@@ -29,7 +31,10 @@ pub(super) struct Connection {
     pub(super) options: KafkaOptions,
     pub(super) scene: Scene,
     pub(super) pool: Pool,
-    admin: AdminClient<Ctx>,
+    /// Made anew after an error that may pass: that client may be stranded.
+    admin: Mutex<Option<Arc<AdminClient<Ctx>>>>,
+    /// Of the members, producers and readers; look-ups get new clients by themselves.
+    pub(super) stranded: Stranded,
     committed: Mutex<Option<Arc<Polled>>>,
     uncommitted: Mutex<Option<Arc<Polled>>>,
     /// Clients that look the offsets of one group up, the one used last at the end.
@@ -40,23 +45,47 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn new(options: KafkaOptions) -> LogResult<Self> {
         config::check(&options)?;
-        let health = Arc::new(Health::default());
-        let ctx = Ctx::new("admin".into(), Arc::clone(&health));
-        let admin = AdminClient::from_config_and_context(&config::admin(&options), ctx);
-        Ok(Self {
-            admin: admin.map_err(|e| config::refused(&e))?,
-            scene: Scene { brokers: options.brokers.clone(), health },
+        let connection = Self {
+            scene: Scene { brokers: options.brokers.clone(), health: Arc::default() },
+            admin: Mutex::default(),
+            stranded: Stranded::default(),
             pool: Pool::default(),
             committed: Mutex::default(),
             uncommitted: Mutex::default(),
             groups: Mutex::default(),
             ids: Mutex::default(),
             options,
-        })
+        };
+        // Options that librdkafka refuses are told at once.
+        connection.admin()?;
+        Ok(connection)
     }
 
-    pub(super) fn admin(&self) -> &AdminClient<Ctx> {
-        &self.admin
+    pub(super) fn admin(&self) -> LogResult<Arc<AdminClient<Ctx>>> {
+        let mut place = lock(&self.admin);
+        if let Some(admin) = &*place {
+            return Ok(Arc::clone(admin));
+        }
+        let ctx = Ctx::new("admin".into(), Arc::clone(&self.scene.health), &Stranded::default());
+        let admin = AdminClient::from_config_and_context(&config::admin(&self.options), ctx);
+        let admin = Arc::new(admin.map_err(|e| config::refused(&e))?);
+        *place = Some(Arc::clone(&admin));
+        Ok(admin)
+    }
+
+    /// Why something could not be done with topics.
+    pub(super) fn admin_error(&self, what: &str, error: &KafkaError) -> LogError {
+        let error = self.scene.error(what, error);
+        if error.class() == ErrorClass::Retriable
+            && let Some(admin) = lock(&self.admin).take()
+        {
+            // Closing takes a moment, and the caller must not wait for it.
+            drop(self.pool.run("closing a client", move || {
+                drop(admin);
+                Ok(())
+            }));
+        }
+        error
     }
 
     /// The client that looks up metadata and offsets; started when first needed.
@@ -66,25 +95,28 @@ impl Connection {
             Isolation::ReadUncommitted => &self.uncommitted,
         };
         let mut place = lock(place);
-        if let Some(polled) = &*place {
+        if let Some(polled) = place.as_ref().filter(|polled| !polled.is_stranded()) {
             return Ok(Arc::clone(polled));
         }
-        let ctx = ConsumerCtx::alone(Ctx::new("queries".into(), Arc::clone(&self.scene.health)));
-        let polled = Arc::new(Polled::start(&config::query(&self.options, isolation), ctx)?);
+        let polled = self.look_up("queries".into(), &config::query(&self.options, isolation))?;
         *place = Some(Arc::clone(&polled));
         Ok(polled)
+    }
+
+    fn look_up(&self, name: String, config: &ClientConfig) -> LogResult<Arc<Polled>> {
+        // Its own: nobody else has to start anew for it.
+        Ok(Arc::new(Polled::start(config, name, Arc::clone(&self.scene.health), Stranded::default(), || {})?))
     }
 
     /// The client that looks a group's offsets up, kept for as long as there are few others.
     pub(super) fn group_client(&self, group: &str) -> LogResult<Arc<Polled>> {
         let mut clients = lock(&self.groups);
+        clients.retain(|(_, polled)| !polled.is_stranded());
         let (name, polled) = if let Some(at) = clients.iter().position(|(name, _)| name == group) {
             clients.remove(at)
         } else {
-            let ctx = Ctx::new(format!("offsets of {group}"), Arc::clone(&self.scene.health));
             let config = config::group_query(&self.options, group);
-            let polled = Polled::start(&config, ConsumerCtx::alone(ctx))?;
-            (group.to_owned(), Arc::new(polled))
+            (group.to_owned(), self.look_up(format!("offsets of {group}"), &config)?)
         };
         clients.push((name, Arc::clone(&polled)));
         if clients.len() > GROUPS {
@@ -99,28 +131,46 @@ pub(super) struct Polled {
     /// Gone only while this is dropped.
     consumer: Option<Arc<Consumer>>,
     stop: Arc<AtomicBool>,
+    stranded: Stranded,
 }
 
 impl Polled {
-    pub(super) fn start(config: &ClientConfig, ctx: ConsumerCtx) -> LogResult<Self> {
+    pub(super) fn start(
+        config: &ClientConfig,
+        name: String,
+        health: Arc<Health>,
+        stranded: Stranded,
+        when_stranded: impl FnOnce() + Send + 'static,
+    ) -> LogResult<Self> {
+        let ctx = ConsumerCtx::alone(Ctx::new(name, health, &stranded));
         let consumer = Consumer::from_config_and_context(config, ctx).map_err(|e| config::refused(&e))?;
         let consumer = Arc::new(consumer);
         let stop = Arc::new(AtomicBool::new(false));
         let (polled, stopped) = (Arc::clone(&consumer), Arc::clone(&stop));
+        let (watched, mut when_stranded) = (stranded.clone(), Some(when_stranded));
         spawn("kafka-events", move || {
             while !stopped.load(Ordering::Acquire) {
                 // Errors went to the context; records have queues of their own.
                 if polled.poll(POLL).is_some_and(|got| got.is_ok()) {
                     tracing::error!(target: "kafka", "a record came outside its partition's queue and is lost");
                 }
+                if watched.any()
+                    && let Some(tell) = when_stranded.take()
+                {
+                    tell();
+                }
             }
             close(polled);
         })?;
-        Ok(Self { consumer: Some(consumer), stop })
+        Ok(Self { consumer: Some(consumer), stop, stranded })
+    }
+
+    pub(super) fn is_stranded(&self) -> bool {
+        self.stranded.any()
     }
 
     pub(super) fn consumer(&self) -> LogResult<&Arc<Consumer>> {
-        self.consumer.as_ref().ok_or_else(|| crate::log::LogError::Closed { what: "Kafka client".into() })
+        self.consumer.as_ref().ok_or_else(|| LogError::Closed { what: "Kafka client".into() })
     }
 }
 

@@ -2,12 +2,15 @@
 //!
 //! Must never block: it is called on the threads that poll.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::stranded::{Lookout, Stranded};
 
 /// Locks, whatever became of the last holder: all that is locked here stays valid at each step.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -23,6 +26,8 @@ pub(super) struct Health {
     trouble: Mutex<Option<(RDKafkaErrorCode, String)>>,
     told: Mutex<Option<Instant>>,
     partition_error: Mutex<String>,
+    /// Set for a producer's: its client can never reach a broker again.
+    stranded: AtomicBool,
 }
 
 impl Health {
@@ -34,6 +39,14 @@ impl Health {
     /// The last trouble since something went well.
     pub(super) fn trouble(&self) -> Option<(RDKafkaErrorCode, String)> {
         lock(&self.trouble).clone()
+    }
+
+    pub(super) fn strand(&self) {
+        self.stranded.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_stranded(&self) -> bool {
+        self.stranded.load(Ordering::Acquire)
     }
 
     /// librdkafka's words on the last error of a partition; its error values carry the code only.
@@ -58,11 +71,17 @@ pub(super) struct Ctx {
     /// Who it is, for log lines.
     name: String,
     health: std::sync::Arc<Health>,
+    lookout: Lookout,
 }
 
 impl Ctx {
-    pub(super) fn new(name: String, health: std::sync::Arc<Health>) -> Self {
-        Self { name, health }
+    pub(super) fn new(name: String, health: std::sync::Arc<Health>, stranded: &Stranded) -> Self {
+        Self { name, health, lookout: Lookout::new(stranded) }
+    }
+
+    /// Looks at the client's statistics. True if they show that it can never reach a broker again.
+    pub(super) fn look(&self, statistics: &[u8]) -> bool {
+        self.lookout.look(&self.name, statistics)
     }
 }
 
@@ -127,5 +146,7 @@ impl ClientContext for Ctx {
         }
     }
 
-    fn stats_raw(&self, _: &[u8]) {}
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.look(statistics);
+    }
 }

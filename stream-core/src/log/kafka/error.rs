@@ -80,6 +80,9 @@ impl Scene {
     /// No answer: because nobody can be reached, because we are not let in, or just so.
     fn silence(&self, what: String, code: RDKafkaErrorCode, reason: String) -> LogError {
         use RDKafkaErrorCode as C;
+        if self.health.is_stranded() {
+            return LogError::Stranded { brokers: self.brokers.clone() };
+        }
         match self.health.trouble() {
             Some((C::Authentication | C::SaslAuthenticationFailed, reason)) => LogError::Auth { what, reason },
             Some((_, trouble)) => LogError::Unreachable { what, brokers: self.brokers.clone(), reason: trouble },

@@ -44,6 +44,11 @@ impl Slot {
         Ok(Arc::new(Self { queue: Mutex::new(Some(queue)), waker }))
     }
 
+    /// Has whoever reads it look again.
+    pub(super) fn wake(&self) {
+        self.waker.wake();
+    }
+
     /// Takes the queue away: nothing is read from it any more once this returns.
     pub(super) fn close(&self) {
         let taken = lock(&self.queue).take();
@@ -62,6 +67,10 @@ pub(super) trait Owner: Send + Sync + 'static {
     fn seek(self: Arc<Self>, tp: &TopicPartition, offset: i64) -> BoxFuture<'static, LogResult<()>>;
     /// The `Fetch` is gone; its slot is closed.
     fn dropped(self: Arc<Self>, tp: &TopicPartition);
+    /// Whether nothing more can come. Whoever reads is woken when that changes.
+    fn is_stranded(&self) -> bool {
+        false
+    }
 }
 
 pub(super) struct KafkaFetch {
@@ -274,6 +283,10 @@ impl Fetch for KafkaFetch {
             }
             std::task::ready!(self.poll_busy(cx))?;
             if self.next.is_none() {
+                if registered && self.owner.is_stranded() {
+                    let brokers = self.owner.connection().options.brokers.clone();
+                    return Poll::Ready(Err(LogError::Stranded { brokers }));
+                }
                 if registered {
                     return Poll::Pending;
                 }

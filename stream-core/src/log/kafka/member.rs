@@ -43,7 +43,7 @@ impl KafkaMember {
         check(&options)?;
         let (tx, events) = mpsc::unbounded_channel();
         let health = Arc::new(Health::default());
-        let ctx = Ctx::new(format!("member of {}", options.group), Arc::clone(&health));
+        let ctx = Ctx::new(format!("member of {}", options.group), Arc::clone(&health), &connection.stranded);
         let config = config::member(&connection.options, &options);
         let shared = Arc::new(Shared {
             scene: Scene { brokers: connection.options.brokers.clone(), health },
@@ -57,6 +57,7 @@ impl KafkaMember {
             held: Mutex::default(),
             metadata: Mutex::default(),
             leaving: AtomicBool::new(false),
+            astray: AtomicBool::new(false),
             polled: Mutex::new(Instant::now()),
             poller: OnceLock::new(),
             attendance: Mutex::new(Attendance { waiting: false, since: Instant::now() }),
@@ -154,8 +155,10 @@ fn poll(shared: &Arc<Shared>, consumer: Arc<Consumer>) {
             // A caller that is stuck must not keep its partitions for ever.
             shared.lose("nobody waited for its events for the time of a session");
         }
-        if subscribed && (!attended || (shared.has_remains() && !consumer.assignment_lost())) {
+        let astray = shared.has_remains() || shared.astray.load(Ordering::Acquire);
+        if subscribed && (!attended || (astray && !consumer.assignment_lost())) {
             shared.leaving.store(true, Ordering::Release);
+            shared.astray.store(false, Ordering::Release);
             consumer.unsubscribe();
             subscribed = false;
         }

@@ -11,7 +11,8 @@
 //!
 //! # Layout
 //! `options` and `config` (what can be set), `connection` (what is shared), `query`, `topic_ids` and `admin` (look-ups and
-//! topics), `member`, `assignment`, `rebalance` (groups), `fetch` (one partition's records), `reader`, `producer`.
+//! topics), `member`, `assignment`, `rebalance` (groups), `fetch` (one partition's records), `reader`, `producer`, `stranded` (clients that
+//! librdkafka leaves without a broker).
 
 mod admin;
 mod assignment;
@@ -27,6 +28,7 @@ mod producer;
 mod query;
 mod reader;
 mod rebalance;
+mod stranded;
 mod topic_ids;
 
 use std::sync::Arc;
@@ -37,8 +39,8 @@ use futures::future::BoxFuture;
 use self::connection::Connection;
 pub use self::options::{KafkaOptions, Properties, Sasl, SaslMechanism, Secret, Security, Tls};
 use super::{
-    GroupMember, Isolation, Log, LogResult, Member, MemberOptions, OffsetSpec, Offsets, Producer, ProducerOptions,
-    Reader, TopicInfo, TopicPartition, TopicSpec,
+    GroupMember, Isolation, Log, LogError, LogResult, Member, MemberOptions, OffsetSpec, Offsets, Producer,
+    ProducerOptions, Reader, TopicInfo, TopicPartition, TopicSpec,
 };
 use crate::clock::{Clock, SystemClock};
 
@@ -127,6 +129,10 @@ impl Log for Kafka {
         self.connection.pool.run("making a producer", move || {
             Ok(Arc::new(producer::KafkaProducer::new(&connection, &options)?) as Arc<dyn Producer>)
         })
+    }
+
+    fn stranded(&self) -> BoxFuture<'static, LogError> {
+        self.connection.stranded.next(&self.connection.options.brokers)
     }
 
     fn reader(&self, isolation: Isolation) -> LogResult<Arc<dyn Reader>> {

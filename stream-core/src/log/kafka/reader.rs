@@ -3,8 +3,8 @@
 //! Assigning and unassigning run in order on one thread, so that a partition that is read again at once is
 //! unassigned first.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, Weak};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -14,13 +14,15 @@ use rdkafka::consumer::Consumer as _;
 use super::blocking::Serial;
 use super::config;
 use super::connection::{Connection, Polled};
-use super::context::{Ctx, lock};
+use super::context::lock;
 use super::fetch::{KafkaFetch, Owner, Slot};
 use super::query::list;
-use super::rebalance::ConsumerCtx;
 use crate::log::{Fetch, Isolation, LogError, LogResult, Reader, TopicPartition};
 
-pub(super) struct KafkaReader(Arc<Shared>);
+pub(super) struct KafkaReader(Mutex<Arc<Shared>>);
+
+/// The partitions that are being read, or about to be.
+type Reading = Arc<Mutex<BTreeMap<TopicPartition, Weak<Slot>>>>;
 
 struct Shared {
     connection: Arc<Connection>,
@@ -28,21 +30,43 @@ struct Shared {
     polled: Polled,
     ops: Serial,
     /// Changed on the thread of `ops` only, so that it says what is assigned.
-    reading: Mutex<BTreeSet<TopicPartition>>,
+    reading: Reading,
 }
 
 impl KafkaReader {
     pub(super) fn new(connection: Arc<Connection>, isolation: Isolation) -> LogResult<Self> {
-        let ctx = ConsumerCtx::alone(Ctx::new("reader".into(), Arc::clone(&connection.scene.health)));
-        let polled = Polled::start(&config::reader(&connection.options, isolation), ctx)?;
+        Ok(Self(Mutex::new(Shared::new(connection, isolation)?)))
+    }
+
+    /// What reads; another if that can't reach a broker any more.
+    fn shared(&self) -> LogResult<Arc<Shared>> {
+        let mut shared = lock(&self.0);
+        if shared.polled.is_stranded() {
+            *shared = Shared::new(Arc::clone(&shared.connection), shared.isolation)?;
+        }
+        Ok(Arc::clone(&shared))
+    }
+}
+
+impl Shared {
+    fn new(connection: Arc<Connection>, isolation: Isolation) -> LogResult<Arc<Self>> {
+        let reading = Reading::default();
+        let woken = Arc::clone(&reading);
+        let wake = move || lock(&woken).values().filter_map(Weak::upgrade).for_each(|slot| slot.wake());
+        let config = config::reader(&connection.options, isolation);
+        let (health, stranded) = (Arc::clone(&connection.scene.health), connection.stranded.some());
+        let polled = Polled::start(&config, "reader".into(), health, stranded, wake)?;
         let ops = Serial::start("kafka-reader")?;
-        Ok(Self(Arc::new(Shared { connection, isolation, polled, ops, reading: Mutex::default() })))
+        Ok(Arc::new(Self { connection, isolation, polled, ops, reading }))
     }
 }
 
 impl Reader for KafkaReader {
     fn read(&self, tp: TopicPartition, from: i64) -> BoxFuture<'static, LogResult<Box<dyn Fetch>>> {
-        let shared = Arc::clone(&self.0);
+        let shared = match self.shared() {
+            Ok(shared) => shared,
+            Err(error) => return futures::future::err(error).boxed(),
+        };
         let first = shared.open(&tp, from);
         async move {
             if let Some(fetch) = first.await? {
@@ -64,11 +88,15 @@ impl Shared {
     fn open(self: &Arc<Self>, tp: &TopicPartition, from: i64) -> BoxFuture<'static, LogResult<Option<Box<dyn Fetch>>>> {
         let (shared, tp) = (Arc::clone(self), tp.clone());
         self.ops.run("reading a partition", move || {
-            if !lock(&shared.reading).insert(tp.clone()) {
+            if lock(&shared.reading).contains_key(&tp) {
                 return Ok(None);
             }
+            lock(&shared.reading).insert(tp.clone(), Weak::new());
             match shared.assign(&tp, from) {
-                Ok(slot) => Ok(Some(Box::new(KafkaFetch::new(tp, slot, shared, from)) as Box<dyn Fetch>)),
+                Ok(slot) => {
+                    lock(&shared.reading).insert(tp.clone(), Arc::downgrade(&slot));
+                    Ok(Some(Box::new(KafkaFetch::new(tp, slot, shared, from)) as Box<dyn Fetch>))
+                }
                 Err(e) => {
                     lock(&shared.reading).remove(&tp);
                     Err(e)
@@ -100,6 +128,10 @@ impl Owner for Shared {
 
     fn isolation(&self) -> Isolation {
         self.isolation
+    }
+
+    fn is_stranded(&self) -> bool {
+        self.polled.is_stranded()
     }
 
     fn position(self: Arc<Self>, tp: &TopicPartition) -> Option<BoxFuture<'static, LogResult<Option<i64>>>> {

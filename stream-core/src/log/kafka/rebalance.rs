@@ -41,7 +41,9 @@ impl ClientContext for ConsumerCtx {
         self.base.error(error, reason);
     }
 
-    fn stats_raw(&self, _: &[u8]) {}
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.base.look(statistics);
+    }
 }
 
 impl ConsumerContext for ConsumerCtx {

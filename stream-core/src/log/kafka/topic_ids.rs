@@ -21,6 +21,7 @@ use super::connection::Connection;
 use super::context::{Ctx, lock};
 use super::error::code;
 use super::query::again;
+use super::stranded::Stranded;
 use crate::log::LogResult;
 
 /// A client that asks for ids.
@@ -84,7 +85,7 @@ impl Connection {
         if let Some(ids) = place.upgrade() {
             return Ok(ids);
         }
-        let base = Ctx::new("topic ids".into(), Arc::clone(&self.scene.health));
+        let base = Ctx::new("topic ids".into(), Arc::clone(&self.scene.health), &Stranded::default());
         let ctx = IdsCtx { base, ids: Mutex::default(), served: AtomicU64::new(0) };
         let consumer = BaseConsumer::from_config_and_context(&config::topic_ids(&self.options), ctx);
         let ids =

@@ -130,12 +130,12 @@ fn published(drains: &[Drain]) -> (Offsets, LogResult<()>) {
     (drains.iter().flat_map(|d| d.positions.get()).collect(), Ok(()))
 }
 
+/// Waits until tasks are over; whether all in good order, so that nothing of them is on its way.
 async fn ends_of(drains: &mut [Drain]) -> bool {
     let over = drains.iter_mut().filter(|d| !d.drained.is_terminated()).map(|d| &mut d.drained);
     join_all(over).await.iter().all(Result::is_ok)
 }
 
-/// Waits until tasks are over; whether all in good order, so that nothing of them is on its way.
 /// Commits what tasks that are over have done; what passes is tried again until a moment. What was committed.
 async fn commit_at_last(group: &dyn GroupHandle, drains: &[Drain], until: Instant) -> (Offsets, LogResult<()>) {
     loop {

@@ -154,6 +154,7 @@ impl<'a> Instance<'a> {
         let mut trims = every(TRIM_INTERVAL);
         let loops = self.env.graph.inputs.iter().any(|e| e.own);
         let mut growing: Option<BoxFuture<'static, Result<(), ProcessorError>>> = None;
+        let mut stranded = self.env.log.stranded().fuse();
         loop {
             if self.stopping && self.tasks.is_empty() && self.handing_back.is_empty() && self.commit.is_none() {
                 break;
@@ -175,6 +176,9 @@ impl<'a> Instance<'a> {
                         self.fail(ProcessorError::log(self.env.graph.name(), "stay in the group", error));
                     }
                 },
+                error = &mut stranded => {
+                    self.fail(ProcessorError::log(self.env.graph.name(), "reach the brokers", error));
+                }
                 _ = commits.tick() => self.begin_commit(),
                 () = Pace::held(self.env.pace.as_deref()) => self.begin_commit(),
                 _ = recommits.tick() => self.recommit(),

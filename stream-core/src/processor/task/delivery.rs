@@ -258,11 +258,12 @@ impl Task {
         self.stage.reset();
         self.stage.out.clear();
         self.sources.clear();
-        self.moved = false;
         for table in self.core.tables() {
             table.borrow_mut().rollback();
         }
         self.time.rollback(&self.core);
+        // Positions that are acknowledged may wait for the stream time behind them.
+        self.moved = self.time.to_write().is_some();
         self.paced.rest();
         for visit in self.visits.drain(..) {
             visit.fail(visit_failed(&group, error));

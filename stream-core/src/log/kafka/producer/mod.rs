@@ -66,7 +66,11 @@ impl ClientContext for ProducerCtx {
         self.base.error(error, reason);
     }
 
-    fn stats_raw(&self, _: &[u8]) {}
+    fn stats_raw(&self, statistics: &[u8]) {
+        if self.base.look(statistics) {
+            self.scene.health.strand();
+        }
+    }
 }
 
 impl ProducerContext for ProducerCtx {
@@ -125,7 +129,7 @@ impl KafkaProducer {
         let tracker = Arc::new(Tracker::default());
         let slots = Arc::new(Slots::new(Arc::clone(&tracker), Arc::clone(&health)));
         let name = options.transactional_id.as_ref().map_or("producer".into(), |id| format!("producer {id}"));
-        let base = Ctx::new(name, health);
+        let base = Ctx::new(name, health, &connection.stranded);
         let ctx = ProducerCtx { base, scene: Arc::clone(&scene), slots: Arc::clone(&slots) };
         let config = config::producer(&connection.options, options);
         let client = BaseProducer::from_config_and_context(&config, ctx).map_err(|e| config::refused(&e))?;
