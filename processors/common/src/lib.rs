@@ -4,6 +4,7 @@
 //! - [`run`] and [`Exit`]: how a binary starts, fails and ends.
 //! - [`Prompt`] and [`say`]: lines typed by somebody or read from a pipe, and output that does not disturb them.
 //! - [`topics`]: making and deleting a system's topics.
+//! - `testing`: what the systems' tests share; not in a shipped binary.
 //!
 //! This crate must never know any of the systems.
 
@@ -16,6 +17,8 @@ mod console;
 mod exit;
 mod logging;
 mod prompt;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod topics;
 
 pub use self::args::{
