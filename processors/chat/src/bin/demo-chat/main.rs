@@ -20,13 +20,13 @@ use chat::token::Tokens;
 use chat::topics::TopicNames;
 use chat::{MessageGroup, aggregator, history};
 use clap::Parser;
+use processors_common::http::listen;
 use processors_common::{Exit, run, say, start_logging};
 use stream_core::group::GroupGraph;
 use stream_core::log::embedded::Embedded;
 use stream_core::log::{Isolation, LogHandle, LogResult, OffsetSpec, TopicPartition};
 use stream_core::processor::{Guarantee, Handle, Processor, ProcessorResult, stop_signal};
 use stream_core::store::MemoryStores;
-use tokio::net::TcpListener;
 use tokio::sync::broadcast::Receiver;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -77,9 +77,7 @@ async fn demo(cli: Cli) -> Result<(), Exit> {
     api.ready().await?;
     let heard = api.listen().ok_or_else(|| Exit::failed("the feed has ended"))?;
     let people = Arc::new(People::invite(&api, &*accounts).await?);
-    let listener = TcpListener::bind(cli.http)
-        .await
-        .map_err(|e| Exit::failed(format_args!("can't listen on {}: {e}; choose another with DEMO_HTTP", cli.http)))?;
+    let listener = listen(cli.http, "DEMO_HTTP").await?;
     begin(listener.local_addr()?, cli.for_);
     let served = tokio::spawn(axum::serve(listener, site(Arc::clone(&api), Arc::clone(&people))).into_future());
     let talking = tokio::spawn(people::talk(Arc::clone(&people), Arc::clone(&api)));

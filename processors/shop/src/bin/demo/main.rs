@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use processors_common::http::listen;
 use processors_common::topics::compacted;
 use processors_common::{Exit, Line, Prompt, run, say, start_logging};
 use shop::recommend::{self, Matching};
@@ -25,7 +26,6 @@ use stream_core::log::embedded::Embedded;
 use stream_core::log::{LogHandle, TopicSpec};
 use stream_core::processor::{Handle, Processor, ProcessorResult, stop_signal};
 use stream_core::store::MemoryStores;
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
@@ -100,9 +100,7 @@ async fn demo(cli: Cli) -> Result<(), Exit> {
     let filtered = compacted(&table_topic(&names.filter_group), PARTITIONS);
     let plain = [&names.product_topic, &names.find_topic, &names.recom_topic].map(|name| plain(name));
     log.create_topics([&plain[..], &[filtered, compacted(&names.rules_topic, 1)]].concat()).await?;
-    let listener = TcpListener::bind(cli.http)
-        .await
-        .map_err(|e| Exit::failed(format_args!("can't listen on {}: {e}; choose another by DEMO_HTTP", cli.http)))?;
+    let listener = listen(cli.http, "DEMO_HTTP").await?;
     let screen = Screen::new();
     let demo = Arc::new(Demo {
         screen: Arc::clone(&screen),
