@@ -4,6 +4,7 @@
 //! - [`run`] and [`Exit`]: how a binary starts, fails and ends.
 //! - [`Prompt`] and [`say`]: lines typed by somebody or read from a pipe, and output that does not disturb them.
 //! - [`topics`]: making and deleting a system's topics.
+//! - [`demo`]: a system in one process.
 //! - `http`: answers and errors in JSON, and a server's life.
 //! - `testing`: what the systems' tests share; not in a shipped binary.
 //!
@@ -15,6 +16,7 @@
 mod args;
 mod connect;
 mod console;
+pub mod demo;
 mod exit;
 #[cfg(feature = "http")]
 pub mod http;
