@@ -6,6 +6,7 @@
 //! - [`topics`]: making and deleting a system's topics.
 //! - [`demo`]: a system in one process.
 //! - `http`: answers and errors in JSON, and a server's life.
+//! - `postgres`: a database.
 //! - `testing`: what the systems' tests share; not in a shipped binary.
 //!
 //! This crate must never know any of the systems.
@@ -21,6 +22,8 @@ mod exit;
 #[cfg(feature = "http")]
 pub mod http;
 mod logging;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod prompt;
 #[cfg(feature = "testing")]
 pub mod testing;

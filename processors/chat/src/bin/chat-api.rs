@@ -114,18 +114,7 @@ fn accounts(cli: &Cli) -> Result<Arc<dyn Accounts>, Exit> {
     };
     #[cfg(feature = "postgres")]
     {
-        // The URL stays out of the message: it may have a password.
-        let mut config: tokio_postgres::Config = database.parse().map_err(|e: tokio_postgres::Error| {
-            Exit::usage(format_args!(
-                "--database (DATABASE_DSN) is no URL of a Postgres: {e}; write it as postgres://USER@HOST:PORT/NAME"
-            ))
-        })?;
-        if config.get_password().is_none()
-            && let Ok(password) = std::env::var("PGPASSWORD")
-        {
-            config.password(password);
-        }
-        config.application_name("chat-api").connect_timeout(cli.patience);
+        let config = processors_common::postgres::config(database, "chat-api", cli.patience)?;
         Ok(Arc::new(chat::accounts::PostgresAccounts::new(config, cli.patience)))
     }
     #[cfg(not(feature = "postgres"))]
