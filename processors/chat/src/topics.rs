@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use processors_common::CommonArgs;
-use processors_common::topics::{compacted, create_missing};
+use processors_common::topics::{compacted, create_missing, partitions_of};
 use stream_core::group::{table_topic, time_topic};
 use stream_core::log::{LogHandle, LogResult, TopicSpec};
 
@@ -98,13 +98,20 @@ impl TopicNames {
         own.into_iter().chain([self.message_dlq().into(), self.history_dlq().into()]).collect()
     }
 
+    /// What more than one of the binaries needs, in as many partitions as the messages have or are to have.
+    ///
+    /// # Errors
+    /// When the log fails.
+    pub async fn needed(&self, log: &LogHandle, common: &CommonArgs) -> LogResult<Vec<TopicSpec>> {
+        let partitions = partitions_of(log, &self.message_topic, common.topics.partitions).await?;
+        Ok(self.shared(partitions, common.topics.replication))
+    }
+
     /// Makes what more than one of the binaries needs, so that they can be started in any order.
     ///
     /// # Errors
     /// When the log fails.
-    pub async fn prepare(&self, log: &LogHandle, common: &CommonArgs) -> LogResult<Vec<Arc<str>>> {
-        let found = log.topics(vec![self.message_topic.as_str().into()]).await?.pop().flatten();
-        let partitions = found.map_or(common.topics.partitions, |t| t.partitions);
-        create_missing(log, self.shared(partitions, common.topics.replication)).await
+    pub async fn prepare(&self, log: &LogHandle, common: &CommonArgs) -> LogResult<()> {
+        create_missing(log, self.needed(log, common).await?).await.map(drop)
     }
 }

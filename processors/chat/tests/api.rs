@@ -5,8 +5,9 @@ mod server;
 
 use std::collections::BTreeSet;
 
+use processors_common::testing::{PATIENCE, within};
 use serde_json::{Value, json};
-use server::{PATIENCE, Server, User, within};
+use server::{Server, User};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 

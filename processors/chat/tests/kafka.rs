@@ -3,138 +3,51 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use chat::message::MessageJson;
 use chat::{Message, MessageGroup};
+use processors_common::testing::{self, PATIENCE, Process, System, until, within};
 use serde_json::{Value, json};
 use stream_core::emitter::Emitter;
-use stream_core::log::kafka::{Kafka, KafkaOptions};
-use stream_core::log::{FetchLimits, Fetched, Isolation, LogHandle, RecordBatch, TopicPartition};
-
-/// Against hanging only.
-const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The system under names of its own.
-struct System {
-    brokers: String,
-    prefix: String,
-    state: tempfile::TempDir,
-    log: LogHandle,
-    guarantee: &'static str,
+fn chat(test: &str, guarantee: &str) -> System {
+    let names = [
+        ("CHAT_MESSAGES_TOPIC", "messages"),
+        ("CHAT_GROUPED_TOPIC", "grouped"),
+        ("CHAT_HISTORY_TOPIC", "history"),
+        ("CHATS_TOPIC", "chats"),
+        ("CHAT_AGGREGATOR_GROUP", "aggregator"),
+        ("CHAT_HISTORY_GROUP", "historian"),
+    ];
+    let system = System::new(test, &names).env("GUARANTEE", guarantee).env("RUST_LOG", "warn");
+    system.env("DATABASE_DSN", "").env("CHAT_JWT_SECRET", "")
 }
 
-impl System {
-    fn new(test: &str, guarantee: &'static str) -> Self {
-        let brokers = std::env::var("STREAM_TEST_KAFKA").expect("STREAM_TEST_KAFKA=HOST:PORT says where the Kafka is");
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
-        let log: LogHandle = Kafka::connect(KafkaOptions::new(brokers.as_str())).unwrap();
-        Self { brokers, prefix: format!("{test}-{now}"), state: tempfile::tempdir().unwrap(), log, guarantee }
-    }
-
-    fn name(&self, name: &str) -> String {
-        format!("{}-{name}", self.prefix)
-    }
-
-    fn command(&self, binary: &str, args: &[&str]) -> Command {
-        let mut command = Command::new(binary);
-        command
-            .args(args)
-            .args(["--commit-interval", "100ms", "--guarantee", self.guarantee, "--log", "warn", "--state-dir"])
-            .arg(self.state.path())
-            .env("KAFKA_BROKERS", &self.brokers)
-            .env("CHAT_MESSAGES_TOPIC", self.name("messages"))
-            .env("CHAT_GROUPED_TOPIC", self.name("grouped"))
-            .env("CHAT_HISTORY_TOPIC", self.name("history"))
-            .env("CHATS_TOPIC", self.name("chats"))
-            .env("CHAT_AGGREGATOR_GROUP", self.name("aggregator"))
-            .env("CHAT_HISTORY_GROUP", self.name("historian"))
-            .env_remove("DATABASE_DSN")
-            .env_remove("CHAT_JWT_SECRET")
-            .stdin(Stdio::null());
-        command
-    }
-
-    /// The aggregator: a name that stays lets it back in at once after a kill.
-    fn aggregator(&self) -> Process {
-        let args = ["--instance-id", "aggregator", "--gap", "400ms"];
-        Process::start(&mut self.command(env!("CARGO_BIN_EXE_chat-aggregator"), &args))
-    }
-
-    /// Every committed record of a topic, by partition and in order.
-    async fn records(&self, topic: &str) -> Vec<(String, Option<Vec<u8>>)> {
-        let topic: Arc<str> = self.name(topic).into();
-        let Some(info) = self.log.topics(vec![Arc::clone(&topic)]).await.unwrap().remove(0) else { return Vec::new() };
-        let reader = self.log.reader(Isolation::ReadCommitted).unwrap();
-        let mut all = Vec::new();
-        for partition in 0..info.partitions {
-            let mut fetch = reader.read(TopicPartition::new(Arc::clone(&topic), partition), 0).await.unwrap();
-            let mut batch = RecordBatch::new();
-            loop {
-                let got = std::future::poll_fn(|cx| fetch.poll_fetch(cx, &mut batch, FetchLimits::default())).await;
-                if matches!(got.unwrap(), Fetched::End(_)) {
-                    break;
-                }
-                let key = |key: Option<&[u8]>| String::from_utf8(key.unwrap().to_vec()).unwrap();
-                all.extend(batch.iter().map(|r| (key(r.key), r.value.map(<[u8]>::to_vec))));
-            }
-        }
-        all
-    }
-
-    async fn groups(&self) -> Vec<MessageGroup> {
-        let records = self.records("grouped").await.into_iter();
-        records.map(|(_, value)| serde_json::from_slice(&value.unwrap()).unwrap()).collect()
-    }
-
-    /// The chats that have open groups, or some that are not known to be written.
-    async fn held(&self) -> usize {
-        let last: BTreeMap<_, _> = self.records("aggregator-table").await.into_iter().collect();
-        last.values().filter(|v| v.is_some()).count()
-    }
-
-    fn topics(&self, action: &str) -> String {
-        // It has no guarantee to keep, and takes the flags all the same.
-        let done = self.command(env!("CARGO_BIN_EXE_chat-topics"), &[action]).output().unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-        String::from_utf8(done.stdout).unwrap()
-    }
+/// The aggregator: a name that stays lets it back in at once after a kill.
+fn aggregator(system: &System) -> Process {
+    let args = ["--instance-id", "aggregator", "--gap", "400ms"];
+    Process::start(&mut system.command(env!("CARGO_BIN_EXE_chat-aggregator"), &args))
 }
 
-/// A process that ends with the test, however that ends.
-struct Process(Child);
-
-impl Process {
-    fn start(command: &mut Command) -> Self {
-        Self(command.spawn().unwrap())
-    }
-
-    fn kill(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-
-    /// Asks it to end, and waits for that.
-    fn end(mut self) {
-        let asked = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap();
-        assert!(asked.success());
-        let ended = self.0.wait().unwrap();
-        assert!(ended.success(), "{ended}");
-    }
+async fn groups(system: &System) -> Vec<MessageGroup> {
+    let records = system.records("grouped").await.into_iter();
+    records.map(|r| serde_json::from_slice(&r.value.unwrap()).unwrap()).collect()
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.kill();
-    }
+/// The chats that have open groups, or some that are not known to be written.
+async fn held(system: &System) -> usize {
+    let records = system.records("aggregator-table").await.into_iter();
+    let last: BTreeMap<_, _> = records.map(|r| (r.key, r.value)).collect();
+    last.values().filter(|v| v.is_some()).count()
 }
 
-async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited for {PATIENCE:?}: {what}"))
+fn topics(system: &System, action: &str) -> String {
+    system.run(env!("CARGO_BIN_EXE_chat-topics"), &[action])
 }
 
 fn message(n: usize) -> Message {
@@ -163,18 +76,16 @@ const KILLS: usize = 20;
 const MESSAGES: usize = 200 * KILLS;
 
 /// Messages are sent while the aggregator is killed again and again.
-async fn killed(guarantee: &'static str) {
-    let system = System::new("chat-kills", guarantee);
-    let mut aggregator = system.aggregator();
+async fn killed(guarantee: &str) {
+    let system = chat("chat-kills", guarantee);
+    let mut running = aggregator(&system);
     let sent: Vec<Message> = (0..MESSAGES).map(message).collect();
     let emitter = Emitter::builder(system.name("messages"), MessageJson, Arc::clone(&system.log));
-    let emitter = within("the topics are there", async {
-        while system.log.topics(vec![system.name("messages").into()]).await.unwrap()[0].is_none() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        emitter.open().await.unwrap()
+    until("the topics are there", async || {
+        system.log.topics(vec![system.name("messages").into()]).await.unwrap()[0].is_some()
     })
     .await;
+    let emitter = emitter.open().await.unwrap();
     let mut random = 7_u64;
     for part in sent.chunks(MESSAGES / KILLS) {
         let before = system.records("aggregator-table").await.len();
@@ -190,37 +101,26 @@ async fn killed(guarantee: &'static str) {
         };
         let killing = async {
             // At work again after the last kill.
-            within("the aggregator goes on", async {
-                while system.records("aggregator-table").await.len() == before {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-            })
-            .await;
+            until("the aggregator goes on", async || system.records("aggregator-table").await.len() > before).await;
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             tokio::time::sleep(Duration::from_millis(random >> 54)).await;
-            aggregator.kill();
-            aggregator = system.aggregator();
+            running.kill();
+            running = aggregator(&system);
         };
         futures::join!(sending, killing);
     }
-    within("every message is in a group", async {
-        let all: BTreeSet<&str> = sent.iter().map(|m| &*m.message_id).collect();
-        loop {
-            let groups = system.groups().await;
-            let seen: BTreeSet<&str> =
-                groups.iter().flat_map(|g| &g.list_of_messages).map(|m| &*m.message_id).collect();
-            if seen == all && system.held().await == 0 {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+    let all: BTreeSet<&str> = sent.iter().map(|m| &*m.message_id).collect();
+    until("every message is in a group", async || {
+        let groups = groups(&system).await;
+        let seen: BTreeSet<&str> = groups.iter().flat_map(|g| &g.list_of_messages).map(|m| &*m.message_id).collect();
+        seen == all && held(&system).await == 0
     })
     .await;
-    aggregator.end();
-    check(&system.groups().await, &sent, guarantee);
+    running.end();
+    check(&groups(&system).await, &sent, guarantee);
     assert!(system.records("messages-dlq").await.is_empty());
     emitter.close().await.unwrap();
-    assert!(system.topics("delete").contains("grouped: deleted"));
+    assert!(topics(&system, "delete").contains("grouped: deleted"));
 }
 
 /// Exactly once each message is in exactly one group; at least once in one or more, and groups of one id are the same.
@@ -248,19 +148,14 @@ fn check(groups: &[MessageGroup], sent: &[Message], guarantee: &str) {
 
 /// Answers of the API: status and body.
 fn ask(address: &str, request: &str, token: &str, body: &str) -> (u16, Value) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    let length = body.len();
     let kind = if request.contains("login") { "application/x-www-form-urlencoded" } else { "application/json" };
-    let token = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
-    write!(
-        stream,
-        "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{token}Content-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}"
-    )
-    .unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap_or_default())
+    let token = if token.is_empty() { String::new() } else { bearer(token) };
+    let (status, body) = testing::ask(address, request, &format!("{token}Content-Type: {kind}\r\n"), body);
+    (status, serde_json::from_str(&body).unwrap_or_default())
+}
+
+fn bearer(token: &str) -> String {
+    format!("Authorization: Bearer {token}\r\n")
 }
 
 struct Api {
@@ -272,9 +167,7 @@ impl Api {
     fn start(system: &System) -> Self {
         let mut command = system.command(env!("CARGO_BIN_EXE_chat-api"), &["--http", "127.0.0.1:0"]);
         let mut process = Process::start(command.stdout(Stdio::piped()));
-        let mut said = String::new();
-        BufReader::new(process.0.stdout.take().unwrap()).read_line(&mut said).unwrap();
-        let address = said.trim().strip_prefix("chat-api: http://").unwrap().trim_end_matches('/').to_owned();
+        let address = process.address("chat-api");
         Self { process, address }
     }
 
@@ -304,9 +197,9 @@ impl Api {
 #[tokio::test]
 #[ignore = "needs a real Kafka: make test starts one where Java is"]
 async fn messages_all_the_way_from_http_to_the_feed_and_over_a_restart() {
-    let system = System::new("chat-way", "exactly-once");
-    assert!(system.topics("create").contains("grouped: created"));
-    let aggregator = system.aggregator();
+    let system = chat("chat-way", "exactly-once");
+    assert!(topics(&system, "create").contains("grouped: created"));
+    let running = aggregator(&system);
     let api = Api::start(&system);
     for name in ["ann", "ben"] {
         let account = json!({"username": name, "password": "correct-horse"});
@@ -318,9 +211,8 @@ async fn messages_all_the_way_from_http_to_the_feed_and_over_a_restart() {
     assert_eq!(status, 201, "{room}");
     let chat = room["chat_id"].as_str().unwrap();
 
-    let mut feed = TcpStream::connect(&api.address).unwrap();
+    let feed = testing::send(&api.address, "GET /v1/feed", &bearer(&token), "");
     feed.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(feed, "GET /v1/feed HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n").unwrap();
     let mut feed = BufReader::new(feed).lines().map(Result::unwrap);
     assert!(feed.any(|l| l == "event: listening"));
     for n in 0..12 {
@@ -345,18 +237,15 @@ async fn messages_all_the_way_from_http_to_the_feed_and_over_a_restart() {
         let of = |m: &Value| m["body"].as_str().unwrap().to_owned();
         (answer.0, answer.1.as_array().map(|page| page.iter().map(of).collect::<Vec<_>>()).unwrap_or_default())
     };
-    within("the history has it", async {
-        let newest: Vec<String> = all.iter().rev().cloned().collect();
+    let newest: Vec<String> = all.iter().rev().cloned().collect();
+    until("the history has it", async || {
         // The token is still good: its secret is kept.
-        while page(api.ask(&format!("GET /chat/{chat}?quantity=20"), &token, &Value::Null).await)
-            != (200, newest.clone())
-        {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let answer = api.ask(&format!("GET /chat/{chat}?quantity=20"), &token, &Value::Null).await;
+        page(answer) == (200, newest.clone())
     })
     .await;
     assert_eq!(api.log_in("ann").0, ann);
     api.process.end();
-    aggregator.end();
-    system.topics("delete");
+    running.end();
+    topics(&system, "delete");
 }

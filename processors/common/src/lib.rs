@@ -4,6 +4,10 @@
 //! - [`run`] and [`Exit`]: how a binary starts, fails and ends.
 //! - [`Prompt`] and [`say`]: lines typed by somebody or read from a pipe, and output that does not disturb them.
 //! - [`topics`]: making and deleting a system's topics.
+//! - [`demo`]: a system in one process.
+//! - `http`: answers and errors in JSON, and a server's life.
+//! - `postgres`: a database.
+//! - `testing`: what the systems' tests share; not in a shipped binary.
 //!
 //! This crate must never know any of the systems.
 
@@ -13,9 +17,16 @@
 mod args;
 mod connect;
 mod console;
+pub mod demo;
 mod exit;
+#[cfg(feature = "http")]
+pub mod http;
 mod logging;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod prompt;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod topics;
 
 pub use self::args::{

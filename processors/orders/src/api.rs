@@ -16,10 +16,11 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
+use processors_common::http::{Refusal, bounded, json};
 use serde::{Deserialize, Serialize};
 use stream_core::emitter::{EmitError, Emitter};
 use stream_core::view::{View, ViewError};
@@ -46,79 +47,22 @@ const LOOKED_AT: usize = 20_000;
 
 /// All routes.
 pub fn routes(api: Arc<Api>) -> axum::Router {
-    axum::Router::new()
+    let routes = axum::Router::new()
         .route("/", get(async || "Orders: POST /orders takes one, GET /orders shows them.\n"))
         .route("/orders", get(list).post(take))
-        .route("/orders/{id}", get(one))
-        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here"))
-        .method_not_allowed_fallback(async || {
-            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "not with this method")
-        })
-        .layer(DefaultBodyLimit::max(BODY))
-        .with_state(api)
-}
-
-/// An answer that is an error.
-#[derive(Debug, Serialize)]
-struct Refusal {
-    #[serde(skip)]
-    status: StatusCode,
-    code: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<&'static str>,
-    message: String,
-}
-
-impl Refusal {
-    fn new(status: StatusCode, code: &'static str, message: impl std::fmt::Display) -> Self {
-        Self { status, code, field: None, message: message.to_string() }
-    }
-
-    fn unavailable(message: impl std::fmt::Display) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        json(self.status, &self)
-    }
+        .route("/orders/{id}", get(one));
+    bounded(routes, BODY).with_state(api)
 }
 
 impl From<Invalid> for Refusal {
-    fn from(invalid: Invalid) -> Self {
-        let message = invalid.to_string();
-        Self { field: Some(invalid.field), ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", message) }
+    fn from(Invalid { field, problem }: Invalid) -> Self {
+        Self::invalid(field, problem)
     }
 }
 
-impl From<BytesRejection> for Refusal {
-    fn from(rejection: BytesRejection) -> Self {
-        match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                let message = format_args!("a body has at most {BODY} bytes");
-                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
-            }
-            status => Self::new(status, "bad_request", "the body can't be read"),
-        }
-    }
-}
-
-impl From<ViewError> for Refusal {
-    fn from(error: ViewError) -> Self {
-        tracing::warn!(%error, "the table can't be read");
-        Self::unavailable("the orders can't be read at the moment")
-    }
-}
-
-fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    match serde_json::to_vec(body) {
-        Ok(bytes) => (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "an answer has no JSON");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
-        }
-    }
+fn unreadable(error: ViewError) -> Refusal {
+    tracing::warn!(%error, "the table can't be read");
+    Refusal::unavailable("the orders can't be read at the moment")
 }
 
 #[derive(Serialize)]
@@ -127,7 +71,7 @@ struct Taken {
 }
 
 async fn take(State(api): State<Arc<Api>>, body: Result<Bytes, BytesRejection>) -> Result<Response, Refusal> {
-    let order = Order::parse(&body?)?;
+    let order = Order::parse(&body.map_err(|e| Refusal::body(&e, BODY))?)?;
     order.check()?;
     let written = match api.orders.try_emit(&order.key(), &order) {
         Ok(acknowledged) => acknowledged.await,
@@ -184,9 +128,9 @@ impl<'a> Row<'a> {
 }
 
 async fn one(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Refusal> {
-    match api.table.get(&id)? {
+    match api.table.get(&id).map_err(unreadable)? {
         Some(accepted) => Ok(json(StatusCode::OK, &Row::of(&accepted.order))),
-        None => Err(Refusal::new(StatusCode::NOT_FOUND, "unknown_order", "no order of this id was routed")),
+        None => Err(Refusal::not_found("unknown_order", "no order of this id was routed")),
     }
 }
 
@@ -213,7 +157,8 @@ async fn list(State(api): State<Arc<Api>>, which: Result<Query<Which>, QueryReje
         // It reads a store, which may be on a disk.
         tokio::task::spawn_blocking(move || page(&table, city.as_deref(), priority, after.as_deref(), limit)).await
     };
-    let (orders, next) = page.map_err(|_| Refusal::unavailable("the orders can't be read at the moment"))??;
+    let page = page.map_err(|_| Refusal::unavailable("the orders can't be read at the moment"))?;
+    let (orders, next) = page.map_err(unreadable)?;
     let mut response = json(StatusCode::OK, &orders.iter().map(Row::of).collect::<Vec<_>>());
     if let Some(next) = next {
         add_link(response.headers_mut(), &which, &next, limit);

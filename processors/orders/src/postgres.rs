@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
-use tokio::runtime::Handle;
+use processors_common::postgres::{Database, describe};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config};
 
 use crate::order::Order;
 use crate::sink::{Rows, RowsError};
@@ -30,11 +30,10 @@ const UPSERT: &str = "INSERT INTO orders
         EXCLUDED.product_name, EXCLUDED.quantity, EXCLUDED.order_date, EXCLUDED.priority)";
 
 /// A Postgres.
+#[derive(Debug)]
 pub struct Postgres {
-    config: Config,
+    database: Database,
     patience: Duration,
-    /// Where the connection lives: longer than the worker that happens to make it.
-    runtime: Handle,
     client: Mutex<Option<Client>>,
 }
 
@@ -42,28 +41,13 @@ impl Postgres {
     /// Describes it; nothing is connected yet. To be called on the runtime that the connection shall live on. An answer
     /// that takes longer than `patience` counts as none.
     pub fn new(config: Config, patience: Duration) -> Self {
-        Self { config, patience, runtime: Handle::current(), client: Mutex::default() }
-    }
-
-    async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
-        let config = self.config.clone();
-        let connecting = self.runtime.spawn(async move { config.connect(NoTls).await });
-        // The task neither panics nor is aborted, unless the runtime ends, and this with it.
-        let Ok(connected) = connecting.await else { return std::future::pending().await };
-        let (client, connection) = connected?;
-        self.runtime.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "the connection to Postgres has ended");
-            }
-        });
-        client.batch_execute(TABLE).await?;
-        Ok(client)
+        Self { database: Database::new(config, TABLE), patience, client: Mutex::default() }
     }
 
     async fn write(&self, client: &mut Option<Client>, orders: &[&Order]) -> Result<(), tokio_postgres::Error> {
         let client = match client {
             Some(client) => client,
-            None => client.insert(self.connect().await?),
+            None => client.insert(self.database.connect().await?),
         };
         let texts = |of: fn(&Order) -> &str| orders.iter().map(|o| of(o)).collect::<Vec<_>>();
         let ids: Vec<i32> = orders.iter().map(|o| o.order_id).collect();
@@ -103,29 +87,11 @@ impl Rows for Postgres {
             // 22 and 23: the data does not fit the table. Anything else, an operator can put right.
             let refused = error.code().is_some_and(|c| c.code().starts_with("22") || c.code().starts_with("23"));
             if refused {
-                return Err(RowsError::Refused(why(&error)));
+                return Err(RowsError::Refused(describe(&error)));
             }
             *client = None;
-            Err(RowsError::Later(why(&error)))
+            Err(RowsError::Later(describe(&error)))
         }
         .boxed()
-    }
-}
-
-/// An error in the database's words.
-fn why(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(db) => format!("Postgres: {} ({})", db.message(), db.code().code()),
-        None => match std::error::Error::source(error) {
-            Some(source) => format!("Postgres: {error}: {source}"),
-            None => format!("Postgres: {error}"),
-        },
-    }
-}
-
-impl std::fmt::Debug for Postgres {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The password stays out.
-        write!(f, "Postgres({:?})", self.config.get_hosts())
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use processors_common::CommonArgs;
-use processors_common::topics::{compacted, create_missing};
+use processors_common::topics::{compacted, create_missing, partitions_of};
 use stream_core::group::table_topic;
 use stream_core::log::{LogHandle, LogResult, TopicConfig, TopicSpec};
 
@@ -115,11 +115,9 @@ impl TopicNames {
     /// # Errors
     /// When the log fails.
     pub async fn prepare(&self, log: &LogHandle, common: &CommonArgs) -> LogResult<()> {
-        let orders: Arc<str> = self.order_topic.as_str().into();
-        let found = log.topics(vec![Arc::clone(&orders)]).await?.pop().flatten();
-        let partitions = found.map_or(common.topics.partitions, |t| t.partitions);
+        let partitions = partitions_of(log, &self.order_topic, common.topics.partitions).await?;
         let mut specs = vec![
-            TopicSpec::new(orders).partitions(partitions),
+            TopicSpec::new(self.order_topic.as_str()).partitions(partitions),
             compacted(&self.table(), partitions),
             TopicSpec::new(self.email_topic.as_str()).partitions(common.topics.partitions),
         ];

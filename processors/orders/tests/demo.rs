@@ -1,8 +1,9 @@
 //! The demo as a process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
+
+use processors_common::testing::counts;
 
 #[test]
 fn it_ends_by_itself_and_nothing_is_lost_or_doubled() {
@@ -10,9 +11,7 @@ fn it_ends_by_itself_and_nothing_is_lost_or_doubled() {
     let done = demo.env("DEMO_FOR", "3s").stdin(Stdio::null()).output().unwrap();
     let output = String::from_utf8(done.stdout).unwrap();
     assert_eq!(done.status.code(), Some(0), "{output}");
-    let last = output.lines().last().unwrap().strip_prefix("demo: ").unwrap_or_else(|| panic!("{output}"));
-    let counts: BTreeMap<&str, u64> =
-        last.split(' ').map(|part| part.split_once('=').unwrap()).map(|(k, v)| (k, v.parse().unwrap())).collect();
+    let counts = counts(&output);
     assert!(counts["orders"] > 0, "{output}");
     assert_eq!(counts["orders"], counts["rows"], "{output}");
     assert!((1..=7).contains(&counts["city-topics"]), "six and the shared one: {output}");

@@ -6,138 +6,68 @@
 mod fake_smtp;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use fake_smtp::FakeSmtp;
 use orders::city::{room, slug};
 use orders::order::OrderJson;
 use orders::{Generator, Order, Priority};
+use processors_common::testing::{self, Process, System, until};
+use processors_common::topics::delete_existing;
 use stream_core::emitter::Emitter;
-use stream_core::log::kafka::{Kafka, KafkaOptions};
-use stream_core::log::{FetchLimits, Fetched, Isolation, LogHandle, RecordBatch, TopicPartition};
-
-/// Against hanging only.
-const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The system under names of its own.
-struct System {
-    brokers: String,
-    prefix: String,
-    state: tempfile::TempDir,
-    log: LogHandle,
-    guarantee: &'static str,
+fn orders(test: &str, guarantee: &str) -> System {
+    let names = [
+        ("ORDER_TOPIC", "product_orders"),
+        ("ORDER_ROUTER_GROUP", "router"),
+        ("ORDER_CITY_PREFIX", "city_"),
+        ("ORDER_EMAIL_TOPIC", "order_emails"),
+        ("ORDER_MAILER_GROUP", "mailer"),
+        ("ORDER_SINK_GROUP", "sink"),
+    ];
+    System::new(test, &names).env("GUARANTEE", guarantee).env("RUST_LOG", "warn")
 }
 
-impl System {
-    fn new(test: &str) -> Self {
-        let brokers = std::env::var("STREAM_TEST_KAFKA").expect("STREAM_TEST_KAFKA=HOST:PORT says where the Kafka is");
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
-        let log: LogHandle = Kafka::connect(KafkaOptions::new(brokers.as_str())).unwrap();
-        let state = tempfile::tempdir().unwrap();
-        Self { brokers, prefix: format!("{test}-{now}"), state, log, guarantee: "exactly-once" }
-    }
-
-    fn name(&self, name: &str) -> String {
-        format!("{}-{name}", self.prefix)
-    }
-
-    fn command(&self, binary: &str, args: &[&str]) -> Command {
-        let mut command = Command::new(binary);
-        command
-            .args(args)
-            .args(["--commit-interval", "100ms", "--guarantee", self.guarantee, "--log", "warn", "--state-dir"])
-            .arg(self.state.path())
-            .env("KAFKA_BROKERS", &self.brokers)
-            .env("ORDER_TOPIC", self.name("product_orders"))
-            .env("ORDER_ROUTER_GROUP", self.name("router"))
-            .env("ORDER_CITY_PREFIX", self.name("city_"))
-            .env("ORDER_EMAIL_TOPIC", self.name("order_emails"))
-            .env("ORDER_MAILER_GROUP", self.name("mailer"))
-            .env("ORDER_SINK_GROUP", self.name("sink"))
-            .stdin(Stdio::null());
-        command
-    }
-
-    /// The router: a name that stays lets it back in at once after a kill.
-    fn router(&self) -> Process {
-        let mut command = self.command(env!("CARGO_BIN_EXE_order-router"), &["--instance-id", "router"]);
-        Process::start(command.args(["--max-city-topics", "8", "--city-partitions", "1"]))
-    }
-
-    /// Every committed record of a topic, by partition and in order.
-    async fn records(&self, topic: &str) -> Vec<(String, Vec<u8>)> {
-        let topic = Arc::<str>::from(topic);
-        let Some(info) = self.log.topics(vec![Arc::clone(&topic)]).await.unwrap().remove(0) else { return Vec::new() };
-        let reader = self.log.reader(Isolation::ReadCommitted).unwrap();
-        let mut all = Vec::new();
-        for partition in 0..info.partitions {
-            let mut fetch = reader.read(TopicPartition::new(Arc::clone(&topic), partition), 0).await.unwrap();
-            let mut batch = RecordBatch::new();
-            loop {
-                let got = std::future::poll_fn(|cx| fetch.poll_fetch(cx, &mut batch, FetchLimits::default())).await;
-                if matches!(got.unwrap(), Fetched::End(_)) {
-                    break;
-                }
-                let key = |key: Option<&[u8]>| String::from_utf8(key.unwrap().to_vec()).unwrap();
-                all.extend(batch.iter().map(|r| (key(r.key), r.value.unwrap().to_vec())));
-            }
-        }
-        all
-    }
-
-    async fn keys(&self, topic: &str) -> BTreeSet<String> {
-        self.records(topic).await.into_iter().map(|(key, _)| key).collect()
-    }
-
-    async fn delete(&self, more: impl IntoIterator<Item = String>) {
-        let mine =
-            ["product_orders", "product_orders-dlq", "router-table", "router-cities", "order_emails", "city_other"];
-        let others = ["order_emails-dlq", "mailer-table", "sink-dlq"];
-        let names = mine.iter().chain(&others).map(|n| self.name(n)).chain(more).map(Into::into).collect();
-        _ = processors_common::topics::delete_existing(&self.log, names).await;
-    }
+/// The router: a name that stays lets it back in at once after a kill.
+fn router(system: &System) -> Process {
+    let args = ["--instance-id", "router", "--max-city-topics", "8", "--city-partitions", "1"];
+    Process::start(&mut system.command(env!("CARGO_BIN_EXE_order-router"), &args))
 }
 
-/// A process that ends with the test, however that ends.
-struct Process(Child);
-
-impl Process {
-    fn start(command: &mut Command) -> Self {
-        Self(command.spawn().unwrap())
-    }
-
-    fn kill(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-
-    /// Asks it to end, and waits for that.
-    fn end(mut self) {
-        let asked = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap();
-        assert!(asked.success());
-        let ended = self.0.wait().unwrap();
-        assert!(ended.success(), "{ended}");
-    }
+fn mailer(system: &System, smtp: &FakeSmtp) -> Process {
+    let args = ["--smtp-port", &smtp.port().to_string()];
+    Process::start(&mut system.command(env!("CARGO_BIN_EXE_order-mailer"), &args))
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.kill();
-    }
+/// Every committed record of a topic, by partition and in order.
+async fn records(system: &System, topic: &str) -> Vec<(String, Vec<u8>)> {
+    system.records(topic).await.into_iter().map(|r| (r.key, r.value.unwrap())).collect()
 }
 
-async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited for {PATIENCE:?}: {what}"))
+async fn keys(system: &System, topic: &str) -> BTreeSet<String> {
+    records(system, topic).await.into_iter().map(|(key, _)| key).collect()
 }
 
-fn ids(records: &[(String, Vec<u8>)]) -> Vec<i32> {
+/// The ids of the orders in a topic.
+async fn ids(system: &System, topic: &str) -> Vec<i32> {
+    let records = records(system, topic).await;
     let mut ids: Vec<i32> = records.iter().map(|(_, v)| Order::parse(v).unwrap().order_id).collect();
     ids.sort_unstable();
     ids
 }
+
+async fn delete(system: &System, more: impl IntoIterator<Item = String>) {
+    let mine = ["product_orders", "product_orders-dlq", "router-table", "router-cities", "order_emails", "city_other"];
+    let others = ["order_emails-dlq", "mailer-table", "sink-dlq"];
+    let names = mine.iter().chain(&others).map(|n| n.to_string()).chain(more).map(|n| system.name(&n).into()).collect();
+    _ = delete_existing(&system.log, names).await;
+}
+
+/// The router's table.
+const TABLE: &str = "router-table";
 
 /// Rows of the sink, in a schema of the test's own; `None` where there is no Postgres.
 struct Database {
@@ -151,12 +81,17 @@ impl Database {
             eprintln!("NOT RUN: the sink's part of this test (it needs STREAM_TEST_POSTGRES=URL)");
             return None;
         };
-        let schema = system.prefix.replace('-', "_");
+        let schema = system.name("rows").replace('-', "_");
         let url = format!("{url}?options=-csearch_path%3D{schema}");
         let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
         client.batch_execute(&format!("CREATE SCHEMA {schema}")).await.unwrap();
         Some(Self { url, client })
+    }
+
+    fn sink(&self, system: &System) -> Process {
+        let args = ["--database", &self.url];
+        Process::start(&mut system.command(env!("CARGO_BIN_EXE_order-sink"), &args))
     }
 
     async fn ids(&self) -> Vec<i32> {
@@ -179,28 +114,20 @@ async fn a_router_that_is_killed_loses_nothing_at_least_once() {
 
 /// Orders with 5 % repeats and cities of all kinds are sent while the router is killed again and again, and the sink now
 /// and then. At least once, a record for a city or a mail may come twice; a row and a mail never.
-async fn killed(guarantee: &'static str, orders: usize, kills: usize) {
-    let mut system = System::new("orders-kills");
-    system.guarantee = guarantee;
+async fn killed(guarantee: &str, count: usize, kills: usize) {
+    let system = orders("orders-kills", guarantee);
     let (smtp, database) = (FakeSmtp::start().await, Database::open(&system).await);
-    let mut router = system.router();
-    let port = smtp.port().to_string();
-    let mut mailer = system.command(env!("CARGO_BIN_EXE_order-mailer"), &["--smtp-port", &port]);
-    let mailer = Process::start(&mut mailer);
-    let sink = || {
-        let url = &database.as_ref()?.url;
-        Some(Process::start(&mut system.command(env!("CARGO_BIN_EXE_order-sink"), &["--database", url])))
-    };
+    let (mut routing, mailing) = (router(&system), mailer(&system, &smtp));
+    let sink = || database.as_ref().map(|d| d.sink(&system));
     let mut sinking = sink();
 
     let mut generator = Generator::new(1, 5);
-    let sent: Vec<Order> = (0..orders).map(|_| generator.next().0).collect();
+    let sent: Vec<Order> = (0..count).map(|_| generator.next().0).collect();
     let emitter = Emitter::builder(system.name("product_orders"), OrderJson, Arc::clone(&system.log));
     let emitter = emitter.open().await.unwrap();
-    let router_table = system.name("router-table");
     let mut random = 7_u64;
-    for (n, part) in sent.chunks(orders / kills).enumerate() {
-        let before = system.records(&router_table).await.len();
+    for (n, part) in sent.chunks(count / kills).enumerate() {
+        let before = records(&system, TABLE).await.len();
         // Over two seconds, so that the kill falls among them.
         let sending = async {
             for some in part.chunks(part.len().div_ceil(100)) {
@@ -213,16 +140,11 @@ async fn killed(guarantee: &'static str, orders: usize, kills: usize) {
         };
         let killing = async {
             // At work again after the last kill.
-            within("the router goes on", async {
-                while system.records(&router_table).await.len() == before {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-            })
-            .await;
+            until("the router goes on", async || records(&system, TABLE).await.len() > before).await;
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             tokio::time::sleep(Duration::from_millis(random >> 56)).await;
-            router.kill();
-            router = system.router();
+            routing.kill();
+            routing = router(&system);
             if let Some(running) = sinking.as_mut().filter(|_| n % 5 == 0) {
                 running.kill();
                 sinking = sink();
@@ -239,45 +161,30 @@ async fn killed(guarantee: &'static str, orders: usize, kills: usize) {
     };
     let all: Vec<i32> = by_id.keys().copied().collect();
     let high: Vec<i32> = by_id.values().filter(|o| o.priority == Priority::High).map(|o| o.order_id).collect();
-    within("all orders are routed", async {
-        while system.keys(&router_table).await.len() < all.len() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    })
-    .await;
+    until("all orders are routed", async || keys(&system, TABLE).await.len() >= all.len()).await;
     let mails = |mails: &FakeSmtp| {
         let id = |m: &fake_smtp::Mail| m.to.trim_start_matches("customer").split('@').next().unwrap().parse().unwrap();
         let mut ids: Vec<i32> = mails.mails().iter().map(id).collect();
         ids.sort_unstable();
         ids
     };
-    within("all mails are out", async {
-        while mails(&smtp).len() < high.len() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    })
-    .await;
+    until("all mails are out", async || mails(&smtp).len() >= high.len()).await;
     if let Some(database) = &database {
-        within("all rows are written", async {
-            while database.ids().await.len() < all.len() {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        })
-        .await;
+        until("all rows are written", async || database.ids().await.len() >= all.len()).await;
         assert_eq!(database.ids().await, all);
     }
     assert_eq!(mails(&smtp), high);
-    assert_eq!(as_promised(ids(&system.records(&system.name("order_emails")).await)), high);
-    assert_eq!(system.keys(&router_table).await.len(), all.len());
+    assert_eq!(as_promised(ids(&system, "order_emails").await), high);
+    assert_eq!(keys(&system, TABLE).await.len(), all.len());
     if guarantee == "exactly-once" {
-        assert_eq!(system.records(&router_table).await.len(), all.len(), "written once each");
+        assert_eq!(records(&system, TABLE).await.len(), all.len(), "written once each");
     }
-    assert!(system.records(&system.name("product_orders-dlq")).await.is_empty());
+    assert!(records(&system, "product_orders-dlq").await.is_empty());
 
     let own = check_cities(&system, by_id.values().copied(), as_promised).await;
     emitter.close().await.unwrap();
-    drop((router, mailer, sinking));
-    system.delete(own).await;
+    drop((routing, mailing, sinking));
+    delete(&system, own).await;
 }
 
 /// Each order is in the topic of its city, or in the shared one if the city has none. Returns the topics of cities.
@@ -286,57 +193,43 @@ async fn check_cities(
     orders: impl Iterator<Item = &Order>,
     as_promised: impl Fn(Vec<i32>) -> Vec<i32>,
 ) -> Vec<String> {
-    let prefix = system.name("city_");
     let mut cities: BTreeMap<String, Vec<i32>> = BTreeMap::new();
     for order in orders {
-        cities.entry(slug(order.city(), room(&prefix))).or_default().push(order.order_id);
+        cities.entry(slug(order.city(), room(&system.name("city_")))).or_default().push(order.order_id);
     }
     let (mut own, mut shared) = (Vec::new(), Vec::new());
     for (city, expected) in cities {
-        let topic = format!("{prefix}{city}");
-        let info = system.log.topics(vec![topic.as_str().into()]).await.unwrap().remove(0);
+        let topic = format!("city_{city}");
+        let info = system.log.topics(vec![system.name(&topic).into()]).await.unwrap().remove(0);
         if info.is_none() {
             shared.extend(expected);
             continue;
         }
-        assert_eq!(as_promised(ids(&system.records(&topic).await)), expected, "{topic}");
+        assert_eq!(as_promised(ids(system, &topic).await), expected, "{topic}");
         own.push(topic);
     }
     shared.sort_unstable();
     assert_eq!(own.len(), 8);
-    assert_eq!(as_promised(ids(&system.records(&format!("{prefix}other")).await)), shared);
+    assert_eq!(as_promised(ids(system, "city_other").await), shared);
     own
 }
 
 /// Answers of the API: status and body.
 fn ask(address: &str, request: &str, body: &str) -> (u16, serde_json::Value) {
-    use std::io::{Read, Write};
-    let mut stream = std::net::TcpStream::connect(address).unwrap();
-    let length = body.len();
-    write!(stream, "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
-        .unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap_or_default())
+    let (status, body) = testing::ask(address, request, "", body);
+    (status, serde_json::from_str(&body).unwrap_or_default())
 }
 
 #[tokio::test]
 #[ignore = "needs a real Kafka: make test starts one where Java is"]
 async fn an_order_all_the_way_from_http_to_a_mail() {
-    let system = System::new("orders-way");
+    let system = orders("orders-way", "exactly-once");
     let (smtp, database) = (FakeSmtp::start().await, Database::open(&system).await);
     let mut api = system.command(env!("CARGO_BIN_EXE_orders-api"), &["--http", "127.0.0.1:0"]);
     let mut api = Process::start(api.stdout(Stdio::piped()));
-    let mut said = String::new();
-    BufReader::new(api.0.stdout.take().unwrap()).read_line(&mut said).unwrap();
-    let address = said.trim().strip_prefix("orders-api: http://").unwrap().trim_end_matches('/').to_owned();
-    let router = system.router();
-    let port = smtp.port().to_string();
-    let mailer = Process::start(&mut system.command(env!("CARGO_BIN_EXE_order-mailer"), &["--smtp-port", &port]));
-    let sink = database
-        .as_ref()
-        .map(|d| Process::start(&mut system.command(env!("CARGO_BIN_EXE_order-sink"), &["--database", &d.url])));
+    let address = api.address("orders-api");
+    let (router, mailer) = (router(&system), mailer(&system, &smtp));
+    let sink = database.as_ref().map(|d| d.sink(&system));
     let mut order = Generator::new(1, 0).next().0;
     (order.priority, order.order_id) = (Priority::High, 90_123);
     "product_orders".clone_into(&mut order.customer.address.city);
@@ -344,34 +237,19 @@ async fn an_order_all_the_way_from_http_to_a_mail() {
     for _ in 0..2 {
         assert_eq!(ask(&address, "POST /orders", &json).0, 202);
     }
-    within("it is routed", async {
-        while ask(&address, "GET /orders/90123", "").0 != 200 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await;
+    until("it is routed", async || ask(&address, "GET /orders/90123", "").0 == 200).await;
     let (_, shown) = ask(&address, "GET /orders?city=product_orders&priority=high", "");
     assert_eq!(shown.as_array().unwrap().len(), 1);
     assert_eq!(shown[0]["order_id"], 90_123);
-    within("its mail is out", async {
-        while smtp.mails().is_empty() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await;
+    until("its mail is out", async || !smtp.mails().is_empty()).await;
     if let Some(database) = &database {
-        within("its row is written", async {
-            while database.ids().await != [90_123] {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        })
-        .await;
+        until("its row is written", async || database.ids().await == [90_123]).await;
     }
-    let own = system.name("city_product-orders");
-    assert_eq!(ids(&system.records(&own).await), [90_123]);
+    let own = "city_product-orders";
+    assert_eq!(ids(&system, own).await, [90_123]);
     for process in [api, router, mailer].into_iter().chain(sink) {
         process.end();
     }
     assert_eq!(smtp.mails().len(), 1);
-    system.delete([own]).await;
+    delete(&system, [own.to_owned()]).await;
 }

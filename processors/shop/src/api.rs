@@ -10,9 +10,10 @@
 
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use processors_common::http::{Refusal, json};
 use serde::Serialize;
 use stream_core::monitor::Tables;
 use stream_core::processor::{Handle, ReadError};
@@ -33,26 +34,10 @@ struct OfUser {
     recommendations: Vec<Recommended>,
 }
 
-#[derive(Serialize)]
-struct Nothing {
-    code: &'static str,
-    message: &'static str,
-}
-
 async fn of_user(State(users): State<Handle>, Path(user_id): Path<String>) -> Result<Response, ReadError> {
     let Some(Latest { recommendations }) = users.get(&user_id).await? else {
         let message = "nothing that this user searched for has been in the shop so far";
-        return Ok(json(StatusCode::NOT_FOUND, &Nothing { code: "no_recommendations", message }));
+        return Ok(Refusal::not_found("no_recommendations", message).into_response());
     };
     Ok(json(StatusCode::OK, &OfUser { user_id, recommendations }))
-}
-
-fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    match serde_json::to_vec(body) {
-        Ok(bytes) => (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "an answer has no JSON");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
-        }
-    }
 }

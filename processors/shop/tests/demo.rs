@@ -2,23 +2,16 @@
 #![cfg(feature = "http")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
+use processors_common::testing::{ask, counts, send};
 use serde_json::Value;
 
 fn start(for_: &str) -> Child {
     let mut demo = Command::new(env!("CARGO_BIN_EXE_demo"));
     demo.env("DEMO_FOR", for_).env("DEMO_HTTP", "127.0.0.1:0").stdin(Stdio::null()).stdout(Stdio::piped());
     demo.stderr(Stdio::piped()).spawn().unwrap()
-}
-
-/// What the last line says.
-fn counts(output: &str) -> BTreeMap<&str, u64> {
-    let last = output.lines().last().unwrap().strip_prefix("demo: ").unwrap_or_else(|| panic!("{output}"));
-    last.split(' ').map(|part| part.split_once('=').unwrap()).map(|(k, v)| (k, v.parse().unwrap())).collect()
 }
 
 #[test]
@@ -40,23 +33,6 @@ fn nonsense_for_a_time_is_refused() {
     assert_eq!(start("soon").wait().unwrap().code(), Some(2));
 }
 
-/// Sends a request; reads the answer as it comes.
-fn ask(at: &str, request: &str, body: &str) -> BufReader<TcpStream> {
-    let mut stream = TcpStream::connect(at).unwrap();
-    let length = body.len();
-    write!(stream, "{request} HTTP/1.1\r\nHost: demo\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
-        .unwrap();
-    BufReader::new(stream)
-}
-
-/// The status and the body.
-fn answer(at: &str, request: &str, body: &str) -> (u16, String) {
-    let mut text = String::new();
-    ask(at, request, body).read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
-}
-
 #[test]
 fn a_search_at_the_page_is_answered_live() {
     let mut demo = start("20s");
@@ -66,19 +42,19 @@ fn a_search_at_the_page_is_answered_live() {
         Some(page.trim_end_matches('/').to_owned())
     });
     let at = at.expect("it says where the page is");
-    let (status, page) = answer(&at, "GET /", "");
+    let (status, page) = ask(&at, "GET /", "", "");
     assert!(status == 200 && page.contains("EventSource(\"/events\")"), "{status}");
-    let mut nothing = answer(&at, "GET /recommendations/zoe", "").0;
+    let mut nothing = ask(&at, "GET /recommendations/zoe", "", "").0;
     while nothing == 503 {
         // The demo has only just begun.
-        nothing = answer(&at, "GET /recommendations/zoe", "").0;
+        nothing = ask(&at, "GET /recommendations/zoe", "", "").0;
     }
     assert_eq!(nothing, 404, "nothing yet");
 
     // Searches for what is seen to pass, and waits for what comes of it; the stream ends with the demo, if nothing does.
     let mut searched = None;
     let (mut event, mut found) = (String::new(), None);
-    for line in ask(&at, "GET /events", "").lines().map_while(Result::ok) {
+    for line in BufReader::new(send(&at, "GET /events", "", "")).lines().map_while(Result::ok) {
         if let Some(name) = line.strip_prefix("event: ") {
             event = name.to_owned();
         }
@@ -87,7 +63,7 @@ fn a_search_at_the_page_is_answered_live() {
         match event.as_str() {
             "product" if searched.is_none() && data["passed"] == true => {
                 let name = data["name"].as_str().unwrap();
-                assert_eq!(answer(&at, "POST /search/zoe", name).0, 202);
+                assert_eq!(ask(&at, "POST /search/zoe", "", name).0, 202);
                 searched = Some(name.to_owned());
             }
             "recommendation" if data["user"] == "zoe" => {
@@ -101,22 +77,22 @@ fn a_search_at_the_page_is_answered_live() {
     assert_eq!(found["product"]["name"].as_str(), searched.as_deref());
 
     // The table has it, too, a moment sooner or later.
-    let mut of_zoe = answer(&at, "GET /recommendations/zoe", "");
+    let mut of_zoe = ask(&at, "GET /recommendations/zoe", "", "");
     while of_zoe.0 == 404 {
-        of_zoe = answer(&at, "GET /recommendations/zoe", "");
+        of_zoe = ask(&at, "GET /recommendations/zoe", "", "");
     }
     let of_zoe: Value = serde_json::from_str(&of_zoe.1).unwrap();
     assert_eq!(of_zoe["user_id"], "zoe");
     assert_eq!(of_zoe["recommendations"][0]["find"].as_str(), searched.as_deref(), "{of_zoe}");
-    let (status, row) = answer(&at, "GET /tables/personal_recommendations-users-table/zoe", "");
+    let (status, row) = ask(&at, "GET /tables/personal_recommendations-users-table/zoe", "", "");
     let row: Value = serde_json::from_str(&row).unwrap();
     assert_eq!((status, &row["value"]["recommendations"]), (200, &of_zoe["recommendations"]));
 
     // A rule, good and bad.
-    assert_eq!(answer(&at, "POST /filter", "/wall(/").0, 422);
-    let (status, rule) = answer(&at, "POST /filter", "wall");
+    assert_eq!(ask(&at, "POST /filter", "", "/wall(/").0, 422);
+    let (status, rule) = ask(&at, "POST /filter", "", "wall");
     assert!(status == 200 && rule.contains("the name contains \"wall\""), "{rule}");
-    assert_eq!(answer(&at, "POST /search/zoe", "  ").0, 422);
+    assert_eq!(ask(&at, "POST /search/zoe", "", "  ").0, 422);
     demo.kill().unwrap();
     demo.wait().unwrap();
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use processors_common::testing::{PATIENCE, Written, records};
 use processors_common::topics::compacted;
 use shop::filter::{LAST_GOOD_KEY, RULE_KEY};
 use shop::rule::{Kind, Rule};
@@ -15,17 +16,13 @@ use stream_core::emitter::Emitter;
 use stream_core::group::table_topic;
 use stream_core::log::embedded::Embedded;
 use stream_core::log::{
-    FetchLimits, Fetched, Isolation, LogError, LogHandle, NewRecord, OffsetSpec, ProduceBatch, ProducerOptions,
-    RecordBatch, TopicPartition, TopicSpec,
+    Isolation, LogError, LogHandle, NewRecord, OffsetSpec, ProduceBatch, ProducerOptions, TopicPartition, TopicSpec,
 };
 use stream_core::processor::{Guarantee, Handle, Processor, ProcessorResult};
 use stream_core::store::MemoryStores;
 use tokio::task::JoinHandle;
 
 const PARTITIONS: i32 = 2;
-
-/// Against hanging only.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Shop {
     log: LogHandle,
@@ -131,30 +128,9 @@ impl Shop {
         assert!(delivery.failed.is_empty(), "{delivery:?}");
     }
 
-    /// Every record of a topic, in order within a partition.
-    async fn records(&self, topic: &str) -> Vec<(String, Option<Vec<u8>>)> {
-        let topic: Arc<str> = topic.into();
-        let Some(info) = self.log.topics(vec![Arc::clone(&topic)]).await.unwrap().remove(0) else { return Vec::new() };
-        let reader = self.log.reader(Isolation::ReadCommitted).unwrap();
-        let mut all = Vec::new();
-        for partition in 0..info.partitions {
-            let mut fetch = reader.read(TopicPartition::new(Arc::clone(&topic), partition), 0).await.unwrap();
-            let mut batch = RecordBatch::new();
-            loop {
-                let got = std::future::poll_fn(|cx| fetch.poll_fetch(cx, &mut batch, FetchLimits::default())).await;
-                if matches!(got.unwrap(), Fetched::End(_)) {
-                    break;
-                }
-                let text = |key: Option<&[u8]>| String::from_utf8(key.unwrap().to_vec()).unwrap();
-                all.extend(batch.iter().map(|r| (text(r.key), r.value.map(<[u8]>::to_vec))));
-            }
-        }
-        all
-    }
-
     async fn contents(&self, topic: &str) -> BTreeMap<String, Vec<u8>> {
         let mut contents = BTreeMap::new();
-        for (key, value) in self.records(topic).await {
+        for Written { key, value, .. } in records(&self.log, topic).await {
             match value {
                 Some(value) => contents.insert(key, value),
                 None => contents.remove(&key),
@@ -216,9 +192,9 @@ async fn an_update_that_no_longer_matches_leaves_the_table() {
     shop.send(&[named("1", "Brass desk"), named("2", "Oak shelf with a lamp"), named("4", "Lantern")]).await;
     shop.judged().await;
     assert_eq!(shop.table().await, ["Oak shelf with a lamp", "Paper lampshade"]);
-    let tombstones: Vec<_> =
-        shop.records(&table_topic(&shop.names.filter_group)).await.into_iter().filter(|(_, v)| v.is_none()).collect();
-    assert_eq!(tombstones, [("1".to_owned(), None)], "only what was in the table needs one");
+    let records = records(&shop.log, &table_topic(&shop.names.filter_group)).await;
+    let removed: Vec<_> = records.into_iter().filter(|r| r.value.is_none()).map(|r| r.key).collect();
+    assert_eq!(removed, ["1"], "only what was in the table needs one");
     shop.stop().await;
 }
 

@@ -6,38 +6,31 @@ mod on_kafka;
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::process::Stdio;
 
-use on_kafka::{PATIENCE, Shop, end};
+use on_kafka::shop;
+use processors_common::testing::{Process, System, Written, until};
 use shop::{Find, Generator, Product};
 
 /// Starts the filter, with a pipe to type rules into.
-fn start_filter(shop: &Shop, args: &[&str]) -> Child {
+fn start_filter(shop: &System, args: &[&str]) -> Process {
     let mut command = shop.command(env!("CARGO_BIN_EXE_product-filter"), args);
-    command.arg("--prompt").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
+    Process::start(command.arg("--prompt").stdin(Stdio::piped()).stdout(Stdio::piped()))
 }
 
 /// The names in the filter's table, once they are as expected.
-async fn table_becomes(shop: &Shop, expected: &BTreeMap<String, String>) {
-    let mut seen = BTreeMap::new();
-    let becomes = async {
-        loop {
-            seen.clear();
-            for (key, value) in shop.records("filtered-table").await {
-                match value {
-                    Some(value) => seen.insert(key, serde_json::from_slice::<Product>(&value).unwrap().name),
-                    None => seen.remove(&key),
-                };
-            }
-            if seen == *expected {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+async fn table_becomes(shop: &System, expected: &BTreeMap<String, String>) {
+    until(&format!("the table has the {} names that are expected", expected.len()), async || {
+        let mut seen = BTreeMap::new();
+        for Written { key, value, .. } in shop.records("filtered-table").await {
+            match value {
+                Some(value) => seen.insert(key, serde_json::from_slice::<Product>(&value).unwrap().name),
+                None => seen.remove(&key),
+            };
         }
-    };
-    let became = tokio::time::timeout(PATIENCE, becomes).await;
-    assert!(became.is_ok(), "the table has {} names, {} are expected", seen.len(), expected.len());
+        seen == *expected
+    })
+    .await;
 }
 
 /// What the filter should have after judging these by one rule.
@@ -64,7 +57,7 @@ async fn the_shop_all_the_way_exactly_once() {
 }
 
 async fn all_the_way(guarantee: &[&str]) {
-    let shop = Shop::new("all-the-way");
+    let shop = shop("all-the-way");
     let sell = |args: &[&str]| shop.run(env!("CARGO_BIN_EXE_shop"), args);
     let created = shop.run(env!("CARGO_BIN_EXE_shop-topics"), &["create", "--partitions", "3"]);
     assert_eq!(created.matches(": created").count(), 6, "{created}");
@@ -81,38 +74,36 @@ async fn all_the_way(guarantee: &[&str]) {
     judge(&mut table, &made(1), |name| name.contains("lamp"));
     let filter = start_filter(&shop, &[guarantee, &["--contains", "lamp"]].concat());
     table_becomes(&shop, &table).await;
-    end(filter);
+    filter.end();
 
     // Started again without a flag it keeps its rule; a bad one and then a good one are typed.
     let mut filter = start_filter(&shop, guarantee);
     sell(&[&many[..], &["--seed", "2"]].concat());
     judge(&mut table, &made(2), |name| name.contains("lamp"));
     table_becomes(&shop, &table).await;
-    let mut typing = filter.stdin.take().unwrap();
+    let mut typing = filter.input();
     typing.write_all(b"/wall(/\n/wall.*k$/\n").unwrap();
-    let by_now = async {
-        while !shop.records("rules").await.iter().any(|(_, v)| {
-            v.as_ref().is_some_and(|v| {
-                v.ends_with(b"}") && { serde_json::from_slice::<shop::Rule>(v).unwrap().text == "wall.*k$" }
-            })
-        }) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, by_now).await.unwrap();
-    end(filter);
+    until("the last rule is written", async || {
+        shop.records("rules")
+            .await
+            .iter()
+            .filter_map(|r| r.value.as_deref())
+            .any(|v| v.ends_with(b"}") && { serde_json::from_slice::<shop::Rule>(v).unwrap().text == "wall.*k$" })
+    })
+    .await;
+    filter.end();
     let filter = start_filter(&shop, guarantee);
     sell(&[&many[..], &["--seed", "1"]].concat());
     judge(&mut table, &made(1), |name| name.ends_with("wall clock"));
     table_becomes(&shop, &table).await;
-    end(filter);
+    filter.end();
     let rules = shop.records("rules").await;
-    assert!(rules.iter().all(|(_, v)| !String::from_utf8_lossy(v.as_ref().unwrap()).contains("wall(")), "{rules:?}");
+    assert!(rules.iter().all(|r| !String::from_utf8_lossy(r.value.as_ref().unwrap()).contains("wall(")), "{rules:?}");
 
     // The same seed wrote the same, byte for byte.
     let products = shop.records("products").await;
     assert_eq!(products.len(), 1200);
-    let mut written: Vec<Vec<u8>> = products.into_iter().map(|(_, v)| v.unwrap()).collect();
+    let mut written: Vec<Vec<u8>> = products.into_iter().map(|r| r.value.unwrap()).collect();
     let mut expected: Vec<Vec<u8>> =
         [1, 2, 1].into_iter().flat_map(made).map(|p| serde_json::to_vec(&p).unwrap()).collect();
     written.sort_unstable();
@@ -126,14 +117,14 @@ async fn all_the_way(guarantee: &[&str]) {
 #[tokio::test]
 #[ignore = "needs a real Kafka: make test starts one where Java is"]
 async fn a_line_of_a_pipe_is_a_search() {
-    let shop = Shop::new("searches");
+    let shop = shop("searches");
     let mut command = shop.command(env!("CARGO_BIN_EXE_search-prompt"), &["--user", "ann"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"Brass desk lamp\n\n  vase \nlast without an end").unwrap();
     let done = child.wait_with_output().unwrap();
     assert!(done.status.success(), "{done:?}");
     let mut finds = Vec::new();
-    for (key, value) in shop.records("find").await {
+    for Written { key, value, .. } in shop.records("find").await {
         let find: Find = serde_json::from_slice(&value.unwrap()).unwrap();
         assert_eq!((find.id.as_str(), find.user_id.as_str(), key.len()), (key.as_str(), "ann", 36));
         finds.push(find.find);
@@ -149,7 +140,7 @@ async fn a_line_of_a_pipe_is_a_search() {
 fn flags_and_environment_lead_to_a_user_over_tls() {
     let variable =
         |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name}: from TLS=1 docker/kafka.sh env"));
-    let shop = Shop::new("tls");
+    let shop = shop("tls");
     for mechanism in ["scram-sha-256", "scram-sha-512", "plain"] {
         for (action, done) in [("create", ": created"), ("delete", ": deleted")] {
             let mut command = shop.command(env!("CARGO_BIN_EXE_shop-topics"), &[action, "--sasl-mechanism", mechanism]);

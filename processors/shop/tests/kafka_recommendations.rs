@@ -7,13 +7,12 @@ mod expected;
 mod on_kafka;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::io::Write;
+use std::process::Stdio;
 
 use expected::{Pair, latest_of, pairs_of};
-use on_kafka::{PATIENCE, Shop, end};
+use on_kafka::shop;
+use processors_common::testing::{Process, System, ask, until};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use shop::{Find, Generator, Product, Recommendation};
@@ -23,24 +22,24 @@ const PRODUCTS: usize = 150;
 const HOUR: i64 = 3_600_000;
 
 struct Running {
-    filter: Child,
-    recommendations: Child,
+    filter: Process,
+    recommendations: Process,
 }
 
 /// Starts an instance of a name that stays, so that it gets its partitions back at once.
-fn start_filter(shop: &Shop, guarantee: &str) -> Child {
+fn start_filter(shop: &System, guarantee: &str) -> Process {
     let args = ["--guarantee", guarantee, "--instance-id", "one", "--log", "warn"];
-    shop.command(env!("CARGO_BIN_EXE_product-filter"), &args).stdout(Stdio::null()).spawn().unwrap()
+    Process::start(shop.command(env!("CARGO_BIN_EXE_product-filter"), &args).stdout(Stdio::null()))
 }
 
-fn start_recommendations(shop: &Shop, guarantee: &str) -> Child {
+fn start_recommendations(shop: &System, guarantee: &str) -> Process {
     let args =
         ["--guarantee", guarantee, "--instance-id", "one", "--log", "warn", "--http", "127.0.0.1:0", "--keep", "5"];
-    shop.command(env!("CARGO_BIN_EXE_personal-recommendations"), &args).stdout(Stdio::piped()).spawn().unwrap()
+    Process::start(shop.command(env!("CARGO_BIN_EXE_personal-recommendations"), &args).stdout(Stdio::piped()))
 }
 
 /// Searches of a user: names of products of this round and of the next one, and some that nothing is called.
-fn search(shop: &Shop, user: &str, round: u64, nth: usize) {
+fn search(shop: &System, user: &str, round: u64, nth: usize) {
     let mut names: Vec<String> = Vec::new();
     for seed in [round, round + 1] {
         let mut generator = Generator::new(seed, 2);
@@ -54,30 +53,20 @@ fn search(shop: &Shop, user: &str, round: u64, nth: usize) {
 }
 
 /// The values of a topic with their times; deletions left out.
-async fn values<T: DeserializeOwned>(shop: &Shop, topic: &str) -> Vec<(i64, T)> {
-    let records = shop.timed_records(topic).await.into_iter();
-    records.filter_map(|(at, _, value)| Some((at, serde_json::from_slice(&value?).unwrap()))).collect()
+async fn values<T: DeserializeOwned>(shop: &System, topic: &str) -> Vec<(i64, T)> {
+    let records = shop.records(topic).await.into_iter();
+    records.filter_map(|r| Some((r.timestamp, serde_json::from_slice(&r.value?).unwrap()))).collect()
 }
 
-async fn told(shop: &Shop) -> Vec<Pair> {
+async fn told(shop: &System) -> Vec<Pair> {
     let told = values::<Recommendation>(shop, "recom").await;
     let mut told: Vec<Pair> = told.into_iter().map(|(at, one)| Pair::told(at, one)).collect();
     told.sort();
     told
 }
 
-/// Waits for a condition that nothing announces.
-async fn until(what: &str, mut test: impl AsyncFnMut() -> bool) {
-    let asking = async {
-        while !test().await {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    assert!(tokio::time::timeout(PATIENCE, asking).await.is_ok(), "waited in vain: {what}");
-}
-
 async fn killed_now_and_then(guarantee: &str) {
-    let shop = Shop::new("recommendations");
+    let shop = shop("recommendations");
     let exactly = guarantee == "exactly-once";
     shop.run(env!("CARGO_BIN_EXE_shop-topics"), &["create", "--partitions", "3"]);
     let mut running =
@@ -97,13 +86,11 @@ async fn killed_now_and_then(guarantee: &str) {
             until("something is told", async || shop.records("recom").await.len() > before).await;
         }
         if round != 2 {
-            running.recommendations.kill().unwrap();
-            running.recommendations.wait().unwrap();
+            running.recommendations.kill();
             running.recommendations = start_recommendations(&shop, guarantee);
         }
         if round % 3 == 2 {
-            running.filter.kill().unwrap();
-            running.filter.wait().unwrap();
+            running.filter.kill();
             running.filter = start_filter(&shop, guarantee);
         }
     }
@@ -124,9 +111,7 @@ async fn killed_now_and_then(guarantee: &str) {
     .await;
 
     // Over HTTP, a moment after.
-    let mut line = String::new();
-    BufReader::new(running.recommendations.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let at = line.split("http://").nth(1).unwrap().split('/').next().unwrap().to_owned();
+    let at = running.recommendations.address("personal-recommendations");
     let latest = latest_of(&pairs_of(&written().await, &searched, HOUR), 5);
     assert_eq!(latest.len(), 2);
     for (user, latest) in &latest {
@@ -136,8 +121,8 @@ async fn killed_now_and_then(guarantee: &str) {
     }
     assert_eq!(get(&at, "/recommendations/nobody")["code"], "no_recommendations");
 
-    end(running.recommendations);
-    end(running.filter);
+    running.recommendations.end();
+    running.filter.end();
     // Whatever was still under way has ended.
     let (mut told, written) = (told(&shop).await, written().await);
     let mut expected = pairs_of(&written, &searched, HOUR);
@@ -150,18 +135,14 @@ async fn killed_now_and_then(guarantee: &str) {
     assert!(told == expected, "{} told, {} expected", told.len(), expected.len());
     let users = shop.records("recommendations-users-table").await.into_iter();
     let users: BTreeMap<String, shop::Latest> =
-        users.map(|(user, value)| (user, serde_json::from_slice(&value.unwrap()).unwrap())).collect();
+        users.map(|r| (r.key, serde_json::from_slice(&r.value.unwrap()).unwrap())).collect();
     assert_eq!(users, latest_of(&expected, 5));
     let deleted = shop.run(env!("CARGO_BIN_EXE_shop-topics"), &["delete"]);
     assert!(!deleted.contains("is not there"), "{deleted}");
 }
 
 fn get(at: &str, path: &str) -> Value {
-    let mut stream = TcpStream::connect(at).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    serde_json::from_str(&ask(at, &format!("GET {path}"), "", "").1).unwrap()
 }
 
 #[tokio::test]

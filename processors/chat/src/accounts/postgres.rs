@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
+use processors_common::postgres::{Database, describe};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, NoTls, Row};
+use tokio_postgres::{Client, Config, Row};
 
 use super::{Account, Accounts, AccountsError};
 
@@ -23,16 +24,18 @@ const NAMED: &str = "SELECT id, username, hash FROM chat_accounts WHERE username
 const WITH_ID: &str = "SELECT id, username, hash FROM chat_accounts WHERE id = $1";
 
 /// Accounts in the table `chat_accounts`, which is made if it is missing.
+#[derive(Debug)]
 pub struct PostgresAccounts {
-    config: Config,
+    database: Database,
     patience: Duration,
     client: Mutex<Option<Arc<Client>>>,
 }
 
 impl PostgresAccounts {
-    /// Describes it; nothing is connected yet. An answer that takes longer than `patience` counts as none.
+    /// Describes it; nothing is connected yet. To be called on the runtime that the connection shall live on. An answer
+    /// that takes longer than `patience` counts as none.
     pub fn new(config: Config, patience: Duration) -> Self {
-        Self { config, patience, client: Mutex::default() }
+        Self { database: Database::new(config, TABLE), patience, client: Mutex::default() }
     }
 
     async fn client(&self) -> Result<Arc<Client>, tokio_postgres::Error> {
@@ -40,13 +43,7 @@ impl PostgresAccounts {
         if let Some(client) = client.as_ref().filter(|c| !c.is_closed()) {
             return Ok(Arc::clone(client));
         }
-        let (new, connection) = self.config.connect(NoTls).await?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "the connection to Postgres has ended");
-            }
-        });
-        new.batch_execute(TABLE).await?;
+        let new = self.database.connect().await?;
         Ok(Arc::clone(client.insert(Arc::new(new))))
     }
 
@@ -89,23 +86,5 @@ impl Accounts for PostgresAccounts {
 
     fn with_id<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Account>, AccountsError>> {
         self.find(WITH_ID, id).boxed()
-    }
-}
-
-/// An error in the database's words.
-fn describe(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(db) => format!("Postgres: {} ({})", db.message(), db.code().code()),
-        None => match std::error::Error::source(error) {
-            Some(source) => format!("Postgres: {error}: {source}"),
-            None => format!("Postgres: {error}"),
-        },
-    }
-}
-
-impl std::fmt::Debug for PostgresAccounts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The password stays out.
-        write!(f, "PostgresAccounts({:?})", self.config.get_hosts())
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
+use processors_common::http::Refusal;
 
 use super::Api;
-use super::refusal::Refusal;
 use crate::token::Claims;
 
 /// Somebody whose token is good.

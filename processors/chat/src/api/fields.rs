@@ -2,17 +2,19 @@
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
+use processors_common::http::Refusal;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::refusal::Refusal;
+use super::BODY;
 
 /// A JSON object.
 pub(super) struct Fields(Map<String, Value>);
 
 impl Fields {
     pub(super) fn read(body: Result<Bytes, BytesRejection>) -> Result<Self, Refusal> {
-        match serde_json::from_slice(&body?) {
+        let body = body.map_err(|e| Refusal::body(&e, BODY))?;
+        match serde_json::from_slice(&body) {
             Ok(Value::Object(fields)) => Ok(Self(fields)),
             Ok(_) => Err(Refusal::invalid("body", "must be a JSON object")),
             Err(error) => Err(Refusal::invalid("body", format_args!("is not JSON: {error}"))),

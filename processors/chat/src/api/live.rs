@@ -9,6 +9,7 @@ use axum::extract::{Query, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::stream::{Stream, unfold};
 use jsonwebtoken::get_current_timestamp;
+use processors_common::http::Refusal;
 use serde::Deserialize;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -17,7 +18,6 @@ use uuid::Uuid;
 
 use super::Api;
 use super::caller::Caller;
-use super::refusal::Refusal;
 use crate::message::MessageGroup;
 
 #[derive(Deserialize)]

@@ -26,9 +26,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
 use axum::routing::{get, post};
+use processors_common::http::bounded;
 use stream_core::codec::Json;
 use stream_core::emitter::{EmitError, Emitter};
 use stream_core::log::{LogError, LogHandle};
@@ -38,7 +37,6 @@ use tokio::sync::Notify;
 use tokio::sync::broadcast::Receiver;
 use uuid::Uuid;
 
-use self::refusal::Refusal;
 use crate::accounts::{Accounts, Passwords};
 use crate::feed::Feed;
 use crate::message::{Message, MessageGroup, MessageJson};
@@ -195,8 +193,6 @@ fn kept<V: 'static>(view: ViewBuilder<V>, keep: &Keep) -> ViewBuilder<V> {
 
 /// All routes.
 pub fn routes(api: Arc<Api>) -> axum::Router {
-    let not_found = async || Refusal::not_found("not_found", "there is nothing here");
-    let method = async || Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "not with this method");
     let mut router = axum::Router::new();
     for slash in ["", "/"] {
         router = router
@@ -207,5 +203,5 @@ pub fn routes(api: Arc<Api>) -> axum::Router {
             .route(&format!("/chat/{{id}}{slash}"), get(chats::history))
             .route(&format!("/v1/feed{slash}"), get(live::feed));
     }
-    router.fallback(not_found).method_not_allowed_fallback(method).layer(DefaultBodyLimit::max(BODY)).with_state(api)
+    bounded(router, BODY).with_state(api)
 }

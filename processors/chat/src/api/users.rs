@@ -7,12 +7,13 @@ use axum::extract::rejection::{BytesRejection, FormRejection};
 use axum::extract::{Form, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use processors_common::http::{Refusal, json};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Api;
 use super::fields::Fields;
-use super::refusal::{Refusal, json};
+use super::refusal::form;
 use crate::accounts::Account;
 
 /// Characters.
@@ -67,9 +68,9 @@ struct Admitted<'a> {
 
 pub(super) async fn log_in(
     State(api): State<Arc<Api>>,
-    form: Result<Form<Login>, FormRejection>,
+    login: Result<Form<Login>, FormRejection>,
 ) -> Result<Response, Refusal> {
-    let Form(Login { username, password }) = form?;
+    let Form(Login { username, password }) = login.map_err(form)?;
     let account = api.accounts.named(&username).await?;
     let hash = account.as_ref().map(|a| a.hash.clone());
     let fits = api.passwords.verify(password, hash).await;

@@ -12,10 +12,9 @@ use chat::history;
 use chat::token::{SHORTEST, Tokens, kept_secret};
 use chat::topics::TopicNames;
 use clap::Parser;
+use processors_common::http::{Server, listen};
 use processors_common::{CommonArgs, Exit, REGISTRY_FLAGS, parse, run, say};
 use stream_core::processor::stop_signal;
-use tokio::net::TcpListener;
-use tokio::time::timeout;
 
 /// Takes messages over HTTP, and shows the history and what is said
 ///
@@ -56,9 +55,6 @@ const EXAMPLES: &str = "Examples:
   curl localhost:8082/v1/login/ -d username=ann -d password=...
   curl -N localhost:8082/v1/feed -H 'Authorization: Bearer ...'";
 
-/// How long requests that are under way have when it is to stop.
-const GRACE: Duration = Duration::from_secs(15);
-
 fn main() -> ExitCode {
     run(serve(parse(&[REGISTRY_FLAGS, &["aggregator_group"]])))
 }
@@ -69,9 +65,7 @@ async fn serve(cli: Cli) -> Result<(), Exit> {
     let tokens = Tokens::new(&secret(&cli)?, cli.token_lifetime);
     let accounts = accounts(&cli)?;
     cli.names.prepare(&log, &cli.common).await?;
-    let listener = TcpListener::bind(cli.http)
-        .await
-        .map_err(|e| Exit::failed(format_args!("can't listen on {}: {e}; choose another with --http", cli.http)))?;
+    let listener = listen(cli.http, "--http").await?;
     let keep = Keep::Dir(dir.clone());
     let api = Api::open(&log, &cli.names, keep, accounts, tokens, cli.patience).await?;
     let processor = cli.common.processor(history::define(&cli.names).build()?, Arc::clone(&log));
@@ -79,21 +73,16 @@ async fn serve(cli: Cli) -> Result<(), Exit> {
     let mut history = tokio::spawn(processor.run());
     say(format_args!("chat-api: http://{}/", listener.local_addr()?));
 
-    let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
-    let http = axum::serve(listener, routes(Arc::clone(&api)));
-    let serving = tokio::spawn(http.with_graceful_shutdown(async { _ = stopping.await }).into_future());
+    let server = Server::start(listener, routes(Arc::clone(&api)));
     // Without its history it is no use; whoever started it is to know.
     let failed = tokio::select! {
         biased;
         () = stop_signal() => None,
         ended = &mut history => Some(ended),
     };
-    _ = stop.send(());
-    // Listeners of the feed would stay for ever.
+    // Listeners of the feed would stay for ever; there are no new ones from here on.
     api.end_feed();
-    if let Ok(ended) = timeout(GRACE, serving).await {
-        ended??;
-    }
+    server.end().await?;
     api.close().await?;
     handle.stop();
     match failed {
@@ -125,18 +114,7 @@ fn accounts(cli: &Cli) -> Result<Arc<dyn Accounts>, Exit> {
     };
     #[cfg(feature = "postgres")]
     {
-        // The URL stays out of the message: it may have a password.
-        let mut config: tokio_postgres::Config = database.parse().map_err(|e: tokio_postgres::Error| {
-            Exit::usage(format_args!(
-                "--database (DATABASE_DSN) is no URL of a Postgres: {e}; write it as postgres://USER@HOST:PORT/NAME"
-            ))
-        })?;
-        if config.get_password().is_none()
-            && let Ok(password) = std::env::var("PGPASSWORD")
-        {
-            config.password(password);
-        }
-        config.application_name("chat-api").connect_timeout(cli.patience);
+        let config = processors_common::postgres::config(database, "chat-api", cli.patience)?;
         Ok(Arc::new(chat::accounts::PostgresAccounts::new(config, cli.patience)))
     }
     #[cfg(not(feature = "postgres"))]

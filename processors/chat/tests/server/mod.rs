@@ -11,25 +11,20 @@ use chat::open::Limits;
 use chat::token::Tokens;
 use chat::topics::TopicNames;
 use chat::{aggregator, history};
+use processors_common::testing::{PATIENCE, records, until, within};
 use serde_json::{Value, json};
 use stream_core::codec::Json;
 use stream_core::emitter::Emitter;
 use stream_core::group::GroupGraph;
+use stream_core::log::LogHandle;
 use stream_core::log::embedded::{Embedded, FetchHold};
-use stream_core::log::{FetchLimits, Fetched, Isolation, LogHandle, RecordBatch, TopicPartition};
 use stream_core::processor::{Guarantee, Handle, Processor};
 use stream_core::store::MemoryStores;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Against hanging only.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const PASSWORD: &str = "correct-horse";
 const SECRET: [u8; 32] = [7; 32];
-
-pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited for {PATIENCE:?}: {what}"))
-}
 
 /// Somebody who is logged in.
 pub(crate) struct User {
@@ -155,10 +150,8 @@ impl Server {
 
     /// Resolves once the history has so many messages, at most 20.
     pub(crate) async fn until_said(&self, user: &User, chat: &str, count: usize) {
-        within("the history has it", async {
-            while self.history(user, chat, "?quantity=20").await.1.as_array().unwrap().len() < count {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+        until("the history has it", async || {
+            self.history(user, chat, "?quantity=20").await.1.as_array().unwrap().len() >= count
         })
         .await;
     }
@@ -166,20 +159,8 @@ impl Server {
     /// Everything that is in a topic.
     pub(crate) async fn written(&self, topic: &str) -> Vec<Value> {
         let log: LogHandle = Arc::clone(&self.log) as _;
-        let reader = log.reader(Isolation::ReadCommitted).unwrap();
-        let mut all = Vec::new();
-        for partition in 0..2 {
-            let mut fetch = reader.read(TopicPartition::new(topic, partition), 0).await.unwrap();
-            let mut batch = RecordBatch::new();
-            loop {
-                let got = std::future::poll_fn(|cx| fetch.poll_fetch(cx, &mut batch, FetchLimits::default())).await;
-                if matches!(got.unwrap(), Fetched::End(_)) {
-                    break;
-                }
-                all.extend(batch.iter().map(|r| serde_json::from_slice::<Value>(r.value.unwrap()).unwrap()));
-            }
-        }
-        all
+        let records = records(&log, topic).await.into_iter();
+        records.map(|r| serde_json::from_slice(&r.value.unwrap()).unwrap()).collect()
     }
 
     pub(crate) async fn write(&self, topic: &str, key: &str, value: &Value) {

@@ -15,15 +15,13 @@ use orders::order::{Order, OrderJson};
 use orders::sink::{Rows, RowsError};
 use orders::topics::TopicNames;
 use orders::{Cities, Generator, mailer, router, sink};
+use processors_common::demo::{Lasts, Running};
 use processors_common::topics::compacted;
 use processors_common::{Exit, run, say, start_logging};
 use stream_core::emitter::Emitter;
-use stream_core::group::GroupGraph;
 use stream_core::log::embedded::Embedded;
 use stream_core::log::{Isolation, LogHandle, LogResult, OffsetSpec, TopicPartition, TopicSpec};
-use stream_core::processor::{Guarantee, Handle, Processor, ProcessorResult, stop_signal};
-use stream_core::store::MemoryStores;
-use tokio::task::JoinHandle;
+use stream_core::processor::Guarantee;
 use tokio::time::{Instant, interval, sleep, timeout};
 
 const PARTITIONS: i32 = 2;
@@ -47,9 +45,8 @@ const BREATH: Duration = Duration::from_millis(500);
 #[derive(Parser, Debug)]
 #[command(name = "demo-orders", version)]
 struct Cli {
-    /// End after this time [default: at Ctrl-C]
-    #[arg(long = "for", value_name = "TIME", env = "DEMO_FOR", value_parser = humantime::parse_duration)]
-    for_: Option<Duration>,
+    #[command(flatten)]
+    lasts: Lasts,
 
     /// What to log on stderr
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "error", hide_env_values = true)]
@@ -69,21 +66,21 @@ async fn demo(cli: Cli) -> Result<(), Exit> {
     log.create_topics(topics.into()).await?;
     let cities = CityTopics { max: CITY_TOPICS, ..CityTopics::default() };
     let cities = Cities::open(Arc::clone(&log), &names, cities).await?;
+    let exactly = Guarantee::ExactlyOnce;
     let how = Attempts { attempts: 3, backoff: Duration::from_millis(300), ..Attempts::default() };
     let groups = [
-        start(router::define(&names, Arc::clone(&cities)).build()?, &log),
-        start(mailer::define(&names, Arc::clone(&world) as _, how).build()?, &log),
-        start(sink::define(&names, Arc::clone(&world) as _, 100).build()?, &log),
+        Running::start(router::define(&names, Arc::clone(&cities)).build()?, exactly, &log),
+        Running::start(mailer::define(&names, Arc::clone(&world) as _, how).build()?, exactly, &log),
+        Running::start(sink::define(&names, Arc::clone(&world) as _, 100).build()?, exactly, &log),
     ];
-    begin(&names, cli.for_);
-    let sent = send(&log, &names, &world, cli.for_).await?;
+    begin(&names, cli.lasts);
+    let sent = send(&log, &names, &world, cli.lasts).await?;
     // What was written last is still on its way.
     if timeout(Duration::from_secs(20), all_done(&log, &names, &world, &sent)).await.is_err() {
         return Err(Exit::failed("the groups did not catch up with the orders"));
     }
-    for (handle, running) in groups {
-        handle.stop();
-        running.await??;
+    for group in groups {
+        group.end().await?;
     }
     let ids = world.counts().rows.values().map(|o| o.city().to_owned()).collect::<BTreeSet<_>>();
     let mut topics = BTreeSet::new();
@@ -94,16 +91,7 @@ async fn demo(cli: Cli) -> Result<(), Exit> {
     Ok(())
 }
 
-fn start(graph: Arc<GroupGraph>, log: &LogHandle) -> (Handle, JoinHandle<ProcessorResult<()>>) {
-    let processor = Processor::new(graph, Arc::clone(log))
-        .stores(Arc::new(MemoryStores::new()))
-        .guarantee(Guarantee::ExactlyOnce)
-        .workers(1);
-    (processor.handle(), tokio::spawn(processor.run()))
-}
-
-fn begin(names: &TopicNames, for_: Option<Duration>) {
-    let end = for_.map_or("Ctrl-C ends it.".into(), |t| format!("It ends after {}.", humantime::format_duration(t)));
+fn begin(names: &TopicNames, lasts: Lasts) {
     say(format_args!(
         "Ten orders a second go to the topic {orders}, some of them twice. A router lets each through once: to a\n\
          topic of its city, of which there are {CITY_TOPICS} at most, and if it is urgent to {emails}, which a mailer reads.\n\
@@ -113,6 +101,7 @@ fn begin(names: &TopicNames, for_: Option<Duration>) {
          order: a row was written    mail: a mail went out    again: an order was sent again, nothing must come of it\n",
         orders = names.order_topic,
         emails = names.email_topic,
+        end = lasts.told(),
     ));
 }
 
@@ -125,24 +114,17 @@ struct Sent {
 }
 
 /// Sends orders until somebody ends it, all of them acknowledged.
-async fn send(log: &LogHandle, names: &TopicNames, world: &World, for_: Option<Duration>) -> Result<Sent, Exit> {
+async fn send(log: &LogHandle, names: &TopicNames, world: &World, lasts: Lasts) -> Result<Sent, Exit> {
     let emitter = Emitter::new(names.order_topic.as_str(), OrderJson, Arc::clone(log)).await?;
     let mut generator = Generator::new(log.clock().now_ms().unsigned_abs(), REPEATS);
     let mut sent = Sent::default();
     let (mut tick, mut tell) = (interval(PACE), interval(TELL_EVERY));
     tell.reset();
-    let mut stop = std::pin::pin!(stop_signal());
-    let mut time_is_up = std::pin::pin!(async {
-        match for_ {
-            Some(time) => sleep(time).await,
-            None => std::future::pending().await,
-        }
-    });
+    let mut over = std::pin::pin!(lasts.over());
     loop {
         tokio::select! {
             biased;
-            () = &mut stop => break,
-            () = &mut time_is_up => break,
+            () = &mut over => break,
             _ = tell.tick() => world.tell(&sent),
             _ = tick.tick() => {
                 let (order, repeat) = generator.next();

@@ -9,8 +9,8 @@ use clap::Parser;
 use orders::postgres::Postgres;
 use orders::sink;
 use orders::topics::TopicNames;
+use processors_common::postgres::config;
 use processors_common::{CommonArgs, Exit, REGISTRY_FLAGS, parse, run};
-use tokio_postgres::Config;
 
 /// Writes the orders that were routed to the Postgres table "orders", which is made if it is missing
 ///
@@ -51,16 +51,7 @@ async fn write(cli: Cli) -> Result<(), Exit> {
     let database = database.ok_or_else(|| {
         Exit::usage("no database given: use --database postgres://USER@HOST/NAME, or set DATABASE_DSN")
     })?;
-    // The URL stays out of the message: it may have a password.
-    let mut config: Config = database.parse().map_err(|e: tokio_postgres::Error| {
-        Exit::usage(format_args!("--database is no URL of a Postgres: {e}; write it as postgres://USER@HOST:PORT/NAME"))
-    })?;
-    if config.get_password().is_none()
-        && let Ok(password) = std::env::var("PGPASSWORD")
-    {
-        config.password(password);
-    }
-    config.application_name("order-sink").connect_timeout(cli.patience);
+    let config = config(database, "order-sink", cli.patience)?;
     let log = cli.common.connect("order-sink")?;
     cli.names.prepare(&log, &cli.common).await?;
     let rows = Arc::new(Postgres::new(config, cli.patience));

@@ -9,13 +9,12 @@ use clap::Parser;
 use orders::api::{Api, routes};
 use orders::order::OrderJson;
 use orders::topics::TopicNames;
+use processors_common::http::{Server, listen};
 use processors_common::{CommonArgs, Exit, REGISTRY_FLAGS, parse, run, say};
 use stream_core::codec::Json;
 use stream_core::emitter::Emitter;
 use stream_core::processor::stop_signal;
 use stream_core::view::View;
-use tokio::net::TcpListener;
-use tokio::time::timeout;
 
 /// Takes orders over HTTP, and shows those that were routed
 ///
@@ -51,9 +50,6 @@ const EXAMPLES: &str = "Examples:
   curl -i localhost:8080/orders -d @order.json
   curl -i 'localhost:8080/orders?priority=high&limit=10'";
 
-/// How long requests that are under way have when it is to stop.
-const GRACE: Duration = Duration::from_secs(15);
-
 fn main() -> ExitCode {
     let unused = ["guarantee", "standbys", "commit_interval", "instance_id"];
     run(serve(parse(&[REGISTRY_FLAGS, &unused, &["city_prefix", "email_topic", "mailer_group", "sink_group"]])))
@@ -67,20 +63,11 @@ async fn serve(cli: Cli) -> Result<(), Exit> {
     let table = View::builder(cli.names.table(), Json::new(), log);
     let table = table.state_dir(&cli.common.processing.state_dir).open().await?;
     let api = Arc::new(Api { orders: orders.clone(), table: table.clone() });
-    let listener = TcpListener::bind(cli.http)
-        .await
-        .map_err(|e| Exit::failed(format_args!("can't listen on {}: {e}; choose another with --http", cli.http)))?;
+    let listener = listen(cli.http, "--http").await?;
     say(format_args!("orders-api: http://{}/", listener.local_addr()?));
-
-    let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
-    let served = tokio::spawn(
-        axum::serve(listener, routes(api)).with_graceful_shutdown(async { _ = stopping.await }).into_future(),
-    );
+    let server = Server::start(listener, routes(api));
     stop_signal().await;
-    _ = stop.send(());
-    if let Ok(ended) = timeout(GRACE, served).await {
-        ended??;
-    }
+    server.end().await?;
     orders.close().await?;
     table.close().await;
     Ok(())

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use processors_common::http::listen;
 use processors_common::{CommonArgs, Exit, parse, run, say, topics};
 use shop::recommend::{self, Kind, Matching};
 use shop::topics::TopicNames;
 use shop::{Format, api};
 use stream_core::processor::stop_signal;
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 /// Tells users of products that they searched for
@@ -77,9 +77,7 @@ async fn recommendations(cli: Cli) -> Result<(), Exit> {
     let how = Matching { kind: cli.join, within: cli.within, grace: cli.grace };
     let join = recommend::join(names, cli.format.codec(common)?, how)?;
     let users = recommend::users(names, cli.keep.into()).build()?;
-    let listener = TcpListener::bind(cli.http)
-        .await
-        .map_err(|e| Exit::failed(format_args!("can't listen on {}: {e}; choose another with --http", cli.http)))?;
+    let listener = listen(cli.http, "--http").await?;
     // What others write and make as a rule; made here, it must be as they would make it.
     let needed = vec![names.filtered(common), names.searches(common), names.recommendations(common)];
     topics::create_missing(&log, needed).await?;

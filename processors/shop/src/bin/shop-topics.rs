@@ -1,10 +1,10 @@
 //! Makes and deletes the shop's topics.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use clap::{Parser, ValueEnum};
-use processors_common::{CommonArgs, Exit, PROCESSING_FLAGS, REGISTRY_FLAGS, parse, run, say, topics};
+use clap::Parser;
+use processors_common::topics::{Action, manage};
+use processors_common::{CommonArgs, Exit, PROCESSING_FLAGS, REGISTRY_FLAGS, parse, run};
 use shop::topics::TopicNames;
 
 /// Makes or deletes the shop's topics
@@ -23,40 +23,15 @@ struct Cli {
     common: CommonArgs,
 }
 
-#[derive(ValueEnum, Clone, Copy, Debug)]
-enum Action {
-    /// Make the topics that are missing
-    Create,
-    /// Delete the topics and all that is in them
-    Delete,
-}
-
 const EXAMPLES: &str = "Examples:
   shop-topics create --brokers localhost:9092 --partitions 4
   shop-topics delete                                the brokers from $KAFKA_BROKERS";
 
 fn main() -> ExitCode {
-    run(manage(parse(&[PROCESSING_FLAGS, REGISTRY_FLAGS])))
+    run(topics(parse(&[PROCESSING_FLAGS, REGISTRY_FLAGS])))
 }
 
-async fn manage(cli: Cli) -> Result<(), Exit> {
+async fn topics(cli: Cli) -> Result<(), Exit> {
     let log = cli.common.connect("shop-topics")?;
-    let all = cli.names.all(&cli.common);
-    let mut names: Vec<_> = all.iter().map(|spec| Arc::clone(&spec.name)).collect();
-    let (touched, verb) = match cli.action {
-        Action::Create => (topics::create_missing(&log, all).await?, "created"),
-        Action::Delete => {
-            names.extend(cli.names.inner());
-            (topics::delete_existing(&log, names.clone()).await?, "deleted")
-        }
-    };
-    for name in &names {
-        let what = match (touched.contains(name), cli.action) {
-            (true, _) => verb,
-            (false, Action::Create) => "exists",
-            (false, Action::Delete) => "is not there",
-        };
-        say(format_args!("{name}: {what}"));
-    }
-    Ok(())
+    Ok(manage(&log, cli.action, cli.names.all(&cli.common), cli.names.inner()).await?)
 }

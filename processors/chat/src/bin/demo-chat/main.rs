@@ -20,16 +20,14 @@ use chat::token::Tokens;
 use chat::topics::TopicNames;
 use chat::{MessageGroup, aggregator, history};
 use clap::Parser;
+use processors_common::demo::{Lasts, Running};
+use processors_common::http::listen;
 use processors_common::{Exit, run, say, start_logging};
-use stream_core::group::GroupGraph;
 use stream_core::log::embedded::Embedded;
 use stream_core::log::{Isolation, LogHandle, LogResult, OffsetSpec, TopicPartition};
-use stream_core::processor::{Guarantee, Handle, Processor, ProcessorResult, stop_signal};
-use stream_core::store::MemoryStores;
-use tokio::net::TcpListener;
+use stream_core::processor::Guarantee;
 use tokio::sync::broadcast::Receiver;
-use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use self::people::People;
 
@@ -42,9 +40,8 @@ const PAGE: &str = include_str!("page.html");
 #[derive(Parser, Debug)]
 #[command(name = "demo-chat", version)]
 struct Cli {
-    /// End after this time [default: at Ctrl-C]
-    #[arg(long = "for", value_name = "TIME", env = "DEMO_FOR", value_parser = humantime::parse_duration)]
-    for_: Option<Duration>,
+    #[command(flatten)]
+    lasts: Lasts,
 
     /// Where the page is; port 0 is a free one
     #[arg(long, value_name = "HOST:PORT", env = "DEMO_HTTP", hide_env_values = true, default_value = "127.0.0.1:0")]
@@ -65,8 +62,8 @@ async fn demo(cli: Cli) -> Result<(), Exit> {
     log.create_topics(names.shared(PARTITIONS, None)).await?;
     let guarantee = Guarantee::ExactlyOnce;
     let groups = [
-        start(aggregator::define(&names, Limits::default(), guarantee).build()?, guarantee, &log),
-        start(history::define(&names).build()?, guarantee, &log),
+        Running::start(aggregator::define(&names, Limits::default(), guarantee).build()?, guarantee, &log),
+        Running::start(history::define(&names).build()?, guarantee, &log),
     ];
     let accounts = Arc::new(FileAccounts::temporary()?);
     let mut secret = [0; 32];
@@ -77,14 +74,12 @@ async fn demo(cli: Cli) -> Result<(), Exit> {
     api.ready().await?;
     let heard = api.listen().ok_or_else(|| Exit::failed("the feed has ended"))?;
     let people = Arc::new(People::invite(&api, &*accounts).await?);
-    let listener = TcpListener::bind(cli.http)
-        .await
-        .map_err(|e| Exit::failed(format_args!("can't listen on {}: {e}; choose another with DEMO_HTTP", cli.http)))?;
-    begin(listener.local_addr()?, cli.for_);
+    let listener = listen(cli.http, "DEMO_HTTP").await?;
+    begin(listener.local_addr()?, cli.lasts);
     let served = tokio::spawn(axum::serve(listener, site(Arc::clone(&api), Arc::clone(&people))).into_future());
     let talking = tokio::spawn(people::talk(Arc::clone(&people), Arc::clone(&api)));
     let mut tally = Tally::default();
-    let groups_heard = tally.listen(heard, &people, cli.for_).await;
+    let groups_heard = tally.listen(heard, &people, cli.lasts).await;
 
     // Nobody says anything from here on; what was said last is still in open groups.
     talking.abort();
@@ -97,17 +92,10 @@ async fn demo(cli: Cli) -> Result<(), Exit> {
         return Err(Exit::failed("not everything that was said has come back in a group"));
     }
     api.close().await?;
-    for (handle, running) in groups {
-        handle.stop();
-        running.await??;
+    for group in groups {
+        group.end().await?;
     }
     tally.end(people.all().len(), said)
-}
-
-fn start(graph: Arc<GroupGraph>, guarantee: Guarantee, log: &LogHandle) -> (Handle, JoinHandle<ProcessorResult<()>>) {
-    let processor = Processor::new(graph, Arc::clone(log)).stores(Arc::new(MemoryStores::new())).workers(1);
-    let processor = processor.guarantee(guarantee);
-    (processor.handle(), tokio::spawn(processor.run()))
 }
 
 /// The page, what it has to know, and the API.
@@ -127,14 +115,14 @@ fn site(api: Arc<Api>, people: Arc<People>) -> Router {
         .merge(routes(api))
 }
 
-fn begin(address: SocketAddr, for_: Option<Duration>) {
-    let end = for_.map_or("Ctrl-C ends it.".into(), |t| format!("It ends after {}.", humantime::format_duration(t)));
+fn begin(address: SocketAddr, lasts: Lasts) {
     say(format_args!(
         "Some people talk, two and two. What one of them says to another goes to the topic chat_messages; an aggregator makes\n\
          groups of it: ten messages, or those before a pause of three seconds. Talk with them: http://{address}/\n\
-         All of it runs in this process, on a log in memory. {end}\n\
+         All of it runs in this process, on a log in memory. {}\n\
          \n\
-         group: has closed, with so many messages\n"
+         group: has closed, with so many messages\n",
+        lasts.told()
     ));
 }
 
@@ -157,17 +145,10 @@ type Heard = Receiver<Arc<MessageGroup>>;
 
 impl Tally {
     /// Shows groups until somebody ends it.
-    async fn listen(&mut self, mut heard: Heard, people: &People, for_: Option<Duration>) -> Heard {
-        let time_is_up = async {
-            match for_ {
-                Some(time) => sleep(time).await,
-                None => std::future::pending().await,
-            }
-        };
-        let end = async { futures::future::select(Box::pin(stop_signal()), Box::pin(time_is_up)).await };
+    async fn listen(&mut self, mut heard: Heard, people: &People, lasts: Lasts) -> Heard {
         tokio::select! {
             biased;
-            _ = end => {}
+            () = lasts.over() => {}
             () = self.show(&mut heard, people, None) => {}
         }
         heard

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use processors_common::demo::{Lasts, elapsed};
+use processors_common::http::listen;
 use processors_common::topics::compacted;
 use processors_common::{Exit, Line, Prompt, run, say, start_logging};
 use shop::recommend::{self, Matching};
@@ -23,11 +25,10 @@ use stream_core::emitter::{EmitError, Emitter};
 use stream_core::group::{BuildError, Group, GroupGraph, table_topic};
 use stream_core::log::embedded::Embedded;
 use stream_core::log::{LogHandle, TopicSpec};
-use stream_core::processor::{Handle, Processor, ProcessorResult, stop_signal};
+use stream_core::processor::{Handle, Processor, ProcessorResult};
 use stream_core::store::MemoryStores;
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use self::screen::Screen;
 
@@ -53,9 +54,8 @@ const YOU: &str = "you";
 #[derive(Parser, Debug)]
 #[command(name = "demo", version)]
 struct Cli {
-    /// End after this time [default: at Ctrl-C]
-    #[arg(long = "for", value_name = "TIME", env = "DEMO_FOR", value_parser = humantime::parse_duration)]
-    for_: Option<Duration>,
+    #[command(flatten)]
+    lasts: Lasts,
 
     /// Where the page is; port 0 is a free one
     #[arg(long, value_name = "HOST:PORT", env = "DEMO_HTTP", default_value = "127.0.0.1:0")]
@@ -100,9 +100,7 @@ async fn demo(cli: Cli) -> Result<(), Exit> {
     let filtered = compacted(&table_topic(&names.filter_group), PARTITIONS);
     let plain = [&names.product_topic, &names.find_topic, &names.recom_topic].map(|name| plain(name));
     log.create_topics([&plain[..], &[filtered, compacted(&names.rules_topic, 1)]].concat()).await?;
-    let listener = TcpListener::bind(cli.http)
-        .await
-        .map_err(|e| Exit::failed(format_args!("can't listen on {}: {e}; choose another by DEMO_HTTP", cli.http)))?;
+    let listener = listen(cli.http, "DEMO_HTTP").await?;
     let screen = Screen::new();
     let demo = Arc::new(Demo {
         screen: Arc::clone(&screen),
@@ -123,12 +121,12 @@ async fn demo(cli: Cli) -> Result<(), Exit> {
     let users = groups.start(recommend::users(&names, KEEP).build()?, &log);
     groups.start(watcher(&names, &screen)?, &log);
 
-    screen.begin(&names, listener.local_addr()?, cli.for_);
+    screen.begin(&names, listener.local_addr()?, cli.lasts);
     let server = tokio::spawn(axum::serve(listener, page::routes(Arc::clone(&demo), &users)).into_future());
     let products = tokio::select! {
         biased;
         error = groups.failed() => return Err(error),
-        products = sell_here(&log, &names, &demo, cli.for_) => products?,
+        products = sell_here(&log, &names, &demo, cli.lasts) => products?,
     };
     demo.searches.flush().await?;
     // What was written last is still on its way.
@@ -201,16 +199,15 @@ impl Groups {
 }
 
 /// Writes products until somebody ends it. Returns how many.
-async fn sell_here(log: &LogHandle, names: &TopicNames, demo: &Demo, for_: Option<Duration>) -> Result<u64, SellError> {
+async fn sell_here(log: &LogHandle, names: &TopicNames, demo: &Demo, lasts: Lasts) -> Result<u64, SellError> {
     let emitter = Emitter::new(names.product_topic.as_str(), codec::json(), Arc::clone(log)).await?;
     let clock = log.clock();
     let generator = Generator::new(clock.now_ms().unsigned_abs(), UPDATES);
     let ended = async {
         tokio::select! {
             biased;
-            () = stop_signal() => {}
-            () = time_is_up(for_) => {}
-            () = type_lines(for_, demo) => {}
+            () = lasts.over() => {}
+            () = type_lines(lasts.for_, demo) => {}
             () = keep_searching(demo) => {}
             () = demo.screen.keep_telling() => {}
         }
@@ -219,13 +216,6 @@ async fn sell_here(log: &LogHandle, names: &TopicNames, demo: &Demo, for_: Optio
     let products = sell(&emitter, generator, PACE, Times::Clock(&*clock), ended, written).await?;
     emitter.close().await?;
     Ok(products)
-}
-
-async fn time_is_up(for_: Option<Duration>) {
-    match for_ {
-        Some(time) => sleep(time).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Users search for names of products that have passed the filter, for ever.
@@ -251,7 +241,7 @@ async fn type_lines(for_: Option<Duration>, demo: &Demo) {
     let line = tokio::select! {
         biased;
         line = typed(&mut prompt) => line,
-        () = time_is_up(by_itself) => {
+        () = elapsed(by_itself) => {
             say(format_args!("{}lamp    (there is no terminal here, so the demo types for you)", screen::PROMPT));
             Some("lamp".into())
         }

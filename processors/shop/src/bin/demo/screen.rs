@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use processors_common::demo::Lasts;
 use processors_common::say;
 use shop::rule::Rule;
 use shop::rules::SetRuleError;
@@ -44,9 +45,7 @@ impl Screen {
         Arc::new(Self { live: Live::new(Rule::typed("").to_string()), shown_at: Mutex::default(), colours })
     }
 
-    pub(crate) fn begin(&self, names: &TopicNames, page: SocketAddr, for_: Option<Duration>) {
-        let end =
-            for_.map_or("Ctrl-C ends it.".into(), |t| format!("It ends after {}.", humantime::format_duration(t)));
+    pub(crate) fn begin(&self, names: &TopicNames, page: SocketAddr, lasts: Lasts) {
         say(format_args!(
             "A shop writes 30 products a second to the topic {products}. A processor keeps those whose name passes\n\
              a filter in its table, {table}. Users search, in {searches};\n\
@@ -67,6 +66,7 @@ impl Screen {
             table = table_topic(&names.filter_group),
             searches = names.find_topic,
             recom = names.recom_topic,
+            end = lasts.told(),
             page = self.coloured("1;4", &format!("http://{page}/")),
             plus = self.coloured("32", "+"),
             minus = self.coloured("31", "-"),
