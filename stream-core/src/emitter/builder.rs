@@ -88,7 +88,9 @@ impl<M: 'static> EmitterBuilder<M> {
         let producer = producer.map_err(|e| self.failed("make a producer", e))?;
         let queue = Arc::new(Queue::new(self.topic, self.bounds));
         let (end, ended) = oneshot::channel();
-        tokio::spawn(sender::run(Arc::clone(&queue), producer, end));
+        let (log, options) = (self.log, self.producer);
+        let anew = move || log.producer(options.clone());
+        tokio::spawn(sender::run(Arc::clone(&queue), producer, anew, end));
         let handle = Handle { queue, ended: std::sync::Mutex::new(Some(ended)) };
         Ok(Emitter { handle: Arc::new(handle), codec: self.codec })
     }

@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use super::queue::{Next, Queue};
-use crate::log::Producer;
+use crate::log::{LogError, LogResult, Producer};
 
 /// Leaves word when the sender ends, however that comes.
 struct Leaving {
@@ -37,25 +38,31 @@ impl Drop for Leaving {
 pub(super) fn run(
     queue: Arc<Queue>,
     producer: Arc<dyn Producer>,
+    anew: impl Fn() -> Making + Send + Sync,
     ended: oneshot::Sender<()>,
 ) -> impl Future<Output = ()> + Send {
     // Not made by the future's first step: a runtime may end before that.
     let leaving = Leaving { queue: Arc::clone(&queue), ended: Some(ended) };
     async move {
-        send_all(&queue, &*producer).await;
+        send_all(&queue, producer, anew).await;
         drop(leaving);
     }
 }
 
-async fn send_all(queue: &Queue, producer: &dyn Producer) {
+/// A producer that is being made.
+type Making = BoxFuture<'static, LogResult<Arc<dyn Producer>>>;
+
+async fn send_all(queue: &Queue, mut producer: Arc<dyn Producer>, anew: impl Fn() -> Making) {
     let mut under_way = FuturesUnordered::new();
+    // How many producers came before the one that is used.
+    let mut before = 0;
     loop {
         let mut until = None;
         match queue.next(under_way.is_empty()) {
             Next::Send(batches) => {
                 for sealed in batches {
                     let delivery = producer.send(Arc::clone(&sealed.batch));
-                    under_way.push(async move { (sealed, delivery.await) });
+                    under_way.push(async move { (before, sealed, delivery.await) });
                 }
             }
             Next::WaitUntil(moment) => until = Some(moment),
@@ -64,7 +71,14 @@ async fn send_all(queue: &Queue, producer: &dyn Producer) {
         }
         tokio::select! {
             biased;
-            Some((sealed, delivery)) = under_way.next() => queue.delivered(sealed, delivery.failed),
+            Some((by, sealed, delivery)) = under_way.next() => {
+                let stranded = delivery.failed.iter().any(|f| matches!(f.error, LogError::Stranded { .. }));
+                queue.delivered(sealed, delivery.failed);
+                // What the old one has under way fails in its own time.
+                if stranded && by == before && let Ok(other) = anew().await {
+                    (producer, before) = (other, before + 1);
+                }
+            }
             () = queue.work.notified() => {
                 // Whoever is about to emit, too, does it first: their records go along.
                 tokio::task::yield_now().await;
