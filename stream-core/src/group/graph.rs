@@ -186,6 +186,11 @@ impl GroupGraph {
         usize::from(self.table.is_some())
     }
 
+    /// The number of each of these topics' table; `None` for a topic of something else.
+    pub(crate) fn table_numbers(&self, topics: &[Arc<str>]) -> Vec<Option<usize>> {
+        topics.iter().map(|topic| self.tables().position(|table| table.topic == *topic)).collect()
+    }
+
     /// The topic that the group subscribes to so that its inputs are co-partitioned: its table, else, when it joins or
     /// has other state, `<group>-lead`; `None` for a group without state.
     pub(crate) fn lead(&self) -> Option<Arc<str>> {
