@@ -8,6 +8,7 @@ mod deferred;
 mod joined;
 mod open;
 mod stage;
+mod state_writes;
 mod timed;
 
 use std::borrow::Borrow;
@@ -20,6 +21,7 @@ pub use self::deferred::Deferred;
 pub(crate) use self::deferred::DeferredEnd;
 pub(crate) use self::joined::Kept;
 pub(crate) use self::stage::{Obstacle, Stage, Write};
+pub(crate) use self::state_writes::StateWrites;
 use crate::codec::CodecError;
 use crate::group::handler::{CodecOf, typed};
 use crate::group::{AnyCodec, CallbackError, CallbackResult, Failure, Join, Lookup, Loop, Output, Table};

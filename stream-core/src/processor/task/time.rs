@@ -19,7 +19,6 @@ use futures::future::{BoxFuture, LocalBoxFuture};
 
 use crate::context::{Core, Stage};
 use crate::group::{CallbackError, GroupGraph};
-use crate::log::NewRecord;
 use crate::store::{StoreError, prefix_end};
 use crate::window::join_keys::Place;
 use crate::window::keys::{self, By};
@@ -300,17 +299,11 @@ impl Time {
     pub(super) fn apply(&mut self, core: &Core, stage: &mut Stage) {
         if self.atomic {
             for (table, key) in stage.void.drain(..) {
-                let Some(edge) = core.graph.state.get(table) else { continue };
-                let (partition, timestamp) = (Some(core.partition), Some(stage.at));
-                let void = NewRecord { topic: &edge.topic, partition, timestamp, key: Some(&key), value: None };
-                stage.state.push(void, std::iter::empty());
+                stage.state.push(core, table, stage.at, &key, None);
             }
         }
-        for (record, _) in stage.state.iter() {
-            let number = core.graph.state.iter().position(|e| e.topic == *record.topic);
-            if let (Some(number), Some(key)) = (number, record.key) {
-                self.apply_one(core, number, key, record.value);
-            }
+        for (table, key, value) in stage.state.iter() {
+            self.apply_one(core, table, key, value);
         }
         core.gone.borrow_mut().extend(stage.void.iter().cloned());
         self.bound();
