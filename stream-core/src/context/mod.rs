@@ -5,6 +5,7 @@
 
 mod core;
 mod deferred;
+mod gone;
 mod joined;
 mod open;
 mod stage;

@@ -188,7 +188,7 @@ impl Task {
             if self.time.atomic {
                 self.stage.state.push(core, due.state, at, entry, None);
             } else {
-                core.gone.borrow_mut().insert((due.state, entry.into()));
+                core.gone.borrow_mut().insert(due.state, entry.into());
             }
         }
         let record =
@@ -209,7 +209,7 @@ impl Task {
             self.stage.out.truncate(before);
             self.time.seen = seen;
             for entry in entries.iter() {
-                core.gone.borrow_mut().remove(&(due.state, entry.into()));
+                core.gone.borrow_mut().remove(due.state, entry);
             }
             let obstacle = self.stage.obstacle.take();
             self.stage.reset();
@@ -269,15 +269,14 @@ impl Task {
     pub(super) fn delete_fired(&mut self) {
         let (core, first) = (Rc::clone(&self.core), self.stage.out.len());
         for Fired { state, key, due, then } in self.time.take_deletable() {
-            let entry = (state, key);
             self.time.fired.extend(then.map(|then| Fired::void(state, then)));
             // What was set again since stays.
-            if core.gone.borrow_mut().remove(&entry)
+            if core.gone.borrow_mut().remove(state, &key)
                 && let Some(table) = core.state.get(state)
             {
-                table.borrow_mut().apply(&entry.1, None);
+                table.borrow_mut().apply(&key, None);
                 let at = due.max(0);
-                push_changelog(&core, &mut self.stage, core.graph.first_state() + state, Some(&entry.1), None, at);
+                push_changelog(&core, &mut self.stage, core.graph.first_state() + state, Some(&key), None, at);
             }
         }
         self.made_without_input(first);

@@ -305,7 +305,9 @@ impl Time {
         for (table, key, value) in stage.state.iter() {
             self.apply_one(core, table, key, value);
         }
-        core.gone.borrow_mut().extend(stage.void.iter().cloned());
+        for (table, key) in &stage.void {
+            core.gone.borrow_mut().insert(*table, key.clone());
+        }
         self.bound();
     }
 
@@ -315,10 +317,7 @@ impl Time {
 
     fn apply_one(&mut self, core: &Core, state: usize, key: &[u8], value: Option<&[u8]>) {
         let Some(table) = core.state.get(state) else { return };
-        let mut gone = core.gone.borrow_mut();
-        if !gone.is_empty() {
-            gone.remove(&(state, Box::from(key)));
-        }
+        core.gone.borrow_mut().remove(state, key);
         table.borrow_mut().apply(key, value);
         for queue in self.queues.iter_mut().filter(|q| value.is_some() && q.state == state) {
             if let Some(due) = queue.kind.due(key) {
@@ -375,7 +374,7 @@ impl Time {
         self.fired.clear();
         let mut gone = core.gone.borrow_mut();
         // What came of these is acknowledged.
-        gone.retain(|(state, key)| self.deletable.iter().any(|f| f.state == *state && f.key == *key));
+        gone.retain(|state, key| self.deletable.iter().any(|f| f.state == state && *f.key == *key));
         for queue in &mut self.queues {
             *queue = Queue::new(queue.kind, queue.state);
         }
