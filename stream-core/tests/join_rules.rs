@@ -12,7 +12,7 @@ use stream_core::log::{Isolation, Log as _, OffsetSpec, TopicPartition};
 use stream_core::processor::{Guarantee, Standbys};
 use stream_core::testing::{TestOutput, Tester};
 use stream_core::window::{JoinWindows, Nulls};
-use support::{Done, live_keys, ms, values, with_both};
+use support::{Done, live_keys, move_to_second, ms, values, with_both};
 
 type Made = Result<(Tester, TestOutput<String>), Box<dyn std::error::Error>>;
 
@@ -87,10 +87,7 @@ fn wherever_it_is_cut(case: &Case, records: &[&str]) -> Done {
                     tester.start_instance("join", 0)?;
                 }
                 _ => {
-                    tester.add_instance("join")?;
-                    tester.stop_instance("join", 0)?;
-                    let second = tester.handle("join", 1)?;
-                    tester.wait_until("the second has it", || !second.status().tasks.is_empty())?;
+                    move_to_second(&tester, "join")?;
                 }
             }
             push(&tester, &records[cut..])?;

@@ -9,7 +9,7 @@ use stream_core::codec::{EventTime, Int64, Text};
 use stream_core::group::{BuildError, ErrorPolicy, Group, GroupGraph, Input, TableSide};
 use stream_core::processor::Guarantee;
 use stream_core::testing::Tester;
-use support::{Done, ms, pairs, table, values, with_both};
+use support::{Done, move_to_second, ms, pairs, table, values, with_both};
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
@@ -127,10 +127,7 @@ fn both_sides_survive_a_crash_a_restart_and_a_move() -> Done {
         put(&tester, "b", "k", "x")?;
         tester.restart("both")?;
         put(&tester, "a", "k", "2")?;
-        tester.add_instance("both")?;
-        tester.stop_instance("both", 0)?;
-        let second = tester.handle("both", 1)?;
-        tester.wait_until("the second has it", || !second.status().tasks.is_empty())?;
+        move_to_second(&tester, "both")?;
         put(&tester, "b", "k", "-")?;
         put(&tester, "b", "k", "y")?;
         let told: Vec<_> = tester.output("both-table", Text).read()?.into_iter().map(|r| r.value).collect();

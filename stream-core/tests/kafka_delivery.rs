@@ -2,30 +2,12 @@
 //! `kafka_kill`, `kafka_moves`, `kafka_restart`, `kafka_faults` and `kafka_chaos`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+#[macro_use]
 mod kafka_support;
 
-use kafka_support::{bounded, delivery, kafka};
-use stream_core::processor::Guarantee::{AtLeastOnce, ExactlyOnce};
-
-macro_rules! with_both {
-    ($($case:ident),* $(,)?) => {$(
-        mod $case {
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            #[ignore = "needs a real Kafka: make test starts one where Java is"]
-            async fn at_least_once() {
-                super::bounded(180, super::delivery::$case(&super::kafka(), super::AtLeastOnce)).await;
-            }
-
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            #[ignore = "needs a real Kafka: make test starts one where Java is"]
-            async fn exactly_once() {
-                super::bounded(180, super::delivery::$case(&super::kafka(), super::ExactlyOnce)).await;
-            }
-        }
-    )*};
-}
-
 with_both!(
+    180,
+    crate::kafka_support::delivery:
     d1_the_commit_is_contiguous,
     d2_the_store_is_what_the_changelog_says,
     d3_a_restore_waits_for_an_open_transaction,

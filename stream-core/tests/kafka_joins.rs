@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod join_support;
+#[macro_use]
 mod kafka_support;
 
 use std::collections::BTreeSet;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use join_support::{Case, Kind, numbered, rules};
-use kafka_support::{Feed, Running, bounded, done, kafka, read, unique, until};
+use kafka_support::{Feed, Running, done, read, unique, until};
 use stream_core::codec::Text;
 use stream_core::group::{GroupGraph, Side};
 use stream_core::log::{LogHandle, NewRecord, ProduceBatch, ProducerOptions, TopicConfig, TopicSpec};
@@ -70,43 +71,25 @@ async fn script(log: &LogHandle, case: Case, guarantee: Guarantee) {
 }
 
 /// Some at a time: most of a script is waiting.
-async fn scripts(cases: Vec<Case>, guarantee: Guarantee) {
-    let log = kafka();
-    let run = |case| script(&log, case, guarantee);
+async fn scripts(log: &LogHandle, cases: Vec<Case>, guarantee: Guarantee) {
+    let run = |case| script(log, case, guarantee);
     futures::stream::iter(cases).map(run).buffer_unordered(6).collect::<Vec<()>>().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a real Kafka: make test starts one where Java is"]
-async fn the_numbered_cases_at_least_once() {
-    bounded(300, scripts(numbered(), Guarantee::AtLeastOnce)).await;
+async fn the_numbered_cases(log: &LogHandle, guarantee: Guarantee) {
+    scripts(log, numbered(), guarantee).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a real Kafka: make test starts one where Java is"]
-async fn the_numbered_cases_exactly_once() {
-    bounded(300, scripts(numbered(), Guarantee::ExactlyOnce)).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a real Kafka: make test starts one where Java is"]
-async fn the_rules_at_least_once() {
-    bounded(300, scripts(rules(), Guarantee::AtLeastOnce)).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a real Kafka: make test starts one where Java is"]
-async fn the_rules_exactly_once() {
-    bounded(300, scripts(rules(), Guarantee::ExactlyOnce)).await;
+async fn the_rules(log: &LogHandle, guarantee: Guarantee) {
+    scripts(log, rules(), guarantee).await;
 }
 
 const PARTITIONS: i32 = 3;
 
 /// Both sides by what their values begin with, while instances come and go.
-async fn re_keyed(guarantee: Guarantee) {
-    let log = kafka();
+async fn re_keyed_sides_while_partitions_move(log: &LogHandle, guarantee: Guarantee) {
     let group = unique("rekeyed");
-    let [left, right, told] = topics(&log, &group, PARTITIONS).await;
+    let [left, right, told] = topics(log, &group, PARTITIONS).await;
     let graph = || {
         let side = |topic: &Arc<str>| {
             Side::topic(topic.to_string(), Text)
@@ -117,8 +100,8 @@ async fn re_keyed(guarantee: Guarantee) {
         let case = Case { name: "", kind: Kind::Inner, windows, nulls: Nulls::OnClose, script: &[] };
         case.graph_of(&group, side(&left), side(&right))
     };
-    let first = Running::up(processor(&log, graph(), guarantee)).await;
-    let mut feed = Feed::new(&log).await;
+    let first = Running::up(processor(log, graph(), guarantee)).await;
+    let mut feed = Feed::new(log).await;
     let mut others = Vec::new();
     for round in 0..3 {
         for n in (round * 100)..(round * 100 + 100) {
@@ -127,7 +110,7 @@ async fn re_keyed(guarantee: Guarantee) {
         }
         feed.finish().await;
         match round {
-            0 => others.push(Running::up(processor(&log, graph(), guarantee)).await),
+            0 => others.push(Running::up(processor(log, graph(), guarantee)).await),
             // Like a kill, for what is under way.
             1 => others.remove(0).task.abort(),
             _ => {}
@@ -137,11 +120,11 @@ async fn re_keyed(guarantee: Guarantee) {
     let pair = |text: &str| text.split('@').next().unwrap_or_default().to_owned();
     let wanted: BTreeSet<String> = (0..300).map(|n| format!("[{n}-l,{n}-r]")).collect();
     until("all pairs are told", async || {
-        let found = read(&log, &told, PARTITIONS).await;
+        let found = read(log, &told, PARTITIONS).await;
         found.iter().filter_map(|r| r.value.as_deref().map(pair)).collect::<BTreeSet<_>>() == wanted
     })
     .await;
-    let found = read(&log, &told, PARTITIONS).await;
+    let found = read(log, &told, PARTITIONS).await;
     if guarantee == Guarantee::ExactlyOnce {
         assert_eq!(found.len(), wanted.len(), "none is told twice");
     }
@@ -152,24 +135,11 @@ async fn re_keyed(guarantee: Guarantee) {
     first.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a real Kafka: make test starts one where Java is"]
-async fn re_keyed_sides_while_partitions_move_at_least_once() {
-    bounded(300, re_keyed(Guarantee::AtLeastOnce)).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a real Kafka: make test starts one where Java is"]
-async fn re_keyed_sides_while_partitions_move_exactly_once() {
-    bounded(300, re_keyed(Guarantee::ExactlyOnce)).await;
-}
-
 /// Ten minutes of records that were there before the group: as if they had come in their time.
-async fn backlog(guarantee: Guarantee) {
+async fn a_backlog_that_is_re_keyed_loses_no_match(log: &LogHandle, guarantee: Guarantee) {
     const RECORDS: i64 = 600;
-    let log = kafka();
     let group = unique("backlog");
-    let [left, right, told] = topics(&log, &group, PARTITIONS).await;
+    let [left, right, told] = topics(log, &group, PARTITIONS).await;
     let producer = log.producer(ProducerOptions::default()).await.unwrap();
     let mut batch = ProduceBatch::new();
     for n in 0..RECORDS {
@@ -189,10 +159,10 @@ async fn backlog(guarantee: Guarantee) {
         let left = Side::topic(left.to_string(), Text).key_by(|text: &String| text.clone());
         case.graph_of(&group, left, Side::topic(right.to_string(), Text))
     };
-    let both = [(), ()].map(|()| Running::start(processor(&log, graph(), guarantee)));
+    let both = [(), ()].map(|()| Running::start(processor(log, graph(), guarantee)));
     let wanted: BTreeSet<String> = (0..RECORDS).map(|n| format!("[{n},{n}]@{}", BEGIN + n * 1000 + 500)).collect();
     until("all pairs are told", async || {
-        let found = read(&log, &told, PARTITIONS).await;
+        let found = read(log, &told, PARTITIONS).await;
         found.into_iter().filter_map(|r| r.value).collect::<BTreeSet<_>>() == wanted
     })
     .await;
@@ -201,14 +171,11 @@ async fn backlog(guarantee: Guarantee) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a real Kafka: make test starts one where Java is"]
-async fn a_backlog_that_is_re_keyed_loses_no_match_at_least_once() {
-    bounded(300, backlog(Guarantee::AtLeastOnce)).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a real Kafka: make test starts one where Java is"]
-async fn a_backlog_that_is_re_keyed_loses_no_match_exactly_once() {
-    bounded(300, backlog(Guarantee::ExactlyOnce)).await;
-}
+with_both!(
+    300,
+    crate:
+    the_numbered_cases,
+    the_rules,
+    re_keyed_sides_while_partitions_move,
+    a_backlog_that_is_re_keyed_loses_no_match,
+);

@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use stream_core::codec::{Int64, Text};
 use stream_core::group::{CallbackError, Group, GroupGraph, Visitor};
-use stream_core::log::{Log, NewRecord, ProduceBatch, ProducerOptions};
 use stream_core::processor::{Processor, State};
 use stream_core::testing::Tester;
-use support::{Done, Gate, ms, pairs, table, values};
+use support::{Done, Gate, ms, open_transaction, pairs, table, values};
 
 /// Counts its keys. The visitor adds its argument, emits what it found, deletes what comes to nothing and fails on -1.
 fn counter() -> (Arc<GroupGraph>, Visitor<i64>) {
@@ -136,17 +135,7 @@ fn a_visit_during_a_restore_waits_for_it() -> Done {
     tester.add(graph)?;
     tester.input("in", Text).send("a", "x".to_owned())?;
     tester.stop("count")?;
-    let mut options = ProducerOptions::default();
-    options.transactional_id = Some("foreign".into());
-    options.transaction_timeout = Some(Duration::from_secs(60));
-    let foreign = tester.block_on(tester.log().producer(options))?;
-    tester.block_on(foreign.begin_transaction())?;
-    let mut batch = ProduceBatch::new();
-    let topic = "count-table".into();
-    let new = NewRecord { topic: &topic, partition: Some(0), timestamp: None, key: Some(b"b"), value: Some(b"7") };
-    batch.push(new, std::iter::empty());
-    tester.block_on(foreign.send(Arc::new(batch)));
-
+    let foreign = open_transaction(&tester, "count-table", 0, (b"b", b"7"))?;
     let handle = tester.spawn_instance("count", 0)?;
     tester.run_for(Duration::from_secs(1));
     assert_eq!(handle.status().state, State::Restoring);

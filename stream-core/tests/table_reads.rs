@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use stream_core::codec::{Bytes, Int64, Text};
 use stream_core::group::{Group, GroupGraph};
-use stream_core::log::{Log, NewRecord, Partitioner, ProduceBatch, ProducerOptions};
+use stream_core::log::Partitioner;
 use stream_core::processor::{Guarantee, Handle, ReadError, State, TablePage, TableRange};
 use stream_core::testing::Tester;
-use support::{Done, ms, passing, with_both};
+use support::{Done, ms, open_transaction, passing, with_both};
 
 fn counter() -> Arc<GroupGraph> {
     let mut g = Group::define("count").table(Int64);
@@ -267,18 +267,8 @@ fn what_is_being_restored_is_not_known_yet() -> Done {
     }
     tester.stop("count")?;
     // An open transaction holds up the restore of one partition.
-    let mut options = ProducerOptions::default();
-    options.transactional_id = Some("foreign".into());
-    options.transaction_timeout = Some(Duration::from_secs(60));
-    let foreign = tester.block_on(tester.log().producer(options))?;
-    tester.block_on(foreign.begin_transaction())?;
     let held_up = Partitioner::default().partition(b"k1", 2);
-    let mut batch = ProduceBatch::new();
-    let (topic, partition) = ("count-table".into(), Some(held_up));
-    let new = NewRecord { topic: &topic, partition, timestamp: None, key: Some(b"k1"), value: Some(b"7") };
-    batch.push(new, std::iter::empty());
-    tester.block_on(foreign.send(Arc::new(batch)));
-
+    let foreign = open_transaction(&tester, "count-table", held_up, (b"k1", b"7"))?;
     let handle = tester.spawn_instance("count", 0)?;
     tester.run_for(Duration::from_secs(1));
     assert_eq!(handle.status().state, State::Restoring);

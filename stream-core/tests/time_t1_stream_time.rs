@@ -10,7 +10,7 @@ use stream_core::codec::{EventTime, Int64, Text};
 use stream_core::group::{CallbackError, ErrorPolicy, Group, GroupGraph, Input};
 use stream_core::processor::Guarantee;
 use stream_core::testing::{TestOutput, Tester};
-use support::{Done, ms, passing, values, with_both};
+use support::{Done, Outcome, move_to_second, ms, passing, values, with_both};
 
 /// Tells stream time with each record. A timer, though never set, makes the group keep it.
 fn teller() -> Arc<GroupGraph> {
@@ -28,7 +28,7 @@ fn teller() -> Arc<GroupGraph> {
     g.build().unwrap()
 }
 
-fn tester(guarantee: Guarantee, partitions: i32) -> Result<(Tester, TestOutput<i64>), Box<dyn std::error::Error>> {
+fn tester(guarantee: Guarantee, partitions: i32) -> Outcome<(Tester, TestOutput<i64>)> {
     let tester = Tester::with_partitions(partitions);
     tester.add_with(teller(), move |p| p.guarantee(guarantee).max_task_idle(ms(0)))?;
     let out = tester.output("times", Int64);
@@ -101,10 +101,7 @@ fn t1_it_moves_with_its_partition() -> Done {
         let (tester, out) = tester(guarantee, 1)?;
         let a = tester.input("a", Int64);
         a.send_at("k", 1, 500)?;
-        tester.add_instance("teller")?;
-        tester.stop_instance("teller", 0)?;
-        let second = tester.handle("teller", 1)?;
-        tester.wait_until("the second has it", || !second.status().tasks.is_empty())?;
+        move_to_second(&tester, "teller")?;
         a.send_at("k", 1, 10)?;
         assert_eq!(values(&out), [500, 500]);
         Ok(())

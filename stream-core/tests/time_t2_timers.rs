@@ -10,7 +10,7 @@ use stream_core::codec::Text;
 use stream_core::group::{BuildError, Group, GroupGraph};
 use stream_core::processor::{Guarantee, ProcessorError};
 use stream_core::testing::{TestOutput, Tester};
-use support::{Done, live_keys, ms, passing, too_large, values, with_both};
+use support::{Done, Outcome, live_keys, move_to_second, ms, passing, too_large, under_way, values, with_both};
 
 /// `set T` and `wall T` set timers, `cancel` cancels the one, `ask` tells when it is due. What fires says what it was set by.
 fn reminder() -> Arc<GroupGraph> {
@@ -38,14 +38,8 @@ fn reminder() -> Arc<GroupGraph> {
     g.build().unwrap()
 }
 
-fn tester(
-    guarantee: Guarantee,
-    graph: Arc<GroupGraph>,
-) -> Result<(Tester, TestOutput<String>), Box<dyn std::error::Error>> {
-    let tester = Tester::new();
-    tester.add_with(graph, move |p| p.guarantee(guarantee))?;
-    let out = tester.output("out", Text);
-    Ok((tester, out))
+fn tester(guarantee: Guarantee, graph: Arc<GroupGraph>) -> Outcome<(Tester, TestOutput<String>)> {
+    under_way(graph, guarantee, "out")
 }
 
 fn send(tester: &Tester, key: &str, text: &str, at: i64) -> Done {
@@ -155,10 +149,7 @@ fn t2_timers_move_with_their_partition() -> Done {
     with_both(|guarantee| {
         let (tester, out) = tester(guarantee, reminder())?;
         send(&tester, "a", "set 100", 1)?;
-        tester.add_instance("reminder")?;
-        tester.stop_instance("reminder", 0)?;
-        let second = tester.handle("reminder", 1)?;
-        tester.wait_until("the second has it", || !second.status().tasks.is_empty())?;
+        move_to_second(&tester, "reminder")?;
         send(&tester, "k", "now", 300)?;
         assert_eq!(values(&out), ["a set 100 fired at 100", "now"]);
         Ok(())

@@ -5,17 +5,23 @@ mod support;
 use std::sync::Arc;
 
 use stream_core::codec::{Int64, Text};
-use stream_core::group::{Group, GroupGraph, Input};
+use stream_core::group::{CallbackResult, Group, GroupGraph, Input, Output};
 use stream_core::prelude::{Ctx, NoTable};
 use stream_core::processor::{Guarantee, Standbys};
 use stream_core::testing::{TestOutput, Tester};
-use stream_core::window::Windows;
-use support::{Done, live_keys, ms, passing, values, with_both};
+use stream_core::window::{Window, Windows};
+use support::{Done, Outcome, live_keys, move_to_second, ms, passing, under_way, values, with_both};
 
 const WINDOWS: &str = "count-window-counts";
 
 fn windows() -> Windows {
     Windows::tumbling(ms(60)).grace(ms(10))
+}
+
+/// A final result.
+fn tell(ctx: &mut Ctx<'_, NoTable>, out: Output<String>, window: Window, n: i64) -> CallbackResult {
+    let key = ctx.key_text()?;
+    ctx.emit(out, key, &format!("{key} {window} {n}"))
 }
 
 fn counter() -> Arc<GroupGraph> {
@@ -26,10 +32,7 @@ fn counter() -> Arc<GroupGraph> {
         ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
         Ok(())
     });
-    g.on_close(counts, move |ctx, window, n| {
-        let key = ctx.key_text()?;
-        ctx.emit(out, key, &format!("{key} {window} {n}"))
-    });
+    g.on_close(counts, move |ctx, window, n| tell(ctx, out, window, n));
     g.build().unwrap()
 }
 
@@ -44,21 +47,12 @@ fn awaiting() -> Arc<GroupGraph> {
         ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
         Ok(())
     });
-    g.on_close(counts, move |ctx, window, n| {
-        let key = ctx.key_text()?;
-        ctx.emit(out, key, &format!("{key} {window} {n}"))
-    });
+    g.on_close(counts, move |ctx, window, n| tell(ctx, out, window, n));
     g.build().unwrap()
 }
 
-fn tester(
-    guarantee: Guarantee,
-    graph: Arc<GroupGraph>,
-) -> Result<(Tester, TestOutput<String>), Box<dyn std::error::Error>> {
-    let tester = Tester::new();
-    tester.add_with(graph, move |p| p.guarantee(guarantee))?;
-    let out = tester.output("finals", Text);
-    Ok((tester, out))
+fn tester(guarantee: Guarantee, graph: Arc<GroupGraph>) -> Outcome<(Tester, TestOutput<String>)> {
+    under_way(graph, guarantee, "finals")
 }
 
 fn push(tester: &Tester, records: &[(&str, i64)]) -> Done {
@@ -123,10 +117,7 @@ fn w3_once_across_crashes_restarts_and_moves() -> Done {
         push(&tester, &[("a", 3)])?;
         tester.restart("count")?;
         push(&tester, &[("a", 4), ("b", 65)])?;
-        tester.add_instance("count")?;
-        tester.stop_instance("count", 0)?;
-        let second = tester.handle("count", 1)?;
-        tester.wait_until("the second has it", || !second.status().tasks.is_empty())?;
+        move_to_second(&tester, "count")?;
         push(&tester, &[("a", 5), ("b", 70)])?;
         assert_eq!(values(&out), ["a [0, 60) 5"]);
         tester.crash_instance("count", 1)?;

@@ -13,7 +13,7 @@ use stream_core::prelude::{Ctx, NoTable};
 use stream_core::processor::{Guarantee, Standbys};
 use stream_core::testing::{TestOutput, Tester};
 use stream_core::window::{SessionChange, Sessions};
-use support::{Done, live_keys, ms, passing, values, with_both};
+use support::{Done, Outcome, live_keys, move_to_second, ms, passing, values, with_both};
 
 const SESSIONS: &str = "visits-session-visits";
 
@@ -47,7 +47,7 @@ struct World {
     finals: TestOutput<String>,
 }
 
-fn world(guarantee: Guarantee, sessions: Sessions) -> Result<World, Box<dyn std::error::Error>> {
+fn world(guarantee: Guarantee, sessions: Sessions) -> Outcome<World> {
     let tester = Tester::new();
     tester.add_with(joiner(sessions), move |p| p.guarantee(guarantee).standbys(Standbys::All))?;
     let (changes, finals) = (tester.output("changes", Text), tester.output("finals", Text));
@@ -190,10 +190,7 @@ fn w4_once_across_crashes_restarts_and_moves() -> Done {
         world.push(&[("a", "3", 40)])?;
         tester.restart("visits")?;
         world.push(&[("a", "4", 50), ("b", "1", 80)])?;
-        tester.add_instance("visits")?;
-        tester.stop_instance("visits", 0)?;
-        let second = tester.handle("visits", 1)?;
-        tester.wait_until("the second has it", || !second.status().tasks.is_empty())?;
+        move_to_second(tester, "visits")?;
         world.push(&[("b", "2", 91)])?;
         assert_eq!(values(&world.finals), ["a [0, 50] 1 2 3 4"]);
         tester.crash_instance("visits", 1)?;

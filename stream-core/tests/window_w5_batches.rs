@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use stream_core::codec::{Bytes, Text};
 use stream_core::group::{BuildError, CallbackError, ErrorPolicy, Group, GroupGraph, Input};
-use stream_core::log::{Cleanup, Log, TopicConfig, TopicSpec};
 use stream_core::processor::{Guarantee, Standbys};
 use stream_core::testing::{TestOutput, Tester};
 use stream_core::window::Batches;
-use support::{Done, live_keys, ms, passing, values, with_both};
+use support::{Done, Outcome, live_keys, move_to_second, ms, passing, small_topic, values, with_both};
 
 const BATCHES: &str = "chat-batch-lines";
 
@@ -30,7 +29,7 @@ fn joiner(batches: Batches) -> Arc<GroupGraph> {
     g.build().unwrap()
 }
 
-fn tester(guarantee: Guarantee, batches: Batches) -> Result<(Tester, TestOutput<String>), Box<dyn std::error::Error>> {
+fn tester(guarantee: Guarantee, batches: Batches) -> Outcome<(Tester, TestOutput<String>)> {
     let tester = Tester::new();
     tester.add_with(joiner(batches), move |p| p.guarantee(guarantee).standbys(Standbys::All))?;
     let out = tester.output("joined", Text);
@@ -105,10 +104,7 @@ fn w5_it_survives_crashes_and_a_move_and_what_is_due_meanwhile_closes_then() -> 
         tester.crash("chat")?;
         tester.start_instance("chat", 0)?;
         say(&tester, "a", &["two"])?;
-        tester.add_instance("chat")?;
-        tester.stop_instance("chat", 0)?;
-        let second = tester.handle("chat", 1)?;
-        tester.wait_until("the second has it", || !second.status().tasks.is_empty())?;
+        move_to_second(&tester, "chat")?;
         say(&tester, "a", &["three"])?;
         // Due while nobody has it.
         tester.stop_instance("chat", 1)?;
@@ -193,10 +189,7 @@ fn w5_a_closed_batch_is_there_until_its_result_is() -> Done {
 fn w5_a_batch_that_would_get_too_large_for_its_topic_closes_earlier() -> Done {
     with_both(|guarantee| {
         let tester = Tester::new();
-        let config =
-            TopicConfig { max_message_bytes: Some(1000), cleanup: Some(Cleanup::Compact), ..Default::default() };
-        let topic = TopicSpec::new(BATCHES).partitions(1).config(config);
-        tester.block_on(tester.log().create_topics(vec![topic]))?;
+        small_topic(&tester, BATCHES, 1000)?;
         tester.add_with(joiner(Batches::of(1000).gap(ms(3000))), move |p| p.guarantee(guarantee))?;
         let out = tester.output("joined", Text);
         let word = |n: usize| format!("{n}-{}", "x".repeat(200));
@@ -219,10 +212,7 @@ fn w5_a_batch_that_would_get_too_large_for_its_topic_closes_earlier() -> Done {
 fn w5_a_value_that_is_too_large_leaves_the_batch_as_it_was() -> Done {
     with_both(|guarantee| {
         let tester = Tester::new();
-        let config =
-            TopicConfig { max_message_bytes: Some(1000), cleanup: Some(Cleanup::Compact), ..Default::default() };
-        let topic = TopicSpec::new(BATCHES).partitions(1).config(config);
-        tester.block_on(tester.log().create_topics(vec![topic]))?;
+        small_topic(&tester, BATCHES, 1000)?;
         let mut g = Group::define("chat");
         let out = g.output("joined", Text);
         let lines = g.batch_window("lines", batches(), Text);

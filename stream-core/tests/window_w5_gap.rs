@@ -9,7 +9,7 @@ use stream_core::codec::{Json, Text};
 use stream_core::group::{Group, GroupGraph};
 use stream_core::processor::Guarantee;
 use stream_core::testing::{TestOutput, Tester};
-use support::{Done, live_keys, ms, values, with_both};
+use support::{Done, Outcome, live_keys, move_to_second, ms, under_way, values, with_both};
 
 /// Joins the messages of a room: four of them, or those before a gap of 30 s.
 fn joiner() -> Arc<GroupGraph> {
@@ -35,11 +35,8 @@ fn joiner() -> Arc<GroupGraph> {
     g.build().unwrap()
 }
 
-fn tester(guarantee: Guarantee) -> Result<(Tester, TestOutput<String>), Box<dyn std::error::Error>> {
-    let tester = Tester::new();
-    tester.add_with(joiner(), move |p| p.guarantee(guarantee))?;
-    let out = tester.output("joined", Text);
-    Ok((tester, out))
+fn tester(guarantee: Guarantee) -> Outcome<(Tester, TestOutput<String>)> {
+    under_way(joiner(), guarantee, "joined")
 }
 
 fn say(tester: &Tester, room: &str, messages: &str) -> Done {
@@ -89,10 +86,7 @@ fn w5_it_survives_a_crash_and_a_move_between_messages() -> Done {
         tester.crash("chat")?;
         tester.start_instance("chat", 0)?;
         say(&tester, "a", "two")?;
-        tester.add_instance("chat")?;
-        tester.stop_instance("chat", 0)?;
-        let second = tester.handle("chat", 1)?;
-        tester.wait_until("the second has it", || !second.status().tasks.is_empty())?;
+        move_to_second(&tester, "chat")?;
         // Due while nobody has it.
         tester.stop_instance("chat", 1)?;
         tester.advance(ms(40_000))?;

@@ -1,12 +1,12 @@
 //! What the callbacks of one task share. It lives on the task's worker thread and never leaves it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use super::deferred::DeferredEnd;
+use super::gone::Gone;
 use crate::clock::Clock;
 use crate::group::GroupGraph;
 use crate::log::{Headers, RecordBatch, RecordRef};
@@ -24,7 +24,7 @@ pub(crate) struct Core {
     pub(crate) state: Vec<RefCell<TablePartition>>,
     /// Entries of `state`, by its index, whose timers or windows have fired, and which are deleted once what came of it is
     /// acknowledged (at least once; exactly once they are deleted with it).
-    pub(crate) gone: RefCell<BTreeSet<(usize, Box<[u8]>)>>,
+    pub(crate) gone: RefCell<Gone>,
     pub(crate) joins: Vec<Arc<dyn Store>>,
     pub(crate) lookups: Vec<Arc<Copies>>,
     /// Largest record that each output takes, in bytes.
@@ -92,8 +92,7 @@ impl Core {
     }
 
     pub(crate) fn is_gone(&self, state: usize, key: &[u8]) -> bool {
-        let gone = self.gone.borrow();
-        !gone.is_empty() && gone.contains(&(state, Box::from(key)))
+        self.gone.borrow().contains(state, key)
     }
 }
 

@@ -6,9 +6,8 @@
 
 use std::ops::ControlFlow;
 
-use super::{Core, Obstacle, Stage, too_large};
+use super::{Core, Obstacle, Stage};
 use crate::group::{CallbackError, CallbackResult, Failure};
-use crate::log::NewRecord;
 use crate::store::StoreError;
 use crate::window::join_keys::{OPEN, Place, SETTLED, read_end};
 
@@ -85,16 +84,11 @@ impl Stage {
     }
 
     fn put(&mut self, core: &Core, state: usize, at: i64, entry: &[u8], value: &[u8]) -> CallbackResult {
-        let Some(edge) = core.graph.state.get(state) else { return Ok(()) };
-        let (size, limit) = (entry.len() + value.len(), core.state_limits.get(state).copied().unwrap_or(usize::MAX));
-        if size > limit {
-            return Err(CallbackError::of(Failure::Emit(too_large(&edge.topic, size, limit))));
-        }
         // A log takes no times before 1970.
-        let (topic, partition, timestamp) = (&edge.topic, Some(core.partition), Some(at.max(0)));
-        let record = NewRecord { topic, partition, timestamp, key: Some(entry), value: Some(value) };
-        self.state.push(record, std::iter::empty());
-        Ok(())
+        self.state.push_with(core, state, at.max(0), entry, |out| {
+            out.extend_from_slice(value);
+            Ok(())
+        })
     }
 
     /// Notes that it is not the record that is at fault.

@@ -5,12 +5,14 @@
 
 mod core;
 mod deferred;
+mod gone;
 mod joined;
 mod open;
 mod stage;
+mod state_writes;
+mod table;
 mod timed;
 
-use std::borrow::Borrow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -20,15 +22,16 @@ pub use self::deferred::Deferred;
 pub(crate) use self::deferred::DeferredEnd;
 pub(crate) use self::joined::Kept;
 pub(crate) use self::stage::{Obstacle, Stage, Write};
+pub(crate) use self::state_writes::StateWrites;
 use crate::codec::CodecError;
 use crate::group::handler::{CodecOf, typed};
-use crate::group::{AnyCodec, CallbackError, CallbackResult, Failure, Join, Lookup, Loop, Output, Table};
+use crate::group::{AnyCodec, CallbackError, CallbackResult, Failure, Join, Lookup, Loop, Output};
 use crate::log::{Headers, LogError, NewRecord, RecordRef};
 use crate::store::StoreError;
 use crate::view::CopyError;
 
 /// What a callback can do, for one record. `S` says what the group's table is: [`NoTable`](crate::group::NoTable) or
-/// [`Table<V>`].
+/// [`Table<V>`](crate::group::Table).
 pub struct Ctx<'a, S> {
     core: &'a Core,
     source: Source<'a>,
@@ -250,88 +253,6 @@ impl<'a, S> Ctx<'a, S> {
         let slot = *self.stage.slot.get_or_insert_with(|| self.core.next_slot());
         self.stage.deferred += 1;
         Deferred::new(slot, self.core.deferrals.clone())
-    }
-}
-
-impl<V: 'static> Ctx<'_, Table<V>> {
-    /// The table's value for the record's key, with what this callback itself has set.
-    ///
-    /// # Errors
-    /// When the record has no key, the value can't be decoded, or the store fails.
-    pub fn value(&mut self) -> Result<Option<V>, CallbackError> {
-        let Some(edge) = &self.core.graph.table else { return Ok(None) };
-        let of = CodecOf::Table;
-        match self.stage.write {
-            Write::Delete => Ok(None),
-            Write::Set => {
-                let bytes = std::mem::take(&mut self.stage.value);
-                let value = self.decode_table(&edge.topic, &edge.codec, of, Some(&bytes));
-                self.stage.value = bytes;
-                value
-            }
-            Write::None => {
-                let key = self.record.key.ok_or_else(|| CallbackError::of(Failure::NoKey("value()")))?;
-                let core = self.core;
-                let value = core.with_table_value(key, |bytes| self.decode_table(&edge.topic, &edge.codec, of, bytes));
-                value.map_err(|e| self.store_failed(e))?
-            }
-        }
-    }
-
-    /// Whether the table has a value for the record's key.
-    ///
-    /// # Errors
-    /// When the record has no key, or the store fails.
-    pub fn has_value(&mut self) -> Result<bool, CallbackError> {
-        match self.stage.write {
-            Write::Delete => Ok(false),
-            Write::Set => Ok(true),
-            Write::None => {
-                let key = self.record.key.ok_or_else(|| CallbackError::of(Failure::NoKey("has_value()")))?;
-                self.core.with_table_value(key, |bytes| bytes.is_some()).map_err(|e| self.store_failed(e))
-            }
-        }
-    }
-
-    /// Sets the table's value for the record's key.
-    ///
-    /// # Errors
-    /// When the record has no key, or the value can't be encoded or is larger than the table's topic takes.
-    pub fn set(&mut self, value: impl Borrow<V>) -> CallbackResult {
-        let key = self.record.key.ok_or_else(|| CallbackError::of(Failure::NoKey("set()")))?;
-        let Some(edge) = &self.core.graph.table else { return Ok(()) };
-        let Some(codec) = typed::<V>(&edge.codec) else {
-            return Err(CallbackError::of(Failure::ForeignHandle("table")));
-        };
-        // What was set before must survive a value that can't be encoded, for the callback may go on.
-        let mut bytes = std::mem::take(&mut self.stage.spare);
-        bytes.clear();
-        let encoded = codec.encode(value.borrow(), &mut bytes);
-        let size = key.len() + bytes.len();
-        if encoded.is_ok() && size <= self.core.table_limit {
-            std::mem::swap(&mut self.stage.value, &mut bytes);
-            self.stage.write = Write::Set;
-        }
-        self.stage.spare = bytes;
-        encoded
-            .map_err(|error| CallbackError::of(Failure::Encode { edge: format!("table {:?}", edge.topic), error }))?;
-        if size > self.core.table_limit {
-            let error = too_large(&edge.topic, size, self.core.table_limit);
-            return Err(CallbackError::of(Failure::Emit(error)));
-        }
-        Ok(())
-    }
-
-    /// Removes the record's key from the table.
-    ///
-    /// # Errors
-    /// When the record has no key.
-    pub fn delete(&mut self) -> CallbackResult {
-        if self.record.key.is_none() {
-            return Err(CallbackError::of(Failure::NoKey("delete()")));
-        }
-        self.stage.write = Write::Delete;
-        Ok(())
     }
 }
 

@@ -299,9 +299,7 @@ impl<S> Ctx<'_, S> {
     ) -> Result<Option<(Vec<u8>, Vec<u8>)>, CallbackError> {
         let core = self.core;
         let Some(table) = core.state.get(state) else { return Ok(None) };
-        let topic = self.state_topic(state);
-        let staged = self.stage.state.iter().filter(|(record, _)| **record.topic == *topic);
-        let staged = staged.filter_map(|(record, _)| Some((record.key?, record.value)));
+        let staged = self.stage.state.of(state);
         let staged: BTreeMap<&[u8], Option<&[u8]>> =
             staged.filter(|(key, _)| from <= *key && end.is_none_or(|end| *key < end)).collect();
         let void = |key: &[u8]| self.stage.void.iter().any(|(of, void)| *of == state && **void == *key);

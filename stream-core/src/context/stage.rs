@@ -1,5 +1,6 @@
 //! What one record has done so far, and has not been released.
 
+use super::StateWrites;
 use crate::group::handler::CodecOf;
 use crate::group::{CallbackError, CallbackResult, Failure};
 use crate::log::ProduceBatch;
@@ -42,8 +43,8 @@ pub(crate) struct Stage {
     pub(crate) spare: Vec<u8>,
     /// The slot of a record that deferred work or awaits.
     pub(crate) slot: Option<u64>,
-    /// Writes to the library's own tables: what goes to their changelogs.
-    pub(crate) state: ProduceBatch,
+    /// Writes to the library's own tables.
+    pub(crate) state: StateWrites,
     /// Entries of those tables, by index, that mean nothing once this is done: deleted with it, or, at least once, when it
     /// is acknowledged.
     pub(crate) void: Vec<(usize, Box<[u8]>)>,
@@ -73,7 +74,7 @@ impl Default for Stage {
             value: Vec::new(),
             spare: Vec::new(),
             slot: None,
-            state: ProduceBatch::new(),
+            state: StateWrites::default(),
             void: Vec::new(),
             at: i64::MIN,
             time: i64::MIN,

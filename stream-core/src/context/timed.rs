@@ -2,12 +2,11 @@
 //!
 //! Both are entries of the library's own tables. As everything else, their writes are staged.
 
-use super::{Ctx, too_large};
+use super::Ctx;
 use crate::context::Obstacle;
 use crate::group::graph::TimerEdge;
 use crate::group::handler::{CodecOf, typed};
 use crate::group::{CallbackError, CallbackResult, Failure, Timer, Windowed};
-use crate::log::NewRecord;
 use crate::window::keys;
 use crate::window::{Window, Windows};
 
@@ -148,11 +147,8 @@ impl<S> Ctx<'_, S> {
 
     /// What a callback sees of a state table: what it has staged itself, else what the table has.
     pub(crate) fn state_value(&mut self, state: usize, place: &[u8]) -> Result<Option<Vec<u8>>, CallbackError> {
-        let topic = self.core.graph.state.get(state).map(|e| &e.topic);
-        let staged = (0..self.stage.state.len()).rev().find_map(|i| {
-            let (record, _) = self.stage.state.get(i)?;
-            (Some(record.topic) == topic && record.key == Some(place)).then(|| record.value.map(<[u8]>::to_vec))
-        });
+        let staged = self.stage.state.of(state).rev().find(|(key, _)| *key == place);
+        let staged = staged.map(|(_, value)| value.map(<[u8]>::to_vec));
         match staged {
             Some(value) => Ok(value),
             None => self.core.state_value(state, place).map_err(|error| {
@@ -163,10 +159,7 @@ impl<S> Ctx<'_, S> {
     }
 
     pub(crate) fn stage_state(&mut self, state: usize, place: &[u8], value: Option<&[u8]>) {
-        let Some(edge) = self.core.graph.state.get(state) else { return };
-        let (partition, timestamp) = (Some(self.core.partition), Some(self.record.timestamp));
-        let record = NewRecord { topic: &edge.topic, partition, timestamp, key: Some(place), value };
-        self.stage.state.push(record, std::iter::empty());
+        self.stage.state.push(self.core, state, self.record.timestamp, place, value);
     }
 
     pub(crate) fn stage_encoded(
@@ -175,18 +168,7 @@ impl<S> Ctx<'_, S> {
         place: &[u8],
         encode: impl FnOnce(&mut Vec<u8>) -> CallbackResult,
     ) -> CallbackResult {
-        let Some(edge) = self.core.graph.state.get(state) else { return Ok(()) };
-        let (partition, timestamp) = (Some(self.core.partition), Some(self.record.timestamp));
-        let record = NewRecord { topic: &edge.topic, partition, timestamp, key: Some(place), value: None };
-        let (before, bytes) = (self.stage.state.savepoint(), self.stage.state.bytes());
-        self.stage.state.push_with(record, std::iter::empty(), encode)?;
-        let size = self.stage.state.bytes() - bytes;
-        let limit = self.core.state_limits.get(state).copied().unwrap_or(usize::MAX);
-        if size > limit {
-            self.stage.state.truncate(before);
-            return Err(CallbackError::of(Failure::Emit(too_large(&edge.topic, size, limit))));
-        }
-        Ok(())
+        self.stage.state.push_with(self.core, state, self.record.timestamp, place, encode)
     }
 }
 

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::{BuildError, CallbackResult};
-use super::graph::{
-    GroupGraph, InputEdge, OutputEdge, TableEdge, UpdateListener, VisitorEdge, loop_topic, table_topic,
-};
+use super::graph::{GroupGraph, InputEdge, OutputEdge, TableEdge, UpdateListener, VisitorEdge};
 use super::handler::{Handler, Join, Lookup, Loop, NoTable, OnRecord, OnVisit, Output, Record, Table, Visitor, erase};
 use super::policy::Input;
+use super::topics::{loop_topic, table_topic};
 use crate::codec::Codec;
 use crate::context::Ctx;
 

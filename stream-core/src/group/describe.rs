@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::graph::{GroupGraph, Opened, join_topic, window_topic};
+use super::graph::{GroupGraph, Opened};
 use super::handler::Handler;
 use super::policy::{ErrorPolicy, OnError};
+use super::topics::{join_topic, window_topic};
 use crate::window::keys::By;
 use crate::window::{Batches, JoinWindows, Sessions, Windows};
 

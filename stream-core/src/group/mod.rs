@@ -32,14 +32,12 @@ mod stream_join;
 mod stream_join_handler;
 mod table_join;
 mod timed;
+mod topics;
 
 pub use self::builder::{Group, GroupBuilder};
 pub use self::error::{BuildError, CallbackError, CallbackResult, Failure};
+pub use self::graph::GroupGraph;
 pub(crate) use self::graph::{AnyCodec, InputEdge, TableEdge};
-pub use self::graph::{
-    GroupGraph, batch_topic, join_topic, lead_topic, loop_topic, repartition_topic, session_topic, side_topic,
-    table_topic, time_topic, window_topic,
-};
 pub(crate) use self::handler::Handler;
 pub use self::handler::{
     Batched, Join, Lookup, Loop, NoTable, Output, Record, Sessioned, Table, Timer, Visitor, Windowed,
@@ -47,3 +45,7 @@ pub use self::handler::{
 pub use self::policy::{ErrorPolicy, Input, NilKey, NilValue, OnError, Retry};
 pub use self::stream_join::{Side, StreamJoin};
 pub use self::table_join::{TableJoin, TableSide};
+pub use self::topics::{
+    batch_topic, join_topic, lead_topic, loop_topic, repartition_topic, session_topic, side_topic, table_topic,
+    time_topic, window_topic,
+};

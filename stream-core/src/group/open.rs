@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::builder::GroupBuilder;
 use super::error::CallbackResult;
-use super::graph::{OpenEdge, Opened, TableEdge, batch_topic, session_topic};
-use super::handler::{Batched, CodecOf, Sessioned, erase};
+use super::graph::{OpenEdge, Opened};
+use super::handler::{Batched, CodecOf, Sessioned};
 use super::timed::OnDue;
+use super::topics::{batch_topic, session_topic};
 use crate::codec::{Codec, CodecError};
 use crate::context::Ctx;
 use crate::window::batches::Batch;
@@ -105,9 +106,7 @@ impl<S: 'static> GroupBuilder<S> {
     }
 
     fn add_open<T: 'static>(&mut self, name: Arc<str>, topic: Arc<str>, kind: Opened, codec: impl Codec<T>) -> usize {
-        self.keep_time();
-        self.graph.state.push(TableEdge { topic, codec: erase::<T>(Arc::new(codec)) });
-        let state = self.graph.state.len() - 1;
+        let state = self.add_state(topic, codec);
         self.graph.open.push(OpenEdge { name, kind, state, handler: None });
         self.graph.open.len() - 1
     }

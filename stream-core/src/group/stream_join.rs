@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::builder::GroupBuilder;
 use super::error::CallbackResult;
-use super::graph::{OutputEdge, StreamJoinEdge, TableEdge, join_topic, repartition_topic};
+use super::graph::{OutputEdge, StreamJoinEdge};
 use super::handler::{Handler, SyncHandler, erase};
 use super::policy::{Input, NilKey, NilValue};
 use super::stream_join_handler::{Arrival, Both, JoinCodec, KeyOf, LeftOf, Null, ReKey, RightOf, SideOf};
+use super::topics::{join_topic, repartition_topic};
 use crate::codec::{Bytes, Codec};
 use crate::context::Ctx;
 use crate::window::{JoinWindows, Nulls, Which};
@@ -150,11 +151,8 @@ impl<'g, S: 'static, L: 'static, R: 'static> StreamJoin<'g, S, L, R> {
         call: impl Fn(&mut Ctx<'_, S>, Option<&L>, Option<&R>) -> CallbackResult + Send + Sync + 'static,
     ) -> &'g mut GroupBuilder<S> {
         let Self { group, name, windows, left, right, nulls } = self;
-        group.keep_time();
         let codec = JoinCodec::of(left.codec.name(), right.codec.name());
-        let topic = join_topic(&group.graph.name, &name);
-        group.graph.state.push(TableEdge { topic, codec: erase::<Vec<u8>>(Arc::new(codec)) });
-        let state = group.graph.state.len() - 1;
+        let state = group.add_state::<Vec<u8>>(join_topic(&group.graph.name, &name), codec);
 
         let left = left.arrives(group, &name, Which::Left, left_outer);
         let right = right.arrives(group, &name, Which::Right, right_outer);

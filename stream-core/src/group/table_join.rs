@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use super::builder::GroupBuilder;
 use super::error::{CallbackError, CallbackResult, Failure};
-use super::graph::{InputEdge, TableEdge, side_topic};
+use super::graph::InputEdge;
 use super::handler::{CodecOf, Handler, SyncHandler, Table, Timed, decode, erase, event_time};
 use super::policy::{Input, NilValue};
+use super::topics::side_topic;
 use crate::codec::Codec;
 use crate::context::{Core, Ctx, Source, Stage};
 use crate::log::RecordRef;
@@ -98,21 +99,14 @@ impl<'g, L: 'static, R: 'static, V: 'static> TableJoin<'g, L, R, V> {
         join: impl Fn(Option<&L>, Option<&R>) -> Option<V> + Send + Sync + 'static,
     ) -> &'g mut GroupBuilder<Table<V>> {
         let Self { group, name, left, right } = self;
-        group.keep_time();
-        let graph = &mut group.graph;
-        let first = graph.state.len();
-        let topic = |side| side_topic(&graph.name, &name, side);
-        let edges = [
-            TableEdge { topic: topic("left"), codec: erase(Arc::new(Arc::clone(&left.codec))) },
-            TableEdge { topic: topic("right"), codec: erase(Arc::new(Arc::clone(&right.codec))) },
-        ];
-        graph.state.extend(edges);
+        let left_at = group.add_state(side_topic(&group.graph.name, &name, "left"), Arc::clone(&left.codec));
+        let right_at = group.add_state(side_topic(&group.graph.name, &name, "right"), Arc::clone(&right.codec));
         let join = Arc::new(join);
         let mirrored = Arc::clone(&join);
-        let (own, other) = ((left.codec, first), first + 1);
+        let (own, other) = ((left.codec, left_at), right_at);
         let call = OnSide { own, other, join: move |l: Option<&L>, r: Option<&R>| join(l, r), of: PhantomData };
         group.add_side(left.input, call);
-        let (own, other) = ((right.codec, first + 1), first);
+        let (own, other) = ((right.codec, right_at), left_at);
         let call = OnSide { own, other, join: move |r: Option<&R>, l: Option<&L>| mirrored(l, r), of: PhantomData };
         group.add_side(right.input, call);
         group

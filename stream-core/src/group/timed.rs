@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::builder::{GroupBuilder, check_name};
 use super::error::{BuildError, CallbackError, CallbackResult, Failure};
-use super::graph::{AnyCodec, Opened, TableEdge, TimerEdge, WindowEdge, time_topic, window_topic};
+use super::graph::{AnyCodec, Opened, TableEdge, TimerEdge, WindowEdge};
 use super::handler::{CodecOf, SyncHandler, Timed, Timer, Windowed, erase, typed};
+use super::topics::{time_topic, window_topic};
 use crate::codec::{Bytes, Codec, CodecError};
 use crate::context::{Core, Ctx, Obstacle, Source, Stage};
 use crate::log::RecordRef;
@@ -60,11 +61,8 @@ impl<S: 'static> GroupBuilder<S> {
         windows: Windows,
         codec: impl Codec<A>,
     ) -> Windowed<A> {
-        self.keep_time();
         let name = name.into();
-        let topic = window_topic(&self.graph.name, &name);
-        self.graph.state.push(TableEdge { topic, codec: erase::<A>(Arc::new(codec)) });
-        let state = self.graph.state.len() - 1;
+        let state = self.add_state(window_topic(&self.graph.name, &name), codec);
         self.graph.windows.push(WindowEdge { name, windows, state, handler: None });
         Windowed::new(self.graph.id, self.graph.windows.len() - 1)
     }
@@ -92,11 +90,18 @@ impl<S: 'static> GroupBuilder<S> {
     }
 
     /// The first of the library's own tables is that of stream time and timers.
-    pub(super) fn keep_time(&mut self) {
+    fn keep_time(&mut self) {
         if self.graph.state.is_empty() {
             let topic = time_topic(&self.graph.name);
             self.graph.state.push(TableEdge { topic, codec: erase::<Vec<u8>>(Arc::new(Bytes)) });
         }
+    }
+
+    /// Adds one of the library's own tables, and gives its index in `GroupGraph::state`.
+    pub(super) fn add_state<T: 'static>(&mut self, topic: Arc<str>, codec: impl Codec<T>) -> usize {
+        self.keep_time();
+        self.graph.state.push(TableEdge { topic, codec: erase::<T>(Arc::new(codec)) });
+        self.graph.state.len() - 1
     }
 
     pub(super) fn check_timed(&self, group: &str) -> Result<(), BuildError> {

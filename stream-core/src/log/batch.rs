@@ -299,20 +299,20 @@ impl ProduceBatch {
     /// Appends the records of another batch that came after a savepoint of it.
     pub fn append_from(&mut self, other: &Self, from: Savepoint) {
         let (data, headers) = (self.arena.data.len(), small(self.arena.headers.len()));
-        let topics: Vec<u32> = other.topics.iter().map(|t| self.topic_index(t)).collect();
         let moved = |span: Span| span.moved(from.data, data);
         self.arena.data.extend_from_slice(other.arena.data.get(from.data..).unwrap_or_default());
         let spans = other.arena.headers.get(from.headers..).unwrap_or_default();
         self.arena.headers.extend(spans.iter().map(|h| HeaderSpan { name: moved(h.name), value: moved(h.value) }));
         let entries = other.entries.get(from.entries..).unwrap_or_default();
         let first = small(from.headers);
-        self.entries.extend(entries.iter().map(|e| OutEntry {
-            topic: topics.get(e.topic as usize).copied().unwrap_or_default(),
-            key: moved(e.key),
-            value: moved(e.value),
-            headers: (e.headers.0 - first + headers, e.headers.1 - first + headers),
-            ..*e
-        }));
+        self.entries.reserve(entries.len());
+        for e in entries {
+            let Some(topic) = other.topics.get(e.topic as usize) else { continue };
+            let topic = self.topic_index(topic);
+            let (key, value) = (moved(e.key), moved(e.value));
+            let headers = (e.headers.0 - first + headers, e.headers.1 - first + headers);
+            self.entries.push(OutEntry { topic, key, value, headers, ..*e });
+        }
     }
 
     /// Where the batch ends now.

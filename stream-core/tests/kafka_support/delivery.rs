@@ -89,7 +89,7 @@ async fn put(writer: &dyn Producer, to: &Arc<str>, records: &[Plain<'_>]) {
 }
 
 /// The time now, so that nothing is too old for its topic.
-fn now_ms() -> i64 {
+pub fn now_ms() -> i64 {
     i64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap()
 }
 

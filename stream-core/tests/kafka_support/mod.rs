@@ -2,7 +2,7 @@
 //!
 //! Nothing here knows whether the log is a real Kafka or librdkafka's mock cluster; a test says where it runs by the
 //! [`LogHandle`] that it makes.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
+#![allow(dead_code, unreachable_pub, unused_macros, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 pub mod broker;
@@ -12,7 +12,10 @@ pub mod mock;
 pub mod moves;
 pub mod proxy;
 pub mod rules;
+pub mod table_joins;
+pub mod time;
 pub mod windows;
+pub mod world;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -28,6 +31,30 @@ use stream_core::log::{
 };
 use stream_core::processor::{Handle, Processor, ProcessorResult, State, Status};
 use tokio::task::JoinHandle;
+
+/// Tests on the real Kafka of a module's cases, each with both guarantees and a bound in seconds.
+macro_rules! with_both {
+    ($seconds:literal, $of:path: $($case:ident),* $(,)?) => {$(
+        mod $case {
+            use stream_core::processor::Guarantee::{AtLeastOnce, ExactlyOnce};
+
+            use $of as cases;
+            use crate::kafka_support::{bounded, kafka};
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[ignore = "needs a real Kafka: make test starts one where Java is"]
+            async fn at_least_once() {
+                bounded($seconds, cases::$case(&kafka(), AtLeastOnce)).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[ignore = "needs a real Kafka: make test starts one where Java is"]
+            async fn exactly_once() {
+                bounded($seconds, cases::$case(&kafka(), ExactlyOnce)).await;
+            }
+        }
+    )*};
+}
 
 /// The real Kafka's addresses.
 pub fn brokers() -> String {

@@ -6,12 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use stream_core::codec::Codec;
-use stream_core::log::LogError;
-use stream_core::testing::Tester;
+use stream_core::codec::{Codec, Text};
+use stream_core::group::GroupGraph;
+use stream_core::log::{
+    Cleanup, Log, LogError, NewRecord, ProduceBatch, Producer, ProducerOptions, TopicConfig, TopicSpec,
+};
+use stream_core::processor::Guarantee;
+use stream_core::testing::{TestOutput, Tester};
 use tokio::sync::watch;
 
-pub type Done = Result<(), Box<dyn std::error::Error>>;
+pub type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+pub type Done = Outcome<()>;
 
 pub fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -86,14 +91,13 @@ pub fn pairs<V>(list: impl IntoIterator<Item = (&'static str, V)>) -> BTreeMap<S
 }
 
 /// The values of a topic that were not read before, in order.
-pub fn values<M: 'static>(output: &stream_core::testing::TestOutput<M>) -> Vec<M> {
+pub fn values<M: 'static>(output: &TestOutput<M>) -> Vec<M> {
     output.read().unwrap().into_iter().filter_map(|r| r.value).collect()
 }
 
 /// Runs a test for each guarantee.
-pub fn with_both(test: impl Fn(stream_core::processor::Guarantee) -> Done) -> Done {
-    use stream_core::processor::Guarantee::{AtLeastOnce, ExactlyOnce};
-    for guarantee in [AtLeastOnce, ExactlyOnce] {
+pub fn with_both(test: impl Fn(Guarantee) -> Done) -> Done {
+    for guarantee in [Guarantee::AtLeastOnce, Guarantee::ExactlyOnce] {
         test(guarantee).map_err(|e| format!("{guarantee:?}: {e}"))?;
     }
     Ok(())
@@ -111,4 +115,48 @@ pub fn live_keys(tester: &Tester, topic: &str) -> usize {
         };
     }
     live.len()
+}
+
+/// A group under way, and the texts that it writes to a topic.
+pub fn under_way(graph: Arc<GroupGraph>, guarantee: Guarantee, out: &str) -> Outcome<(Tester, TestOutput<String>)> {
+    let tester = Tester::new();
+    tester.add_with(graph, move |p| p.guarantee(guarantee))?;
+    let out = tester.output(out, Text);
+    Ok((tester, out))
+}
+
+/// A second instance takes everything over from the first one.
+pub fn move_to_second(tester: &Tester, group: &str) -> Done {
+    tester.add_instance(group)?;
+    tester.stop_instance(group, 0)?;
+    let second = tester.handle(group, 1)?;
+    Ok(tester.wait_until("the second has it", || !second.status().tasks.is_empty())?)
+}
+
+/// A compacted topic of one partition that takes records of so many bytes.
+pub fn small_topic(tester: &Tester, topic: &str, bytes: i64) -> Done {
+    let config =
+        TopicConfig { max_message_bytes: Some(bytes), cleanup: Some(Cleanup::Compact), ..TopicConfig::default() };
+    let topic = TopicSpec::new(topic).partitions(1).config(config);
+    Ok(tester.block_on(tester.log().create_topics(vec![topic])).map(drop)?)
+}
+
+/// Somebody's open transaction with one record: it holds up who restores the partition.
+pub fn open_transaction(
+    tester: &Tester,
+    topic: &str,
+    partition: i32,
+    (key, value): (&[u8], &[u8]),
+) -> Outcome<Arc<dyn Producer>> {
+    let mut options = ProducerOptions::default();
+    options.transactional_id = Some("foreign".into());
+    options.transaction_timeout = Some(Duration::from_secs(60));
+    let foreign = tester.block_on(tester.log().producer(options))?;
+    tester.block_on(foreign.begin_transaction())?;
+    let mut batch = ProduceBatch::new();
+    let (topic, partition) = (topic.into(), Some(partition));
+    let new = NewRecord { topic: &topic, partition, timestamp: None, key: Some(key), value: Some(value) };
+    batch.push(new, std::iter::empty());
+    tester.block_on(foreign.send(Arc::new(batch)));
+    Ok(foreign)
 }

@@ -165,48 +165,47 @@ impl Task {
 
     /// The keys of a batch's table writes that a changelog has, or may have.
     fn written_keys(&self, batch: &ProduceBatch, delivery: &Delivery) -> BTreeSet<(usize, Box<[u8]>)> {
-        let graph = &self.core.graph;
+        let numbers = self.core.graph.table_numbers(batch.topics());
         let refused: BTreeSet<usize> =
             delivery.failed.iter().filter(|f| f.error.blames_record()).map(|f| f.index).collect();
-        let records = batch.iter().enumerate().filter(|(index, _)| !refused.contains(index));
-        let writes = records.filter_map(|(_, (record, _))| {
-            let table = graph.tables().position(|e| *record.topic == e.topic)?;
-            Some((table, record.key?.into()))
+        let writes = (0..batch.len()).filter(|index| !refused.contains(index)).filter_map(|index| {
+            let number = (*numbers.get(batch.topic_of(index)?)?)?;
+            let (record, _) = batch.get(index)?;
+            Some((number, record.key?.into()))
         });
         writes.collect()
     }
 
-    fn acknowledge_tables(&mut self, batch: &ProduceBatch, delivery: &Delivery) {
-        for number in 0..self.core.tables().count() {
-            self.acknowledge_table(number, batch, delivery);
-        }
-    }
-
-    fn acknowledge_table(&self, number: usize, batch: &ProduceBatch, delivery: &Delivery) {
+    fn acknowledge_tables(&self, batch: &ProduceBatch, delivery: &Delivery) {
         let graph = &self.core.graph;
-        let Some((table, name)) = self.core.table_at(number) else { return };
-        let Some(topic) = batch.topics().iter().position(|t| t == name) else { return };
-        // Others than the group table are nobody's but the library's.
-        let listeners = if number < graph.first_state() { graph.updates.as_slice() } else { &[] };
-        let mut table = table.borrow_mut();
+        // By the batch's index of their topics: found and borrowed once a batch, not once a record.
+        let numbers = graph.table_numbers(batch.topics()).into_iter();
+        let mut tables: Vec<_> =
+            numbers.map(|number| Some((number?, self.core.table_at(number?)?.0.borrow_mut()))).collect();
+        if tables.iter().all(Option::is_none) {
+            return;
+        }
         for index in 0..batch.len() {
-            if batch.topic_of(index) != Some(topic) {
-                continue;
-            }
+            let table = batch.topic_of(index).and_then(|topic| tables.get_mut(topic));
+            let Some((number, table)) = table.and_then(Option::as_mut) else { continue };
             let Some((record, _)) = batch.get(index) else { continue };
             let Some(key) = record.key else { continue };
             table.acknowledge(key, record.value);
+            // Others than the group table are nobody's but the library's.
+            let listeners = if *number < graph.first_state() { graph.updates.as_slice() } else { &[] };
             for listener in listeners {
                 // A listener's panic is its own: the table goes on.
                 let call = || listener(self.core.partition, key, record.value);
                 if catch_unwind(AssertUnwindSafe(call)).is_err() {
-                    let (group, partition) = (self.core.graph.name(), self.core.partition);
+                    let (group, partition) = (graph.name(), self.core.partition);
                     tracing::error!(group, partition, "a listener of the table's updates panicked");
                 }
             }
         }
-        if let Some(Some(last)) = delivery.last_offsets.get(topic) {
-            table.advance(last + 1);
+        for (table, last) in tables.iter_mut().zip(&delivery.last_offsets) {
+            if let (Some((_, table)), Some(last)) = (table, last) {
+                table.advance(last + 1);
+            }
         }
     }
 

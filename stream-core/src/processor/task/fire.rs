@@ -12,10 +12,10 @@ use super::dispatch::guarded;
 use super::outbox::{NO_INPUT, TIMED};
 use super::release::push_changelog;
 use super::time::{Due, Fired, Kind};
-use crate::context::{Core, Source};
+use crate::context::{Core, Source, StateWrites};
 use crate::group::CallbackError;
 use crate::group::handler::SyncHandler;
-use crate::log::{Headers, NewRecord, ProduceBatch, RecordRef};
+use crate::log::{Headers, RecordRef};
 use crate::processor::env::Moment;
 use crate::processor::error::{ProcessorError, ProcessorResult};
 use crate::window::join_keys::{OPEN, Place};
@@ -186,11 +186,9 @@ impl Task {
         (self.stage.at, self.stage.time, self.stage.due) = (at, self.time.seen, i64::MAX);
         for entry in entries.iter() {
             if self.time.atomic {
-                let (partition, timestamp) = (Some(core.partition), Some(at));
-                let record = NewRecord { topic, partition, timestamp, key: Some(entry), value: None };
-                self.stage.state.push(record, std::iter::empty());
+                self.stage.state.push(core, due.state, at, entry, None);
             } else {
-                core.gone.borrow_mut().insert((due.state, entry.into()));
+                core.gone.borrow_mut().insert(due.state, entry.into());
             }
         }
         let record =
@@ -211,7 +209,7 @@ impl Task {
             self.stage.out.truncate(before);
             self.time.seen = seen;
             for entry in entries.iter() {
-                core.gone.borrow_mut().remove(&(due.state, entry.into()));
+                core.gone.borrow_mut().remove(due.state, entry);
             }
             let obstacle = self.stage.obstacle.take();
             self.stage.reset();
@@ -242,7 +240,7 @@ impl Task {
     }
 
     /// Deletes an entry that means nothing any more, for what is staged instead.
-    pub(super) fn forget(&mut self, core: &Rc<Core>, due: &Due, stage: impl FnOnce(&mut ProduceBatch)) {
+    pub(super) fn forget(&mut self, core: &Rc<Core>, due: &Due, stage: impl FnOnce(&mut StateWrites)) {
         let first = self.stage.out.len();
         self.stage.reset();
         self.stage.at = due.at;
@@ -271,15 +269,14 @@ impl Task {
     pub(super) fn delete_fired(&mut self) {
         let (core, first) = (Rc::clone(&self.core), self.stage.out.len());
         for Fired { state, key, due, then } in self.time.take_deletable() {
-            let entry = (state, key);
             self.time.fired.extend(then.map(|then| Fired::void(state, then)));
             // What was set again since stays.
-            if core.gone.borrow_mut().remove(&entry)
+            if core.gone.borrow_mut().remove(state, &key)
                 && let Some(table) = core.state.get(state)
             {
-                table.borrow_mut().apply(&entry.1, None);
+                table.borrow_mut().apply(&key, None);
                 let at = due.max(0);
-                push_changelog(&core, &mut self.stage, core.graph.first_state() + state, Some(&entry.1), None, at);
+                push_changelog(&core, &mut self.stage, core.graph.first_state() + state, Some(&key), None, at);
             }
         }
         self.made_without_input(first);

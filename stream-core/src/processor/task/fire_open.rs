@@ -8,7 +8,6 @@ use super::fire::{Entries, Outcome};
 use super::time::Due;
 use crate::context::Core;
 use crate::group::CallbackError;
-use crate::log::NewRecord;
 use crate::processor::error::{ProcessorError, ProcessorResult};
 use crate::window::open::{self, Open};
 
@@ -32,7 +31,7 @@ impl Task {
                 // It has another marker.
                 self.forget(core, due, |_| {});
             } else {
-                self.move_marker(core, due, topic, &place, &entry);
+                self.move_marker(core, due, &place, &entry);
             }
             return Ok(Outcome::Fired);
         }
@@ -44,15 +43,12 @@ impl Task {
     }
 
     /// Replaces a marker by one at the time at which its entry is due by now.
-    fn move_marker(&mut self, core: &Rc<Core>, due: &Due, topic: &Arc<str>, place: &[u8], entry: &Open<'_>) {
+    fn move_marker(&mut self, core: &Rc<Core>, due: &Due, place: &[u8], entry: &Open<'_>) {
         let (marker, mut value) = (open::marker(entry.due, place), Vec::new());
         Open { marked: entry.due, ..*entry }.write(&mut value);
         self.forget(core, due, |stage| {
-            for (key, value) in [(&*marker, &[][..]), (place, &value)] {
-                let (partition, timestamp) = (Some(core.partition), Some(entry.at));
-                let record = NewRecord { topic, partition, timestamp, key: Some(key), value: Some(value) };
-                stage.push(record, std::iter::empty());
-            }
+            stage.push(core, due.state, entry.at, &marker, Some(&[]));
+            stage.push(core, due.state, entry.at, place, Some(&value));
         });
     }
 }

@@ -27,7 +27,7 @@ impl Task {
         }
         if !self.stage.state.is_empty() || !self.stage.void.is_empty() {
             self.time.apply(core, &mut self.stage);
-            self.stage.out.append(&self.stage.state);
+            self.stage.out.append(self.stage.state.records());
             self.time.release_void(&mut self.stage);
         }
         self.env.counters.leave_out(&self.stage);
@@ -67,7 +67,7 @@ impl Task {
                 push_changelog(&self.core, &mut self.stage, 0, key, value, slot.stage.at);
             }
             if self.time.on {
-                self.stage.out.append(&slot.stage.state);
+                self.stage.out.append(slot.stage.state.records());
                 self.time.release_void(&mut slot.stage);
                 self.time.release(slot.seen.max(slot.stage.time));
                 self.env.counters.leave_out(&slot.stage);

@@ -19,7 +19,6 @@ use futures::future::{BoxFuture, LocalBoxFuture};
 
 use crate::context::{Core, Stage};
 use crate::group::{CallbackError, GroupGraph};
-use crate::log::NewRecord;
 use crate::store::{StoreError, prefix_end};
 use crate::window::join_keys::Place;
 use crate::window::keys::{self, By};
@@ -300,19 +299,15 @@ impl Time {
     pub(super) fn apply(&mut self, core: &Core, stage: &mut Stage) {
         if self.atomic {
             for (table, key) in stage.void.drain(..) {
-                let Some(edge) = core.graph.state.get(table) else { continue };
-                let (partition, timestamp) = (Some(core.partition), Some(stage.at));
-                let void = NewRecord { topic: &edge.topic, partition, timestamp, key: Some(&key), value: None };
-                stage.state.push(void, std::iter::empty());
+                stage.state.push(core, table, stage.at, &key, None);
             }
         }
-        for (record, _) in stage.state.iter() {
-            let number = core.graph.state.iter().position(|e| e.topic == *record.topic);
-            if let (Some(number), Some(key)) = (number, record.key) {
-                self.apply_one(core, number, key, record.value);
-            }
+        for (table, key, value) in stage.state.iter() {
+            self.apply_one(core, table, key, value);
         }
-        core.gone.borrow_mut().extend(stage.void.iter().cloned());
+        for (table, key) in &stage.void {
+            core.gone.borrow_mut().insert(*table, key.clone());
+        }
         self.bound();
     }
 
@@ -322,10 +317,7 @@ impl Time {
 
     fn apply_one(&mut self, core: &Core, state: usize, key: &[u8], value: Option<&[u8]>) {
         let Some(table) = core.state.get(state) else { return };
-        let mut gone = core.gone.borrow_mut();
-        if !gone.is_empty() {
-            gone.remove(&(state, Box::from(key)));
-        }
+        core.gone.borrow_mut().remove(state, key);
         table.borrow_mut().apply(key, value);
         for queue in self.queues.iter_mut().filter(|q| value.is_some() && q.state == state) {
             if let Some(due) = queue.kind.due(key) {
@@ -382,7 +374,7 @@ impl Time {
         self.fired.clear();
         let mut gone = core.gone.borrow_mut();
         // What came of these is acknowledged.
-        gone.retain(|(state, key)| self.deletable.iter().any(|f| f.state == *state && f.key == *key));
+        gone.retain(|state, key| self.deletable.iter().any(|f| f.state == state && *f.key == *key));
         for queue in &mut self.queues {
             *queue = Queue::new(queue.kind, queue.state);
         }

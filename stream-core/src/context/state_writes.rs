@@ -1,0 +1,93 @@
+//! Staged writes to the library's own tables: what goes to their changelogs.
+//!
+//! Which table a write is of is known by the topic's place in the batch: no names are compared for each record.
+
+use super::{Core, too_large};
+use crate::group::{CallbackError, CallbackResult, Failure};
+use crate::log::{NewRecord, ProduceBatch, Savepoint};
+
+/// Writes in the order in which they were staged. What is cleared keeps its memory.
+#[derive(Debug, Default)]
+pub(crate) struct StateWrites {
+    batch: ProduceBatch,
+    /// Of each topic of the batch, the index of its table in `GroupGraph::state`.
+    tables: Vec<usize>,
+}
+
+impl StateWrites {
+    /// Appends a write; `None` is a deletion.
+    pub(crate) fn push(&mut self, core: &Core, table: usize, at: i64, key: &[u8], value: Option<&[u8]>) {
+        let Some(edge) = core.graph.state.get(table) else { return };
+        let (topic, partition, timestamp) = (&edge.topic, Some(core.partition), Some(at));
+        self.batch.push(NewRecord { topic, partition, timestamp, key: Some(key), value }, std::iter::empty());
+        self.note_topic(table);
+    }
+
+    /// Appends a write whose value `encode` appends to a buffer. One that fails, or is larger than the topic takes, leaves
+    /// everything as it was.
+    pub(crate) fn push_with(
+        &mut self,
+        core: &Core,
+        table: usize,
+        at: i64,
+        key: &[u8],
+        encode: impl FnOnce(&mut Vec<u8>) -> CallbackResult,
+    ) -> CallbackResult {
+        let Some(edge) = core.graph.state.get(table) else { return Ok(()) };
+        let (topic, partition, timestamp) = (&edge.topic, Some(core.partition), Some(at));
+        let record = NewRecord { topic, partition, timestamp, key: Some(key), value: None };
+        let (before, bytes) = (self.batch.savepoint(), self.batch.bytes());
+        let pushed = self.batch.push_with(record, std::iter::empty(), encode);
+        // A topic stays with the batch, even if its record does not.
+        self.note_topic(table);
+        pushed?;
+        let size = self.batch.bytes() - bytes;
+        let limit = core.state_limits.get(table).copied().unwrap_or(usize::MAX);
+        if size > limit {
+            self.batch.truncate(before);
+            return Err(CallbackError::of(Failure::Emit(too_large(topic, size, limit))));
+        }
+        Ok(())
+    }
+
+    fn note_topic(&mut self, table: usize) {
+        if self.tables.len() < self.batch.topics().len() {
+            self.tables.push(table);
+        }
+    }
+
+    /// All of them: table, key and value.
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (usize, &[u8], Option<&[u8]>)> {
+        (0..self.batch.len()).filter_map(|index| {
+            let table = *self.tables.get(self.batch.topic_of(index)?)?;
+            let (record, _) = self.batch.get(index)?;
+            Some((table, record.key?, record.value))
+        })
+    }
+
+    /// Those of a table: key and value.
+    pub(crate) fn of(&self, table: usize) -> impl DoubleEndedIterator<Item = (&[u8], Option<&[u8]>)> {
+        self.iter().filter(move |(of, ..)| *of == table).map(|(_, key, value)| (key, value))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.batch.clear();
+    }
+
+    pub(crate) fn savepoint(&self) -> Savepoint {
+        self.batch.savepoint()
+    }
+
+    pub(crate) fn truncate(&mut self, to: Savepoint) {
+        self.batch.truncate(to);
+    }
+
+    /// As records of the changelogs.
+    pub(crate) fn records(&self) -> &ProduceBatch {
+        &self.batch
+    }
+}

@@ -1,0 +1,53 @@
+//! The names of the topics that a group makes for itself: all begin with its own.
+
+use std::sync::Arc;
+
+/// `<group>-table`, the topic of a group's table.
+pub fn table_topic(group: &str) -> Arc<str> {
+    format!("{group}-table").into()
+}
+
+/// `<group>-loop`, the topic by which a group calls itself.
+pub fn loop_topic(group: &str) -> Arc<str> {
+    format!("{group}-loop").into()
+}
+
+/// `<group>-time`, the topic of a group's stream time and timers.
+pub fn time_topic(group: &str) -> Arc<str> {
+    format!("{group}-time").into()
+}
+
+/// `<group>-window-<name>`, the topic of a group's windows of a name.
+pub fn window_topic(group: &str, name: &str) -> Arc<str> {
+    format!("{group}-window-{name}").into()
+}
+
+/// `<group>-join-<name>`, the topic of what a group's join of two topics keeps.
+pub fn join_topic(group: &str, name: &str) -> Arc<str> {
+    format!("{group}-join-{name}").into()
+}
+
+/// `<group>-<join>-<side>-repartition`, by which a join's `left` or `right` side gets records under its own keys.
+pub fn repartition_topic(group: &str, join: &str, side: &str) -> Arc<str> {
+    format!("{group}-{join}-{side}-repartition").into()
+}
+
+/// `<group>-session-<name>`, the topic of a group's sessions of a name.
+pub fn session_topic(group: &str, name: &str) -> Arc<str> {
+    format!("{group}-session-{name}").into()
+}
+
+/// `<group>-batch-<name>`, the topic of a group's batches of a name.
+pub fn batch_topic(group: &str, name: &str) -> Arc<str> {
+    format!("{group}-batch-{name}").into()
+}
+
+/// `<group>-<name>-<side>`, the topic of the last values of a side, `left` or `right`, of a group's table join of a name.
+pub fn side_topic(group: &str, name: &str, side: &str) -> Arc<str> {
+    format!("{group}-{name}-{side}").into()
+}
+
+/// `<group>-lead`, what a group without a table subscribes to that joins or has other state.
+pub fn lead_topic(group: &str) -> Arc<str> {
+    format!("{group}-lead").into()
+}
