@@ -103,8 +103,8 @@ pub trait Log: Send + Sync + 'static {
     /// Makes a reader outside any group.
     fn reader(&self, isolation: Isolation) -> LogResult<Arc<dyn Reader>>;
 
-    /// Resolves when members, producers or readers that were made before may never reach the log again, and must be made
-    /// anew. What is asked of the log itself mends itself.
+    /// Resolves when producers or readers that were made before may never reach the log again, and must be made anew.
+    /// Members, and what is asked of the log itself, mend themselves.
     fn stranded(&self) -> BoxFuture<'static, LogError> {
         Box::pin(std::future::pending())
     }

@@ -44,8 +44,8 @@ pub(super) struct Shared {
     pub(super) connection: Arc<Connection>,
     pub(super) scene: Scene,
     pub(super) options: MemberOptions,
-    /// Set right after the consumer is made; the poll thread holds it alive.
-    pub(super) consumer: OnceLock<Weak<Consumer>>,
+    /// The poll thread holds it alive.
+    pub(super) consumer: Mutex<Weak<Consumer>>,
     pub(super) closing: AtomicBool,
     /// In the group, with an assignment (it may be empty).
     pub(super) joined: AtomicBool,
@@ -218,8 +218,7 @@ impl Shared {
     /// Splits the queues off, then assigns.
     fn start(self: &Arc<Self>, consumer: &Consumer, starts: Starts) -> LogResult<Vec<Assigned>> {
         let what = format!("taking partitions of group {}", self.options.group);
-        let shared = self.consumer.get().and_then(Weak::upgrade);
-        let shared = shared.ok_or_else(|| LogError::Closed { what: what.clone() })?;
+        let shared = self.client().ok_or_else(|| LogError::Closed { what: what.clone() })?;
         if starts.is_empty() {
             self.answer(consumer.incremental_assign(&TopicPartitionList::new()));
             return Ok(Vec::new());
@@ -363,7 +362,7 @@ impl Shared {
             Some("it is closing")
         } else if self.lost.load(Ordering::Acquire) > 0 || self.epoch.load(Ordering::Acquire) != epoch {
             Some("partitions were lost")
-        } else if self.consumer.get().and_then(Weak::upgrade).is_none_or(|c| c.assignment_lost()) {
+        } else if self.client().is_none_or(|c| c.assignment_lost()) {
             Some("the group went on without it")
         } else if self.joined.load(Ordering::Acquire) {
             None

@@ -179,10 +179,15 @@ pub(super) fn member(options: &KafkaOptions, member: &MemberOptions) -> ClientCo
         let beat = (member.session_timeout / 10).clamp(Duration::from_millis(100), Duration::from_secs(3));
         c.set("heartbeat.interval.ms", ms(beat));
     }
+    c.set("max.poll.interval.ms", ms(rebalance_bound(options, member)));
+    c
+}
+
+/// How long a member may take to answer a rebalance.
+pub(super) fn rebalance_bound(options: &KafkaOptions, member: &MemberOptions) -> Duration {
     // Holding a revocation back must not cost the membership; look-ups of offsets come on top.
     let held = member.revoke_timeout + options.request_timeout + Duration::from_secs(5);
-    c.set("max.poll.interval.ms", ms(held.max(member.session_timeout)));
-    c
+    held.max(member.session_timeout)
 }
 
 /// A client that produces.

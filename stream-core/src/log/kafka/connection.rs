@@ -33,7 +33,7 @@ pub(super) struct Connection {
     pub(super) pool: Pool,
     /// Made anew after an error that may pass: that client may be stranded.
     admin: Mutex<Option<Arc<AdminClient<Ctx>>>>,
-    /// Of the members, producers and readers; look-ups get new clients by themselves.
+    /// Of the producers and readers; members and look-ups get new clients by themselves.
     pub(super) stranded: Stranded,
     committed: Mutex<Option<Arc<Polled>>>,
     uncommitted: Mutex<Option<Arc<Polled>>>,

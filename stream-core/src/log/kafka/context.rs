@@ -79,6 +79,10 @@ impl Ctx {
         Self { name, health, lookout: Lookout::new(stranded) }
     }
 
+    pub(super) fn is_stranded(&self) -> bool {
+        self.lookout.is_stranded()
+    }
+
     /// Looks at the client's statistics. True if they show that it can never reach a broker again.
     pub(super) fn look(&self, statistics: &[u8]) -> bool {
         self.lookout.look(&self.name, statistics)

@@ -1,29 +1,27 @@
-//! A member of a consumer group: the handle, and the thread that polls for the group's events.
+//! A member of a consumer group: the handle, and its commits.
 //!
-//! The thread polls for events only; records come from the partitions' own queues, which the tasks poll themselves.
+//! Records come from the partitions' own queues, which the tasks poll themselves; events from a thread of their own (`poller`).
 //! Commits run in order on a thread of their own, for they must go through while a revocation is held back.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use rdkafka::Offset;
-use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::{mpsc, oneshot};
 
 use super::assignment::{Attendance, Shared};
 use super::blocking::{Serial, spawn};
-use super::config;
-use super::connection::{Connection, Consumer, POLL, close};
-use super::context::{Ctx, Health, lock};
+use super::connection::{Connection, Consumer, close};
+use super::context::lock;
 use super::error::{Scene, code, membership_over, passing};
 use super::fetch::Owner;
+use super::poller::{Poller, client};
 use super::query::{PAUSE, again, list};
-use super::rebalance::ConsumerCtx;
 use crate::log::{
     GroupHandle, GroupMetadata, Isolation, LogError, LogResult, Member, MemberEvent, MemberOptions, Offsets,
     Subscription, TopicPartition,
@@ -42,14 +40,11 @@ impl KafkaMember {
     pub(super) fn new(connection: Arc<Connection>, options: MemberOptions) -> LogResult<Self> {
         check(&options)?;
         let (tx, events) = mpsc::unbounded_channel();
-        let health = Arc::new(Health::default());
-        let ctx = Ctx::new(format!("member of {}", options.group), Arc::clone(&health), &connection.stranded);
-        let config = config::member(&connection.options, &options);
         let shared = Arc::new(Shared {
-            scene: Scene { brokers: connection.options.brokers.clone(), health },
+            scene: Scene { brokers: connection.options.brokers.clone(), health: Arc::default() },
             connection,
             options,
-            consumer: OnceLock::new(),
+            consumer: Mutex::new(Weak::new()),
             closing: AtomicBool::new(false),
             joined: AtomicBool::new(false),
             lost: AtomicUsize::new(0),
@@ -63,10 +58,7 @@ impl KafkaMember {
             attendance: Mutex::new(Attendance { waiting: false, since: Instant::now() }),
             events: tx,
         });
-        let ctx = ConsumerCtx::member(ctx, Arc::clone(&shared));
-        let consumer = Consumer::from_config_and_context(&config, ctx).map_err(|e| config::refused(&e))?;
-        let consumer = Arc::new(consumer);
-        let _ = shared.consumer.set(Arc::downgrade(&consumer));
+        let consumer = client(&shared)?;
         let group = Arc::new(KafkaGroup { shared: Arc::clone(&shared), ops: Serial::start("kafka-commit")? });
         Ok(Self { shared, group, events, idle: Some(consumer), closed: None })
     }
@@ -77,7 +69,7 @@ impl KafkaMember {
         let (shared, (tx, rx)) = (Arc::clone(&self.shared), oneshot::channel());
         self.closed = Some(rx);
         spawn("kafka-member", move || {
-            poll(&shared, consumer);
+            Poller::new(shared, consumer).run();
             // Nobody may be waiting for it.
             let _ = tx.send(());
         })
@@ -134,92 +126,6 @@ impl<'a> Attending<'a> {
 impl Drop for Attending<'_> {
     fn drop(&mut self) {
         *lock(&self.0.attendance) = Attendance { waiting: false, since: Instant::now() };
-    }
-}
-
-/// The poll thread.
-fn poll(shared: &Arc<Shared>, consumer: Arc<Consumer>) {
-    let _ = shared.poller.set(std::thread::current());
-    let topics: Vec<&str> = match &shared.options.subscription {
-        Subscription::Topics(topics) => topics.iter().map(|t| &**t).collect(),
-        Subscription::Lead { lead, .. } => vec![lead],
-    };
-    let what = format!("joining group {}", shared.options.group);
-    let mut subscribed = false;
-    while !shared.is_closing() {
-        let attended = {
-            let attendance = lock(&shared.attendance);
-            attendance.waiting || attendance.since.elapsed() < shared.options.session_timeout
-        };
-        if subscribed && !attended {
-            // A caller that is stuck must not keep its partitions for ever.
-            shared.lose("nobody waited for its events for the time of a session");
-        }
-        let astray = shared.has_remains() || shared.astray.load(Ordering::Acquire);
-        if subscribed && (!attended || (astray && !consumer.assignment_lost())) {
-            shared.leaving.store(true, Ordering::Release);
-            shared.astray.store(false, Ordering::Release);
-            consumer.unsubscribe();
-            subscribed = false;
-        }
-        if !subscribed && attended && lock(&shared.held).is_empty() {
-            shared.leaving.store(false, Ordering::Release);
-            if let Err(e) = consumer.subscribe(&topics) {
-                let _ = shared.events.send(Err(shared.scene.error(&what, &e)));
-            }
-            subscribed = true;
-        }
-        *lock(&shared.polled) = Instant::now();
-        match consumer.poll(POLL) {
-            None => {}
-            Some(Ok(message)) => {
-                use rdkafka::Message as _;
-                let what = format!("fetching from {}[{}]", message.topic(), message.partition());
-                let reason = "a record came outside its partition's queue".to_owned();
-                let _ = shared.events.send(Err(LogError::Fatal { what, reason }));
-            }
-            Some(Err(e)) => {
-                if let Some(error) = reported(shared, &what, &e, &topics) {
-                    let _ = shared.events.send(Err(error));
-                }
-            }
-        }
-    }
-    shared.release();
-    // The callbacks that come now see that it is closing: they only answer.
-    close(consumer);
-}
-
-/// What of librdkafka's errors the caller has to act on; the rest mends itself.
-fn reported(shared: &Shared, what: &str, error: &KafkaError, topics: &[&str]) -> Option<LogError> {
-    use RDKafkaErrorCode as C;
-    let code = code(error)?;
-    let reason = shared.scene.health.partition_error();
-    match (error, code) {
-        (_, C::FencedInstanceId) => {
-            let reason = "another member of this group has the same instance id".to_owned();
-            Some(LogError::Fenced { what: what.to_owned(), reason })
-        }
-        (KafkaError::MessageConsumptionFatal(_), _) => Some(LogError::Fatal { what: what.to_owned(), reason }),
-        (_, C::UnknownTopicOrPartition | C::UnknownTopic) => {
-            let topic = topics.iter().find(|t| reason.contains(**t)).or(topics.first())?;
-            Some(LogError::UnknownTopic { topic: (*topic).to_owned() })
-        }
-        (_, C::PollExceeded) => {
-            tracing::warn!(target: "kafka", group = %shared.options.group, "not polled for too long: {reason}");
-            None
-        }
-        (
-            _,
-            C::TopicAuthorizationFailed
-            | C::GroupAuthorizationFailed
-            | C::InconsistentGroupProtocol
-            | C::InvalidGroupId
-            | C::InvalidSessionTimeout
-            | C::GroupMaxSizeReached
-            | C::UnsupportedAssignor,
-        ) => Some(shared.scene.coded(what, code, &reason)),
-        _ => None,
     }
 }
 
@@ -294,7 +200,7 @@ impl GroupHandle for KafkaGroup {
         let epoch = shared.epoch.load(Ordering::Acquire);
         let detail = if shared.options.new_protocol {
             // Its epochs rise without a callback; and its member id is checked always, whatever the epoch.
-            Arc::new(shared.consumer.get()?.upgrade()?.group_metadata()?)
+            Arc::new(shared.client()?.group_metadata()?)
         } else {
             lock(&shared.metadata).clone()?
         };
@@ -313,8 +219,7 @@ fn commit(shared: &Shared, offsets: &Offsets, epoch: u64) -> LogResult<()> {
         if let Some(reason) = shared.over(epoch) {
             return Err(shared.not_member(&what, reason));
         }
-        let consumer = shared.consumer.get().and_then(std::sync::Weak::upgrade);
-        let consumer = consumer.ok_or_else(|| LogError::Closed { what: what.clone() })?;
+        let consumer = shared.client().ok_or_else(|| LogError::Closed { what: what.clone() })?;
         let Err(e) = consumer.commit(&list, CommitMode::Sync) else {
             shared.scene.health.well();
             return Ok(());
@@ -349,8 +254,7 @@ impl Owner for Shared {
             if !shared.owns(&tp) {
                 return Err(shared.not_member(&what, "the partition is not its own"));
             }
-            let consumer = shared.consumer.get().and_then(std::sync::Weak::upgrade);
-            let consumer = consumer.ok_or_else(|| LogError::Closed { what: what.clone() })?;
+            let consumer = shared.client().ok_or_else(|| LogError::Closed { what: what.clone() })?;
             let sought = again(shared.connection.until(), |time| seek(&consumer, &tp, offset, time));
             sought.map_err(|e| shared.scene.partition_error(&what, &tp, &e))
         })

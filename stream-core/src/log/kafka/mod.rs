@@ -11,7 +11,7 @@
 //!
 //! # Layout
 //! `options` and `config` (what can be set), `connection` (what is shared), `query`, `topic_ids` and `admin` (look-ups and
-//! topics), `member`, `assignment`, `rebalance` (groups), `fetch` (one partition's records), `reader`, `producer`, `stranded` (clients that
+//! topics), `member`, `poller`, `assignment`, `rebalance` (groups), `fetch` (one partition's records), `reader`, `producer`, `stranded` (clients that
 //! librdkafka leaves without a broker).
 
 mod admin;
@@ -24,6 +24,7 @@ mod error;
 mod fetch;
 mod member;
 mod options;
+mod poller;
 mod producer;
 mod query;
 mod reader;

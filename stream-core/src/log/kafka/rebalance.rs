@@ -1,13 +1,14 @@
 //! The context of consumers: hands a member's rebalances on to it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rdkafka::ClientContext;
 use rdkafka::TopicPartitionList;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaRespErr;
-
-use std::sync::Arc;
 
 use super::assignment::Shared;
 use super::context::Ctx;
@@ -16,22 +17,38 @@ use super::context::Ctx;
 pub(super) struct ConsumerCtx {
     base: Ctx,
     member: Option<Arc<Shared>>,
+    /// Another client has taken its place.
+    retired: AtomicBool,
 }
 
 impl ConsumerCtx {
     /// Outside any group.
     pub(super) fn alone(base: Ctx) -> Self {
-        Self { base, member: None }
+        Self { base, member: None, retired: AtomicBool::new(false) }
     }
 
     pub(super) fn member(base: Ctx, member: Arc<Shared>) -> Self {
-        Self { base, member: Some(member) }
+        Self { base, member: Some(member), retired: AtomicBool::new(false) }
+    }
+
+    /// Another client takes the place of this one, whose events mean nothing to the member any more.
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
+    /// Whether its client can never reach a broker again.
+    pub(super) fn is_stranded(&self) -> bool {
+        self.base.is_stranded()
+    }
+
+    fn member_now(&self) -> Option<&Arc<Shared>> {
+        self.member.as_ref().filter(|_| !self.retired.load(Ordering::Acquire))
     }
 }
 
 impl ClientContext for ConsumerCtx {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        match &self.member {
+        match self.member_now() {
             Some(member) if facility == "MEMBERID" => member.member_id_changed(line),
             _ => self.base.log(level, facility, line),
         }
@@ -49,10 +66,11 @@ impl ClientContext for ConsumerCtx {
 impl ConsumerContext for ConsumerCtx {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, tpl: &mut TopicPartitionList) {
         let assigned = what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-        match &self.member {
+        match self.member_now() {
             Some(member) if assigned => member.assign(consumer, tpl),
             Some(member) => member.revoke(consumer, tpl),
-            // Never subscribed, so never here; an answer is owed all the same.
+            // An answer is owed all the same.
+            None if assigned => drop(consumer.incremental_assign(&TopicPartitionList::new())),
             None => drop(consumer.incremental_unassign(tpl)),
         }
     }

@@ -70,6 +70,10 @@ impl Lookout {
         Self { stranded: stranded.clone(), without: AtomicU32::new(0) }
     }
 
+    pub(super) fn is_stranded(&self) -> bool {
+        self.without.load(Ordering::Relaxed) >= IN_A_ROW
+    }
+
     /// Looks at a client's statistics. True if they show that it is stranded, once.
     pub(super) fn look(&self, client: &str, statistics: &[u8]) -> bool {
         let Ok(statistics) = std::str::from_utf8(statistics) else { return false };
