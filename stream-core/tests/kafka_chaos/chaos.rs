@@ -1,5 +1,6 @@
 //! The faults: drawn from a seed, done to three processes and their broker, and what came of it.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::group::{Found, KEYS, Names, PARTITIONS, graph, key, look};
 use crate::kafka_support::broker::Broker;
-use crate::kafka_support::{Feed, Random, connect, topic, unique};
+use crate::kafka_support::{Feed, Random, connect, read, topic, unique};
 use crate::process::{Process, Role, Said};
 
 const INSTANCES: usize = 3;
@@ -375,18 +376,43 @@ async fn feed(log: LogHandle, input: Arc<str>, enough: Arc<AtomicBool>) -> u64 {
     // The broker may be away for long.
     let mut options = ProducerOptions::default();
     options.delivery_timeout = Some(Duration::from_secs(120));
-    let mut feed = Feed::with(&log, options).await;
+    let mut feed = Feed::with(&log, options.clone()).await;
     let keys: Vec<String> = (0..KEYS).map(key).collect();
     let mut ticks = tokio::time::interval(ROUND);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut round = 0;
-    while !enough.load(Ordering::Relaxed) {
-        ticks.tick().await;
-        let number = u64::to_string(&round);
-        let records: Vec<_> = keys.iter().map(|k| (&input, None, k.as_str(), number.as_str())).collect();
-        feed.send(&records).await;
-        round += 1;
+    loop {
+        let last = enough.load(Ordering::Relaxed);
+        if last {
+            feed.settle().await;
+        } else {
+            ticks.tick().await;
+            let number = u64::to_string(&round);
+            let records: Vec<_> = keys.iter().map(|k| (&input, None, k.as_str(), number.as_str())).collect();
+            feed.send(&records).await;
+            round += 1;
+        }
+        if feed.is_stranded() {
+            feed.settle().await;
+            feed = Feed::with(&log, options.clone()).await;
+            catch_up(&log, &mut feed, &input, round).await;
+        } else if last {
+            return round;
+        }
     }
-    feed.finish().await;
-    round
+}
+
+/// After its client lost the broker for good, the feeder can't know what it has written: it looks. Numbers of a key are
+/// written in order, so that only the last ones are missing.
+async fn catch_up(log: &LogHandle, feed: &mut Feed, input: &Arc<str>, rounds: u64) {
+    let mut next: BTreeMap<String, u64> = (0..KEYS).map(|k| (key(k), 0)).collect();
+    for record in read(log, input, PARTITIONS).await {
+        let number: u64 = record.value.unwrap().parse().unwrap();
+        next.insert(record.key.unwrap(), number + 1);
+    }
+    for round in next.values().min().copied().unwrap_or_default()..rounds {
+        let number = u64::to_string(&round);
+        let missing = next.iter().filter(|(_, next)| **next <= round);
+        feed.send(&missing.map(|(k, _)| (input, None, k.as_str(), number.as_str())).collect::<Vec<_>>()).await;
+    }
 }

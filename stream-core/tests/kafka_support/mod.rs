@@ -26,7 +26,7 @@ use std::time::{Duration, SystemTime};
 use futures::future::BoxFuture;
 use stream_core::log::kafka::{Kafka, KafkaOptions};
 use stream_core::log::{
-    Delivery, FetchLimits, Fetched, Isolation, LogHandle, NewRecord, OffsetSpec, ProduceBatch, Producer,
+    Delivery, FetchLimits, Fetched, Isolation, LogError, LogHandle, NewRecord, OffsetSpec, ProduceBatch, Producer,
     ProducerOptions, RecordBatch, TopicConfig, TopicPartition, TopicSpec,
 };
 use stream_core::processor::{Handle, Processor, ProcessorResult, State, Status};
@@ -142,6 +142,7 @@ pub struct Rec {
 pub struct Feed {
     producer: Arc<dyn Producer>,
     under_way: VecDeque<BoxFuture<'static, Delivery>>,
+    stranded: bool,
 }
 
 impl Feed {
@@ -153,7 +154,7 @@ impl Feed {
     }
 
     pub async fn with(log: &LogHandle, options: ProducerOptions) -> Self {
-        Self { producer: log.producer(options).await.unwrap(), under_way: VecDeque::new() }
+        Self { producer: log.producer(options).await.unwrap(), under_way: VecDeque::new(), stranded: false }
     }
 
     /// Hands records over: topic, partition (else by the key), key, value.
@@ -166,20 +167,34 @@ impl Feed {
         }
         self.under_way.push_back(self.producer.send(Arc::new(batch)));
         while self.under_way.len() > 50 {
-            arrived(&self.under_way.pop_front().unwrap().await);
+            let delivery = self.under_way.pop_front().unwrap().await;
+            self.arrived(&delivery);
         }
     }
 
     /// Waits until everything has arrived.
     pub async fn finish(&mut self) {
+        self.settle().await;
+        assert!(!self.stranded, "input was not delivered: the feeder's client lost all brokers for good");
+    }
+
+    /// Waits until everything has arrived, or is known not to.
+    pub async fn settle(&mut self) {
         while let Some(delivery) = self.under_way.pop_front() {
-            arrived(&delivery.await);
+            let delivery = delivery.await;
+            self.arrived(&delivery);
         }
     }
-}
 
-fn arrived(delivery: &Delivery) {
-    assert!(delivery.failed.is_empty(), "input was not delivered: {:?}", delivery.failed);
+    /// Its client lost all brokers for good: some records may not have been written.
+    pub fn is_stranded(&self) -> bool {
+        self.stranded
+    }
+
+    fn arrived(&mut self, delivery: &Delivery) {
+        self.stranded |= delivery.failed.iter().any(|f| matches!(f.error, LogError::Stranded { .. }));
+        assert!(self.stranded || delivery.failed.is_empty(), "input was not delivered: {:?}", delivery.failed);
+    }
 }
 
 /// Writes a few records and waits for them: key, value.
