@@ -50,7 +50,7 @@ simulate: ## many seeds through the simulator, SEEDS=1000; one again: SEED=42 GR
 	  --test simulation many_seeds -- --exact --ignored --nocapture
 
 chaos: ## kill, stop and freeze processes on a real Kafka that restarts, CHAOS_FOR=10m; the faults of a run again: CHAOS_SEED=42
-	@RUST_LOG=$${RUST_LOG:-off} CHAOS_FOR=$(CHAOS_FOR) CHAOS_SEED=$(CHAOS_SEED) $(CARGO) test $(CARGO_FLAGS) -p stream-core --test kafka_chaos -- \
+	@RUST_LOG=$${RUST_LOG:-off} CHAOS_FOR=$(CHAOS_FOR) CHAOS_SEED=$(CHAOS_SEED) $(CARGO) test $(CARGO_FLAGS) -p stream-core --test processes kafka_chaos:: -- \
 	  --ignored --nocapture
 
 shop: ## write made-up products, 30 a second

@@ -1,6 +1,6 @@
 //! Testing a group: in memory, on virtual time, with as many partitions as you like, and with things going wrong.
 //!
-//! `cargo test -p examples --test with_the_tester`
+//! `cargo test -p examples with_the_tester`
 
 use std::sync::Arc;
 use std::time::Duration;

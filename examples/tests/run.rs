@@ -2,6 +2,9 @@
 
 use std::process::Command;
 
+#[path = "../with_the_tester.rs"]
+mod with_the_tester;
+
 fn output(program: &str) -> String {
     let out = Command::new(program).output().unwrap();
     let text = String::from_utf8(out.stdout).unwrap();

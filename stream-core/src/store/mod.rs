@@ -9,7 +9,7 @@
 //! | [`SledStores`] | files under a directory | running; survives restarts, so that only the changelog's tail is read |
 //! | [`MemoryStores`] | this process | tests, simulations, tables small enough to restore at every start |
 //!
-//! One conformance suite, `tests/store_conformance.rs`, holds for all of them.
+//! One conformance suite, `tests/library/store_conformance.rs`, holds for all of them.
 //!
 //! Stores block: a call may wait for the disk. They know nothing of time, so that a checkpoint's time is the caller's.
 
