@@ -9,14 +9,15 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 
+use super::dead_letter::dead_letter;
 use super::dispatch::panicked;
 use super::slots::{State, Work};
 use super::{SlotEnd, Task};
 use crate::codec::CodecError;
-use crate::context::{Obstacle, Stage};
+use crate::context::Obstacle;
 use crate::group::handler::CodecOf;
 use crate::group::{AnyCodec, CallbackError, Handler, OnError};
-use crate::log::{NewRecord, RecordBatch, RecordRef};
+use crate::log::RecordBatch;
 use crate::processor::error::{ProcessorError, ProcessorResult};
 
 /// How often a codec may ask for something to be loaded for one record: a value can hold several layers of it.
@@ -215,36 +216,4 @@ async fn load(codec: &dyn AnyCodec, id: u32) -> Result<(), CodecError> {
 
 fn load_error(id: u32, error: &CodecError) -> CallbackError {
     CallbackError::msg(format!("what the value needs (id {id}) can't be loaded: {error}"))
-}
-
-/// Stages a record as it came, with headers that say why and where from.
-fn dead_letter(
-    stage: &mut Stage,
-    to: &Arc<str>,
-    group: &str,
-    topic: &str,
-    partition: i32,
-    record: RecordRef<'_>,
-    error: &CallbackError,
-) {
-    let reason = error.to_string();
-    let (partition, offset) = (partition.to_string(), record.offset.to_string());
-    let timestamp = record.timestamp.to_string();
-    let ours: [(&str, &str); 6] = [
-        ("dead-letter-reason", &reason),
-        ("dead-letter-group", group),
-        ("dead-letter-topic", topic),
-        ("dead-letter-partition", &partition),
-        ("dead-letter-offset", &offset),
-        ("dead-letter-timestamp", &timestamp),
-    ];
-    let headers = record.headers.iter().chain(ours.iter().map(|(name, value)| (*name, Some(value.as_bytes()))));
-    let new = NewRecord {
-        topic: to,
-        partition: None,
-        timestamp: Some(record.timestamp),
-        key: record.key,
-        value: record.value,
-    };
-    stage.out.push(new, headers);
 }

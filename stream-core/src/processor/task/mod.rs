@@ -14,6 +14,7 @@
 //!   acknowledged or taken back, so that nothing of it is done again without need, or twice.
 
 mod checkpoint;
+mod dead_letter;
 mod delivery;
 mod dispatch;
 mod ending;
