@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::error::{BuildError, CallbackResult};
 use super::graph::{GroupGraph, InputEdge, OutputEdge, TableEdge, UpdateListener, VisitorEdge};
 use super::handler::{Handler, Join, Lookup, Loop, NoTable, OnRecord, OnVisit, Output, Record, Table, Visitor, erase};
-use super::policy::Input;
-use super::topics::{loop_topic, table_topic};
+use super::policy::{Input, OnError};
+use super::topics::{lead_topic, loop_topic, table_topic};
 use crate::codec::Codec;
 use crate::context::Ctx;
 
@@ -251,19 +251,39 @@ impl<S: 'static> GroupBuilder<S> {
                 }
             }
         }
-        for topic in graph.dead_letters() {
-            check_name(&format!("dead letter topic {topic:?}"), topic)?;
-        }
         let owned = [(table_topic(group), "table", "ctx.set()"), (loop_topic(group), "loop", "loopback()")];
         let owned: Vec<_> = owned.into_iter().chain(state).collect();
         let own = graph.own_topics().map(|t| (Arc::clone(t), "repartition topic", "key_by()"));
         let owned: Vec<_> = owned.into_iter().chain(own).collect();
+        self.check_dead_letters(group, &read, &owned)?;
         for output in graph.outputs.iter().filter(|e| !e.own) {
             let edge = format!("output {:?}", output.topic);
             check_name(&edge, &output.topic)?;
             if let Some((_, owned, instead)) = owned.iter().find(|(topic, ..)| *topic == output.topic) {
                 let (owned, instead) = ((*owned).to_owned(), (*instead).to_owned());
                 return Err(BuildError::OwnTopic { group: group.to_owned(), edge, owned, instead });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<S> GroupBuilder<S> {
+    /// A dead letter is evidence (semantics D14): what leads back into the group is no place for it.
+    fn check_dead_letters(
+        &self,
+        group: &str,
+        read: &BTreeMap<&str, String>,
+        owned: &[(Arc<str>, &str, &str)],
+    ) -> Result<(), BuildError> {
+        for input in &self.graph.inputs {
+            let OnError::DeadLetter(topic) = &input.input.policy.then else { continue };
+            check_name(&format!("dead letter topic {topic:?}"), topic)?;
+            let owned = owned.iter().find(|(own, ..)| own == topic).map(|(_, what, _)| format!("its own {what}"));
+            let lead = (*topic == lead_topic(group)).then(|| "its own lead".to_owned());
+            if let Some(other) = read.get(&**topic).cloned().or(owned).or(lead) {
+                let (group, edge) = (group.to_owned(), format!("input {:?}", input.input.topic));
+                return Err(BuildError::DeadLetterBack { group, edge, topic: topic.to_string(), other });
             }
         }
         Ok(())

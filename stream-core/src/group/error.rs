@@ -23,6 +23,9 @@ pub enum BuildError {
     /// An edge to a topic that the group owns.
     #[error("group {group}: {edge} is the group's own {owned}: use {instead}")]
     OwnTopic { group: String, edge: String, owned: String, instead: String },
+    /// Dead letters that the group itself would read: each would fail again, and go round for ever.
+    #[error("group {group}: {edge} puts dead letters into {topic}, which the group itself reads or owns ({other}): name another topic")]
+    DeadLetterBack { group: String, edge: String, topic: String, other: String },
     /// A loop that nothing reads.
     #[error("group {group}: the loop has no callback: add one with on_loop()")]
     LoopUnread { group: String },
@@ -99,6 +102,27 @@ pub enum Failure {
     /// Deferred work that was dropped before it said how it ended.
     #[error("the deferred work was dropped before done() or fail()")]
     DeferredDropped,
+}
+
+impl Failure {
+    /// The variant's name, as dead letters have it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::User(_) => "Failure::User",
+            Self::Panic(_) => "Failure::Panic",
+            Self::Decode(_) => "Failure::Decode",
+            Self::DecodeTable { .. } => "Failure::DecodeTable",
+            Self::Encode { .. } => "Failure::Encode",
+            Self::Emit(_) => "Failure::Emit",
+            Self::NoKey(_) => "Failure::NoKey",
+            Self::ForeignHandle(_) => "Failure::ForeignHandle",
+            Self::Store(_) => "Failure::Store",
+            Self::Lookup { .. } => "Failure::Lookup",
+            Self::Future { .. } => "Failure::Future",
+            Self::DueFirst => "Failure::DueFirst",
+            Self::DeferredDropped => "Failure::DeferredDropped",
+        }
+    }
 }
 
 impl CallbackError {

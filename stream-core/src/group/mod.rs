@@ -22,6 +22,7 @@
 //! ```
 
 mod builder;
+pub mod dead_letter;
 mod describe;
 mod error;
 pub(crate) mod graph;

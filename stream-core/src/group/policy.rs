@@ -144,8 +144,10 @@ impl ErrorPolicy {
         Self { retry: None, then: OnError::Skip }
     }
 
-    /// Put the record aside in a topic. Its headers are kept, and these are added: `dead-letter-reason`, `-group`,
-    /// `-topic`, `-partition`, `-offset`, `-timestamp`.
+    /// Put the record aside in a topic: key, value and headers as they came, the time of now, and [headers] that say why
+    /// and where it came from. The topic must not be one that the group reads.
+    ///
+    /// [headers]: crate::group::dead_letter
     pub fn dead_letter(topic: impl Into<Arc<str>>) -> Self {
         Self { retry: None, then: OnError::DeadLetter(topic.into()) }
     }

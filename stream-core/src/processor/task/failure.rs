@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 
-use super::dead_letter::dead_letter;
+use super::dead_letter::DeadLetter;
 use super::dispatch::panicked;
 use super::slots::{State, Work};
 use super::{SlotEnd, Task};
@@ -151,15 +151,11 @@ impl Task {
             OnError::DeadLetter(to) => {
                 tracing::warn!(group = graph.name(), %topic, partition, offset, key, %error, to = %to, "a record goes to the dead letters");
                 self.env.counters.dead_lettered.fetch_add(1, Ordering::Relaxed);
+                let now = self.env.log.clock().now_ms();
+                let of = |record| DeadLetter { group: graph.name(), topic, partition, record, error, now };
                 match slot.work.clone() {
-                    Some(Work::One(record)) => {
-                        dead_letter(&mut slot.stage, to, graph.name(), topic, partition, record.view(), error);
-                    }
-                    Some(Work::Many(records)) => {
-                        for record in records.iter() {
-                            dead_letter(&mut slot.stage, to, graph.name(), topic, partition, record, error);
-                        }
-                    }
+                    Some(Work::One(record)) => of(record.view()).stage(&mut slot.stage, to),
+                    Some(Work::Many(records)) => records.iter().for_each(|r| of(r).stage(&mut slot.stage, to)),
                     None => {}
                 }
             }
