@@ -34,6 +34,10 @@ pub enum LogError {
     /// is wrong, not the one who writes it.
     #[error("a record for topic {topic} is refused: {reason}")]
     Refused { topic: String, reason: String },
+    /// A record that was not written because another record of its batch was refused. Written again without that one, it
+    /// may succeed.
+    #[error("a record for topic {topic} was not written: a different record of the batch was invalid")]
+    Neighbour { topic: String },
     /// A position that the log no longer, or not yet, has.
     #[error("{partition} has no offset {offset} (its records are {start}..{end})")]
     OffsetOutOfRange { partition: TopicPartition, offset: i64, start: i64, end: i64 },
@@ -85,6 +89,7 @@ impl LogError {
             Self::Abortable { .. }
             | Self::NotMember { .. }
             | Self::Purged
+            | Self::Neighbour { .. }
             | Self::TooLarge { .. }
             | Self::Refused { .. } => ErrorClass::Abortable,
             _ => ErrorClass::Fatal,

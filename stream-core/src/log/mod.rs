@@ -31,8 +31,8 @@ pub use self::batch::{Headers, NewRecord, ProduceBatch, RecordBatch, RecordRef, 
 pub use self::error::{ErrorClass, LogError};
 pub use self::types::{
     AutoOffsetReset, Cleanup, Delivery, FailedRecord, FetchLimits, Fetched, GroupMember, GroupMetadata, Isolation,
-    MemberOptions, OffsetSpec, Offsets, Partitioner, ProducerOptions, Subscription, TopicConfig, TopicInfo,
-    TopicPartition, TopicSpec,
+    MemberOptions, OffsetSpec, Offsets, Partitioner, ProducerOptions, Subscription, TimestampType, TopicConfig,
+    TopicInfo, TopicPartition, TopicSpec,
 };
 use crate::clock::Clock;
 

@@ -48,7 +48,8 @@ pub struct TopicInfo {
     pub partitions: i32,
     /// Replicas of each partition.
     pub replication: i32,
-    /// Its configuration, as far as we use it.
+    /// Its effective configuration, as far as we use it; a setting is `None` where the broker does not know it. All are
+    /// `None` where the broker does not let us see them.
     pub config: TopicConfig,
 }
 
@@ -105,6 +106,18 @@ pub struct TopicConfig {
     pub delete_retention_ms: Option<i64>,
     /// `max.message.bytes`: the largest record batch that the topic takes.
     pub max_message_bytes: Option<i64>,
+    /// `retention.bytes`: the size of a partition above which its oldest records are deleted; -1 for no limit.
+    pub retention_bytes: Option<i64>,
+    /// `message.timestamp.type`.
+    pub timestamp_type: Option<TimestampType>,
+    /// `message.timestamp.before.max.ms`: how far before the broker's clock a record's time may be. Brokers before
+    /// Kafka 3.6 don't know it.
+    pub timestamp_before_max_ms: Option<i64>,
+    /// `message.timestamp.after.max.ms`: how far after the broker's clock a record's time may be. Brokers before Kafka
+    /// 3.6 don't know it.
+    pub timestamp_after_max_ms: Option<i64>,
+    /// `min.insync.replicas`: the number of replicas in sync below which the topic takes no records.
+    pub min_insync_replicas: Option<i32>,
     /// Any other setting, by Kafka's name. Not filled in by look-ups.
     pub other: Vec<(String, String)>,
 }
@@ -119,6 +132,16 @@ pub enum Cleanup {
     Compact,
     /// Both.
     CompactDelete,
+}
+
+/// `message.timestamp.type` of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TimestampType {
+    /// A record keeps the time that its producer gave it.
+    CreateTime,
+    /// The broker overwrites a record's time with the time of its append.
+    LogAppendTime,
 }
 
 /// Which records a reader sees.

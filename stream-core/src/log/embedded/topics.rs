@@ -5,10 +5,14 @@ use std::sync::Arc;
 
 use super::compact::Active;
 use super::partition::{Partition, SEGMENT_BYTES};
-use crate::log::{Cleanup, Headers, LogError, LogResult, NewRecord, TopicConfig, TopicInfo, TopicPartition, TopicSpec};
+use crate::log::{
+    Cleanup, Headers, LogError, LogResult, NewRecord, TimestampType, TopicConfig, TopicInfo, TopicPartition, TopicSpec,
+};
 
 /// Kafka's default of `max.message.bytes`.
 const MAX_MESSAGE_BYTES: i64 = 1_048_588;
+/// Kafka's default of `message.timestamp.after.max.ms`.
+const AFTER_MAX_MS: i64 = 3_600_000;
 /// What a record batch with one record costs beside the record's key, value and headers.
 const BATCH_OVERHEAD: usize = 70;
 
@@ -34,6 +38,11 @@ impl Topic {
             retention_ms: spec.config.retention_ms.or(Some(7 * 24 * 3_600_000)),
             delete_retention_ms: spec.config.delete_retention_ms.or(Some(24 * 3_600_000)),
             max_message_bytes: spec.config.max_message_bytes.or(Some(MAX_MESSAGE_BYTES)),
+            retention_bytes: spec.config.retention_bytes.or(Some(-1)),
+            timestamp_type: spec.config.timestamp_type.or(Some(TimestampType::CreateTime)),
+            timestamp_before_max_ms: spec.config.timestamp_before_max_ms.or(Some(i64::MAX)),
+            timestamp_after_max_ms: spec.config.timestamp_after_max_ms.or(Some(AFTER_MAX_MS)),
+            min_insync_replicas: spec.config.min_insync_replicas.or(Some(1)),
             other: Vec::new(),
         };
         let other = |name: &str| spec.config.other.iter().rev().find(|(n, _)| n == name);

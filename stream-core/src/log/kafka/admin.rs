@@ -13,7 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::connection::Connection;
 use super::query::{self, PAUSE, Partitions};
-use crate::log::{Cleanup, LogError, LogResult, Offsets, TopicConfig, TopicInfo, TopicSpec};
+use crate::log::{Cleanup, LogError, LogResult, Offsets, TimestampType, TopicConfig, TopicInfo, TopicSpec};
 
 impl Connection {
     fn admin_options(&self) -> AdminOptions {
@@ -222,6 +222,15 @@ fn settings(resource: &ConfigResource) -> TopicConfig {
         retention_ms: number("retention.ms"),
         delete_retention_ms: number("delete.retention.ms"),
         max_message_bytes: number("max.message.bytes"),
+        retention_bytes: number("retention.bytes"),
+        timestamp_type: value("message.timestamp.type").and_then(|v| match v {
+            "CreateTime" => Some(TimestampType::CreateTime),
+            "LogAppendTime" => Some(TimestampType::LogAppendTime),
+            _ => None,
+        }),
+        timestamp_before_max_ms: number("message.timestamp.before.max.ms"),
+        timestamp_after_max_ms: number("message.timestamp.after.max.ms"),
+        min_insync_replicas: value("min.insync.replicas").and_then(|v| v.parse().ok()),
         other: Vec::new(),
     }
 }
@@ -232,11 +241,20 @@ fn properties(config: &TopicConfig) -> Vec<(String, String)> {
         Cleanup::Compact => "compact",
         Cleanup::CompactDelete => "compact,delete",
     });
+    let timestamp_type = config.timestamp_type.map(|t| match t {
+        TimestampType::CreateTime => "CreateTime",
+        TimestampType::LogAppendTime => "LogAppendTime",
+    });
     let named = [
         ("cleanup.policy", cleanup.map(str::to_owned)),
         ("retention.ms", config.retention_ms.map(|v| v.to_string())),
         ("delete.retention.ms", config.delete_retention_ms.map(|v| v.to_string())),
         ("max.message.bytes", config.max_message_bytes.map(|v| v.to_string())),
+        ("retention.bytes", config.retention_bytes.map(|v| v.to_string())),
+        ("message.timestamp.type", timestamp_type.map(str::to_owned)),
+        ("message.timestamp.before.max.ms", config.timestamp_before_max_ms.map(|v| v.to_string())),
+        ("message.timestamp.after.max.ms", config.timestamp_after_max_ms.map(|v| v.to_string())),
+        ("min.insync.replicas", config.min_insync_replicas.map(|v| v.to_string())),
     ];
     let named = named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     named.chain(config.other.iter().cloned()).collect()

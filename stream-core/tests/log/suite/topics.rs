@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stream_core::log::{Cleanup, Fetched, Isolation, LogError, OffsetSpec, TopicConfig, TopicSpec};
+use stream_core::log::{Cleanup, Fetched, Isolation, LogError, OffsetSpec, TimestampType, TopicConfig, TopicSpec};
 
 use super::helper::{fetch_one, offsets, open, producer, read_all, tp, write};
 use super::{World, topic, unique, until};
@@ -17,6 +17,11 @@ pub async fn create_and_look_up(world: &impl World) {
         retention_ms: Some(-1),
         delete_retention_ms: Some(5000),
         max_message_bytes: Some(4321),
+        retention_bytes: Some(1 << 30),
+        timestamp_type: Some(TimestampType::LogAppendTime),
+        timestamp_before_max_ms: Some(86_400_000),
+        timestamp_after_max_ms: Some(60_000),
+        min_insync_replicas: Some(1),
         other: vec![("segment.bytes".to_owned(), "1048576".to_owned())],
     };
     log.create_topics(vec![TopicSpec::new(Arc::clone(&name)).partitions(3).config(config.clone())]).await.unwrap();
@@ -58,6 +63,11 @@ pub async fn broker_defaults_are_filled_in(world: &impl World) {
     assert_eq!(info.config.retention_ms, Some(7 * 24 * 3_600_000));
     assert_eq!(info.config.delete_retention_ms, Some(24 * 3_600_000));
     assert_eq!(info.config.max_message_bytes, Some(1_048_588));
+    assert_eq!(info.config.retention_bytes, Some(-1));
+    assert_eq!(info.config.timestamp_type, Some(TimestampType::CreateTime));
+    assert_eq!(info.config.timestamp_before_max_ms, Some(i64::MAX));
+    assert_eq!(info.config.timestamp_after_max_ms, Some(3_600_000));
+    assert_eq!(info.config.min_insync_replicas, Some(1));
 }
 
 pub async fn delete_and_make_again(world: &impl World) {
