@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::handler::{Handler, SyncHandler, VisitHandler};
 use super::policy::{Input, OnError};
-use super::topics::lead_topic;
+use super::topics::{lead_topic, loop_topic, time_topic};
 use crate::codec::{Codec, CodecError};
 use crate::window::keys::By;
 use crate::window::{Batches, JoinWindows, Sessions, Which, Windows};
@@ -225,6 +225,18 @@ impl GroupGraph {
     /// The topics by which the group sends records to itself.
     pub(crate) fn own_topics(&self) -> impl Iterator<Item = &Arc<str>> {
         self.outputs.iter().filter(|e| e.own).map(|e| &e.topic)
+    }
+
+    /// Whether the table of this index in `state` keeps records of inputs as they came: a join's buffer or a side of it.
+    pub(crate) fn keeps_inputs(&self, state: usize) -> bool {
+        let time = state == 0 && self.state.first().is_some_and(|e| e.topic == time_topic(&self.name));
+        let windows = self.windows.iter().map(|e| e.state).chain(self.open.iter().map(|e| e.state));
+        !time && !windows.into_iter().any(|of| of == state)
+    }
+
+    /// Whether records of inputs go through this topic as they came, under other keys.
+    pub(crate) fn is_repartition(&self, topic: &str) -> bool {
+        topic != &*loop_topic(&self.name) && self.own_topics().any(|own| **own == *topic)
     }
 
     /// Whether something of it falls due by the wall clock.

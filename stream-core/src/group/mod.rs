@@ -43,7 +43,7 @@ pub(crate) use self::handler::Handler;
 pub use self::handler::{
     Batched, Join, Lookup, Loop, NoTable, Output, Record, Sessioned, Table, Timer, Visitor, Windowed,
 };
-pub use self::policy::{ErrorPolicy, Input, NilKey, NilValue, OnError, Retry};
+pub use self::policy::{ErrorPolicy, Input, KeyPartitioner, NilKey, NilValue, OnError, Retry};
 pub use self::stream_join::{Side, StreamJoin};
 pub use self::table_join::{TableJoin, TableSide};
 pub use self::topics::{

@@ -20,6 +20,7 @@ pub struct Input {
     pub(crate) concurrency: usize,
     pub(crate) batch: usize,
     pub(crate) max_ahead: Option<i64>,
+    pub(crate) partitioner: KeyPartitioner,
 }
 
 impl Input {
@@ -33,6 +34,7 @@ impl Input {
             concurrency: 64,
             batch: 500,
             max_ahead: None,
+            partitioner: KeyPartitioner::Warn,
         }
     }
 
@@ -69,6 +71,14 @@ impl Input {
     #[must_use]
     pub fn batch(mut self, records: usize) -> Self {
         self.batch = records;
+        self
+    }
+
+    /// What follows when keys were written by another partitioner than the group's, into a group with state by key; a
+    /// warning by default. Partitions that a client chose by hand are not mistaken for that.
+    #[must_use]
+    pub fn partitioner(mut self, on: KeyPartitioner) -> Self {
+        self.partitioner = on;
         self
     }
 
@@ -168,6 +178,19 @@ pub enum NilValue {
     Skip,
     /// Its (empty) bytes go to the codec; `ctx.value_is_nil()` tells it from an empty value.
     Pass,
+}
+
+/// What follows when the keys of an input were written by another partitioner than
+/// [the group's](crate::processor::Processor::partitioner).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyPartitioner {
+    /// It is logged once, and counted. The first records of each partition are looked at, and a sample of the others.
+    Warn,
+    /// The instance fails, and the topic has to be written again.
+    Refuse,
+    /// Nothing: nobody looks. Right where a topic's keys are met in this topic only.
+    Any,
 }
 
 /// What follows a null key on an input of a group with a table.

@@ -51,6 +51,12 @@ pub trait Log: Send + Sync + 'static {
     /// What this log is, for messages: `kafka at host:9092`, `the embedded log`.
     fn name(&self) -> String;
 
+    /// The addresses by which command-line tools reach it (`host:port`, several separated by commas); `None` for a log
+    /// that they can't reach.
+    fn brokers(&self) -> Option<String> {
+        None
+    }
+
     /// The clock that everything on this log goes by.
     fn clock(&self) -> Arc<dyn Clock>;
 

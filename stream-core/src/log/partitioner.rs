@@ -2,6 +2,8 @@
 //! producer, ours or a Java or Goka one, chose. Never a place for randomness: a record without a key has no partition
 //! here.
 
+use std::fmt;
+
 use super::Partitioner;
 
 impl Partitioner {
@@ -16,6 +18,50 @@ impl Partitioner {
             // As sarama's hash partitioner, which Goka uses: a negative remainder is negated.
             Self::Fnv1aRandom => (fnv1a(key).cast_signed() % partitions).abs(),
         }
+    }
+}
+
+/// The partitioners that clients are known to use for records with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    Murmur2,
+    Fnv1a,
+    /// librdkafka's default, `consistent_random`.
+    Crc32,
+}
+
+impl Known {
+    pub(crate) const ALL: [Self; 3] = [Self::Murmur2, Self::Fnv1a, Self::Crc32];
+
+    /// The partition of a key that is not empty.
+    pub(crate) fn partition(self, key: &[u8], partitions: i32) -> i32 {
+        match self {
+            Self::Murmur2 => Partitioner::Murmur2Random.partition(key, partitions),
+            Self::Fnv1a => Partitioner::Fnv1aRandom.partition(key, partitions),
+            Self::Crc32 => {
+                let partitions = u32::try_from(partitions).unwrap_or_default();
+                crc32fast::hash(key).checked_rem(partitions).and_then(|p| i32::try_from(p).ok()).unwrap_or_default()
+            }
+        }
+    }
+}
+
+impl From<Partitioner> for Known {
+    fn from(partitioner: Partitioner) -> Self {
+        match partitioner {
+            Partitioner::Murmur2Random => Self::Murmur2,
+            Partitioner::Fnv1aRandom => Self::Fnv1a,
+        }
+    }
+}
+
+impl fmt::Display for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Murmur2 => "murmur2, as Java clients do",
+            Self::Fnv1a => "FNV-1a, as Goka does",
+            Self::Crc32 => "CRC-32, librdkafka's default",
+        })
     }
 }
 

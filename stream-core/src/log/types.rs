@@ -116,6 +116,8 @@ pub struct TopicConfig {
     /// `message.timestamp.after.max.ms`: how far after the broker's clock a record's time may be. Brokers before Kafka
     /// 3.6 don't know it.
     pub timestamp_after_max_ms: Option<i64>,
+    /// `compression.type`: how the broker stores batches; `producer` to keep them as they come.
+    pub compression_type: Option<String>,
     /// `min.insync.replicas`: the number of replicas in sync below which the topic takes no records.
     pub min_insync_replicas: Option<i32>,
     /// Any other setting, by Kafka's name. Not filled in by look-ups.
@@ -132,6 +134,17 @@ pub enum Cleanup {
     Compact,
     /// Both.
     CompactDelete,
+}
+
+impl Cleanup {
+    /// Kafka's name for it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Delete => "delete",
+            Self::Compact => "compact",
+            Self::CompactDelete => "compact,delete",
+        }
+    }
 }
 
 /// `message.timestamp.type` of a topic.

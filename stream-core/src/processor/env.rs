@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 
 use super::options::Options;
 use super::pace::Pace;
+use super::placement::Placement;
 use super::transactions::Transactions;
 use crate::context::Stage;
 use crate::group::{CallbackError, GroupGraph};
@@ -32,6 +33,8 @@ pub(super) struct Env {
     pub(super) state_limits: Vec<usize>,
     /// How long each table's topic keeps tombstones.
     pub(super) tombstones: BTreeMap<Arc<str>, i64>,
+    /// Whether the keys of each input are where they should be, for inputs of which it matters.
+    pub(super) placements: Vec<Option<Placement>>,
     /// Where something is re-keyed.
     pub(super) pace: Option<Arc<Pace>>,
     pub(super) counters: Arc<Counters>,
@@ -93,6 +96,8 @@ pub(crate) struct Counters {
     /// Records with a null value or key that mean nothing to a join.
     pub(crate) dropped: AtomicU64,
     pub(crate) dead_lettered: AtomicU64,
+    /// Records looked at whose key another partitioner has put where it is.
+    pub(crate) misplaced: AtomicU64,
     /// Transactions.
     pub(crate) committed: AtomicU64,
     pub(crate) aborted: AtomicU64,

@@ -17,6 +17,7 @@ mod instance;
 mod lookups;
 mod options;
 mod pace;
+mod placement;
 pub(crate) mod progress;
 mod read;
 mod restore;

@@ -15,6 +15,7 @@ use super::instance::{AFTER_DRAIN, Instance};
 use super::lookups::Lookups;
 use super::options::Guarantee;
 use super::pace::Pace;
+use super::placement::Placement;
 use super::state::{State, Status};
 use super::stop::Stop;
 use super::transactions::Transactions;
@@ -190,6 +191,7 @@ impl Processor {
             table_limit: graph.table.as_ref().map_or(usize::MAX, |t| facts.limit(&t.topic)),
             state_limits: graph.state.iter().map(|e| facts.limit(&e.topic)).collect(),
             tombstones: facts.tombstones(),
+            placements: Placement::of(graph, &facts, options.partitioner),
             pace: Pace::of(graph, &facts),
             counters: Arc::clone(&self.counters),
             faults: self.faults.clone(),

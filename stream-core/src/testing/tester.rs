@@ -150,6 +150,15 @@ impl Tester {
         self.count(group, |counters| &counters.dropped)
     }
 
+    /// How many of the records of a group that were looked at have a key which another partitioner has put where it is,
+    /// since its instances were started.
+    ///
+    /// # Errors
+    /// When there is no such group.
+    pub fn misplaced(&self, group: &str) -> Result<u64, TesterError> {
+        self.count(group, |counters| &counters.misplaced)
+    }
+
     fn count(&self, group: &str, of: impl Fn(&Counters) -> &AtomicU64) -> Result<u64, TesterError> {
         let count = |i: &Instance| of(&i.counters).load(Ordering::Relaxed);
         self.with_group(group, |running| running.instances.iter().map(count).sum())

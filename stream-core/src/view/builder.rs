@@ -109,7 +109,7 @@ impl<V: 'static> ViewBuilder<V> {
     /// When the topic does not exist or is not compacted, or the stores can't be opened.
     pub async fn open(self) -> Result<View<V>, ViewError> {
         let info = self.find_topic().await?;
-        if let Some((problem, remedy)) = expires(&info) {
+        if let Some((problem, remedy)) = expires(&info, self.log.brokers()) {
             return Err(ViewError::Topic { topic: Arc::clone(&self.topic), problem, remedy });
         }
         let prepared = self.codec.prepare(&self.topic).await;

@@ -17,6 +17,7 @@ use super::copies::{Copies, Ended};
 use super::lane::Lane;
 use super::updates::Updates;
 use crate::log::{Isolation, LogError, LogHandle, OffsetSpec, Reader, TopicInfo};
+use crate::topics::tombstone_retention_ms;
 
 /// How often what is done for a copy.
 #[derive(Clone, Debug)]
@@ -59,7 +60,7 @@ impl Keeper {
             copies: Arc::clone(&copies),
             log: Arc::clone(log),
             reader,
-            tombstone_retention_ms: info.config.delete_retention_ms,
+            tombstone_retention_ms: Some(tombstone_retention_ms(info)),
             updates,
             options,
         };

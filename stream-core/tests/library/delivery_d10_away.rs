@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use stream_core::codec::{Codec, Int64, Text};
 use stream_core::group::{Group, GroupGraph};
-use stream_core::log::{FetchLimits, Log};
+use stream_core::clock::{Clock, ManualClock};
+use stream_core::log::embedded::Embedded;
+use stream_core::log::{FetchLimits, Log, NewRecord, ProduceBatch, ProducerOptions};
 use stream_core::processor::{Guarantee, Processor};
-use stream_core::store::{Checkpoint, Store, StoreBackend, StoreId};
+use stream_core::store::{Checkpoint, MemoryStores, Store, StoreBackend, StoreId};
 use stream_core::testing::Tester;
 
+use crate::strict_log::Strict;
 use crate::support::{Done, pairs, table};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -191,4 +194,40 @@ fn a_changelog_that_was_made_anew_and_has_grown_past_the_store_is_read_from_its_
     tester.input("in", Text).send("a", "x".to_owned())?;
     assert_eq!(table(&tester, "count", Int64), pairs([("a", 1), ("c", 1), ("d", 1), ("e", 1)]));
     Ok(())
+}
+
+#[test]
+fn a_store_that_was_away_for_too_long_is_wiped_too_where_the_topics_settings_are_hidden() {
+    let clock = Arc::new(ManualClock::new(1_704_067_200_000));
+    let log = Strict::over(Embedded::with_clock(Arc::clone(&clock) as _), &[], true);
+    let stores = Arc::new(MemoryStores::new());
+    let run = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let processor = Processor::new(counter(), Arc::clone(&log) as _).stores(Arc::clone(&stores) as _).workers(1);
+        let handle = processor.handle();
+        let caught_up = async move { handle.caught_up().await.unwrap() };
+        runtime.block_on(processor.run_until(caught_up)).unwrap();
+    };
+    let write = |topic: &str, key: &[u8], value: &[u8]| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut batch = ProduceBatch::new();
+            let (topic, partition) = (Arc::from(topic), Some(0));
+            let (key, value, timestamp) = (Some(key), Some(value), Some(clock.now_ms()));
+            batch.push(NewRecord { topic: &topic, partition, timestamp, key, value }, std::iter::empty());
+            let producer = log.producer(ProducerOptions::default()).await.unwrap();
+            assert!(producer.send(Arc::new(batch)).await.failed.is_empty());
+        });
+    };
+    run();
+    write("in", b"a", b"x");
+    run();
+    let open = || stores.open(&StoreId::new("count-table", 0), Codec::<i64>::name(&Int64)).unwrap();
+    open().write(&mut [(&b"ghost"[..], Some(&b"1"[..]))].into_iter()).unwrap();
+    // Something that the store does not have, and more than half of Kafka's default, which is a day.
+    write("count-table", b"b", b"7");
+    clock.advance(13 * HOUR);
+    run();
+    assert!(open().get(b"ghost").unwrap().is_none(), "the default is assumed");
+    assert!(open().get(b"b").unwrap().is_some());
 }

@@ -2,6 +2,7 @@
 
 #[macro_use]
 mod store_suite;
+mod strict_log;
 mod support;
 
 #[cfg(feature = "avro")]
@@ -20,6 +21,8 @@ mod view_support;
 #[cfg(feature = "avro")]
 mod codec_avro;
 mod delivery_d10_away;
+mod delivery_d13_own_topics;
+mod delivery_d14_dead_letters;
 mod delivery_d1_async;
 mod delivery_d1_contiguous;
 mod delivery_d1_deferred;
@@ -48,6 +51,7 @@ mod join_model;
 mod join_rules;
 mod join_stream_table;
 mod join_tables;
+mod key_partitioner;
 mod lookup_join;
 mod processor_back_pressure;
 mod processor_lifecycle;

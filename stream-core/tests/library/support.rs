@@ -160,3 +160,31 @@ pub fn open_transaction(
     tester.block_on(foreign.send(Arc::new(batch)));
     Ok(foreign)
 }
+
+/// Does something, and gives what this thread logged meanwhile.
+pub fn logged<T>(act: impl FnOnce() -> T) -> (T, String) {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    let result = tracing::subscriber::with_default(subscriber, act);
+    (result, lines.text())
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}

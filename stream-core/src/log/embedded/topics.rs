@@ -42,6 +42,7 @@ impl Topic {
             timestamp_type: spec.config.timestamp_type.or(Some(TimestampType::CreateTime)),
             timestamp_before_max_ms: spec.config.timestamp_before_max_ms.or(Some(i64::MAX)),
             timestamp_after_max_ms: spec.config.timestamp_after_max_ms.or(Some(AFTER_MAX_MS)),
+            compression_type: spec.config.compression_type.clone().or_else(|| Some("producer".to_owned())),
             min_insync_replicas: spec.config.min_insync_replicas.or(Some(1)),
             other: Vec::new(),
         };

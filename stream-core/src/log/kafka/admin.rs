@@ -12,6 +12,7 @@ use rdkafka::admin::{
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::connection::Connection;
+use super::context::lock;
 use super::query::{self, PAUSE, Partitions};
 use crate::log::{Cleanup, LogError, LogResult, Offsets, TimestampType, TopicConfig, TopicInfo, TopicSpec};
 
@@ -97,13 +98,26 @@ impl Connection {
                     }
                 }
                 // Who may read a topic need not be allowed to see its settings.
-                Err(RDKafkaErrorCode::TopicAuthorizationFailed) => {
-                    tracing::warn!(target: "kafka", "not allowed to see the settings of a topic");
-                }
+                Err(RDKafkaErrorCode::TopicAuthorizationFailed) => {}
                 Err(code) => return Err(self.scene.error(what, &KafkaError::AdminOp(code))),
             }
         }
+        self.say_hidden(topics.iter().filter(|t| !found.contains_key(&***t)));
         Ok(found)
+    }
+
+    /// Says once of each topic that its settings are not shown to us.
+    fn say_hidden<'t>(&self, topics: impl Iterator<Item = &'t Arc<str>>) {
+        let mut known = lock(&self.hidden);
+        let new: Vec<&str> = topics.filter(|t| known.insert(Arc::clone(t))).map(|t| &**t).collect();
+        if !new.is_empty() {
+            tracing::warn!(
+                target: "kafka",
+                topics = new.join(", "),
+                "not allowed to see the settings of topics (DescribeConfigs): Kafka's defaults are assumed, and whether \
+                 they suit their use is not checked"
+            );
+        }
     }
 
     pub(super) async fn create_topics(self: Arc<Self>, topics: Vec<TopicSpec>) -> LogResult<()> {
@@ -230,17 +244,14 @@ fn settings(resource: &ConfigResource) -> TopicConfig {
         }),
         timestamp_before_max_ms: number("message.timestamp.before.max.ms"),
         timestamp_after_max_ms: number("message.timestamp.after.max.ms"),
+        compression_type: value("compression.type").map(str::to_owned),
         min_insync_replicas: value("min.insync.replicas").and_then(|v| v.parse().ok()),
         other: Vec::new(),
     }
 }
 
 fn properties(config: &TopicConfig) -> Vec<(String, String)> {
-    let cleanup = config.cleanup.map(|c| match c {
-        Cleanup::Delete => "delete",
-        Cleanup::Compact => "compact",
-        Cleanup::CompactDelete => "compact,delete",
-    });
+    let cleanup = config.cleanup.map(Cleanup::as_str);
     let timestamp_type = config.timestamp_type.map(|t| match t {
         TimestampType::CreateTime => "CreateTime",
         TimestampType::LogAppendTime => "LogAppendTime",
@@ -254,6 +265,7 @@ fn properties(config: &TopicConfig) -> Vec<(String, String)> {
         ("message.timestamp.type", timestamp_type.map(str::to_owned)),
         ("message.timestamp.before.max.ms", config.timestamp_before_max_ms.map(|v| v.to_string())),
         ("message.timestamp.after.max.ms", config.timestamp_after_max_ms.map(|v| v.to_string())),
+        ("compression.type", config.compression_type.clone()),
         ("min.insync.replicas", config.min_insync_replicas.map(|v| v.to_string())),
     ];
     let named = named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));

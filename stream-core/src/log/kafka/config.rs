@@ -197,6 +197,7 @@ pub(super) fn producer(options: &KafkaOptions, producer: &ProducerOptions) -> Cl
     // What is beyond waits in our own queue, where it costs nothing twice.
     c.set("queue.buffering.max.messages", "200000").set("queue.buffering.max.kbytes", "131072");
     c.set("batch.num.messages", "50000");
+    c.set("compression.type", options.compression.name());
     apply(&mut c, &options.producer);
     c.set("enable.idempotence", "true").set("acks", "all");
     c.set(

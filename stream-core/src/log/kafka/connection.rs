@@ -1,5 +1,6 @@
 //! What all pieces of one connection share: options, threads for blocking calls, and clients without a group.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -40,6 +41,8 @@ pub(super) struct Connection {
     /// Clients that look the offsets of one group up, the one used last at the end.
     groups: Mutex<Vec<(String, Arc<Polled>)>>,
     pub(super) ids: Mutex<Weak<TopicIds>>,
+    /// Topics of which it was said that their settings are not shown to us.
+    pub(super) hidden: Mutex<BTreeSet<Arc<str>>>,
 }
 
 impl Connection {
@@ -54,6 +57,7 @@ impl Connection {
             uncommitted: Mutex::default(),
             groups: Mutex::default(),
             ids: Mutex::default(),
+            hidden: Mutex::default(),
             options,
         };
         // Options that librdkafka refuses are told at once.

@@ -38,7 +38,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use self::connection::Connection;
-pub use self::options::{KafkaOptions, Properties, Sasl, SaslMechanism, Secret, Security, Tls};
+pub use self::options::{Compression, KafkaOptions, Properties, Sasl, SaslMechanism, Secret, Security, Tls};
 use super::{
     GroupMember, Isolation, Log, LogError, LogResult, Member, MemberOptions, OffsetSpec, Offsets, Producer,
     ProducerOptions, Reader, TopicInfo, TopicPartition, TopicSpec,
@@ -67,6 +67,10 @@ impl Kafka {
 impl Log for Kafka {
     fn name(&self) -> String {
         format!("kafka at {}", self.connection.options.brokers)
+    }
+
+    fn brokers(&self) -> Option<String> {
+        Some(self.connection.options.brokers.clone())
     }
 
     fn clock(&self) -> Arc<dyn Clock> {

@@ -23,6 +23,8 @@ pub struct KafkaOptions {
     /// How many bytes of each partition are fetched ahead at most; one fetch's answer may come on top. All partitions that
     /// are read take so much memory each, when their reader is behind.
     pub prefetch: usize,
+    /// How producers compress batches. Readers need no setting: they read batches of every kind.
+    pub compression: Compression,
     /// librdkafka properties for every client.
     pub common: Properties,
     /// librdkafka properties for consumers.
@@ -41,6 +43,7 @@ impl KafkaOptions {
             security: Security::Plaintext,
             request_timeout: Duration::from_secs(30),
             prefetch: 4 << 20,
+            compression: Compression::None,
             common: Properties::default(),
             consumer: Properties::default(),
             producer: Properties::default(),
@@ -73,6 +76,14 @@ impl KafkaOptions {
     #[must_use]
     pub fn prefetch(mut self, bytes: usize) -> Self {
         self.prefetch = bytes;
+        self
+    }
+
+    /// Sets how producers compress batches; not at all by default. The topics that a group makes for itself keep batches
+    /// as they are produced.
+    #[must_use]
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
         self
     }
 
@@ -111,6 +122,36 @@ impl KafkaOptions {
         }
         self.security.check()?;
         [&self.common, &self.consumer, &self.producer].into_iter().try_for_each(Properties::check)
+    }
+}
+
+/// How producers compress batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// Small batches for much work.
+    Gzip,
+    /// Little work.
+    Snappy,
+    /// Little work, and batches as small as Snappy's or smaller.
+    Lz4,
+    /// Batches about as small as Gzip's for less work. Brokers know it since Kafka 2.1.
+    Zstd,
+}
+
+impl Compression {
+    /// librdkafka's name for it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
     }
 }
 

@@ -47,6 +47,12 @@ impl Task {
         let graph = Arc::clone(&self.core.graph);
         let Some(input) = self.inputs.get_mut(at) else { return Ok(()) };
         let Some(edge) = graph.inputs.get(input.edge) else { return Ok(()) };
+        if std::mem::take(&mut input.unchecked)
+            && let Some(Some(placement)) = self.env.placements.get(input.edge)
+        {
+            let (partition, counters) = (self.core.partition, &self.env.counters);
+            placement.check(graph.name(), partition, &input.batch, &mut input.looked, counters)?;
+        }
         let topic = Arc::clone(input.topic());
         let source = Source { input: input.edge, topic: &topic };
         let batch = std::mem::take(&mut input.batch);

@@ -18,6 +18,10 @@ pub(super) struct TaskInput {
     pub(super) at: usize,
     /// The last fetch reached the end, and nothing came since.
     caught_up: bool,
+    /// The batch was just fetched, and nobody has looked where its keys are.
+    pub(super) unchecked: bool,
+    /// How many records were looked at for that.
+    pub(super) looked: u32,
     /// Below this a batch callback is given one record at a time.
     pub(super) single_until: i64,
     /// Everything below is released: done, and its effects in the outbox or further.
@@ -36,6 +40,8 @@ impl TaskInput {
             batch: RecordBatch::new(),
             at: 0,
             caught_up: false,
+            unchecked: false,
+            looked: 0,
             single_until: i64::MIN,
             released: start,
             acknowledged: start,
@@ -66,7 +72,7 @@ impl TaskInput {
                     break;
                 }
                 Poll::Ready(Ok(Fetched::End(_))) => self.caught_up = true,
-                Poll::Ready(Ok(Fetched::Records)) => self.caught_up = false,
+                Poll::Ready(Ok(Fetched::Records)) => (self.caught_up, self.unchecked) = (false, true),
                 Poll::Ready(Err(error)) => return Err(error),
             }
         }

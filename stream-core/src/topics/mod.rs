@@ -1,6 +1,8 @@
 //! The topic manager: what a group's topics must be, made so where they are missing, checked where they exist.
 //!
-//! It never changes a topic that exists, and never deletes one.
+//! It never changes a topic that exists, and never deletes one. What the group's own topics are made with is in `own`.
+
+mod own;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::own::{Faults, Use};
 use crate::group::GroupGraph;
 use crate::log::{Cleanup, LogError, LogHandle, TopicConfig, TopicInfo, TopicSpec};
 use crate::processor::ProcessorError;
@@ -23,8 +26,10 @@ pub struct TopicOptions {
     pub partitions: Option<i32>,
     /// Replicas of each partition; the broker's default if not set.
     pub replication: Option<i32>,
-    /// `retention.ms` of outputs and dead letters that are made; the broker's default if not set.
+    /// `retention.ms` of outputs that are made; the broker's default if not set.
     pub retention_ms: Option<i64>,
+    /// `retention.ms` of dead-letter topics that are made; 30 days by default, -1 to keep dead letters for ever.
+    pub dead_letter_retention_ms: i64,
     /// How long to wait for joined and looked-up tables, which their own groups make.
     pub wait_for_tables: Duration,
 }
@@ -36,10 +41,14 @@ impl Default for TopicOptions {
             partitions: None,
             replication: None,
             retention_ms: None,
+            dead_letter_retention_ms: 30 * DAY_MS,
             wait_for_tables: Duration::from_secs(30),
         }
     }
 }
+
+/// A day in milliseconds, which is also Kafka's default of `delete.retention.ms`.
+const DAY_MS: i64 = 24 * 3_600_000;
 
 /// What a group needs to know of its topics.
 #[derive(Clone, Debug, Default)]
@@ -60,9 +69,12 @@ impl TopicFacts {
     }
 
     pub(crate) fn tombstones(&self) -> BTreeMap<Arc<str>, i64> {
-        self.topics.iter().filter_map(|(name, t)| Some((Arc::clone(name), t.config.delete_retention_ms?))).collect()
+        self.topics.iter().map(|(name, t)| (Arc::clone(name), tombstone_retention_ms(t))).collect()
     }
 }
+
+/// Stands for the brokers' addresses in a command where the log has none.
+const UNKNOWN_BROKERS: &str = "HOST:PORT";
 
 /// How long it may take until all brokers know of a topic that was made.
 const SHOWN_WITHIN: Duration = Duration::from_secs(15);
@@ -76,10 +88,23 @@ pub(crate) fn record_limit(topic: &TopicInfo) -> usize {
     bytes.and_then(|b| usize::try_from(b - RECORD_OVERHEAD).ok()).unwrap_or(usize::MAX)
 }
 
+/// How long a topic keeps tombstones: Kafka's default where the broker does not let us see its settings.
+pub(crate) fn tombstone_retention_ms(topic: &TopicInfo) -> i64 {
+    topic.config.delete_retention_ms.unwrap_or(DAY_MS)
+}
+
 struct Manager<'a> {
     log: &'a LogHandle,
     graph: &'a GroupGraph,
     options: &'a TopicOptions,
+}
+
+/// A topic that the group owns.
+struct Own {
+    topic: Arc<str>,
+    of: Use,
+    /// The `max.message.bytes` that it needs, where it holds records of inputs as they came.
+    whole: Option<i64>,
 }
 
 /// Makes what is missing and checks what exists.
@@ -105,27 +130,79 @@ impl Manager<'_> {
         self.make(inputs.iter().map(|t| self.spec(t, count, None)).collect(), &mut known).await?;
         let lead = graph.lead();
         let count = inputs.iter().filter_map(|t| known.get(t)).map(|t| t.partitions).max().or(count);
-        let mut own: Vec<TopicSpec> = Vec::new();
-        for table in graph.tables() {
-            own.push(self.spec(&table.topic, count, Some(compacted())));
-        }
-        for edge in graph.inputs.iter().filter(|e| e.own) {
-            let keep = TopicConfig { retention_ms: Some(-1), ..TopicConfig::default() };
-            own.push(self.spec(&edge.input.topic, count, Some(keep)));
-        }
-        if let Some(lead) = lead.as_ref().filter(|l| graph.table.as_ref().is_none_or(|t| t.topic != **l)) {
-            own.push(self.spec(lead, count, None));
+        let own = self.own_topics(&known, lead.as_ref());
+        let mut specs: Vec<TopicSpec> = Vec::new();
+        for Own { topic, of, whole } in &own {
+            let partitions = if matches!(of, Use::DeadLetters(_)) { self.options.partitions.or(count) } else { count };
+            specs.push(self.spec(topic, partitions, Some(of.settings(*whole))));
         }
         let written = TopicConfig { retention_ms: self.options.retention_ms, ..TopicConfig::default() };
-        let others = graph.outputs.iter().map(|e| &e.topic).chain(graph.dead_letters());
-        for topic in others {
-            if !own.iter().any(|s| s.name == *topic) {
-                own.push(self.spec(topic, self.options.partitions.or(count), Some(written.clone())));
+        for topic in graph.outputs.iter().map(|e| &e.topic) {
+            if !specs.iter().any(|s| s.name == *topic) {
+                specs.push(self.spec(topic, self.options.partitions.or(count), Some(written.clone())));
             }
         }
-        self.make(own, &mut known).await?;
+        self.make(specs, &mut known).await?;
+        self.check_own(&own, &known)?;
         let fixed = self.check(&known, lead.as_ref())?;
         Ok(TopicFacts { topics: known, fixed })
+    }
+
+    /// The topics that the group owns, each once.
+    fn own_topics(&self, known: &BTreeMap<Arc<str>, TopicInfo>, lead: Option<&Arc<str>>) -> Vec<Own> {
+        let graph = self.graph;
+        let inputs = || graph.inputs.iter().filter(|e| !e.own);
+        let whole = Some(own::whole(inputs().filter_map(|e| known.get(&e.input.topic))));
+        let mut own: Vec<Own> = Vec::new();
+        let mut add = |topic: &Arc<str>, of: Use, whole: Option<i64>| {
+            if !own.iter().any(|o| o.topic == *topic) {
+                own.push(Own { topic: Arc::clone(topic), of, whole });
+            }
+        };
+        if let Some(table) = &graph.table {
+            add(&table.topic, Use::Table, None);
+        }
+        for (index, table) in graph.state.iter().enumerate() {
+            add(&table.topic, Use::Table, whole.filter(|_| graph.keeps_inputs(index)));
+        }
+        for edge in graph.inputs.iter().filter(|e| e.own) {
+            add(&edge.input.topic, Use::Passage, whole.filter(|_| graph.is_repartition(&edge.input.topic)));
+        }
+        if let Some(lead) = lead {
+            add(lead, Use::Lead, None);
+        }
+        for topic in graph.dead_letters() {
+            add(topic, Use::DeadLetters(self.options.dead_letter_retention_ms), whole);
+        }
+        own
+    }
+
+    /// Refuses topics of the group's own on whose settings results depend; says so once of the others.
+    fn check_own(&self, own: &[Own], known: &BTreeMap<Arc<str>, TopicInfo>) -> Result<(), ProcessorError> {
+        let brokers = self.log.brokers().unwrap_or_else(|| UNKNOWN_BROKERS.to_owned());
+        let (mut refused, mut doubtful) = (Vec::new(), Vec::new());
+        for Own { topic, of, whole } in own {
+            let Some(info) = known.get(topic) else { continue };
+            let faults = Faults::of(info, *of, *whole);
+            for (list, faults) in [(&mut refused, faults.refused), (&mut doubtful, faults.doubtful)] {
+                if !faults.is_empty() {
+                    list.push(own::told(of.name(), topic, &brokers, &faults));
+                }
+            }
+        }
+        let told = |list: Vec<(String, String)>| {
+            let (what, lines): (Vec<_>, Vec<_>) = list.into_iter().unzip();
+            (what.join("; "), lines.join("; "))
+        };
+        if !doubtful.is_empty() {
+            let (what, lines) = told(doubtful);
+            tracing::warn!(group = self.graph.name(), "{what}; to change it: {lines}");
+        }
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let (what, lines) = told(refused);
+        Err(self.error(what, &format!("set it by: {lines}")))
     }
 
     fn spec(&self, name: &Arc<str>, partitions: Option<i32>, config: Option<TopicConfig>) -> TopicSpec {
@@ -177,11 +254,7 @@ impl Manager<'_> {
             );
         }
         tracing::info!(group = self.graph.name(), topics = list, "creating topics");
-        match self.log.create_topics(missing).await {
-            // Another instance was faster.
-            Ok(()) | Err(LogError::TopicExists { .. }) => {}
-            Err(error) => return Err(self.log_error(format!("create topics {list}"), error)),
-        }
+        self.create(missing).await?;
         // Whoever made them, the broker that is asked next may not know of them for a moment.
         let until = Instant::now() + SHOWN_WITHIN;
         loop {
@@ -194,16 +267,49 @@ impl Manager<'_> {
         }
     }
 
-    /// Checks partition counts and cleanup policies; returns the counts that must stay.
+    /// Creates topics, without what a broker refuses: that it takes them matters more, and what results depend on is
+    /// checked afterwards.
+    async fn create(&self, mut missing: Vec<TopicSpec>) -> Result<(), ProcessorError> {
+        let list = missing.iter().map(|s| s.name.to_string()).collect::<Vec<_>>().join(", ");
+        let mut without: Vec<&str> = Vec::new();
+        for round in 0.. {
+            let error = match self.log.create_topics(missing.clone()).await {
+                Ok(()) => break,
+                // Another instance was faster.
+                Err(LogError::TopicExists { .. }) => break,
+                Err(error) => error,
+            };
+            let names: Vec<_> = missing.iter().map(|s| Arc::clone(&s.name)).collect();
+            if matches!(error, LogError::Config { .. })
+                && let Some(properties) = own::give_up(&mut missing, round)
+            {
+                let made = self.look_up(&names).await?;
+                missing.retain(|s| !made.contains_key(&s.name));
+                without.extend(properties);
+                continue;
+            }
+            return Err(self.log_error(format!("create topics {list}"), error));
+        }
+        if !without.is_empty() {
+            let (topics, without) = (missing.iter().map(|s| &*s.name).collect::<Vec<_>>().join(", "), without.join(", "));
+            tracing::warn!(
+                group = self.graph.name(),
+                "the broker refuses a property of topics {topics}: they are made without {without}"
+            );
+        }
+        Ok(())
+    }
+
+    /// Checks partition counts, and the cleanup policies of other groups' tables; returns the counts that must stay.
     fn check(
         &self,
         known: &BTreeMap<Arc<str>, TopicInfo>,
         lead: Option<&Arc<str>>,
     ) -> Result<BTreeMap<Arc<str>, i32>, ProcessorError> {
         let graph = self.graph;
-        for edge in graph.tables().chain(&graph.joins).chain(&graph.lookups) {
+        for edge in graph.joins.iter().chain(&graph.lookups) {
             let Some(info) = known.get(&edge.topic) else { continue };
-            if let Some((problem, remedy)) = expires(info) {
+            if let Some((problem, remedy)) = expires(info, self.log.brokers()) {
                 return Err(self.error(problem, &remedy));
             }
         }
@@ -241,24 +347,13 @@ impl Manager<'_> {
     }
 }
 
-/// Whether values of a table topic would expire: what is wrong, and the remedy.
-pub(crate) fn expires(table: &TopicInfo) -> Option<(String, String)> {
-    let policy = match table.config.cleanup? {
-        Cleanup::Compact => return None,
-        Cleanup::Delete => "delete",
-        Cleanup::CompactDelete => "compact,delete",
-    };
+/// Whether values of a table topic would expire: what is wrong, and the remedy. `brokers` are those of the log.
+pub(crate) fn expires(table: &TopicInfo, brokers: Option<String>) -> Option<(String, String)> {
+    let policy = table.config.cleanup.filter(|cleanup| *cleanup != Cleanup::Compact)?.as_str();
     let topic = &table.name;
     let problem = format!("table topic {topic} has cleanup.policy={policy}, so its values would expire");
-    let remedy = format!(
-        "set it by: kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config \
-         cleanup.policy=compact"
-    );
-    Some((problem, remedy))
-}
-
-fn compacted() -> TopicConfig {
-    TopicConfig { cleanup: Some(Cleanup::Compact), ..TopicConfig::default() }
+    let brokers = brokers.unwrap_or_else(|| UNKNOWN_BROKERS.to_owned());
+    Some((problem, format!("set it by: {}", own::alter(topic, &brokers, "cleanup.policy=compact"))))
 }
 
 /// Says so when a topic has grown since the group started, or is gone.

@@ -1,0 +1,256 @@
+//! D13: a group's own topics say themselves what results depend on, whatever the cluster's defaults are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use stream_core::codec::{Int64, Text};
+use stream_core::group::{ErrorPolicy, Group, GroupGraph, Input, Side};
+use stream_core::log::embedded::Embedded;
+use stream_core::log::{Cleanup, Log, LogHandle, TimestampType, TopicConfig, TopicSpec};
+use stream_core::processor::Processor;
+use stream_core::store::MemoryStores;
+use stream_core::topics::TopicOptions;
+use stream_core::window::{JoinWindows, Windows};
+
+use crate::strict_log::Strict;
+use crate::support::logged;
+
+const DAY_MS: i64 = 24 * 3_600_000;
+
+/// A group with one of each kind of own topic.
+fn group() -> Arc<GroupGraph> {
+    let mut g = Group::define("work").table(Int64);
+    let out = g.output("out", Text);
+    let looped = g.loopback(Text);
+    let minutes = g.window("minutes", Windows::tumbling(Duration::from_secs(60)).grace(Duration::ZERO), Int64);
+    g.input(Input::topic("in").on_error(ErrorPolicy::dead_letter("dead")), Text, move |ctx, text: String| {
+        ctx.aggregate(minutes, |n| n.unwrap_or(0) + 1)?;
+        ctx.emit(out, ctx.key(), &text)
+    });
+    g.on_loop(looped, |_ctx, _text: String| Ok(()));
+    let windows = JoinWindows::around(Duration::from_secs(60)).grace(Duration::from_secs(10));
+    let left = Side::topic("left", Text).key_by(|text: &String| text.clone());
+    g.stream_join("pairs", windows, left, Side::topic("right", Text)).inner(|_, _, _| Ok(()));
+    g.build().unwrap()
+}
+
+/// A group without a table of its own, which has a lead.
+fn joining() -> Arc<GroupGraph> {
+    let mut g = Group::define("join");
+    let windows = JoinWindows::around(Duration::from_secs(60)).grace(Duration::from_secs(10));
+    g.stream_join("pairs", windows, Side::topic("left", Text), Side::topic("right", Text)).inner(|_, _, _| Ok(()));
+    g.build().unwrap()
+}
+
+const TABLES: [&str; 4] = ["work-table", "work-time", "work-window-minutes", "work-join-pairs"];
+const PASSAGES: [&str; 2] = ["work-loop", "work-pairs-left-repartition"];
+
+/// Runs the group on a log until it fails, or until it runs.
+fn run(graph: Arc<GroupGraph>, log: LogHandle) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let processor = Processor::new(graph, log).stores(Arc::new(MemoryStores::new())).workers(1);
+    let handle = processor.handle();
+    let runs = async move { _ = handle.running().await };
+    runtime.block_on(processor.run_until(runs)).map_err(|e| e.to_string())
+}
+
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+fn config(log: &Embedded, topic: &str) -> TopicConfig {
+    wait(log.topics(vec![topic.into()])).unwrap().remove(0).unwrap_or_else(|| panic!("no topic {topic}")).config
+}
+
+/// A log on which the group has run once.
+fn with_topics() -> Arc<Embedded> {
+    let log = Embedded::new();
+    run(group(), Arc::clone(&log) as _).unwrap();
+    log
+}
+
+/// Puts a topic of other settings in a topic's place.
+fn replace(log: &Embedded, topic: &str, change: impl FnOnce(&mut TopicConfig)) {
+    let mut config = config(log, topic);
+    change(&mut config);
+    wait(log.delete_topics(vec![topic.into()])).unwrap();
+    wait(log.create_topics(vec![TopicSpec::new(topic).partitions(1).config(config)])).unwrap();
+}
+
+#[test]
+fn own_topics_are_made_with_all_that_results_depend_on() {
+    let log = with_topics();
+    run(joining(), Arc::clone(&log) as _).unwrap();
+    for topic in TABLES.into_iter().chain(PASSAGES).chain(["dead", "join-lead", "join-join-pairs", "join-time"]) {
+        let config = config(&log, topic);
+        assert_eq!(config.timestamp_type, Some(TimestampType::CreateTime), "{topic}");
+        let limits = (config.timestamp_before_max_ms, config.timestamp_after_max_ms);
+        assert_eq!(limits, (Some(i64::MAX), Some(i64::MAX)), "{topic}");
+        assert_eq!(config.retention_bytes, Some(-1), "{topic}");
+        assert_eq!(config.compression_type.as_deref(), Some("producer"), "{topic}");
+        let kept = if topic == "dead" { 30 * DAY_MS } else { -1 };
+        assert_eq!(config.retention_ms, Some(kept), "{topic}");
+        let compacted = !PASSAGES.contains(&topic) && !["dead", "join-lead"].contains(&topic);
+        let cleanup = if compacted { Cleanup::Compact } else { Cleanup::Delete };
+        assert_eq!(config.cleanup, Some(cleanup), "{topic}");
+    }
+}
+
+#[test]
+fn what_holds_whole_records_of_the_inputs_takes_the_largest_of_them() {
+    let log = Embedded::new();
+    let large = TopicConfig { max_message_bytes: Some(5_000_000), ..TopicConfig::default() };
+    wait(log.create_topics(vec![TopicSpec::new("in").config(large)])).unwrap();
+    run(group(), Arc::clone(&log) as _).unwrap();
+    for topic in ["dead", "work-join-pairs", "work-pairs-left-repartition"] {
+        assert!(config(&log, topic).max_message_bytes > Some(5_000_000), "{topic}");
+    }
+}
+
+#[test]
+fn outputs_and_inputs_are_the_users() {
+    let log = with_topics();
+    for topic in ["in", "left", "right", "out"] {
+        // The embedded log's defaults, which are Kafka's.
+        assert_eq!(config(&log, topic).timestamp_after_max_ms, Some(3_600_000), "{topic}");
+        replace(&log, topic, |c| {
+            (c.timestamp_type, c.retention_bytes) = (Some(TimestampType::LogAppendTime), Some(1_000_000));
+            c.cleanup = Some(Cleanup::Compact);
+        });
+    }
+    let (ran, lines) = logged(|| run(group(), Arc::clone(&log) as _));
+    ran.unwrap();
+    assert!(!lines.contains("WARN"), "{lines}");
+}
+
+/// Properties on which results depend: topics, what is wrong with them, the words for it, and what mends it.
+type Wrong = (Vec<&'static str>, fn(&mut TopicConfig), &'static str, &'static str);
+
+fn wrong() -> Vec<Wrong> {
+    let all = || TABLES.into_iter().chain(PASSAGES).collect();
+    vec![
+        (
+            all(),
+            |c| c.timestamp_type = Some(TimestampType::LogAppendTime),
+            "message.timestamp.type=LogAppendTime",
+            "message.timestamp.type=CreateTime",
+        ),
+        (TABLES.to_vec(), |c| c.cleanup = Some(Cleanup::Delete), "cleanup.policy=delete", "cleanup.policy=compact"),
+        (
+            PASSAGES.into_iter().chain(["dead"]).collect(),
+            |c| c.cleanup = Some(Cleanup::Compact),
+            "cleanup.policy=compact",
+            "cleanup.policy=delete",
+        ),
+        (PASSAGES.to_vec(), |c| c.retention_ms = Some(7 * DAY_MS), "retention.ms=604800000", "retention.ms=-1"),
+        (PASSAGES.to_vec(), |c| c.retention_bytes = Some(1 << 30), "retention.bytes=1073741824", "retention.bytes=-1"),
+    ]
+}
+
+#[test]
+fn an_own_topic_on_whose_settings_results_depend_is_refused_with_the_command_that_mends_it() {
+    for (topics, change, what, mended) in wrong() {
+        for topic in topics {
+            let log = with_topics();
+            replace(&log, topic, change);
+            let before = config(&log, topic);
+            let error = run(group(), Arc::clone(&log) as _).unwrap_err();
+            assert!(error.contains(&format!("topic {topic} has {what}")), "{error}");
+            let line = format!("--alter --entity-type topics --entity-name {topic} --add-config {mended}");
+            assert!(error.contains("kafka-configs.sh --bootstrap-server ") && error.contains(&line), "{error}");
+            assert_eq!(config(&log, topic), before, "it is never altered");
+        }
+    }
+}
+
+#[test]
+fn all_that_is_wrong_is_said_at_once() {
+    let log = with_topics();
+    replace(&log, "work-loop", |c| {
+        (c.timestamp_type, c.retention_bytes) = (Some(TimestampType::LogAppendTime), Some(5));
+    });
+    replace(&log, "work-time", |c| c.cleanup = Some(Cleanup::CompactDelete));
+    let error = run(group(), Arc::clone(&log) as _).unwrap_err();
+    assert!(error.contains("work-time has cleanup.policy=compact,delete"), "{error}");
+    assert!(error.contains("--entity-name work-time --add-config cleanup.policy=compact"), "{error}");
+    let both = "--entity-name work-loop --add-config retention.bytes=-1,message.timestamp.type=CreateTime";
+    assert!(error.contains(both), "{error}");
+}
+
+#[test]
+fn what_no_result_depends_on_is_warned_of_once() {
+    let log = with_topics();
+    replace(&log, "work-table", |c| c.compression_type = Some("gzip".to_owned()));
+    replace(&log, "work-time", |c| c.timestamp_before_max_ms = Some(5 * DAY_MS));
+    replace(&log, "dead", |c| c.retention_ms = Some(DAY_MS));
+    let (ran, lines) = logged(|| run(group(), Arc::clone(&log) as _));
+    ran.unwrap();
+    let warnings: Vec<_> = lines.lines().filter(|l| l.contains("WARN")).collect();
+    assert_eq!(warnings.len(), 1, "{lines}");
+    for line in [
+        "--entity-name work-table --add-config compression.type=producer",
+        "--entity-name work-time --add-config message.timestamp.before.max.ms=9223372036854775807",
+        "--entity-name dead --add-config retention.ms=2592000000",
+    ] {
+        assert!(warnings[0].contains(line), "{line}: {lines}");
+    }
+}
+
+#[test]
+fn how_long_dead_letters_are_kept_is_an_option() {
+    let log = Embedded::new();
+    let mut options = TopicOptions::default();
+    (options.dead_letter_retention_ms, options.retention_ms) = (-1, Some(DAY_MS));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let processor = Processor::new(group(), Arc::clone(&log) as _).stores(Arc::new(MemoryStores::new())).workers(1);
+    let handle = processor.handle();
+    let runs = async move { _ = handle.running().await };
+    runtime.block_on(processor.topics(options).run_until(runs)).unwrap();
+    assert_eq!((config(&log, "dead").retention_ms, config(&log, "out").retention_ms), (Some(-1), Some(DAY_MS)));
+}
+
+#[test]
+fn a_broker_that_refuses_a_property_gets_the_topic_without_it_and_one_warning() {
+    // Before Kafka 3.6; one that has a policy of its own; one that knows next to nothing.
+    let limits = vec!["message.timestamp.before.max.ms", "message.timestamp.after.max.ms"];
+    let policy = [limits.clone(), vec!["message.timestamp.difference.max.ms", "compression.type"]].concat();
+    let little = [policy.clone(), vec!["max.message.bytes", "message.timestamp.type", "retention.bytes"]].concat();
+    for refused in [limits, policy, little] {
+        let log = Strict::new(&refused, false);
+        let (ran, lines) = logged(|| run(group(), Arc::clone(&log) as _));
+        ran.unwrap();
+        let warnings: Vec<_> = lines.lines().filter(|l| l.contains("WARN")).collect();
+        let said = warnings.iter().filter(|l| l.contains("refuses a property")).count();
+        assert_eq!(said, 1, "{lines}");
+        let without = warnings.iter().find(|l| l.contains("refuses a property")).unwrap();
+        let names = refused.iter().filter(|name| without.contains(**name)).count();
+        assert_eq!(names, refused.len(), "{without}");
+        for topic in TABLES {
+            assert_eq!(config(&log.log, topic).cleanup, Some(Cleanup::Compact));
+        }
+        for topic in PASSAGES {
+            assert_eq!(config(&log.log, topic).retention_ms, Some(-1));
+        }
+        let made = log.made.lock().unwrap();
+        let kept = made.iter().find(|s| &*s.name == "work-table").unwrap();
+        if refused.len() == 2 {
+            let older = ("message.timestamp.difference.max.ms".to_owned(), i64::MAX.to_string());
+            assert!(kept.config.other.contains(&older), "{kept:?}");
+            assert_eq!(kept.config.timestamp_type, Some(TimestampType::CreateTime), "only what is refused goes");
+        }
+    }
+}
+
+#[test]
+fn a_broker_that_refuses_what_results_depend_on_is_an_error() {
+    let log = Strict::new(&["cleanup.policy"], false);
+    let error = run(group(), log as _).unwrap_err();
+    assert!(error.contains("create topics") && error.contains("on purpose"), "{error}");
+}
+
+#[test]
+fn topics_whose_settings_are_hidden_are_no_reason_to_refuse() {
+    let log = Strict::new(&[], true);
+    run(group(), Arc::clone(&log) as _).unwrap();
+    run(group(), log as _).unwrap();
+}
