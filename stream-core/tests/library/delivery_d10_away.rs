@@ -199,24 +199,28 @@ fn a_changelog_that_was_made_anew_and_has_grown_past_the_store_is_read_from_its_
 #[test]
 fn a_store_that_was_away_for_too_long_is_wiped_too_where_the_topics_settings_are_hidden() {
     let clock = Arc::new(ManualClock::new(1_704_067_200_000));
+    // The embedded log lives on the runtime of its first use.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let log = Strict::over(Embedded::with_clock(Arc::clone(&clock) as _), &[], true);
     let stores = Arc::new(MemoryStores::new());
     let run = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let processor = Processor::new(counter(), Arc::clone(&log) as _).stores(Arc::clone(&stores) as _).workers(1);
         let handle = processor.handle();
-        let caught_up = async move { handle.caught_up().await.unwrap() };
+        let caught_up = async move {
+            handle.running().await.unwrap();
+            handle.caught_up().await.unwrap();
+        };
         runtime.block_on(processor.run_until(caught_up)).unwrap();
     };
     let write = |topic: &str, key: &[u8], value: &[u8]| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut batch = ProduceBatch::new();
             let (topic, partition) = (Arc::from(topic), Some(0));
             let (key, value, timestamp) = (Some(key), Some(value), Some(clock.now_ms()));
             batch.push(NewRecord { topic: &topic, partition, timestamp, key, value }, std::iter::empty());
             let producer = log.producer(ProducerOptions::default()).await.unwrap();
-            assert!(producer.send(Arc::new(batch)).await.failed.is_empty());
+            let failed = producer.send(Arc::new(batch)).await.failed;
+            assert!(failed.is_empty(), "{failed:?}");
         });
     };
     run();

@@ -62,10 +62,11 @@ fn missing_topics_are_an_error_that_names_them_where_they_are_not_to_be_made() {
     assert!(error.contains("group work: missing topics: left, right; create them"), "{error}");
     make(&log, vec![TopicSpec::new("left"), TopicSpec::new("right")]);
     let error = run(&log, options.clone()).unwrap_err();
-    assert!(error.contains("missing topics: work-table, work-loop, out, dead"), "{error}");
+    assert!(error.contains("missing topics: work-table, work-loop, dead, out"), "{error}");
     let compacted = TopicConfig { cleanup: Some(Cleanup::Compact), ..TopicConfig::default() };
-    let others = ["work-loop", "out", "dead"].map(TopicSpec::new);
-    make(&log, [vec![TopicSpec::new("work-table").config(compacted)], others.to_vec()].concat());
+    let kept = TopicConfig { retention_ms: Some(-1), ..TopicConfig::default() };
+    let own = [TopicSpec::new("work-table").config(compacted), TopicSpec::new("work-loop").config(kept)];
+    make(&log, [own, ["out", "dead"].map(TopicSpec::new)].concat());
     run(&log, options).unwrap();
 }
 
