@@ -8,6 +8,8 @@
 #   docker/kafka.sh kill      end it at once, as a crash would, and keep its data
 #   docker/kafka.sh restart   stop, then up on the same data
 #   docker/kafka.sh down      end it and delete its data (the jars stay)
+#   docker/kafka.sh tool CLASS ARGUMENTS
+#                             run one of Kafka's command-line tools by its class, as kafka.admin.ConfigCommand
 #
 # KAFKA_PORT     PLAINTEXT port on 127.0.0.1 (9092)
 # TLS=1          also SSL on the next port and SASL_SSL (SCRAM and PLAIN) on the one after, with certificates and a
@@ -319,11 +321,17 @@ case ${1:-} in
     end
     rm -rf "$dir/data" "$dir/tls" "$dir/scram" "$password"
     ;;
+  tool)
+    shift
+    find_java
+    fetch
+    exec "$java" -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$jars/*" "$@"
+    ;;
   status)
     our_pid > /dev/null && env_of | sed -n 's/^KAFKA_BROKERS=//p' || true
     ;;
   *)
-    sed -n '2,11p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' >&2
+    sed -n '2,13p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' >&2
     exit 2
     ;;
 esac

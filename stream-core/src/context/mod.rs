@@ -22,7 +22,7 @@ pub use self::deferred::Deferred;
 pub(crate) use self::deferred::DeferredEnd;
 pub(crate) use self::joined::Kept;
 pub(crate) use self::stage::{Obstacle, Stage, Write};
-pub(crate) use self::state_writes::StateWrites;
+pub(crate) use self::state_writes::{StateWrites, table_time};
 use crate::codec::CodecError;
 use crate::group::handler::{CodecOf, typed};
 use crate::group::{AnyCodec, CallbackError, CallbackResult, Failure, Join, Lookup, Loop, Output};

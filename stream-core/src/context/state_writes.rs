@@ -14,11 +14,18 @@ pub(crate) struct StateWrites {
     tables: Vec<usize>,
 }
 
+/// The time of a record of an own table for an event time. Kafka stops the compaction of a partition for good when it has to
+/// write anew a record with a time below zero, so that such a record gets the earliest time that there is; a client may take
+/// zero for no time at all.
+pub(crate) fn table_time(at: i64) -> i64 {
+    if at < 0 { 1 } else { at }
+}
+
 impl StateWrites {
     /// Appends a write; `None` is a deletion.
     pub(crate) fn push(&mut self, core: &Core, table: usize, at: i64, key: &[u8], value: Option<&[u8]>) {
         let Some(edge) = core.graph.state.get(table) else { return };
-        let (topic, partition, timestamp) = (&edge.topic, Some(core.partition), Some(at));
+        let (topic, partition, timestamp) = (&edge.topic, Some(core.partition), Some(table_time(at)));
         self.batch.push(NewRecord { topic, partition, timestamp, key: Some(key), value }, std::iter::empty());
         self.note_topic(table);
     }
@@ -34,7 +41,7 @@ impl StateWrites {
         encode: impl FnOnce(&mut Vec<u8>) -> CallbackResult,
     ) -> CallbackResult {
         let Some(edge) = core.graph.state.get(table) else { return Ok(()) };
-        let (topic, partition, timestamp) = (&edge.topic, Some(core.partition), Some(at));
+        let (topic, partition, timestamp) = (&edge.topic, Some(core.partition), Some(table_time(at)));
         let record = NewRecord { topic, partition, timestamp, key: Some(key), value: None };
         let (before, bytes) = (self.batch.savepoint(), self.batch.bytes());
         let pushed = self.batch.push_with(record, std::iter::empty(), encode);

@@ -17,12 +17,14 @@ mod view_support;
 mod cases;
 
 mod bad_input;
+mod compression;
 mod delivery;
 mod faults;
 mod joins;
 mod mock_moves;
 mod mock_rules;
 mod moves;
+mod own_topics;
 mod restart;
 mod rules;
 #[cfg(feature = "monitor")]

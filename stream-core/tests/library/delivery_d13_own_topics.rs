@@ -9,11 +9,13 @@ use stream_core::log::embedded::Embedded;
 use stream_core::log::{Cleanup, Log, LogHandle, TimestampType, TopicConfig, TopicSpec};
 use stream_core::processor::Processor;
 use stream_core::store::MemoryStores;
+use stream_core::testing::Tester;
 use stream_core::topics::TopicOptions;
 use stream_core::window::{JoinWindows, Windows};
 
+use crate::delivery_d6_policies::Raw;
 use crate::strict_log::Strict;
-use crate::support::logged;
+use crate::support::{Done, logged};
 
 const DAY_MS: i64 = 24 * 3_600_000;
 
@@ -253,4 +255,25 @@ fn topics_whose_settings_are_hidden_are_no_reason_to_refuse() {
     let log = Strict::new(&[], true);
     run(group(), Arc::clone(&log) as _).unwrap();
     run(group(), log as _).unwrap();
+}
+
+#[test]
+fn records_of_own_tables_have_no_time_below_zero() -> Done {
+    // Kafka would never compact such a table again.
+    let mut g = Group::define("work").table(Int64);
+    let minutes = g.window("minutes", Windows::tumbling(Duration::from_secs(60)).grace(Duration::ZERO), Int64);
+    g.input("in", Text, move |ctx, _text: String| {
+        _ = ctx.aggregate(minutes, |n| n.unwrap_or(0) + 1)?;
+        ctx.set(1)
+    });
+    let tester = Tester::new();
+    tester.add(g.build()?)?;
+    tester.input("in", Text).send_at("a", "x".to_owned(), -5)?;
+    tester.input("in", Text).send_at("b", "x".to_owned(), 70_000)?;
+    for topic in ["work-table", "work-window-minutes", "work-time"] {
+        let records = tester.output(topic, Raw).read()?;
+        assert!(!records.is_empty() && records.iter().all(|r| r.timestamp >= 0), "{topic}: {records:?}");
+    }
+    assert_eq!(tester.output("work-table", Int64).read()?.last().map(|r| r.timestamp), Some(70_000));
+    Ok(())
 }

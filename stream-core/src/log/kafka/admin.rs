@@ -16,6 +16,9 @@ use super::context::lock;
 use super::query::{self, PAUSE, Partitions};
 use crate::log::{Cleanup, LogError, LogResult, Offsets, TimestampType, TopicConfig, TopicInfo, TopicSpec};
 
+/// How often the settings of topics are asked for that are not shown.
+const LOOKS: u32 = 4;
+
 impl Connection {
     fn admin_options(&self) -> AdminOptions {
         let time = self.options.request_timeout;
@@ -83,33 +86,53 @@ impl Connection {
 
     /// The settings of topics, by name; of those that we may see.
     async fn configs(&self, topics: &[Arc<str>]) -> LogResult<BTreeMap<String, TopicConfig>> {
-        if topics.is_empty() {
-            return Ok(BTreeMap::new());
+        let mut found = BTreeMap::new();
+        for look in 0.. {
+            let shown = |t: &&Arc<str>| found.contains_key(&***t);
+            let missing: Vec<&Arc<str>> = topics.iter().filter(|t| !shown(t)).collect();
+            let known = lock(&self.hidden).clone();
+            if missing.iter().all(|t| look > 0 && known.contains(*t)) {
+                break;
+            }
+            if look == LOOKS {
+                self.say_hidden(&missing);
+                break;
+            }
+            if look > 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
+            found.append(&mut self.shown(&missing).await?);
         }
+        lock(&self.hidden).retain(|t| !found.contains_key(&**t));
+        Ok(found)
+    }
+
+    /// The settings that the broker shows. The client does not say why it does not show others: the topic may be too new,
+    /// or we may read it, but not see its settings.
+    async fn shown(&self, topics: &[&Arc<str>]) -> LogResult<BTreeMap<String, TopicConfig>> {
         let asked: Vec<_> = topics.iter().map(|t| ResourceSpecifier::Topic(t)).collect();
         let what = "looking up the settings of topics";
         let answer = self.admin()?.describe_configs(&asked, &self.admin_options()).await;
         let mut found = BTreeMap::new();
         for one in answer.map_err(|e| self.admin_error(what, &e))? {
             match one {
+                Ok(resource) if resource.entries.is_empty() => {}
                 Ok(resource) => {
                     if let OwnedResourceSpecifier::Topic(name) = &resource.specifier {
                         found.insert(name.clone(), settings(&resource));
                     }
                 }
-                // Who may read a topic need not be allowed to see its settings.
                 Err(RDKafkaErrorCode::TopicAuthorizationFailed) => {}
                 Err(code) => return Err(self.scene.error(what, &KafkaError::AdminOp(code))),
             }
         }
-        self.say_hidden(topics.iter().filter(|t| !found.contains_key(&***t)));
         Ok(found)
     }
 
     /// Says once of each topic that its settings are not shown to us.
-    fn say_hidden<'t>(&self, topics: impl Iterator<Item = &'t Arc<str>>) {
+    fn say_hidden(&self, topics: &[&Arc<str>]) {
         let mut known = lock(&self.hidden);
-        let new: Vec<&str> = topics.filter(|t| known.insert(Arc::clone(t))).map(|t| &**t).collect();
+        let new: Vec<&str> = topics.iter().filter(|t| known.insert(Arc::clone(t))).map(|t| &***t).collect();
         if !new.is_empty() {
             tracing::warn!(
                 target: "kafka",

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::Task;
 use super::slots::{State, Work};
-use crate::context::{Core, Stage};
+use crate::context::{Core, Stage, table_time};
 use crate::log::NewRecord;
 use crate::processor::error::ProcessorResult;
 
@@ -98,6 +98,7 @@ pub(super) fn push_changelog(
     timestamp: i64,
 ) {
     let Some((_, topic)) = core.table_at(table) else { return };
-    let record = NewRecord { topic, partition: Some(core.partition), timestamp: Some(timestamp), key, value };
+    let (partition, timestamp) = (Some(core.partition), Some(table_time(timestamp)));
+    let record = NewRecord { topic, partition, timestamp, key, value };
     stage.out.push(record, std::iter::empty());
 }

@@ -257,7 +257,8 @@ pub async fn dead_letters(log: &LogHandle) {
     let [bad, undecodable] = letters.try_into().unwrap();
     let header = |r: &Rec, name: &str| r.headers.get(name).cloned().unwrap_or_else(|| panic!("no {name}: {r:?}"));
     assert_eq!((bad.key.as_deref(), bad.value.as_deref()), (Some("k2"), Some("bad")));
-    assert_eq!((header(&bad, "trace"), bad.timestamp), ("abc".into(), 1_700_000_000_123));
+    assert_eq!(header(&bad, "trace"), "abc");
+    assert!(bad.timestamp > 1_750_000_000_000, "the time at which it was put aside: {bad:?}");
     assert_eq!(header(&bad, "dead-letter-reason"), "it is bad");
     assert_eq!(header(&bad, "dead-letter-group"), group);
     assert_eq!(header(&bad, "dead-letter-topic"), *input);

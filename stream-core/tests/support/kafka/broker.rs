@@ -59,6 +59,14 @@ impl Broker {
         self.run("kill").await;
     }
 
+    /// Runs one of Kafka's command-line tools, by its class.
+    pub async fn tool(&self, class: &str, arguments: &[&str]) {
+        let mut command = self.command("tool");
+        command.arg(class).args(arguments);
+        let ended = tokio::task::spawn_blocking(move || command.status()).await.unwrap().unwrap();
+        assert!(ended.success(), "{class} {arguments:?}: {ended}");
+    }
+
     async fn run(&self, what: &'static str) {
         let mut command = self.command(what);
         let ended = tokio::task::spawn_blocking(move || command.status()).await.unwrap().unwrap();
