@@ -24,7 +24,9 @@ pub enum BuildError {
     #[error("group {group}: {edge} is the group's own {owned}: use {instead}")]
     OwnTopic { group: String, edge: String, owned: String, instead: String },
     /// Dead letters that the group itself would read: each would fail again, and go round for ever.
-    #[error("group {group}: {edge} puts dead letters into {topic}, which the group itself reads or owns ({other}): name another topic")]
+    #[error(
+        "group {group}: {edge} puts dead letters into {topic}, which the group itself reads or owns ({other}): name another topic"
+    )]
     DeadLetterBack { group: String, edge: String, topic: String, other: String },
     /// A loop that nothing reads.
     #[error("group {group}: the loop has no callback: add one with on_loop()")]

@@ -111,7 +111,10 @@ impl Placement {
         evidence.found = Some(found);
         counters.misplaced.fetch_add(u64::from(count), Ordering::Relaxed);
         tracing::warn!(
-            group, topic = self.topic, partition, keys = count,
+            group,
+            topic = self.topic,
+            partition,
+            keys = count,
             "keys of this input are not in the partitions where this group's partitioner ({}) puts them, but where {found} \
              does: joins, loops, views and reads by key will miss them. Have the client use that partitioner (librdkafka: \
              partitioner=murmur2_random), set Processor::partitioner, or, where only this topic is read by these keys, \

@@ -291,7 +291,8 @@ impl Manager<'_> {
             return Err(self.log_error(format!("create topics {list}"), error));
         }
         if !without.is_empty() {
-            let (topics, without) = (missing.iter().map(|s| &*s.name).collect::<Vec<_>>().join(", "), without.join(", "));
+            let (topics, without) =
+                (missing.iter().map(|s| &*s.name).collect::<Vec<_>>().join(", "), without.join(", "));
             tracing::warn!(
                 group = self.graph.name(),
                 "the broker refuses a property of topics {topics}: they are made without {without}"

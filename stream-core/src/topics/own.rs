@@ -152,7 +152,12 @@ impl Faults {
 }
 
 /// What is wrong, in words, and the command that sets all of it right.
-pub(super) fn told(kind: &str, topic: &str, brokers: &str, faults: &[(String, &'static str, String)]) -> (String, String) {
+pub(super) fn told(
+    kind: &str,
+    topic: &str,
+    brokers: &str,
+    faults: &[(String, &'static str, String)],
+) -> (String, String) {
     let what = faults.iter().map(|(what, ..)| what.as_str()).collect::<Vec<_>>().join("; ");
     let set = faults.iter().map(|(_, name, should)| format!("{name}={should}")).collect::<Vec<_>>().join(",");
     (format!("{kind} {topic} has {what}"), alter(topic, brokers, &set))

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use stream_core::codec::{Int64, Text};
 use stream_core::group::{CallbackError, ErrorPolicy, Group, GroupGraph, Input, Side, dead_letter};
 use stream_core::log::{
-    Cleanup, LogHandle, NewRecord, OffsetSpec, ProduceBatch, ProducerOptions, TimestampType, TopicConfig, TopicPartition,
-    TopicSpec,
+    Cleanup, LogHandle, NewRecord, OffsetSpec, ProduceBatch, ProducerOptions, TimestampType, TopicConfig,
+    TopicPartition, TopicSpec,
 };
 use stream_core::processor::{Guarantee, Processor};
 use stream_core::store::MemoryStores;
@@ -135,9 +135,8 @@ async fn a_re_keyed_join_matches_by_event_time_where_the_clusters_default_is_the
         let out = g.output(&*told, Text);
         let windows = JoinWindows::around(Duration::from_secs(60)).grace(Duration::from_secs(20));
         let by_value = Side::topic(&*left, Text).key_by(|text: &String| text.clone());
-        g.stream_join("pairs", windows, by_value, Side::topic(&*right, Text)).inner(move |ctx, l, r| {
-            ctx.emit(out, ctx.key(), &format!("{l} {r} {}", ctx.timestamp()))
-        });
+        g.stream_join("pairs", windows, by_value, Side::topic(&*right, Text))
+            .inner(move |ctx, l, r| ctx.emit(out, ctx.key(), &format!("{l} {r} {}", ctx.timestamp())));
         let at = now_ms() - 3_600_000;
         for n in 0..10 {
             write(&log, &left, "any", &format!("k{n}"), at + n).await;
@@ -268,8 +267,8 @@ async fn the_command_in_a_refusal_mends_the_topic() {
 #[ignore = "needs a real Kafka: make test starts one where Java is"]
 async fn dead_letters_of_old_records_outlive_the_next_sweep() {
     bounded(240, async {
-        let broker =
-            Broker::new().configured("log.retention.check.interval.ms=300\nlog.initial.task.delay.ms=100\nlog.roll.ms=1000");
+        let broker = Broker::new()
+            .configured("log.retention.check.interval.ms=300\nlog.initial.task.delay.ms=100\nlog.roll.ms=1000");
         broker.start().await;
         let log = connect(&broker.brokers());
         let (group, input) = (unique("dead"), topic_with(&log, "in", 1, lasting()).await);
@@ -371,10 +370,8 @@ async fn keys_by_librdkafkas_default_partitioner_are_refused_where_that_is_asked
         let log = kafka();
         let (group, input) = (unique("keys"), topic_with(&log, "in", 4, lasting()).await);
         // A client of librdkafka's with its defaults.
-        let client: rdkafka::producer::BaseProducer = rdkafka::ClientConfig::new()
-            .set("bootstrap.servers", crate::kafka_support::brokers())
-            .create()
-            .unwrap();
+        let client: rdkafka::producer::BaseProducer =
+            rdkafka::ClientConfig::new().set("bootstrap.servers", crate::kafka_support::brokers()).create().unwrap();
         for n in 0..100 {
             let key = format!("key-{n}");
             client.send(rdkafka::producer::BaseRecord::to(&input).key(&key).payload("x")).map_err(|(e, _)| e).unwrap();

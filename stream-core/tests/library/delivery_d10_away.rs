@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use stream_core::clock::{Clock, ManualClock};
 use stream_core::codec::{Codec, Int64, Text};
 use stream_core::group::{Group, GroupGraph};
-use stream_core::clock::{Clock, ManualClock};
 use stream_core::log::embedded::Embedded;
 use stream_core::log::{FetchLimits, Log, NewRecord, ProduceBatch, ProducerOptions};
 use stream_core::processor::{Guarantee, Processor};

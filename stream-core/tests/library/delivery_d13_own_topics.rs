@@ -166,6 +166,23 @@ fn an_own_topic_on_whose_settings_results_depend_is_refused_with_the_command_tha
 }
 
 #[test]
+fn topics_that_earlier_releases_made_on_a_clusters_usual_defaults_start_with_one_warning() {
+    let log = Embedded::new();
+    let made = |cleanup, retention_ms| TopicConfig { cleanup, retention_ms, ..TopicConfig::default() };
+    let spec = |topic: &str, config| TopicSpec::new(topic).partitions(1).config(config);
+    let tables = TABLES.map(|topic| spec(topic, made(Some(Cleanup::Compact), None)));
+    let passages = PASSAGES.map(|topic| spec(topic, made(None, Some(-1))));
+    let dead = spec("dead", TopicConfig::default());
+    wait(log.create_topics([&tables[..], &passages[..], &[dead]].concat())).unwrap();
+    let (ran, lines) = logged(|| run(group(), Arc::clone(&log) as _));
+    ran.unwrap();
+    // The limit on times ahead is an hour by default, and dead letters were kept for a week.
+    assert_eq!(lines.matches("WARN").count(), 1, "{lines}");
+    assert!(lines.contains("work-loop has message.timestamp.after.max.ms=3600000"), "{lines}");
+    assert!(lines.contains("dead has retention.ms=604800000, so dead letters would be deleted early"), "{lines}");
+}
+
+#[test]
 fn all_that_is_wrong_is_said_at_once() {
     let log = with_topics();
     replace(&log, "work-loop", |c| {

@@ -55,13 +55,8 @@ impl DeadLetter<'_> {
         ];
         let kept = record.headers.iter().filter(|(name, _)| !named::ALL.contains(name));
         let headers = kept.chain(ours.iter().map(|(name, value)| (*name, Some(*value))));
-        let new = NewRecord {
-            topic: to,
-            partition: None,
-            timestamp: Some(self.now),
-            key: record.key,
-            value: record.value,
-        };
+        let new =
+            NewRecord { topic: to, partition: None, timestamp: Some(self.now), key: record.key, value: record.value };
         stage.out.push(new, headers);
     }
 }
@@ -91,7 +86,8 @@ impl Origin {
             partition: either(named::PARTITION, named::STREAMS_PARTITION)?,
             offset: either(named::OFFSET, named::STREAMS_OFFSET)?,
             // Kafka Streams keeps the record's time.
-            timestamp: first(named::TIMESTAMP).map_or_else(|| record.timestamp.to_string().into_bytes(), <[u8]>::to_vec),
+            timestamp: first(named::TIMESTAMP)
+                .map_or_else(|| record.timestamp.to_string().into_bytes(), <[u8]>::to_vec),
             count: counted.unwrap_or_else(|| sets() as u64),
         })
     }
