@@ -9,10 +9,10 @@ read -ra cargo <<< "${CARGO:-cargo}"
 features=${FEATURES:-avro,testing} tls=
 # TLS needs the OpenSSL headers to build, and openssl to make certificates.
 if command -v openssl >/dev/null && pkg-config --exists openssl 2>/dev/null; then tls=1 features=$features,tls; fi
-# One selection of packages and features for all of it, so that nothing is built twice.
+# One selection of packages, features and targets for all of it: with another, cargo builds much of it a second time.
 read -ra flags <<< "${CARGO_FLAGS:-} --workspace --features $features"
-# Tests that wait more than they compute: sessions, outages, brokers.
-waiting=(--test-threads "${TEST_THREADS:-12}")
+# Most of the time they wait, for sessions and outages: more threads than processors.
+threads=${TEST_THREADS:-8}
 kafka="tests on a real Kafka"
 # Its tests are #[ignore]d as those on a real Kafka are; told apart by this part of their name.
 registry=real_registry postgres=real_postgres
@@ -28,6 +28,9 @@ step() {
     return 1
   fi
 }
+
+# tests WORDS...: all test binaries, with these words of libtest's.
+tests() { "${cargo[@]}" test "${flags[@]}" --tests --no-fail-fast -- --test-threads "$threads" "$@"; }
 
 free_ports() {
   local port p
@@ -64,10 +67,8 @@ kafka_tests() {
   STREAM_TEST_KAFKA_SSL=$(printed KAFKA_BROKERS_SSL) STREAM_TEST_KAFKA_SASL_SSL=$(printed KAFKA_BROKERS_SASL_SSL)
   STREAM_TEST_KAFKA_CA=$(printed KAFKA_CA) STREAM_TEST_KAFKA_USER=$(printed KAFKA_SASL_USER)
   STREAM_TEST_KAFKA_PASSWORD=$(printed KAFKA_SASL_PASSWORD)
-  step "$kafka" "${cargo[@]}" test "${flags[@]}" --no-fail-fast --test log --test kafka --test all -- --ignored \
-    --skip "$registry" --skip "$postgres" "${waiting[@]}" || true
-  step "tests that kill processes on a real Kafka" "${cargo[@]}" test "${flags[@]}" --test processes -- --ignored \
-    --test-threads 3 || true
+  step "$kafka" tests --ignored --skip "$registry" --skip "$postgres" --skip many_seeds --skip kafka_chaos --skip kafka_kill || true
+  step "tests that kill processes on a real Kafka" tests --ignored kafka_chaos kafka_kill || true
 }
 
 registry_tests() {
@@ -75,7 +76,7 @@ registry_tests() {
     missing+=("tests on a real schema registry (they need STREAM_TEST_REGISTRY=URL)")
     return 0
   fi
-  step "tests on a real schema registry" "${cargo[@]}" test "${flags[@]}" --test library -- --ignored "$registry" || true
+  step "tests on a real schema registry" tests --ignored "$registry" || true
 }
 
 # A Postgres of these tests' own, as far from the machine's as can be: other files, another port, no socket.
@@ -105,14 +106,11 @@ postgres_tests() {
     missing+=("tests on a real Postgres (they need its binaries initdb and postgres, or STREAM_TEST_POSTGRES=URL)")
     return 0
   fi
-  step "tests on a real Postgres" "${cargo[@]}" test "${flags[@]}" --no-fail-fast --test all -- --ignored "$postgres" || true
+  step "tests on a real Postgres" tests --ignored "$postgres" || true
 }
 
-if ! step "build" "${cargo[@]}" test "${flags[@]}" --no-run; then exit 1; fi
-step "tests without Kafka" "${cargo[@]}" test "${flags[@]}" --no-fail-fast --lib --test library --test all --test run \
-  --test processes --test simulation || true
-step "tests on the embedded log and on librdkafka's mock cluster" "${cargo[@]}" test "${flags[@]}" --no-fail-fast \
-  --test log --test kafka -- "${waiting[@]}" || true
+if ! step "build" "${cargo[@]}" test "${flags[@]}" --tests --no-run; then exit 1; fi
+step "tests without Kafka" tests || true
 step "examples of the docs" "${cargo[@]}" test "${flags[@]}" --doc || true
 trap stop_postgres EXIT
 postgres_tests
