@@ -101,6 +101,11 @@ impl LogError {
         matches!(self, Self::TooLarge { .. } | Self::Refused { .. } | Self::UnknownPartition { .. })
     }
 
+    /// Whether it passes: nothing is wrong with what was asked, and the same may succeed later.
+    pub fn is_passing(&self) -> bool {
+        self.class() == ErrorClass::Retriable
+    }
+
     /// Whether whoever wrote can write nothing any more.
     pub(crate) fn ends_producer(&self) -> bool {
         matches!(self, Self::Fatal { .. } | Self::Fenced { .. } | Self::Closed { .. } | Self::Stranded { .. })
