@@ -2,12 +2,13 @@
 //!
 //! As librdkafka does, a producer packs the records of one partition into one batch, whichever calls they came with, and
 //! has up to five batches on their way. As a broker does, the log takes or refuses a batch as a whole: for its size (then
-//! no record is named), or for some of its records (then these are named, and the others are not written either).
+//! no record is named), or for some of its records. Which ones these are the producer learns if there are at least two;
+//! a single one gives its error to its whole batch (librdkafka 2.12).
 //!
 //! Packing costs time (the linger). Without faults it is skipped wherever it makes no difference: where every record is
 //! valid and no batch can be too large for its topic.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -146,17 +147,25 @@ pub(super) struct Wire {
     free: Option<Instant>,
     /// The partition whose turn it was last, so that none waits for ever.
     turn: Option<Place>,
+    /// Partitions of which a batch was refused in a transaction. The producer counts on from it, and the broker does not
+    /// know of it: the next batch is out of order.
+    gaps: BTreeSet<Place>,
+    /// Such a one came: the producer counts from the beginning again, once its transaction is aborted.
+    renumbers: bool,
 }
 
 impl Wire {
     pub(super) fn is_idle(&self) -> bool {
-        self.flying.is_empty()
+        self.flying.is_empty() && self.gaps.is_empty()
     }
 
-    /// Drops what is on its way.
+    /// Drops what is on its way, for its transaction is aborted.
     pub(super) fn cut_off(&mut self) {
         self.flying.clear();
         self.free = None;
+        if std::mem::take(&mut self.renumbers) {
+            self.gaps.clear();
+        }
     }
 }
 
@@ -314,10 +323,15 @@ impl Writer<'_> {
         if BATCH_HEADER + (0..).zip(there()).map(size).sum::<usize>() > topic.max_batch() {
             return all(&|record, headers| topic.too_large(record, headers));
         }
-        if there().any(|(record, _)| topic.blame(record, now).is_some()) {
-            let name = &topic.name;
-            let other = || LogError::Neighbour { topic: name.to_string() };
-            return all(&|record, _| topic.blame(record, now).unwrap_or_else(other));
+        let culprits: Vec<_> = there().filter_map(|(record, _)| topic.blame(record, now)).collect();
+        match culprits.as_slice() {
+            [] => {}
+            // librdkafka names the culprits only if there are several. One alone gives its error to the whole batch.
+            [one] => return all(&|_, _| one.clone()),
+            _ => {
+                let other = || LogError::Neighbour { topic: topic.name.to_string() };
+                return all(&|record, _| topic.blame(record, now).unwrap_or_else(other));
+            }
         }
         let write = |r: Option<(NewRecord<'_>, Headers<'_>)>| {
             let (record, headers) = r.ok_or(LogError::Purged)?;
@@ -369,7 +383,16 @@ impl State {
                 continue;
             }
             let mut writer = self.writer(now);
-            flying.verdict = Some(writer.judge(outbox, flying.place, &flying.batch));
+            let verdict = if outbox.wire.gaps.contains(&flying.place) {
+                outbox.wire.renumbers = true;
+                flying.batch.iter().map(|_| Err(LogError::Purged)).collect()
+            } else {
+                writer.judge(outbox, flying.place, &flying.batch)
+            };
+            if outbox.identity.is_some() && verdict.iter().any(Result::is_err) {
+                outbox.wire.gaps.insert(flying.place);
+            }
+            flying.verdict = Some(verdict);
             flying.at = now + network.round_trip;
             if let Some(due) = writer.due {
                 self.due_at(due);

@@ -191,14 +191,15 @@ macro_rules! log_suite {
     };
     (@ refusals $attrs:tt $world:expr) => {
         log_suite! { @@ refusals $attrs $world;
-            a_time_that_is_refused_fails_its_batch
-            each_bad_record_of_a_batch_is_named
+            one_bad_record_gives_its_error_to_its_whole_batch
+            several_bad_records_of_a_batch_are_told_from_their_neighbours
             other_partitions_and_topics_are_not_concerned
             hand_overs_of_several_callers_share_a_batch
             what_is_handed_over_behind_a_refused_batch_keeps_its_order
             a_batch_that_is_too_large_in_sum_names_nobody
             several_callers_batch_is_too_large_in_sum
             a_refusal_makes_its_transaction_abortable
+            after_a_refusal_the_next_transaction_of_its_partition_fails_once
             append_time_overwrites_the_records_time
             times_far_ahead_are_refused_by_default
         }
