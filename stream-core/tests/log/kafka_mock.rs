@@ -87,6 +87,7 @@ impl World for MockWorld {
             admin: false,
             times: false,
             topic_limits: false,
+            refusals: false,
             group_admin: false,
             static_members: false,
             held_generations: false,

@@ -22,12 +22,13 @@ mod producer;
 mod state;
 mod topics;
 mod transactions;
+mod wire;
 
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-pub use self::faults::{CommitHold, Fault, Faults, FetchHold, On, Outgoing, Pending};
+pub use self::faults::{CommitHold, Fault, Faults, FetchHold, Network, On, Outgoing, Pending, ReplicaLoss};
 use self::fetch::EmbeddedReader;
 use self::member::EmbeddedMember;
 use self::producer::EmbeddedProducer;
@@ -35,7 +36,7 @@ use self::state::{Shared, State, ready};
 use crate::clock::{Clock, SystemClock};
 use crate::log::{
     GroupMember, Isolation, Log, LogError, LogResult, Member, MemberOptions, OffsetSpec, Offsets, Producer,
-    ProducerOptions, Reader, TopicInfo, TopicPartition, TopicSpec,
+    ProducerOptions, Reader, TopicConfig, TopicInfo, TopicPartition, TopicSpec,
 };
 
 const NAME: &str = "the embedded log";
@@ -68,6 +69,20 @@ impl Embedded {
     /// Makes things go wrong.
     pub fn faults(&self) -> Faults {
         Faults::new(Arc::clone(&self.shared))
+    }
+
+    /// Changes the cluster's defaults of topics, as in a broker's `server.properties`: for topics that do not set them
+    /// themselves, those that exist included. What is `None` is as in Kafka.
+    pub fn set_topic_defaults(&self, defaults: &TopicConfig) {
+        self.shared.with(|state| state.topics.set_defaults(defaults));
+    }
+
+    /// Changes settings of a topic, as `kafka-configs.sh --alter --add-config` does. What is `None` stays.
+    ///
+    /// # Errors
+    /// If there is no such topic.
+    pub fn alter_topic(&self, name: &str, change: &TopicConfig) -> LogResult<()> {
+        self.shared.with(|state| state.topics.alter(&name.into(), change))
     }
 
     /// Compacts all compacted topics, up to the last record of each partition (which is the active end) and to the

@@ -20,6 +20,7 @@ pub mod group_moves;
 pub mod groups;
 pub mod helper;
 pub mod produce_fetch;
+pub mod refusals;
 pub mod topics;
 pub mod transactions;
 
@@ -42,6 +43,9 @@ pub struct Caps {
     pub times: bool,
     /// A topic's `max.message.bytes` is enforced (mock cluster: no).
     pub topic_limits: bool,
+    /// Batches are refused as a broker refuses them: for records without a key, for times, for their size (mock cluster:
+    /// no).
+    pub refusals: bool,
     /// `group_members` and `group_offsets` answer (mock cluster: no).
     pub group_admin: bool,
     /// A static member that returns within its session is not waited for (mock cluster: minutes).
@@ -58,6 +62,7 @@ impl Caps {
         admin: true,
         times: true,
         topic_limits: true,
+        refusals: true,
         group_admin: true,
         static_members: true,
         held_generations: true,
@@ -184,6 +189,21 @@ macro_rules! log_suite {
             flush_waits_for_everything
         }
     };
+    (@ refusals $attrs:tt $world:expr) => {
+        log_suite! { @@ refusals $attrs $world;
+            one_bad_record_gives_its_error_to_its_whole_batch
+            several_bad_records_of_a_batch_are_told_from_their_neighbours
+            other_partitions_and_topics_are_not_concerned
+            hand_overs_of_several_callers_share_a_batch
+            what_is_handed_over_behind_a_refused_batch_keeps_its_order
+            a_batch_that_is_too_large_in_sum_names_nobody
+            several_callers_batch_is_too_large_in_sum
+            a_refusal_makes_its_transaction_abortable
+            after_a_refusal_the_next_transaction_of_its_partition_fails_once
+            append_time_overwrites_the_records_time
+            times_far_ahead_are_refused_by_default
+        }
+    };
     (@ groups $attrs:tt $world:expr) => {
         log_suite! { @@ groups $attrs $world;
             single_member_gets_all_and_reads
@@ -246,7 +266,7 @@ macro_rules! log_suite {
         }
     };
     ($attrs:tt $world:expr) => {
-        log_suite! { $attrs $world; topics produce_fetch groups group_moves transactions compaction }
+        log_suite! { $attrs $world; topics produce_fetch refusals groups group_moves transactions compaction }
     };
     ($attrs:tt $world:expr; $($concern:ident)*) => {
         $( log_suite! { @ $concern $attrs $world } )*
