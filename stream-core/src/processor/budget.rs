@@ -56,7 +56,9 @@ impl Budget {
     pub(super) fn given_up(&mut self, acknowledged: usize, took: Duration) {
         let half = self.bytes() / 2;
         self.measured.clear();
-        self.measure(acknowledged, took);
+        if acknowledged > 0 {
+            self.measure(acknowledged, took);
+        }
         self.bytes.store(self.bytes().min(half).max(1), Ordering::Relaxed);
     }
 

@@ -98,7 +98,7 @@ impl Outbox {
             identity,
             partitioner: options.partitioner,
             delivery_timeout: options.delivery_timeout.unwrap_or(Duration::from_secs(30)),
-            batch_bytes: options.max_batch_bytes.unwrap_or(BATCH_BYTES).clamp(1024, 64 << 20),
+            batch_bytes: options.max_batch_bytes.unwrap_or(BATCH_BYTES).clamp(1, 64 << 20),
             spread: u32::try_from(number).unwrap_or_default(),
             driven: false,
             lanes: BTreeMap::new(),

@@ -128,9 +128,18 @@ impl Producer for EmbeddedProducer {
         self.shared.with(|state| state.purge(self.id));
     }
 
-    fn limit_batches(&self, _bytes: usize) -> BoxFuture<'static, LogResult<()>> {
-        // A record is a batch of its own here.
-        ready(Ok(()))
+    fn limit_batches(&self, bytes: usize) -> BoxFuture<'static, LogResult<()>> {
+        let (shared, id, flushed) = (Arc::clone(&self.shared), self.id, self.flush());
+        async move {
+            flushed.await?;
+            shared.with(|state| {
+                if let Some(outbox) = state.outboxes.get_mut(&id) {
+                    outbox.batch_bytes = outbox.batch_bytes.min(bytes.max(1));
+                }
+            });
+            Ok(())
+        }
+        .boxed()
     }
 
     fn begin_transaction(&self) -> BoxFuture<'static, LogResult<()>> {

@@ -285,8 +285,10 @@ impl Task {
         if self.replay.own_refused > OWN_REFUSALS
             && let Some((topic, error)) = &failed.own
         {
+            // With each attempt it would be the same.
+            self.replay.dead = true;
             let (group, topic) = (group.to_string(), topic.to_string());
-            self.fail(ProcessorError::OwnRecord { group, topic, partition, error: error.clone() });
+            return Err(ProcessorError::OwnRecord { group, topic, partition, error: error.clone() });
         }
         self.look_for_culprit(failed).await?;
         self.rewind().await?;

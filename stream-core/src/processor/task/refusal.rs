@@ -44,15 +44,6 @@ impl Task {
                 Failed { error: worst.error.clone(), own: None, large: Vec::new(), trace: Trace::default() }
             }
         };
-        // Where neighbours are spared, the broker has marked the culprits.
-        let mut marked: Vec<Arc<str>> = Vec::new();
-        for record in &delivery.failed {
-            if let (LogError::Neighbour { .. }, Some(topic)) = (&record.error, batch.topic(record.index))
-                && !marked.contains(topic)
-            {
-                marked.push(Arc::clone(topic));
-            }
-        }
         let alone = batch.alone && batch.makers() <= 1;
         for record in delivery.failed.iter().filter(|f| f.error.blames_record()) {
             let (index, error) = (record.index, &record.error);
@@ -61,7 +52,9 @@ impl Task {
             let certain = match error {
                 // Found by the client, of this very record.
                 LogError::UnknownPartition { .. } => true,
-                LogError::Refused { .. } => alone || marked.contains(topic),
+                // librdkafka passes the broker's marks on where there are at least two (rdkafka.c, `record_errors_cnt`): the
+                // neighbours are cleared then. One mark comes as the error of the whole batch.
+                LogError::Refused { .. } => alone,
                 _ => alone && self.was_alone_in_its_batch(batch, index),
             };
             match maker {

@@ -2,18 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use stream_core::codec::{Int64, Text};
+use stream_core::codec::{EventTime, Int64, Text};
 use stream_core::context::Emit;
 use stream_core::group::{ErrorPolicy, Group, GroupGraph, Input, table_topic};
 use stream_core::log::{
     Cleanup, LogHandle, NewRecord, ProduceBatch, ProducerOptions, TopicConfig, TopicSpec,
 };
-use stream_core::processor::{Guarantee, Processor};
+use stream_core::processor::{Guarantee, Processor, State};
 use stream_core::store::MemoryStores;
 
-use crate::kafka_support::{Rec, Running, done, read, table, topic, topic_with, unique, write};
+use crate::kafka_support::broker::Broker;
+use crate::kafka_support::proxy::Proxy;
+use crate::kafka_support::{
+    Feed, Rec, Running, connect, done, read, table, topic, topic_with, unique, until, write,
+};
 
 const PARTITIONS: i32 = 4;
 const HOUR: i64 = 3_600_000;
@@ -203,4 +207,139 @@ pub async fn the_last_value_of_each_key_is_the_newest_with_five_requests_in_flig
     let found = table(log, &group, 1).await.into_iter();
     let found: BTreeMap<_, _> = found.map(|(k, v)| (k, v.split(' ').next().unwrap().to_owned())).collect();
     assert_eq!(found, newest);
+}
+
+/// For longer than a transaction, a delivery and a start of an instance may take.
+pub async fn too_few_replicas_are_waited_for_and_shown(guarantee: Guarantee) {
+    let first = Broker::started().await;
+    let log = connect(&first.brokers());
+    let (group, input, out) = (unique("replicas"), topic(&log, "in", PARTITIONS).await, Arc::<str>::from(unique("out")));
+    let running = Running::up(processor(&log, sized(&group, Input::topic(Arc::clone(&input)), &out, 1), guarantee)).await;
+    // All that was made so far is on the first broker only.
+    let second = Broker::new().joining(&first);
+    second.start().await;
+    let both = TopicConfig { min_insync_replicas: Some(2), ..TopicConfig::default() };
+    let mut spec = TopicSpec::new(Arc::clone(&out)).partitions(1).config(both);
+    spec.replication = Some(2);
+    log.create_topics(vec![spec]).await.unwrap();
+    let write_some = async |from: i32| {
+        let keys: Vec<String> = (from..from + 20).map(|n| format!("k{n}")).collect();
+        let records: Vec<_> = keys.iter().map(|k| (k.as_str(), "10")).collect();
+        write(&log, &input, None, &records).await;
+    };
+    write_some(0).await;
+    done(&log, &group, &[(&input, PARTITIONS)]).await;
+    second.stop().await;
+    write_some(20).await;
+    let handle = running.handle.clone();
+    let outage = tokio::time::Instant::now() + Duration::from_secs(70);
+    until("it says that it waits", async || handle.status().state == State::Waiting).await;
+    let waiting = handle.status().waiting.unwrap();
+    assert!(waiting.since_ms <= now() && !waiting.on.is_empty(), "{waiting:?}");
+    // The outage itself: nothing announces that it is long enough.
+    tokio::time::sleep_until(outage).await;
+    assert!(!running.task.is_finished(), "it has ended");
+    second.start().await;
+    done(&log, &group, &[(&input, PARTITIONS)]).await;
+    until("it runs again", async || handle.status().state == State::Running).await;
+    assert_eq!(handle.status().waiting, None);
+    running.stop().await;
+    let all = || (0..40).map(|n| format!("k{n}"));
+    assert_eq!(counts(&read(&log, &out, 1).await, guarantee), once(all()));
+    assert!(table(&log, &group, PARTITIONS).await.len() == 40, "each was done");
+}
+
+/// Stream time, and the topic that keeps it, as the cluster's defaults are: an hour ahead at most.
+pub async fn an_event_time_that_a_topic_refuses_is_no_trouble_of_the_library_s_own_records(
+    log: &LogHandle,
+    guarantee: Guarantee,
+) {
+    for policy in [ErrorPolicy::skip(), ErrorPolicy::dead_letter(unique("dead"))] {
+        let (group, input, out) = (unique("ahead"), topic(log, "in", 1).await, hourly(log).await);
+        let hour = TopicConfig {
+            cleanup: Some(Cleanup::Compact),
+            timestamp_after_max_ms: Some(HOUR),
+            ..TopicConfig::default()
+        };
+        let time: Arc<str> = format!("{group}-time").into();
+        log.create_topics(vec![TopicSpec::new(time).partitions(1).config(hour)]).await.unwrap();
+        let mut g = Group::define(group.as_str());
+        let told = g.output(&*out, Text);
+        let timer = g.timer("unused", Text);
+        g.on_timer(timer, |_, _| Ok(()));
+        let edge = Input::topic(Arc::clone(&input)).on_error(policy).max_ahead(Duration::from_secs(24 * 3600));
+        let codec = EventTime::by(Text, |hours: &String| now() + hours.parse::<i64>().unwrap_or_default() * HOUR);
+        // It emits nothing of the one that is ahead, so that only stream time knows of it.
+        g.input(edge, codec, move |ctx, hours| if hours == "0" { ctx.emit(told, ctx.key(), &hours) } else { Ok(()) });
+        let running = Running::up(processor(log, g.build().unwrap(), guarantee)).await;
+        write(log, &input, None, &[("a", "0"), ("b", "2"), ("c", "0")]).await;
+        done(log, &group, &[(&input, 1)]).await;
+        running.stop().await;
+        let written: Vec<_> = read(log, &out, 1).await.into_iter().filter_map(|r| r.key).collect();
+        assert_eq!(written, ["a", "c"]);
+    }
+}
+
+/// Its topic takes no record that is older than a millisecond, as each is when it comes there.
+pub async fn a_topic_that_refuses_the_library_s_own_records_ends_the_run(log: &LogHandle, guarantee: Guarantee) {
+    let (group, input) = (unique("own"), topic(log, "in", 1).await);
+    let nothing = TopicConfig {
+        cleanup: Some(Cleanup::Compact),
+        timestamp_before_max_ms: Some(1),
+        ..TopicConfig::default()
+    };
+    let time: Arc<str> = format!("{group}-time").into();
+    log.create_topics(vec![TopicSpec::new(Arc::clone(&time)).partitions(1).config(nothing)]).await.unwrap();
+    let mut g = Group::define(group.as_str()).table(Int64);
+    let timer = g.timer("unused", Text);
+    g.on_timer(timer, |_, _| Ok(()));
+    g.input(Input::topic(Arc::clone(&input)).on_error(ErrorPolicy::skip()), Text, |ctx, _| ctx.set(1));
+    let running = Running::up(processor(log, g.build().unwrap(), guarantee)).await;
+    write(log, &input, None, &[("a", "0")]).await;
+    let text = running.failure().await;
+    let says = format!("{time}[0] refuses a record that the library itself writes");
+    assert!(text.contains(&says) && text.contains("timestamp"), "{text}");
+}
+
+/// Copies texts of 2 kB.
+fn copying(group: &str, input: &Arc<str>, out: &Arc<str>) -> Arc<GroupGraph> {
+    let mut g = Group::define(group);
+    let out = g.output(&**out, Text);
+    g.input(&**input, Text, move |ctx, text| ctx.emit(out, ctx.key(), &text));
+    g.build().unwrap()
+}
+
+/// A backlog on twelve partitions, over a link of 1.5 MB a second: all that is processed in a commit interval would take longer
+/// than a transaction may.
+pub async fn a_slow_link_gets_small_transactions() {
+    const RECORDS: usize = 12_000;
+    let proxy = Proxy::new(1).await;
+    let (broker, listener) = Broker::new().proxied(proxy.port());
+    proxy.lead_to(listener);
+    broker.start().await;
+    let (log, through) = (connect(&broker.brokers()), connect(&proxy.address()));
+    let input = topic(&log, "in", 12).await;
+    let text = "x".repeat(2_000);
+    let mut feed = Feed::new(&log).await;
+    for n in 0..RECORDS {
+        feed.send(&[(&input, None, &format!("k{n}"), &text)]).await;
+    }
+    feed.finish().await;
+    let mut took = Vec::new();
+    for guarantee in [Guarantee::AtLeastOnce, Guarantee::ExactlyOnce] {
+        let (group, out) = (unique("slow"), topic(&log, "out", 12).await);
+        let (carried, began) = (proxy.carried(), Instant::now());
+        proxy.limit(1_500_000);
+        let running = Running::start(processor(&through, copying(&group, &input, &out), guarantee));
+        done(&log, &group, &[(&input, 12)]).await;
+        took.push((proxy.carried() - carried, began.elapsed()));
+        proxy.limit(0);
+        running.stop().await;
+        let written = counts(&read(&log, &out, 12).await, guarantee);
+        assert_eq!(written, once((0..RECORDS).map(|n| format!("k{n}"))), "{guarantee:?}");
+    }
+    println!("carried, took: {took:?}");
+    let [(least_bytes, least), (exactly_bytes, exactly)] = took[..] else { panic!("two runs") };
+    assert!(exactly_bytes < least_bytes * 3 / 2, "nothing is carried again and again: {took:?}");
+    assert!(exactly < least * 2, "half of the throughput at least: {took:?}");
 }
