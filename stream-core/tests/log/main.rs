@@ -7,6 +7,7 @@ mod log_suite;
 mod embedded;
 mod embedded_faults;
 #[cfg(feature = "kafka")]
+#[cfg(feature = "kafka")]
 mod kafka;
 #[cfg(feature = "kafka")]
 mod kafka_mock;
