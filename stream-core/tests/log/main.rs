@@ -6,7 +6,7 @@ mod log_suite;
 
 mod embedded;
 mod embedded_faults;
-#[cfg(feature = "kafka")]
+mod embedded_network;
 #[cfg(feature = "kafka")]
 mod kafka;
 #[cfg(feature = "kafka")]
