@@ -96,6 +96,8 @@ pub(super) struct Rules {
     /// Topics with too few replicas in sync, with the number of guards.
     short: BTreeMap<String, usize>,
     pub(super) network: Network,
+    /// Guards that keep the settings of topics secret.
+    secrets: usize,
     deliveries: BTreeMap<RuleId, Rule>,
 }
 
@@ -110,6 +112,7 @@ impl Default for Rules {
             fetch_holds: BTreeMap::new(),
             short: BTreeMap::new(),
             network: Network::default(),
+            secrets: 0,
             deliveries: BTreeMap::new(),
         }
     }
@@ -134,6 +137,11 @@ impl Rules {
     /// Whether a topic can be read.
     pub(super) fn readable(&self, topic: &str) -> bool {
         self.available && !self.fetch_holds.contains_key(topic)
+    }
+
+    /// Whether look-ups show the settings of topics.
+    pub(super) fn configs_shown(&self) -> bool {
+        self.secrets == 0
     }
 
     /// What happens to a record.
@@ -219,6 +227,29 @@ impl Faults {
     pub fn lose_replicas(&self, topic: &str) -> ReplicaLoss {
         self.shared.with(|state| *state.rules.short.entry(topic.to_owned()).or_default() += 1);
         ReplicaLoss { shared: Arc::clone(&self.shared), topic: topic.to_owned() }
+    }
+
+    /// Does not show the settings of topics, until the guard is dropped, as to a user without the right to
+    /// `DescribeConfigs`.
+    pub fn deny_describe_configs(&self) -> Denial {
+        self.shared.with(|state| state.rules.secrets += 1);
+        Denial { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Forgets the offsets that a group committed, of one topic or of all, as `kafka-consumer-groups.sh --delete-offsets`
+    /// does, or their retention (`offsets.retention.minutes`).
+    pub fn forget_offsets(&self, group: &str, topic: Option<&str>) {
+        self.shared.with(|state| {
+            if let Some(group) = state.groups.get_mut(group) {
+                group.committed.retain(|of, _| topic.is_some_and(|t| t != &*of.topic));
+            }
+        });
+    }
+
+    /// Lets a transactional id expire that has no open transaction (`transactional.id.expiration.ms`): the next
+    /// transaction of its producer fails, the one after works. Whether there was such an id.
+    pub fn expire_transactional_id(&self, id: &str) -> bool {
+        self.shared.with(|state| state.transactions.expire(id))
     }
 
     /// Puts a network between the producers and the log, from now on.
@@ -392,6 +423,18 @@ pub struct ReplicaLoss {
 impl Drop for ReplicaLoss {
     fn drop(&mut self) {
         self.shared.with(|state| release(&mut state.rules.short, &self.topic));
+    }
+}
+
+/// The settings of topics are not shown, until it is dropped.
+#[must_use = "dropping it shows them again"]
+pub struct Denial {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Denial {
+    fn drop(&mut self) {
+        self.shared.with(|state| state.rules.secrets = state.rules.secrets.saturating_sub(1));
     }
 }
 

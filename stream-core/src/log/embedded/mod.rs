@@ -2,7 +2,7 @@
 //!
 //! It behaves as Kafka does, down to markers that take offsets, generations and fencing; the same conformance suite
 //! runs against both. It is not a server: everything is gone with the process, and nothing is deleted by time or size
-//! (compacted topics are compacted). It runs no task or thread of its own and nothing in it is random: with a paused
+//! before [`Embedded::apply_retention`] is called (compacted topics are compacted). It runs no task or thread of its own and nothing in it is random: with a paused
 //! clock, one thread and the same calls, the same things happen.
 //!
 //! [`Embedded::faults`] makes it go wrong on demand.
@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-pub use self::faults::{CommitHold, Fault, Faults, FetchHold, Network, On, Outgoing, Pending, ReplicaLoss};
+pub use self::faults::{CommitHold, Denial, Fault, Faults, FetchHold, Network, On, Outgoing, Pending, ReplicaLoss};
 use self::fetch::EmbeddedReader;
 use self::member::EmbeddedMember;
 use self::producer::EmbeddedProducer;
@@ -94,6 +94,18 @@ impl Embedded {
         });
     }
 
+    /// Deletes from the start of each partition what its topic's `retention.ms` and `retention.bytes` do not keep, whether
+    /// it was read or not. A broker does so every five minutes, segment by segment; here it goes record by record.
+    pub fn apply_retention(&self) {
+        self.shared.with(|state| {
+            let now = state.clock.now_ms();
+            for topic in state.topics.all() {
+                topic.retain(now);
+                topic.partitions.iter_mut().for_each(|p| p.wake(&mut state.wake));
+            }
+        });
+    }
+
     /// The first commit of a group that went back: partition, from and to.
     #[cfg(feature = "testing")]
     pub(crate) fn set_back(&self, group: &str) -> Option<(TopicPartition, i64, i64)> {
@@ -141,7 +153,8 @@ impl Log for Embedded {
 
     fn topics(&self, names: Vec<Arc<str>>) -> BoxFuture<'static, LogResult<Vec<Option<TopicInfo>>>> {
         self.ask("look topics up", |state| {
-            Ok(names.iter().map(|name| state.topics.get(name).map(topics::Topic::info)).collect())
+            let shown = state.rules.configs_shown();
+            Ok(names.iter().map(|name| state.topics.get(name).map(|t| t.info(shown))).collect())
         })
     }
 

@@ -96,8 +96,10 @@ impl Topic {
         i32::try_from(self.partitions.len()).unwrap_or(i32::MAX)
     }
 
-    pub(super) fn info(&self) -> TopicInfo {
-        TopicInfo::new(Arc::clone(&self.name), self.count(), 1, self.config.clone())
+    /// What others see of it, with its settings or without.
+    pub(super) fn info(&self, settings: bool) -> TopicInfo {
+        let config = if settings { self.config.clone() } else { TopicConfig::default() };
+        TopicInfo::new(Arc::clone(&self.name), self.count(), 1, config)
     }
 
     pub(super) fn partition(&mut self, partition: i32) -> Option<&mut Partition> {
@@ -132,6 +134,18 @@ impl Topic {
             for partition in &mut self.partitions {
                 partition.compact(Active::Record, now, self.config.delete_retention_ms.unwrap_or_default());
             }
+        }
+    }
+
+    /// Deletes what is older or more than it is to keep.
+    pub(super) fn retain(&mut self, now: i64) {
+        if self.config.cleanup == Some(Cleanup::Compact) {
+            return;
+        }
+        let oldest = self.config.retention_ms.filter(|ms| *ms >= 0).map(|ms| now.saturating_sub(ms));
+        let bytes = self.config.retention_bytes.and_then(|b| usize::try_from(b).ok());
+        for partition in &mut self.partitions {
+            partition.retain(oldest, bytes);
         }
     }
 

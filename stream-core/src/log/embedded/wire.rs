@@ -8,7 +8,7 @@
 //! Packing costs time (the linger). Without faults it is skipped wherever it makes no difference: where every record is
 //! valid and no batch can be too large for its topic.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -60,11 +60,13 @@ pub(super) struct Lane {
     bytes: usize,
     /// How long the first one waits for others.
     linger: Duration,
-    /// Batches to be sent again, unchanged and before all others.
-    retries: VecDeque<Vec<Queued>>,
+    /// Batches to be sent again, by number, unchanged and before all others.
+    retries: BTreeMap<u64, Vec<Queued>>,
     retry_at: Option<Instant>,
     /// Batches on their way.
     flying: usize,
+    /// The number of the last batch.
+    number: u64,
 }
 
 impl Lane {
@@ -88,10 +90,10 @@ impl Lane {
         Some(first.ready.max(first.came + linger))
     }
 
-    /// Takes the next batch: one to be sent again, else as many records as librdkafka packs.
-    fn cut(&mut self, now: Instant, batch_bytes: usize, topic: usize) -> Vec<Queued> {
-        if let Some(batch) = self.retries.pop_front() {
-            return batch;
+    /// Takes the next batch with its number: one to be sent again, else as many records as librdkafka packs.
+    fn cut(&mut self, now: Instant, batch_bytes: usize, topic: usize) -> (u64, Vec<Queued>) {
+        if let Some(again) = self.retries.pop_first() {
+            return again;
         }
         let mut batch = Vec::new();
         let mut bytes = REQUEST_OVERHEAD + topic + BATCH_HEADER;
@@ -108,11 +110,17 @@ impl Lane {
         if self.waiting.is_empty() {
             self.linger = Duration::ZERO;
         }
-        batch
+        self.number += 1;
+        (self.number, batch)
     }
 
-    fn send_again(&mut self, batch: Vec<Queued>, at: Instant) {
-        self.retries.push_back(batch);
+    /// Whether an earlier batch is still to be sent again: the broker refuses what is out of order.
+    fn is_ahead(&self, number: u64) -> bool {
+        self.retries.first_key_value().is_some_and(|(first, _)| *first < number)
+    }
+
+    fn send_again(&mut self, number: u64, batch: Vec<Queued>, at: Instant) {
+        self.retries.insert(number, batch);
         self.retry_at = Some(at);
     }
 
@@ -120,8 +128,10 @@ impl Lane {
     pub(super) fn forget(&mut self, gone: &impl Fn(u64) -> bool) {
         self.waiting.retain(|q| !gone(q.send));
         self.bytes = self.waiting.iter().map(|q| q.payload + RECORD_OVERHEAD).sum();
-        self.retries.iter_mut().for_each(|batch| batch.retain(|q| !gone(q.send)));
-        self.retries.retain(|batch| !batch.is_empty());
+        self.retries.retain(|_, batch| {
+            batch.retain(|q| !gone(q.send));
+            !batch.is_empty()
+        });
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -133,6 +143,8 @@ impl Lane {
 #[derive(Debug)]
 struct Flying {
     place: Place,
+    /// Counts the batches of its partition.
+    number: u64,
     /// When the broker has it, and from its verdict on, when the producer knows that.
     at: Instant,
     batch: Vec<Queued>,
@@ -377,9 +389,9 @@ impl State {
             let short = topic.is_some_and(|t| self.rules.is_short(&t));
             let lane = outbox.lanes.entry(flying.place).or_default();
             // What comes behind a batch that has to be sent again is out of order.
-            if short || !lane.retries.is_empty() {
+            if short || lane.is_ahead(flying.number) {
                 lane.flying -= 1;
-                lane.send_again(flying.batch, now + RETRY_BACKOFF);
+                lane.send_again(flying.number, flying.batch, now + RETRY_BACKOFF);
                 continue;
             }
             let mut writer = self.writer(now);
@@ -431,7 +443,7 @@ fn depart(topics: &Topics, outbox: &mut Outbox, now: Instant, network: Network) 
         outbox.wire.turn = Some(place);
         let name = topics.name_of(place.0).map_or(0, |name| name.len());
         let Some(lane) = outbox.lanes.get_mut(&place) else { break };
-        let batch = lane.cut(now, outbox.batch_bytes, name);
+        let (number, batch) = lane.cut(now, outbox.batch_bytes, name);
         if batch.is_empty() {
             continue;
         }
@@ -442,7 +454,7 @@ fn depart(topics: &Topics, outbox: &mut Outbox, now: Instant, network: Network) 
         let begins = outbox.wire.free.map_or(now, |free| free.max(now));
         let at = begins + took(network.bytes_per_second);
         outbox.wire.free = Some(at + took(network.quota));
-        outbox.wire.flying.push_back(Flying { place, at, batch, verdict: None });
+        outbox.wire.flying.push_back(Flying { place, number, at, batch, verdict: None });
     }
     any
 }

@@ -16,6 +16,7 @@
 )]
 
 pub mod compaction;
+pub mod gone;
 pub mod group_moves;
 pub mod groups;
 pub mod helper;
@@ -101,6 +102,22 @@ pub trait World: Send + Sync {
     /// Compacts a topic up to its active end, or brings that nearer; the cases call it until they see the effect.
     /// `false`: this world can't in reasonable time.
     fn compact(&self, _topic: Arc<str>) -> BoxFuture<'static, bool> {
+        Box::pin(std::future::ready(false))
+    }
+
+    /// Deletes what the topics' retention does not keep, or lets it come nearer; the cases call it until they see the
+    /// effect. `false`: this world can't in reasonable time.
+    fn apply_retention(&self) -> BoxFuture<'static, bool> {
+        Box::pin(std::future::ready(false))
+    }
+
+    /// Forgets the committed offsets of a group without members. `false`: this world can't.
+    fn forget_offsets(&self, _group: Arc<str>) -> BoxFuture<'static, bool> {
+        Box::pin(std::future::ready(false))
+    }
+
+    /// Lets a transactional id expire that has no open transaction. `false`: this world can't in reasonable time.
+    fn expire_transactional_id(&self, _id: Arc<str>) -> BoxFuture<'static, bool> {
         Box::pin(std::future::ready(false))
     }
 
@@ -244,6 +261,17 @@ macro_rules! log_suite {
             interleaved_transactions
         }
     };
+    (@ gone $attrs:tt $world:expr) => {
+        log_suite! { @@ gone $attrs $world;
+            offsets_go_with_their_topic
+            a_position_beyond_the_topic_made_anew_is_out_of_range
+            a_position_of_the_topic_before_counts_on_the_one_made_anew
+            a_producer_goes_on_in_a_topic_made_anew
+            retention_deletes_past_committed_offsets
+            forgotten_offsets_are_gone
+            an_expired_transactional_id_costs_one_transaction
+        }
+    };
     (@ compaction $attrs:tt $world:expr) => {
         log_suite! { @@ compaction $attrs $world;
             last_values_stay_and_offsets_never_change
@@ -266,7 +294,7 @@ macro_rules! log_suite {
         }
     };
     ($attrs:tt $world:expr) => {
-        log_suite! { $attrs $world; topics produce_fetch refusals groups group_moves transactions compaction }
+        log_suite! { $attrs $world; topics produce_fetch refusals groups group_moves transactions compaction gone }
     };
     ($attrs:tt $world:expr; $($concern:ident)*) => {
         $( log_suite! { @ $concern $attrs $world } )*
