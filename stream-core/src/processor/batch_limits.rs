@@ -10,6 +10,15 @@ use super::env::Egress;
 use crate::log::{LogHandle, LogResult};
 use crate::topics::record_limit;
 
+/// What a topic refused for its size.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Refused {
+    /// The largest record.
+    pub(super) largest: usize,
+    /// All records together.
+    pub(super) bytes: usize,
+}
+
 /// Of a processor; outlives its instances.
 #[derive(Debug, Default)]
 pub(super) struct BatchLimits(Mutex<Known>);
@@ -47,8 +56,7 @@ impl BatchLimits {
         self.with(|known| known.topics.get(topic).copied().flatten())
     }
 
-    /// Asks for the limit of a topic that refused a batch for its size, and has smaller batches sent if that is why. Of the
-    /// records that were refused, the largest is of `largest` bytes.
+    /// Asks for the limit of a topic that refused a batch for its size, and has smaller batches sent if that is why.
     ///
     /// # Errors
     /// When the producer can't go on with smaller batches.
@@ -57,7 +65,7 @@ impl BatchLimits {
         log: &LogHandle,
         egress: &Egress,
         topic: &Arc<str>,
-        largest: usize,
+        refused: Refused,
     ) -> LogResult<()> {
         let limit = match log.topics(vec![Arc::clone(topic)]).await {
             Ok(found) => found.into_iter().flatten().map(|info| record_limit(&info)).find(|limit| *limit < usize::MAX),
@@ -66,8 +74,8 @@ impl BatchLimits {
                 self.of(topic)
             }
         };
-        // Without a limit, a batch that is no larger than a record of it holds one such record.
-        let bytes = limit.unwrap_or(largest);
+        // Where it stays unknown, half as much, down to batches of one record.
+        let bytes = limit.unwrap_or_else(|| refused.largest.max(self.bytes().min(refused.bytes) / 2));
         let lower = self.with(|known| {
             known.topics.insert(Arc::clone(topic), limit);
             let lower = known.bytes.is_none_or(|now| bytes < now);

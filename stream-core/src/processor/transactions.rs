@@ -436,7 +436,13 @@ mod tests {
         let log = Embedded::new();
         let member = log.member(MemberOptions::new("g", Subscription::Topics(vec!["in".into()]))).unwrap();
         let producer = log.producer(ProducerOptions::default()).await.unwrap();
-        Transactions::apart(producer, member.group(), Duration::from_millis(1), Budget::new(Duration::from_secs(10)), Arc::default())
+        Transactions::apart(
+            producer,
+            member.group(),
+            Duration::from_millis(1),
+            Budget::new(Duration::from_secs(10)),
+            Arc::default(),
+        )
     }
 
     #[tokio::test]

@@ -41,7 +41,11 @@ fn sized(times: usize) -> Arc<GroupGraph> {
 }
 
 /// How often each key is there; at-least-once delivery may repeat one.
-fn counts(tester: &Tester, topic: &str, guarantee: Guarantee) -> Result<BTreeMap<String, usize>, stream_core::testing::TesterError> {
+fn counts(
+    tester: &Tester,
+    topic: &str,
+    guarantee: Guarantee,
+) -> Result<BTreeMap<String, usize>, stream_core::testing::TesterError> {
     let mut counts = BTreeMap::new();
     for (key, _) in tester.output(topic, Text).read_pairs()? {
         let n = counts.entry(key).or_default();
@@ -55,7 +59,14 @@ fn once(numbers: impl Iterator<Item = usize>) -> BTreeMap<String, usize> {
 }
 
 /// A backlog of `n` records on four partitions; those in `odd` have another value.
-fn backlog(graph: Arc<GroupGraph>, guarantee: Guarantee, out: TopicConfig, n: usize, value: &str, odd: (&[usize], &str)) -> Result<Tester, Box<dyn std::error::Error>> {
+fn backlog(
+    graph: Arc<GroupGraph>,
+    guarantee: Guarantee,
+    out: TopicConfig,
+    n: usize,
+    value: &str,
+    odd: (&[usize], &str),
+) -> Result<Tester, Box<dyn std::error::Error>> {
     let tester = Tester::with_partitions(4);
     make(&tester, "narrow", out)?;
     tester.add_with(graph, move |p| p.guarantee(guarantee))?;
@@ -248,5 +259,50 @@ fn acknowledgements_that_do_not_come_are_shown_as_waited_for() -> Done {
     drop(held);
     tester.drain()?;
     assert_eq!((handle.status().state, handle.status().waiting), (State::Running, None));
+    Ok(())
+}
+
+/// The topic's limit can't be asked for, and has to be found by trying.
+#[test]
+fn a_limit_that_may_not_be_seen_is_found_by_trying() -> Done {
+    for guarantee in BOTH {
+        for (value, odd) in [("1200", &[][..]), ("100", &[123, 321])] {
+            let tester = Tester::with_partitions(4);
+            let _denied = tester.log().faults().deny_describe_configs();
+            make(&tester, "narrow", narrow(2_000))?;
+            tester.add_with(sized(2), move |p| p.guarantee(guarantee))?;
+            let input = tester.input("in", Text);
+            for i in 0..400 {
+                let value = if odd.contains(&i) { "3000" } else { value };
+                input.push(format!("k{i}").as_str(), value.to_owned())?;
+            }
+            tester.drain()?;
+            assert_eq!(counts(&tester, "dead", guarantee)?, once(odd.iter().copied()), "{guarantee:?} {value}");
+            let written = counts(&tester, "narrow", guarantee)?;
+            let times = if guarantee == Guarantee::ExactlyOnce { 2 } else { 1 };
+            assert!(written.len() == 400 - odd.len() && written.values().all(|n| *n == times), "{guarantee:?} {value}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn too_few_replicas_are_waited_for_and_shown() -> Done {
+    for guarantee in BOTH {
+        let tester = backlog(timed(), guarantee, TopicConfig::default(), 40, "0", (&[], ""))?;
+        tester.drain()?;
+        let handle = tester.handle("work", 0)?;
+        let short = tester.log().faults().lose_replicas("narrow");
+        for i in 40..80 {
+            tester.input("in", Text).push(format!("k{i}").as_str(), "0".to_owned())?;
+        }
+        tester.wait_until("it says that it waits", || handle.status().state == State::Waiting)?;
+        tester.run_for(ms(120_000));
+        assert_eq!(handle.status().state, State::Waiting, "{guarantee:?}");
+        drop(short);
+        tester.drain()?;
+        assert_eq!(counts(&tester, "narrow", guarantee)?, once(0..80), "{guarantee:?}");
+        tester.wait_until("it runs", || handle.status().state == State::Running)?;
+    }
     Ok(())
 }

@@ -79,6 +79,8 @@ pub(super) struct Instance<'a> {
     /// Deletion of processed loop records under way, and up to where they are deleted.
     trimming: Option<BoxFuture<'static, (Offsets, LogResult<()>)>>,
     trimmed: BTreeMap<TopicPartition, i64>,
+    /// The commits do not get through.
+    commit_waits: Option<Waiting>,
     /// Another commit is to follow at once.
     commit_again: bool,
     /// An assignment was seen, so that "no partitions" means that others have them.
@@ -130,6 +132,7 @@ impl<'a> Instance<'a> {
             commit: None,
             trimming: None,
             trimmed: BTreeMap::new(),
+            commit_waits: None,
             commit_again: false,
             assigned: false,
             early_visits: Vec::new(),
@@ -335,7 +338,8 @@ impl<'a> Instance<'a> {
     /// Publishes what the instance is doing.
     fn show(&mut self) {
         let restoring = self.tasks.values().any(|t| t.state == TaskState::Restoring);
-        let waiting = self.tasks.values().filter_map(|t| t.waiting.as_ref()).min_by_key(|w| w.since_ms).cloned();
+        let waits = self.tasks.values().filter_map(|t| t.waiting.as_ref()).chain(&self.commit_waits);
+        let waiting = waits.min_by_key(|w| w.since_ms).cloned();
         let state = match (self.stopping, self.assigned, restoring) {
             (true, ..) => State::Stopping,
             (false, false, _) => State::Starting,

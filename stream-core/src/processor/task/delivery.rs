@@ -185,8 +185,7 @@ impl Task {
     fn written_keys(&self, batch: &ProduceBatch, delivery: &Delivery) -> BTreeSet<(usize, Box<[u8]>)> {
         let numbers = self.core.graph.table_numbers(batch.topics());
         let refusal = |e: &LogError| e.blames_record() || matches!(e, LogError::Neighbour { .. });
-        let refused: BTreeSet<usize> =
-            delivery.failed.iter().filter(|f| refusal(&f.error)).map(|f| f.index).collect();
+        let refused: BTreeSet<usize> = delivery.failed.iter().filter(|f| refusal(&f.error)).map(|f| f.index).collect();
         let writes = (0..batch.len()).filter(|index| !refused.contains(index)).filter_map(|index| {
             let number = (*numbers.get(batch.topic_of(index)?)?)?;
             let (record, _) = batch.get(index)?;

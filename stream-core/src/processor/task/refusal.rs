@@ -8,6 +8,7 @@ use super::delivery::Poison;
 use super::outbox::{HandOver, Maker};
 use super::search::Trace;
 use crate::log::{Delivery, ErrorClass, LogError};
+use crate::processor::batch_limits::Refused;
 use crate::processor::error::{ProcessorError, ProcessorResult};
 
 /// What is known of a failure, once everything that was on its way has ended.
@@ -40,9 +41,7 @@ impl Task {
         let mut failed = match self.replay.waiting.take() {
             Some(failed) if gravity(&failed.error) >= gravity(&worst.error) => failed,
             Some(failed) => Failed { error: worst.error.clone(), ..failed },
-            None => {
-                Failed { error: worst.error.clone(), own: None, large: Vec::new(), trace: Trace::default() }
-            }
+            None => Failed { error: worst.error.clone(), own: None, large: Vec::new(), trace: Trace::default() },
         };
         let alone = batch.alone && batch.makers() <= 1;
         for record in delivery.failed.iter().filter(|f| f.error.blames_record()) {
@@ -118,14 +117,15 @@ impl Task {
     /// Goes on with smaller batches where that is what was wrong, or begins to search.
     pub(super) async fn look_for_culprit(&mut self, failed: Failed) -> ProcessorResult<()> {
         let Failed { large, mut trace, .. } = failed;
-        let mut topics: BTreeMap<Arc<str>, usize> = BTreeMap::new();
+        let mut topics: BTreeMap<Arc<str>, Refused> = BTreeMap::new();
         for record in &large {
-            let largest = topics.entry(Arc::clone(&record.topic)).or_default();
-            *largest = record.size.max(*largest);
+            let refused = topics.entry(Arc::clone(&record.topic)).or_default();
+            refused.largest = record.size.max(refused.largest);
+            refused.bytes += record.size;
         }
-        for (topic, largest) in topics {
+        for (topic, refused) in topics {
             let env = &self.env;
-            let learned = env.batches.learn(&env.log, &env.egress, &topic, largest).await;
+            let learned = env.batches.learn(&env.log, &env.egress, &topic, refused).await;
             learned.map_err(|e| ProcessorError::log(env.graph.name(), "send smaller batches", e))?;
             if let Some(limit) = env.batches.of(&topic) {
                 self.core.learned.borrow_mut().insert(topic, limit);

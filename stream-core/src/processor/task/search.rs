@@ -47,14 +47,7 @@ pub(super) struct Search {
 
 impl Default for Search {
     fn default() -> Self {
-        Self {
-            until: None,
-            fires: 0,
-            suspects: BTreeSet::new(),
-            most: usize::MAX,
-            begun: 0,
-            closed: false,
-        }
+        Self { until: None, fires: 0, suspects: BTreeSet::new(), most: usize::MAX, begun: 0, closed: false }
     }
 }
 
@@ -86,7 +79,10 @@ impl Search {
     /// Whether what is handed over now is sent alone.
     pub(super) fn is_on(&self, inputs: &[TaskInput]) -> bool {
         self.fires > 0
-            || self.until.as_ref().is_some_and(|until| inputs.iter().zip(until).any(|(i, until)| i.acknowledged < *until))
+            || self
+                .until
+                .as_ref()
+                .is_some_and(|until| inputs.iter().zip(until).any(|(i, until)| i.acknowledged < *until))
     }
 
     /// Whether there is anything to reach.

@@ -142,8 +142,7 @@ impl Task {
     fn may_dispatch(&self) -> bool {
         self.outbox.bytes() < self.env.options.in_flight_bytes
             && !self.slots.alone()
-            && (!self.replay.search.is_on(&self.inputs)
-                || (self.outbox.is_empty() && !self.replay.search.is_closed()))
+            && (!self.replay.search.is_on(&self.inputs) || (self.outbox.is_empty() && !self.replay.search.is_closed()))
     }
 
     /// Whether what is released should be handed over before more is processed.

@@ -7,17 +7,13 @@ use std::time::{Duration, Instant, SystemTime};
 use stream_core::codec::{EventTime, Int64, Text};
 use stream_core::context::Emit;
 use stream_core::group::{ErrorPolicy, Group, GroupGraph, Input, table_topic};
-use stream_core::log::{
-    Cleanup, LogHandle, NewRecord, ProduceBatch, ProducerOptions, TopicConfig, TopicSpec,
-};
+use stream_core::log::{Cleanup, LogHandle, NewRecord, ProduceBatch, ProducerOptions, TopicConfig, TopicSpec};
 use stream_core::processor::{Guarantee, Processor, State};
 use stream_core::store::MemoryStores;
 
 use crate::kafka_support::broker::Broker;
 use crate::kafka_support::proxy::Proxy;
-use crate::kafka_support::{
-    Feed, Rec, Running, connect, done, read, table, topic, topic_with, unique, until, write,
-};
+use crate::kafka_support::{Feed, Rec, Running, connect, done, read, table, topic, topic_with, unique, until, write};
 
 const PARTITIONS: i32 = 4;
 const HOUR: i64 = 3_600_000;
@@ -169,11 +165,8 @@ pub async fn the_last_value_of_each_key_is_the_newest_with_five_requests_in_flig
     let group = unique("newest");
     let any_time = TopicConfig { timestamp_after_max_ms: Some(i64::MAX), ..TopicConfig::default() };
     let input = topic_with(log, "in", 1, any_time).await;
-    let changelog = TopicConfig {
-        cleanup: Some(Cleanup::Compact),
-        timestamp_after_max_ms: Some(HOUR),
-        ..TopicConfig::default()
-    };
+    let changelog =
+        TopicConfig { cleanup: Some(Cleanup::Compact), timestamp_after_max_ms: Some(HOUR), ..TopicConfig::default() };
     let spec = TopicSpec::new(table_topic(&group)).partitions(1).config(changelog);
     log.create_topics(vec![spec]).await.unwrap();
     let refused = |n: i64| n % 97 == 50 || n == RECORDS - 1;
@@ -213,8 +206,10 @@ pub async fn the_last_value_of_each_key_is_the_newest_with_five_requests_in_flig
 pub async fn too_few_replicas_are_waited_for_and_shown(guarantee: Guarantee) {
     let first = Broker::started().await;
     let log = connect(&first.brokers());
-    let (group, input, out) = (unique("replicas"), topic(&log, "in", PARTITIONS).await, Arc::<str>::from(unique("out")));
-    let running = Running::up(processor(&log, sized(&group, Input::topic(Arc::clone(&input)), &out, 1), guarantee)).await;
+    let (group, input, out) =
+        (unique("replicas"), topic(&log, "in", PARTITIONS).await, Arc::<str>::from(unique("out")));
+    let running =
+        Running::up(processor(&log, sized(&group, Input::topic(Arc::clone(&input)), &out, 1), guarantee)).await;
     // All that was made so far is on the first broker only.
     let second = Broker::new().joining(&first);
     second.start().await;
@@ -283,11 +278,8 @@ pub async fn an_event_time_that_a_topic_refuses_is_no_trouble_of_the_library_s_o
 /// Its topic takes no record that is older than a millisecond, as each is when it comes there.
 pub async fn a_topic_that_refuses_the_library_s_own_records_ends_the_run(log: &LogHandle, guarantee: Guarantee) {
     let (group, input) = (unique("own"), topic(log, "in", 1).await);
-    let nothing = TopicConfig {
-        cleanup: Some(Cleanup::Compact),
-        timestamp_before_max_ms: Some(1),
-        ..TopicConfig::default()
-    };
+    let nothing =
+        TopicConfig { cleanup: Some(Cleanup::Compact), timestamp_before_max_ms: Some(1), ..TopicConfig::default() };
     let time: Arc<str> = format!("{group}-time").into();
     log.create_topics(vec![TopicSpec::new(Arc::clone(&time)).partitions(1).config(nothing)]).await.unwrap();
     let mut g = Group::define(group.as_str()).table(Int64);

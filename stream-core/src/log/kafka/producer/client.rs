@@ -39,7 +39,12 @@ pub(super) struct Client {
 }
 
 impl Maker {
-    pub(super) fn new(connection: &Connection, options: &ProducerOptions, scene: Arc<Scene>, slots: Arc<Slots>) -> Self {
+    pub(super) fn new(
+        connection: &Connection,
+        options: &ProducerOptions,
+        scene: Arc<Scene>,
+        slots: Arc<Slots>,
+    ) -> Self {
         let name = options.transactional_id.as_ref().map_or("producer".into(), |id| format!("producer {id}"));
         Self {
             kafka: connection.options.clone(),

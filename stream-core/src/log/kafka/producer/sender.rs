@@ -24,6 +24,9 @@ use crate::log::{Delivery, Headers, LogError, LogResult, NewRecord, ProduceBatch
 /// How long to wait for room before looking again.
 const MOMENT: Duration = Duration::from_micros(500);
 
+/// After this long, what was given up as unanswered has come to the broker or never will.
+const SETTLED: Duration = Duration::from_secs(5);
+
 pub(super) struct Sender {
     pub(super) scene: Arc<Scene>,
     maker: Maker,
@@ -100,6 +103,10 @@ impl Sender {
         let known = self.maker.options.max_batch_bytes;
         if known.is_some_and(|known| known <= bytes) {
             return Ok(());
+        }
+        // What is still on its way by the old client must not come after what the new one sends.
+        if let Some(doubt) = self.tracker.doubt() {
+            std::thread::sleep((doubt + SETTLED).saturating_duration_since(Instant::now()));
         }
         self.maker.options.max_batch_bytes = Some(bytes);
         tracing::info!(target: "kafka", bytes, "a topic takes smaller batches only: a producer's client is made anew");
