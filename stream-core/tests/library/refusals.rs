@@ -194,7 +194,9 @@ fn a_record_of_the_library_s_own_that_is_refused_for_good_ends_the_run() -> Done
         drop(fault);
         tester.restart("work")?;
         tester.drain()?;
-        assert_eq!(tester.table("work", Int64).get("k")?, Some(1), "{guarantee:?}");
+        let counted = tester.table("work", Int64).get("k")?;
+        // At-least-once delivery may do what was not committed twice.
+        assert!(counted == Some(1) || guarantee == Guarantee::AtLeastOnce && counted == Some(2), "{counted:?}");
     }
     Ok(())
 }
