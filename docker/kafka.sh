@@ -20,6 +20,7 @@
 # KAFKA_EXTRA    further lines for server.properties
 # KAFKA_PROXIED  LISTEN:ADVERTISED, two ports: one more plain listener, whose clients are told to come back by the second
 #                port, where a proxy to the first one is
+# KAFKA_JOIN     port of the controller of another one that runs (its KAFKA_PORT + 3): this one is its second broker
 #
 # Exit code 3: something to run it with is missing (Java 17, Maven, openssl). Needs bash, nothing of this needs root.
 set -euo pipefail
@@ -29,6 +30,7 @@ port=${KAFKA_PORT:-9092}
 version=${KAFKA_VERSION:-4.1.0}
 tls=${TLS:-}
 proxied=${KAFKA_PROXIED:-}
+join=${KAFKA_JOIN:-}
 state=${STREAM_STATE:-$root/target}
 mkdir -p "$state/kafka"
 dir=$(cd "$state/kafka" && pwd)
@@ -46,6 +48,7 @@ die() {
   exit "$code"
 }
 
+case ${join:-0} in *[!0-9]*) die 2 "KAFKA_JOIN=$join is no port" ;; esac
 case $port in '' | *[!0-9]*) die 2 "KAFKA_PORT=$port is no port" ;; esac
 case ${proxied:-0:0} in
   *[!0-9:]* | :* | *: | *:*:*) die 2 "KAFKA_PROXIED=$proxied is not LISTEN:ADVERTISED" ;;
@@ -191,12 +194,18 @@ configure() {
     advertised=$advertised,PROXIED://127.0.0.1:${proxied#*:}
     protocols=$protocols,PROXIED:PLAINTEXT
   fi
+  local roles=broker,controller node=1
+  if [ -n "$join" ]; then
+    roles=broker node=2 controller=$join
+  else
+    listeners=$listeners,CONTROLLER://127.0.0.1:$controller
+  fi
   cat > "$conf" << PROPERTIES
-process.roles=broker,controller
-node.id=1
+process.roles=$roles
+node.id=$node
 controller.quorum.voters=1@127.0.0.1:$controller
 controller.listener.names=CONTROLLER
-listeners=$listeners,CONTROLLER://127.0.0.1:$controller
+listeners=$listeners
 advertised.listeners=$advertised
 listener.security.protocol.map=$protocols
 inter.broker.listener.name=PLAINTEXT

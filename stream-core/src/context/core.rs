@@ -1,6 +1,7 @@
 //! What the callbacks of one task share. It lives on the task's worker thread and never leaves it.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -32,6 +33,8 @@ pub(crate) struct Core {
     pub(crate) table_limit: usize,
     /// Largest record that each topic of `state` takes.
     pub(crate) state_limits: Vec<usize>,
+    /// Largest record that a topic takes which has refused one.
+    pub(crate) learned: RefCell<BTreeMap<Arc<str>, usize>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) deferrals: mpsc::UnboundedSender<DeferredEnd>,
     pub(crate) slots: Cell<u64>,
@@ -58,6 +61,12 @@ impl Core {
             }
         };
         Some((table, &edge.topic))
+    }
+
+    /// The largest record that a topic takes, where its output takes so much.
+    pub(crate) fn limit(&self, topic: &str, of_output: usize) -> usize {
+        let learned = self.learned.borrow();
+        learned.get(topic).map_or(of_output, |learned| of_output.min(*learned))
     }
 
     /// The stores of the tables and the joins.

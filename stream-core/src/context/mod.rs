@@ -180,6 +180,7 @@ impl<'a, S> Ctx<'a, S> {
         }
         let size = self.stage.out.bytes() - size;
         let limit = self.core.limits.get(index).copied().unwrap_or(usize::MAX);
+        let limit = self.core.limit(topic, limit);
         if size > limit {
             self.stage.out.truncate(before);
             return Err(CallbackError::of(Failure::Emit(too_large(topic, size, limit))));

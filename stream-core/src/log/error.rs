@@ -34,8 +34,11 @@ pub enum LogError {
     /// is wrong, not the one who writes it.
     #[error("a record for topic {topic} is refused: {reason}")]
     Refused { topic: String, reason: String },
-    /// A record that was not written because another record of its batch was refused. Written again without that one, it
+    /// A record that was not written because other records of its batch were refused. Written again without those, it
     /// may succeed.
+    ///
+    /// Kafka's client says so only where at least two records of a batch were refused. A single refused record gives its
+    /// own error, [`Refused`](Self::Refused), to every record of its batch.
     #[error("a record for topic {topic} was not written: a different record of the batch was invalid")]
     Neighbour { topic: String },
     /// A position that the log no longer, or not yet, has.
@@ -99,6 +102,11 @@ impl LogError {
     /// Whether one record is at fault, which can never be written as it is; others can. Nothing of it was written.
     pub fn blames_record(&self) -> bool {
         matches!(self, Self::TooLarge { .. } | Self::Refused { .. } | Self::UnknownPartition { .. })
+    }
+
+    /// Whether it passes: nothing is wrong with what was asked, and the same may succeed later.
+    pub fn is_passing(&self) -> bool {
+        self.class() == ErrorClass::Retriable
     }
 
     /// Whether whoever wrote can write nothing any more.

@@ -230,6 +230,13 @@ pub trait Producer: Send + Sync + 'static {
     /// Fails everything not yet acknowledged with [`LogError::Purged`]. What is on its way may still arrive.
     fn purge(&self);
 
+    /// Sends no batch of several records from now on that is larger than this; a single record may be. What was handed over
+    /// before ends first, and no transaction may be open. Once the future has resolved, this holds.
+    ///
+    /// # Errors
+    /// When the log can't be reached. Then this producer may be of no further use: what it is given fails.
+    fn limit_batches(&self, bytes: usize) -> BoxFuture<'static, LogResult<()>>;
+
     /// Opens a transaction.
     fn begin_transaction(&self) -> BoxFuture<'static, LogResult<()>>;
 

@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
 
+use super::batch_limits::BatchLimits;
+use super::gate::Gate;
 use super::options::Options;
 use super::pace::Pace;
 use super::placement::Placement;
 use super::transactions::Transactions;
 use crate::context::Stage;
 use crate::group::{CallbackError, GroupGraph};
-use crate::log::{Delivery, LogHandle, Offsets, ProduceBatch, Producer, Reader};
+use crate::log::{Delivery, LogHandle, LogResult, Offsets, ProduceBatch, Producer, Reader};
 use crate::store::StoreBackend;
 use crate::view::Copies;
 
@@ -37,6 +39,7 @@ pub(super) struct Env {
     pub(super) placements: Vec<Option<Placement>>,
     /// Where something is re-keyed.
     pub(super) pace: Option<Arc<Pace>>,
+    pub(super) batches: Arc<BatchLimits>,
     pub(super) counters: Arc<Counters>,
     pub(super) faults: CallbackFaults,
 }
@@ -50,30 +53,58 @@ impl Env {
 /// How what tasks release reaches the log.
 pub(super) enum Egress {
     /// At once; offsets are committed behind the acknowledgements.
-    AtLeastOnce(Arc<dyn Producer>),
+    AtLeastOnce(Gate),
     /// In transactions, offsets included.
     ExactlyOnce(Arc<dyn Producer>, Transactions),
 }
 
 impl Egress {
     /// Takes a batch of a task, with the positions that it brings. Resolves once it counts: acknowledged, or committed.
+    /// `alone` if nothing else of the instance may be on its way meanwhile.
     pub(super) fn hand_over(
         &self,
         task: u64,
         epoch: u64,
         batch: Arc<ProduceBatch>,
+        alone: bool,
         positions: impl FnOnce() -> Offsets,
     ) -> BoxFuture<'static, Delivery> {
         match self {
             Self::AtLeastOnce(_) if batch.is_empty() => Box::pin(std::future::ready(Delivery::default())),
-            Self::AtLeastOnce(producer) => producer.send(batch),
-            Self::ExactlyOnce(_, transactions) => transactions.hand_over(task, epoch, batch, positions()),
+            Self::AtLeastOnce(gate) if alone => gate.send_alone(batch),
+            Self::AtLeastOnce(gate) => gate.send(batch),
+            Self::ExactlyOnce(_, transactions) => transactions.hand_over(task, epoch, batch, positions(), alone),
+        }
+    }
+
+    /// Has no batch of several records sent that is larger.
+    pub(super) fn limit_batches(&self, bytes: usize) -> BoxFuture<'static, LogResult<()>> {
+        match self {
+            Self::AtLeastOnce(gate) => gate.producer().limit_batches(bytes),
+            Self::ExactlyOnce(_, transactions) => transactions.limit_batches(bytes),
+        }
+    }
+
+    /// Fails all that is not acknowledged.
+    pub(super) fn purge(&self) {
+        match self {
+            Self::AtLeastOnce(gate) => gate.purge(),
+            Self::ExactlyOnce(producer, _) => producer.purge(),
+        }
+    }
+
+    /// The most bytes that a task hands over at once.
+    pub(super) fn batch_bytes(&self) -> usize {
+        match self {
+            Self::AtLeastOnce(_) => usize::MAX,
+            Self::ExactlyOnce(_, transactions) => transactions.budget(),
         }
     }
 
     pub(super) fn producer(&self) -> &Arc<dyn Producer> {
         match self {
-            Self::AtLeastOnce(producer) | Self::ExactlyOnce(producer, _) => producer,
+            Self::AtLeastOnce(gate) => gate.producer(),
+            Self::ExactlyOnce(producer, _) => producer,
         }
     }
 
@@ -98,6 +129,8 @@ pub(crate) struct Counters {
     pub(crate) dead_lettered: AtomicU64,
     /// Records looked at whose key another partitioner has put where it is.
     pub(crate) misplaced: AtomicU64,
+    /// Instances that began to join their group.
+    pub(crate) starts: AtomicU64,
     /// Transactions.
     pub(crate) committed: AtomicU64,
     pub(crate) aborted: AtomicU64,

@@ -34,6 +34,9 @@ pub enum ProcessorError {
     /// asks what is committed.
     #[error("group {group}: commit a transaction: {error}")]
     Transaction { group: String, error: LogError },
+    /// A topic refuses, again and again, what the library itself writes to it: stream time, or the end of a timer.
+    #[error("group {group}: {topic}[{partition}] refuses a record that the library itself writes: {error}")]
+    OwnRecord { group: String, topic: String, partition: i32, error: LogError },
     /// The store failed.
     #[error("group {group}: {error}")]
     Store { group: String, error: StoreError },
@@ -76,6 +79,11 @@ impl ProcessorError {
             Self::Record { topic, partition, offset, .. } => Some((topic.clone(), *partition, *offset)),
             _ => None,
         }
+    }
+
+    /// Whether the log could not do something that it may do later.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, Self::Transaction { error, .. } | Self::Log { error, .. } if error.is_passing())
     }
 
     /// Whether neither a record nor the group is at fault, so that a new start mends it.

@@ -11,8 +11,11 @@
 //! partition's inputs, table and unreleased effects and shares them with nobody; a **worker** is a thread with a runtime
 //! for its tasks. They talk by messages only; nothing is synchronised a record.
 
+mod batch_limits;
+mod budget;
 mod env;
 mod error;
+mod gate;
 mod instance;
 mod lookups;
 mod options;
@@ -43,7 +46,7 @@ use self::options::Options;
 pub use self::options::{Guarantee, OnFailure, Standbys};
 pub use self::read::{ReadError, TablePage, TableRange, TableRow};
 use self::state::Request;
-pub use self::state::{Handle, Rebalance, StandbyState, State, Status, TaskState};
+pub use self::state::{Handle, Rebalance, StandbyState, State, Status, TaskState, Waiting};
 use self::stop::Stop;
 pub use self::stop::stop_signal;
 pub(crate) use self::worker::Workers;
@@ -75,6 +78,7 @@ pub struct Processor {
     status: watch::Sender<Status>,
     handle: Handle,
     requests: mpsc::UnboundedReceiver<Request>,
+    batches: Arc<batch_limits::BatchLimits>,
     counters: Arc<Counters>,
     faults: CallbackFaults,
 }
@@ -125,6 +129,7 @@ impl Processor {
             listeners: Listeners::default(),
             status,
             requests: inbox,
+            batches: Arc::default(),
             counters: Arc::default(),
             faults: CallbackFaults::default(),
         }

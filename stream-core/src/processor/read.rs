@@ -249,7 +249,7 @@ impl Handle {
             return Err(ReadError::NoTable { group: group() });
         }
         let state = self.status.borrow().state;
-        if !matches!(state, State::Restoring | State::Running) {
+        if !matches!(state, State::Restoring | State::Running | State::Waiting) {
             return Err(ReadError::NotRunning { group: group(), state });
         }
         let (done, asked) = oneshot::channel();

@@ -9,14 +9,16 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::Processor;
+use super::budget::Budget;
 use super::env::{Egress, Env};
 use super::error::{ProcessorError, ProcessorResult};
+use super::gate::Gate;
 use super::instance::{AFTER_DRAIN, Instance};
 use super::lookups::Lookups;
 use super::options::Guarantee;
 use super::pace::Pace;
 use super::placement::Placement;
-use super::state::{State, Status};
+use super::state::{State, Status, Waiting};
 use super::stop::Stop;
 use super::transactions::Transactions;
 use super::worker::Workers;
@@ -25,7 +27,16 @@ use crate::store::{SledStores, StoreBackend};
 use crate::topics::{self, TopicFacts};
 
 /// What an instance runs on.
-type Started = (Arc<Env>, TopicFacts, Box<dyn Member>, Option<BoxFuture<'static, LogResult<()>>>);
+type Started = (Arc<Env>, TopicFacts, Box<dyn Member>, BoxFuture<'static, LogResult<()>>);
+
+/// How long a new start has waited for what passes.
+#[derive(Default)]
+struct Patience {
+    /// How many instances had joined their group when it began.
+    starts: u64,
+    since_ms: i64,
+    waits: u32,
+}
 
 impl Processor {
     pub(super) async fn run_on(
@@ -35,6 +46,7 @@ impl Processor {
     ) -> ProcessorResult<()> {
         let mut failures = 0;
         let mut last = None;
+        let mut patience = Patience::default();
         let (_, nothing) = mpsc::unbounded_channel();
         let requests = std::mem::replace(&mut self.requests, nothing);
         let mut stop = Stop::new(requests, signal);
@@ -48,6 +60,14 @@ impl Processor {
                 failures = 0;
             }
             last = record;
+            if self.counters.starts.load(Ordering::Relaxed) > 0 && error.is_passing() && !stop.asked {
+                // As a first start it needs the brokers, and it is nobody's fault that they are away.
+                tokio::select! {
+                    biased;
+                    () = stop.told() => break Ok(()),
+                    () = self.wait_out(&error, &mut patience) => continue,
+                }
+            }
             match self.options.on_failure.after(&error) {
                 Some((backoff, attempts)) if failures < attempts && error.may_pass() && !stop.asked => {
                     let wait = backoff.saturating_mul(1 << failures.min(6));
@@ -77,8 +97,24 @@ impl Processor {
         result
     }
 
+    /// Waits before a new start after an error that passes.
+    async fn wait_out(&self, error: &ProcessorError, patience: &mut Patience) {
+        let up = self.counters.starts.load(Ordering::Relaxed);
+        if patience.starts != up {
+            *patience = Patience { starts: up, since_ms: self.log.clock().now_ms(), waits: 0 };
+        }
+        let wait = Duration::from_millis(500 << patience.waits.min(3));
+        patience.waits += 1;
+        let status = Status::waits(Waiting { on: error.to_string(), since_ms: patience.since_ms });
+        tracing::warn!(%error, ?wait, "the processor starts again once this has passed");
+        self.listeners.publish(&self.status, status);
+        tokio::time::sleep(wait).await;
+    }
+
     async fn run_once(&mut self, workers: &Workers, stop: &mut Stop) -> ProcessorResult<()> {
-        self.publish(State::Starting);
+        if self.status.borrow().waiting.is_none() {
+            self.publish(State::Starting);
+        }
         // Once for all restarts: the directory stays locked from the first on.
         let stores = self.open_stores()?;
         self.stores = Some(Arc::clone(&stores));
@@ -106,7 +142,7 @@ impl Processor {
             () = stop.told() => None,
             started = self.start(workers, stores, lookups, &mut making) => Some(started?),
         };
-        let Some((env, facts, member, transactions)) = started else {
+        let Some((env, facts, member, sending)) = started else {
             // A producer that is being made is made whether or not somebody waits for it. One that is late would fence
             // the next one of its id, so that a start right after this would fail.
             if let Some(making) = making {
@@ -114,7 +150,8 @@ impl Processor {
             }
             return Ok(());
         };
-        Instance::new(env, facts, workers, &self.listeners, &self.status, member, transactions).run(stop).await
+        self.counters.starts.fetch_add(1, Ordering::Relaxed);
+        Instance::new(env, facts, workers, &self.listeners, &self.status, member, sending).run(stop).await
     }
 
     /// Everything that comes before the group is joined.
@@ -140,7 +177,7 @@ impl Processor {
         let mut producer = ProducerOptions {
             partitioner: options.partitioner,
             delivery_timeout: Some(options.session_timeout * 2 / 3),
-            max_batch_bytes: graph.written().map(|t| facts.limit(t)).min().filter(|n| *n < usize::MAX),
+            max_batch_bytes: self.batches.begin(graph.written().map(|t| facts.limit(t)).min().unwrap_or(usize::MAX)),
             ..ProducerOptions::default()
         };
         if options.guarantee == Guarantee::ExactlyOnce {
@@ -171,12 +208,17 @@ impl Processor {
         member.revoke_timeout = options.drain_timeout + AFTER_DRAIN + Duration::from_secs(2);
         member.new_protocol = options.new_protocol;
         let member = self.log.member(member).map_err(doing("join the group"))?;
-        let (egress, transactions) = match options.guarantee {
-            Guarantee::AtLeastOnce => (Egress::AtLeastOnce(producer), None),
+        let (egress, sending) = match options.guarantee {
+            Guarantee::AtLeastOnce => {
+                let (gate, work) = Gate::new(producer);
+                (Egress::AtLeastOnce(gate), work)
+            }
             Guarantee::ExactlyOnce => {
                 let (counters, every) = (Arc::clone(&self.counters), options.commit_interval());
-                let (transactions, work) = Transactions::new(Arc::clone(&producer), member.group(), every, counters);
-                (Egress::ExactlyOnce(producer, transactions), Some(work))
+                let budget = Budget::new(options.transaction_timeout().unwrap_or(Duration::MAX));
+                let (transactions, work) =
+                    Transactions::new(Arc::clone(&producer), member.group(), every, budget, counters);
+                (Egress::ExactlyOnce(producer, transactions), work)
             }
         };
         let env = Env {
@@ -193,10 +235,11 @@ impl Processor {
             tombstones: facts.tombstones(),
             placements: Placement::of(graph, &facts, options.partitioner),
             pace: Pace::of(graph, &facts),
+            batches: Arc::clone(&self.batches),
             counters: Arc::clone(&self.counters),
             faults: self.faults.clone(),
         };
-        Ok((Arc::new(env), facts, member, transactions))
+        Ok((Arc::new(env), facts, member, sending))
     }
 
     fn open_stores(&self) -> ProcessorResult<Arc<dyn StoreBackend>> {

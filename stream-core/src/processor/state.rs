@@ -26,6 +26,8 @@ pub enum State {
     Restoring,
     /// All assigned partitions are processed.
     Running,
+    /// Something that passes keeps it from going on: see [`Status::waiting`].
+    Waiting,
     /// Finishes what is under way.
     Stopping,
     /// Ended as told.
@@ -60,6 +62,16 @@ pub enum StandbyState {
     Failed,
 }
 
+/// What a processor waits for that passes by itself: brokers that are away, too few replicas in sync, a quota.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Waiting {
+    /// What it is, in words.
+    pub on: String,
+    /// Since when, in milliseconds since the epoch.
+    pub since_ms: i64,
+}
+
 /// A processor's state, with that of each partition it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -70,12 +82,19 @@ pub struct Status {
     pub tasks: BTreeMap<TopicPartition, TaskState>,
     /// Its [standbys](super::Standbys), by the copied partition of the table or of a join.
     pub standbys: BTreeMap<TopicPartition, StandbyState>,
+    /// What it has waited for longest, if anything keeps it from going on.
+    pub waiting: Option<Waiting>,
 }
 
 impl Status {
+    /// Before the group is joined, while something passes.
+    pub(super) fn waits(waiting: Waiting) -> Self {
+        Self { waiting: Some(waiting), ..Self::of(State::Waiting) }
+    }
+
     /// Without any partition.
     pub(super) fn of(state: State) -> Self {
-        Self { state, tasks: BTreeMap::new(), standbys: BTreeMap::new() }
+        Self { state, tasks: BTreeMap::new(), standbys: BTreeMap::new(), waiting: None }
     }
 }
 

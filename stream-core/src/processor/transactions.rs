@@ -9,18 +9,21 @@
 //! - The batches of a task are committed in the order in which they were handed over. Once one has failed, all later
 //!   ones fail too, until the task says (by its epoch) that it has gone back.
 //! - The group's metadata is taken at the commit, so that a generation that is over makes the commit fail.
+//! - A transaction has no more bytes than its [`Budget`], or one batch; a batch that is to go alone has one to itself. One
+//!   whose records are not acknowledged in time is aborted here, before the log does it and takes us for a zombie.
 //! - Nothing but transactions commits offsets: a plain commit under way could set one back.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::budget::Budget;
 use super::env::Counters;
 use crate::log::{
     Delivery, ErrorClass, FailedRecord, GroupHandle, LogError, LogResult, Offsets, ProduceBatch, Producer,
@@ -32,6 +35,8 @@ struct HandedOver {
     epoch: u64,
     batch: Arc<ProduceBatch>,
     positions: Offsets,
+    /// Nothing else may be in its transaction, which ends with it.
+    alone: bool,
     done: oneshot::Sender<Delivery>,
 }
 
@@ -43,11 +48,16 @@ enum Message {
     Hurry(Vec<u64>),
     /// Nothing comes of this task any more.
     Over(u64),
+    /// No batch of several records may be larger.
+    LimitBatches(usize, oneshot::Sender<LogResult<()>>),
 }
 
 /// The tasks' end.
 #[derive(Clone)]
-pub(super) struct Transactions(mpsc::UnboundedSender<Message>);
+pub(super) struct Transactions {
+    messages: mpsc::UnboundedSender<Message>,
+    budget: Arc<AtomicUsize>,
+}
 
 impl Transactions {
     /// The tasks' end and the future that does the work; it ends with an error that no abort mends, or when all
@@ -56,9 +66,10 @@ impl Transactions {
         producer: Arc<dyn Producer>,
         group: Arc<dyn GroupHandle>,
         interval: Duration,
+        budget: Budget,
         counters: Arc<Counters>,
     ) -> (Self, BoxFuture<'static, LogResult<()>>) {
-        let (tasks, work) = Self::apart(producer, group, interval, counters);
+        let (tasks, work) = Self::apart(producer, group, interval, budget, counters);
         (tasks, work.run().boxed())
     }
 
@@ -66,22 +77,26 @@ impl Transactions {
         producer: Arc<dyn Producer>,
         group: Arc<dyn GroupHandle>,
         interval: Duration,
+        budget: Budget,
         counters: Arc<Counters>,
     ) -> (Self, Work) {
-        let (sender, inbox) = mpsc::unbounded_channel();
+        let (messages, inbox) = mpsc::unbounded_channel();
+        let shared = budget.shared();
         let work = Work {
             producer,
             group,
             interval,
+            budget,
             counters,
             inbox,
+            limits: Vec::new(),
             queue: VecDeque::new(),
             gone_back: BTreeMap::new(),
             lost: BTreeSet::new(),
             hurried: BTreeSet::new(),
             over: BTreeSet::new(),
         };
-        (Self(sender), work)
+        (Self { messages, budget: shared }, work)
     }
 
     /// Resolves once the batch is committed, or the transaction it was in is aborted.
@@ -91,16 +106,31 @@ impl Transactions {
         epoch: u64,
         batch: Arc<ProduceBatch>,
         positions: Offsets,
+        alone: bool,
     ) -> BoxFuture<'static, Delivery> {
         let (done, delivery) = oneshot::channel();
         // One that can't be sent drops `done`, which is answered below.
-        _ = self.0.send(Message::HandOver(HandedOver { task, epoch, batch, positions, done }));
+        _ = self.messages.send(Message::HandOver(HandedOver { task, epoch, batch, positions, alone, done }));
         delivery.map(|d| d.unwrap_or_else(|_| failed(LogError::Closed { what: "the transactions".into() }))).boxed()
     }
 
     /// Commits what these tasks hand over, or have handed over, as soon as possible: they are told to end.
     pub(super) fn hurry(&self, tasks: Vec<u64>) {
-        _ = self.0.send(Message::Hurry(tasks));
+        _ = self.messages.send(Message::Hurry(tasks));
+    }
+
+    /// Has no batch of several records sent that is larger, once the transaction that is open is over.
+    pub(super) fn limit_batches(&self, bytes: usize) -> BoxFuture<'static, LogResult<()>> {
+        let (done, limited) = oneshot::channel();
+        // One that can't be sent drops `done`.
+        _ = self.messages.send(Message::LimitBatches(bytes, done));
+        let closed = || LogError::Closed { what: "the transactions".into() };
+        limited.map(move |limited| limited.unwrap_or_else(|_| Err(closed()))).boxed()
+    }
+
+    /// The most bytes of a transaction.
+    pub(super) fn budget(&self) -> usize {
+        self.budget.load(Ordering::Relaxed)
     }
 
     /// To be dropped when a task has handed over its last batch.
@@ -110,7 +140,7 @@ impl Transactions {
 
     /// Keeps anything of lost tasks from being committed.
     pub(super) fn lost(&self, tasks: Vec<u64>) {
-        _ = self.0.send(Message::Lost(tasks));
+        _ = self.messages.send(Message::Lost(tasks));
     }
 }
 
@@ -119,7 +149,7 @@ pub(super) struct OverGuard(Transactions, u64);
 
 impl Drop for OverGuard {
     fn drop(&mut self) {
-        _ = self.0.0.send(Message::Over(self.1));
+        _ = self.0.messages.send(Message::Over(self.1));
     }
 }
 
@@ -127,8 +157,11 @@ struct Work {
     producer: Arc<dyn Producer>,
     group: Arc<dyn GroupHandle>,
     interval: Duration,
+    budget: Budget,
     counters: Arc<Counters>,
     inbox: mpsc::UnboundedReceiver<Message>,
+    /// Asked for and not yet done.
+    limits: Vec<(usize, oneshot::Sender<LogResult<()>>)>,
     /// Handed over and not yet in a transaction.
     queue: VecDeque<HandedOver>,
     /// For each task with a failed batch, the epoch from which its batches count again.
@@ -144,13 +177,33 @@ struct Sent {
     delivery: BoxFuture<'static, Delivery>,
 }
 
+/// An open transaction that nothing more goes into.
+struct Filled {
+    sent: Vec<Sent>,
+    bytes: usize,
+    begun: Instant,
+    /// When it is given up.
+    deadline: Instant,
+}
+
 impl Work {
     async fn run(mut self) -> LogResult<()> {
         loop {
             self.forget();
-            while self.queue.is_empty() {
+            while self.queue.is_empty() && self.limits.is_empty() {
                 let Some(message) = self.inbox.recv().await else { return Ok(()) };
                 self.take(message);
+            }
+            for (bytes, done) in std::mem::take(&mut self.limits) {
+                let limited = self.producer.limit_batches(bytes).await;
+                let ended = limited.as_ref().err().filter(|e| e.class() == ErrorClass::Fatal).cloned();
+                _ = done.send(limited);
+                if let Some(error) = ended {
+                    return Err(error);
+                }
+            }
+            if self.queue.is_empty() {
+                continue;
             }
             let until = Instant::now() + self.interval;
             if let Err(error) = self.producer.begin_transaction().await {
@@ -163,8 +216,8 @@ impl Work {
                 }
                 continue;
             }
-            let sent = self.fill(until).await;
-            self.finish(sent).await?;
+            let filled = self.fill(until).await;
+            self.finish(filled).await?;
         }
     }
 
@@ -179,6 +232,7 @@ impl Work {
             }
             Message::Hurry(tasks) => self.hurried.extend(tasks),
             Message::Over(task) => _ = self.over.insert(task),
+            Message::LimitBatches(bytes, done) => self.limits.push((bytes, done)),
         }
     }
 
@@ -208,42 +262,72 @@ impl Work {
         }
     }
 
-    /// Puts what is handed over into the open transaction, until the interval is over.
-    async fn fill(&mut self, until: Instant) -> Vec<Sent> {
-        let mut sent = Vec::new();
+    /// Puts what is handed over into the open transaction, until the interval is over or the transaction is full.
+    async fn fill(&mut self, until: Instant) -> Filled {
+        let (mut sent, mut bytes) = (Vec::new(), 0);
+        let (begun, deadline) = (Instant::now(), self.budget.deadline());
+        let filled = |sent, bytes| Filled { sent, bytes, begun, deadline };
         loop {
             while let Some(what) = self.queue.pop_front() {
+                let (size, alone) = (what.batch.bytes(), what.alone);
+                if !sent.is_empty() && (alone || bytes + size > self.budget.bytes()) {
+                    self.queue.push_front(what);
+                    return filled(sent, bytes);
+                }
+                bytes += size;
                 let delivery = if what.batch.is_empty() {
                     std::future::ready(Delivery::default()).boxed()
                 } else {
                     self.producer.send(Arc::clone(&what.batch))
                 };
                 sent.push(Sent { what, delivery });
+                if alone {
+                    return filled(sent, bytes);
+                }
             }
-            if sent.iter().any(|s| self.hurried.contains(&s.what.task)) {
-                return sent;
+            if !self.limits.is_empty() || sent.iter().any(|s| self.hurried.contains(&s.what.task)) {
+                return filled(sent, bytes);
             }
             tokio::select! {
                 biased;
-                () = sleep_until(until) => return sent,
+                () = sleep_until(until) => return filled(sent, bytes),
                 message = self.inbox.recv() => match message {
                     Some(message) => self.take(message),
-                    None => return sent,
+                    None => return filled(sent, bytes),
                 },
             }
         }
     }
 
     /// Commits the open transaction, or aborts it and says so to everybody in it.
-    async fn finish(&mut self, sent: Vec<Sent>) -> LogResult<()> {
+    async fn finish(&mut self, filled: Filled) -> LogResult<()> {
+        let Filled { sent, bytes, begun, deadline } = filled;
         let mut done = Vec::new();
         let mut error: Option<LogError> = None;
-        for Sent { what, delivery } in sent {
-            let delivery = delivery.await;
+        let mut aborted = None;
+        for Sent { what, mut delivery } in sent {
+            let delivered = if aborted.is_none() { timeout_at(deadline, delivery.as_mut()).await.ok() } else { None };
+            let delivery = match delivered {
+                Some(delivery) => delivery,
+                None if aborted.is_some() => delivery.await,
+                None => {
+                    // Nobody else does it: the log would take this producer for one that hangs.
+                    let reason = format!("its {bytes} bytes were not acknowledged within {:?}", begun.elapsed());
+                    error = Some(LogError::Timeout { what: "a transaction".to_owned(), reason });
+                    aborted = Some(self.producer.abort_transaction().await);
+                    delivery.await
+                }
+            };
             if error.is_none() {
                 error = delivery.failed.first().map(|f| f.error.clone());
             }
             done.push((what, delivery));
+        }
+        if aborted.is_some() {
+            let came = done.iter().filter(|(_, delivery)| delivery.failed.is_empty());
+            self.budget.given_up(came.map(|(what, _)| what.batch.bytes()).sum(), begun.elapsed());
+        } else if error.is_none() {
+            self.budget.acknowledged(bytes, begun.elapsed());
         }
         // Lost partitions may have been reported meanwhile.
         while let Ok(message) = self.inbox.try_recv() {
@@ -255,7 +339,7 @@ impl Work {
                 reason: "partitions written for are no longer this instance's".to_owned(),
             });
         }
-        let mut over = false;
+        let (late, mut over) = (aborted.is_some(), false);
         if error.is_none() {
             let mut offsets: BTreeMap<_, i64> = BTreeMap::new();
             for (what, _) in &done {
@@ -288,9 +372,12 @@ impl Work {
         }
         self.counters.aborted.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(%error, "a transaction is aborted: its partitions go back to their last commit");
-        let abort = self.producer.abort_transaction().await;
+        let abort = match aborted {
+            Some(aborted) => aborted,
+            None => self.producer.abort_transaction().await,
+        };
         for (what, delivery) in done {
-            if delivery.failed.is_empty() {
+            if late || delivery.failed.is_empty() {
                 self.fail(what, &error);
             } else {
                 self.gone_back.insert(what.task, what.epoch + 1);
@@ -349,7 +436,13 @@ mod tests {
         let log = Embedded::new();
         let member = log.member(MemberOptions::new("g", Subscription::Topics(vec!["in".into()]))).unwrap();
         let producer = log.producer(ProducerOptions::default()).await.unwrap();
-        Transactions::apart(producer, member.group(), Duration::from_millis(1), Arc::default())
+        Transactions::apart(
+            producer,
+            member.group(),
+            Duration::from_millis(1),
+            Budget::new(Duration::from_secs(10)),
+            Arc::default(),
+        )
     }
 
     #[tokio::test]

@@ -63,6 +63,7 @@ mod processor_standby;
 mod processor_threads;
 mod processor_topics;
 mod processor_visitors;
+mod refusals;
 mod store_conformance;
 mod store_crash;
 mod store_sled;

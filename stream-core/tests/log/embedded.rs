@@ -38,6 +38,20 @@ impl World for EmbeddedWorld {
         Box::pin(std::future::ready(true))
     }
 
+    fn apply_retention(&self) -> BoxFuture<'static, bool> {
+        self.log.apply_retention();
+        Box::pin(std::future::ready(true))
+    }
+
+    fn forget_offsets(&self, group: Arc<str>) -> BoxFuture<'static, bool> {
+        self.log.faults().forget_offsets(&group, None);
+        Box::pin(std::future::ready(true))
+    }
+
+    fn expire_transactional_id(&self, id: Arc<str>) -> BoxFuture<'static, bool> {
+        Box::pin(std::future::ready(self.log.faults().expire_transactional_id(&id)))
+    }
+
     fn pending_offsets(
         &self,
         group: Arc<str>,

@@ -7,6 +7,8 @@ use futures::future::BoxFuture;
 use rdkafka::ClientConfig;
 use rdkafka::Offset;
 use rdkafka::TopicPartitionList;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, Producer};
 use stream_core::log::kafka::{Kafka, KafkaOptions};
@@ -45,6 +47,38 @@ impl World for KafkaWorld {
     fn compact(&self, _topic: Arc<str>) -> BoxFuture<'static, bool> {
         // The broker's cleaner comes round by itself, every 15 s by default.
         Box::pin(std::future::ready(true))
+    }
+
+    fn apply_retention(&self) -> BoxFuture<'static, bool> {
+        // Only on a broker that looks more often than every five minutes: it then says so.
+        Box::pin(std::future::ready(std::env::var_os("STREAM_TEST_KAFKA_RETAINS").is_some()))
+    }
+
+    fn forget_offsets(&self, group: Arc<str>) -> BoxFuture<'static, bool> {
+        Box::pin(async move {
+            let admin: AdminClient<DefaultClientContext> =
+                ClientConfig::new().set("bootstrap.servers", brokers()).create().unwrap();
+            // A group that has just been left may have its last member for another moment.
+            for _ in 0..100 {
+                let names = [&*group];
+                if admin.delete_groups(&names, &AdminOptions::new()).await.unwrap()[0].is_ok() {
+                    return true;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            panic!("the group is not deleted");
+        })
+    }
+
+    fn expire_transactional_id(&self, _id: Arc<str>) -> BoxFuture<'static, bool> {
+        // Only on a broker that forgets ids after less than a week: this says after how many seconds.
+        let after = std::env::var("STREAM_TEST_KAFKA_EXPIRES").ok().and_then(|s| s.parse().ok());
+        Box::pin(async move {
+            if let Some(after) = after {
+                tokio::time::sleep(Duration::from_secs(after)).await;
+            }
+            after.is_some()
+        })
     }
 
     fn pending_offsets(

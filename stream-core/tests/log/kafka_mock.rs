@@ -87,6 +87,7 @@ impl World for MockWorld {
             admin: false,
             times: false,
             topic_limits: false,
+            refusals: false,
             group_admin: false,
             static_members: false,
             held_generations: false,
@@ -100,6 +101,25 @@ impl World for MockWorld {
 }
 
 log_suite! { [#[tokio::test]] MockWorld::new(); produce_fetch groups group_moves }
+
+/// A real cluster of one broker can't fall below `min.insync.replicas`: it counts a topic's replicas at most.
+#[tokio::test]
+async fn too_few_replicas_are_waited_for_until_the_delivery_time_out() {
+    bounded(async {
+        let world = MockWorld::new();
+        let (log, name) = (world.log(), topic(&world, 1).await);
+        let mut options = ProducerOptions::default();
+        options.delivery_timeout = Some(Duration::from_secs(3));
+        let writer = log.producer(options).await.unwrap();
+        write_numbers(&writer, &name, 0, 0, 1).await;
+        world.fail(RDKafkaApiKey::Produce, &[Code::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS; 3]);
+        write_numbers(&writer, &name, 0, 1, 1).await;
+        world.fail(RDKafkaApiKey::Produce, &[Code::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS; 1000]);
+        let delivery = writer.send(batch(&name, 0, &[("k", "x")])).await;
+        assert!(matches!(delivery.failed[0].error, LogError::Timeout { .. }), "{:?}", delivery.failed);
+    })
+    .await;
+}
 
 #[tokio::test]
 async fn passing_errors_of_the_broker_lose_and_double_nothing() {

@@ -6,6 +6,7 @@ mod log_suite;
 
 mod embedded;
 mod embedded_faults;
+mod embedded_network;
 #[cfg(feature = "kafka")]
 mod kafka;
 #[cfg(feature = "kafka")]

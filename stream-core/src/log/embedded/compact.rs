@@ -67,7 +67,7 @@ impl Partition {
 }
 
 impl Segment {
-    fn both(&self) -> impl Iterator<Item = (&Meta, RecordRef<'_>)> {
+    pub(super) fn both(&self) -> impl Iterator<Item = (&Meta, RecordRef<'_>)> {
         self.meta.iter().zip(self.records.iter())
     }
 }

@@ -56,6 +56,23 @@ pub(super) enum Action {
     HoldAck,
 }
 
+/// What is between a producer and its brokers. By default nothing that takes time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Network {
+    /// How long a batch waits for more records of its partition: `linger.ms`. Where packing decides what is refused, it
+    /// is 5 ms at least.
+    pub linger: Duration,
+    /// The time from a broker's verdict on a batch to the producer's knowing it. Later batches may be on their way
+    /// meanwhile, five in all.
+    pub round_trip: Duration,
+    /// What the link of each producer carries, in bytes a second.
+    pub bytes_per_second: Option<u64>,
+    /// The brokers' quota for each producer (`producer_byte_rate`): after a batch, the next one waits until the rate is
+    /// kept.
+    pub quota: Option<u64>,
+}
+
 struct Rule {
     matches: Matches,
     action: Action,
@@ -76,6 +93,11 @@ pub(super) struct Rules {
     pub(super) coordinating: bool,
     /// Topics whose fetches bring nothing, with the number of guards.
     fetch_holds: BTreeMap<String, usize>,
+    /// Topics with too few replicas in sync, with the number of guards.
+    short: BTreeMap<String, usize>,
+    pub(super) network: Network,
+    /// Guards that keep the settings of topics secret.
+    secrets: usize,
     deliveries: BTreeMap<RuleId, Rule>,
 }
 
@@ -88,6 +110,9 @@ impl Default for Rules {
             offset_errors: VecDeque::new(),
             coordinating: true,
             fetch_holds: BTreeMap::new(),
+            short: BTreeMap::new(),
+            network: Network::default(),
+            secrets: 0,
             deliveries: BTreeMap::new(),
         }
     }
@@ -96,7 +121,12 @@ impl Default for Rules {
 impl Rules {
     /// Whether records are written and acknowledged at once.
     pub(super) fn is_quiet(&self) -> bool {
-        self.available && self.deliveries.is_empty()
+        self.available && self.deliveries.is_empty() && self.short.is_empty() && self.network == Network::default()
+    }
+
+    /// Whether a topic has too few replicas in sync to be written to.
+    pub(super) fn is_short(&self, topic: &str) -> bool {
+        self.short.contains_key(topic)
     }
 
     /// Whether groups are coordinated.
@@ -107,6 +137,11 @@ impl Rules {
     /// Whether a topic can be read.
     pub(super) fn readable(&self, topic: &str) -> bool {
         self.available && !self.fetch_holds.contains_key(topic)
+    }
+
+    /// Whether look-ups show the settings of topics.
+    pub(super) fn configs_shown(&self) -> bool {
+        self.secrets == 0
     }
 
     /// What happens to a record.
@@ -185,6 +220,44 @@ impl Faults {
     pub fn hold_fetches(&self, topic: &str) -> FetchHold {
         self.shared.with(|state| *state.rules.fetch_holds.entry(topic.to_owned()).or_default() += 1);
         FetchHold { shared: Arc::clone(&self.shared), topic: topic.to_owned() }
+    }
+
+    /// Takes so many replicas of a topic away that it falls below its `min.insync.replicas`, until the guard is dropped:
+    /// producers send their batches again and again, until their delivery time-out.
+    pub fn lose_replicas(&self, topic: &str) -> ReplicaLoss {
+        self.shared.with(|state| *state.rules.short.entry(topic.to_owned()).or_default() += 1);
+        ReplicaLoss { shared: Arc::clone(&self.shared), topic: topic.to_owned() }
+    }
+
+    /// Does not show the settings of topics, until the guard is dropped, as to a user without the right to
+    /// `DescribeConfigs`.
+    pub fn deny_describe_configs(&self) -> Denial {
+        self.shared.with(|state| state.rules.secrets += 1);
+        Denial { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Forgets the offsets that a group committed, of one topic or of all, as `kafka-consumer-groups.sh --delete-offsets`
+    /// does, or their retention (`offsets.retention.minutes`).
+    pub fn forget_offsets(&self, group: &str, topic: Option<&str>) {
+        self.shared.with(|state| {
+            if let Some(group) = state.groups.get_mut(group) {
+                group.committed.retain(|of, _| topic.is_some_and(|t| t != &*of.topic));
+            }
+        });
+    }
+
+    /// Lets a transactional id expire that has no open transaction (`transactional.id.expiration.ms`): the next
+    /// transaction of its producer fails, the one after works. Whether there was such an id.
+    pub fn expire_transactional_id(&self, id: &str) -> bool {
+        self.shared.with(|state| state.transactions.expire(id))
+    }
+
+    /// Puts a network between the producers and the log, from now on.
+    pub fn set_network(&self, network: Network) {
+        self.shared.with(|state| {
+            state.rules.network = network;
+            state.changed = true;
+        });
     }
 
     /// The next commit of a transaction fails with this error and has no effect.
@@ -314,6 +387,16 @@ impl Drop for CommitHold {
     }
 }
 
+/// One guard of a topic less.
+fn release(guarded: &mut BTreeMap<String, usize>, topic: &str) {
+    if let Some(guards) = guarded.get_mut(topic) {
+        *guards -= 1;
+        if *guards == 0 {
+            guarded.remove(topic);
+        }
+    }
+}
+
 /// Holds what is read from a topic, until it is dropped.
 #[must_use = "dropping it lets the fetches go on"]
 pub struct FetchHold {
@@ -324,14 +407,34 @@ pub struct FetchHold {
 impl Drop for FetchHold {
     fn drop(&mut self) {
         self.shared.with(|state| {
-            if let Some(guards) = state.rules.fetch_holds.get_mut(&self.topic) {
-                *guards -= 1;
-                if *guards == 0 {
-                    state.rules.fetch_holds.remove(&self.topic);
-                }
-            }
+            release(&mut state.rules.fetch_holds, &self.topic);
             state.wake.append(&mut state.sleepers);
         });
+    }
+}
+
+/// A topic has too few replicas in sync, until it is dropped.
+#[must_use = "dropping it brings the replicas back"]
+pub struct ReplicaLoss {
+    shared: Arc<Shared>,
+    topic: String,
+}
+
+impl Drop for ReplicaLoss {
+    fn drop(&mut self) {
+        self.shared.with(|state| release(&mut state.rules.short, &self.topic));
+    }
+}
+
+/// The settings of topics are not shown, until it is dropped.
+#[must_use = "dropping it shows them again"]
+pub struct Denial {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Denial {
+    fn drop(&mut self) {
+        self.shared.with(|state| state.rules.secrets = state.rules.secrets.saturating_sub(1));
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! It behaves as Kafka does, down to markers that take offsets, generations and fencing; the same conformance suite
 //! runs against both. It is not a server: everything is gone with the process, and nothing is deleted by time or size
-//! (compacted topics are compacted). It runs no task or thread of its own and nothing in it is random: with a paused
+//! before [`Embedded::apply_retention`] is called (compacted topics are compacted). It runs no task or thread of its own and nothing in it is random: with a paused
 //! clock, one thread and the same calls, the same things happen.
 //!
 //! [`Embedded::faults`] makes it go wrong on demand.
@@ -22,12 +22,13 @@ mod producer;
 mod state;
 mod topics;
 mod transactions;
+mod wire;
 
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-pub use self::faults::{CommitHold, Fault, Faults, FetchHold, On, Outgoing, Pending};
+pub use self::faults::{CommitHold, Denial, Fault, Faults, FetchHold, Network, On, Outgoing, Pending, ReplicaLoss};
 use self::fetch::EmbeddedReader;
 use self::member::EmbeddedMember;
 use self::producer::EmbeddedProducer;
@@ -35,7 +36,7 @@ use self::state::{Shared, State, ready};
 use crate::clock::{Clock, SystemClock};
 use crate::log::{
     GroupMember, Isolation, Log, LogError, LogResult, Member, MemberOptions, OffsetSpec, Offsets, Producer,
-    ProducerOptions, Reader, TopicInfo, TopicPartition, TopicSpec,
+    ProducerOptions, Reader, TopicConfig, TopicInfo, TopicPartition, TopicSpec,
 };
 
 const NAME: &str = "the embedded log";
@@ -70,12 +71,38 @@ impl Embedded {
         Faults::new(Arc::clone(&self.shared))
     }
 
+    /// Changes the cluster's defaults of topics, as in a broker's `server.properties`: for topics that do not set them
+    /// themselves, those that exist included. What is `None` is as in Kafka.
+    pub fn set_topic_defaults(&self, defaults: &TopicConfig) {
+        self.shared.with(|state| state.topics.set_defaults(defaults));
+    }
+
+    /// Changes settings of a topic, as `kafka-configs.sh --alter --add-config` does. What is `None` stays.
+    ///
+    /// # Errors
+    /// If there is no such topic.
+    pub fn alter_topic(&self, name: &str, change: &TopicConfig) -> LogResult<()> {
+        self.shared.with(|state| state.topics.alter(&name.into(), change))
+    }
+
     /// Compacts all compacted topics, up to the last record of each partition (which is the active end) and to the
     /// last stable offset. Otherwise a partition is compacted when its log has doubled.
     pub fn compact_now(&self) {
         self.shared.with(|state| {
             let now = state.clock.now_ms();
             state.topics.all().for_each(|topic| topic.compact(now));
+        });
+    }
+
+    /// Deletes from the start of each partition what its topic's `retention.ms` and `retention.bytes` do not keep, whether
+    /// it was read or not. A broker does so every five minutes, segment by segment; here it goes record by record.
+    pub fn apply_retention(&self) {
+        self.shared.with(|state| {
+            let now = state.clock.now_ms();
+            for topic in state.topics.all() {
+                topic.retain(now);
+                topic.partitions.iter_mut().for_each(|p| p.wake(&mut state.wake));
+            }
         });
     }
 
@@ -126,7 +153,8 @@ impl Log for Embedded {
 
     fn topics(&self, names: Vec<Arc<str>>) -> BoxFuture<'static, LogResult<Vec<Option<TopicInfo>>>> {
         self.ask("look topics up", |state| {
-            Ok(names.iter().map(|name| state.topics.get(name).map(topics::Topic::info)).collect())
+            let shown = state.rules.configs_shown();
+            Ok(names.iter().map(|name| state.topics.get(name).map(|t| t.info(shown))).collect())
         })
     }
 

@@ -1,12 +1,11 @@
-//! What a producer has under way: placing records, writing them, and their acknowledgements.
+//! What a producer has under way: placing its records, and their acknowledgements.
 //!
-//! Without faults a batch is written and acknowledged at once. With faults, records queue for their partition, in
-//! order, and acknowledgements may be held back; each record is acknowledged or failed exactly once. A record that was
+//! Without faults a batch is written and acknowledged at once. Otherwise records wait for their partition's batch (see
+//! `wire`), and acknowledgements may be held back; each record is acknowledged or failed exactly once. A record that was
 //! failed by its delivery time-out may still have been written, as in Kafka.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -15,36 +14,34 @@ use tokio::time::Instant;
 use super::faults::{Action, Outgoing, RuleId};
 use super::state::State;
 use super::topics::Topics;
-use super::transactions::{Identity, Transactions};
+use super::transactions::Identity;
+use super::wire::{LINGER, Lane, Queued, Wire, payload};
 use crate::log::{
-    Delivery, FailedRecord, Headers, LogError, LogResult, NewRecord, Partitioner, ProduceBatch, TopicPartition,
+    Delivery, FailedRecord, LogError, LogResult, NewRecord, Partitioner, ProduceBatch, ProducerOptions, TopicPartition,
 };
 
 /// Who is to be told what became of a batch.
 pub(super) type Told = (oneshot::Sender<Delivery>, Delivery);
 /// A topic's number and a partition.
-type Place = (usize, i32);
+pub(super) type Place = (usize, i32);
+/// The Kafka adapter's default of `batch.size`.
+const BATCH_BYTES: usize = 1_000_000;
 
 /// One producer's state.
 #[derive(Debug)]
 pub(super) struct Outbox {
     pub(super) identity: Option<Identity>,
-    pub(super) partitioner: Partitioner,
+    partitioner: Partitioner,
     pub(super) delivery_timeout: Duration,
+    /// Above this no batch of several records grows.
+    pub(super) batch_bytes: usize,
     /// Spreads records without a key, in turn: nothing here is random.
-    pub(super) spread: u32,
+    spread: u32,
     /// Whether somebody sees to what is queued.
     pub(super) driven: bool,
-    queues: BTreeMap<Place, VecDeque<Queued>>,
+    pub(super) lanes: BTreeMap<Place, Lane>,
+    pub(super) wire: Wire,
     sends: BTreeMap<u64, Sending>,
-}
-
-#[derive(Debug)]
-struct Queued {
-    send: u64,
-    index: usize,
-    ready: Instant,
-    fault: Option<(RuleId, Action)>,
 }
 
 #[derive(Debug)]
@@ -58,7 +55,6 @@ struct Held {
 /// A batch that is not yet wholly acknowledged.
 #[derive(Debug)]
 struct Sending {
-    batch: Arc<ProduceBatch>,
     expires: Instant,
     open: Vec<bool>,
     left: usize,
@@ -97,19 +93,16 @@ impl Sending {
 }
 
 impl Outbox {
-    pub(super) fn new(
-        identity: Option<Identity>,
-        partitioner: Partitioner,
-        delivery_timeout: Duration,
-        number: u64,
-    ) -> Self {
+    pub(super) fn new(identity: Option<Identity>, options: &ProducerOptions, number: u64) -> Self {
         Self {
             identity,
-            partitioner,
-            delivery_timeout,
+            partitioner: options.partitioner,
+            delivery_timeout: options.delivery_timeout.unwrap_or(Duration::from_secs(30)),
+            batch_bytes: options.max_batch_bytes.unwrap_or(BATCH_BYTES).clamp(1, 64 << 20),
             spread: u32::try_from(number).unwrap_or_default(),
             driven: false,
-            queues: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            wire: Wire::default(),
             sends: BTreeMap::new(),
         }
     }
@@ -126,8 +119,8 @@ impl Outbox {
 
     /// The next moment at which time changes something.
     pub(super) fn due(&self, available: bool) -> Option<Instant> {
-        let fronts = self.queues.values().filter_map(|q| q.front()).map(|q| q.ready).filter(|_| available);
-        fronts.chain(self.sends.values().map(|s| s.expires)).min()
+        let wire = self.wire_due().filter(|_| available);
+        wire.into_iter().chain(self.sends.values().map(|s| s.expires)).min()
     }
 
     fn place(&mut self, topics: &mut Topics, number: Option<usize>, record: &NewRecord<'_>) -> LogResult<Place> {
@@ -150,7 +143,7 @@ impl Outbox {
     }
 
     /// Takes away what is completely decided; its senders are told once the lock is released.
-    fn complete(&mut self, told: &mut Vec<Told>) {
+    pub(super) fn complete(&mut self, told: &mut Vec<Told>) {
         self.sends.retain(|_, sending| {
             if sending.left == 0
                 && let Some(done) = sending.done.take()
@@ -164,46 +157,31 @@ impl Outbox {
     }
 
     fn drop_queued(&mut self, gone: impl Fn(u64) -> bool) {
-        self.queues.retain(|_, queue| {
-            queue.retain(|q| !gone(q.send));
-            !queue.is_empty()
+        self.lanes.retain(|_, lane| {
+            lane.forget(&gone);
+            !lane.is_empty()
         });
     }
-}
 
-/// Writes records of one producer.
-struct Writer<'a> {
-    topics: &'a mut Topics,
-    transactions: &'a mut Transactions,
-    wake: &'a mut Vec<Waker>,
-    now: Instant,
-    now_ms: i64,
-    /// Where the last record went, with its transaction, so that a run to one place looks it up once.
-    last: Option<(Place, u64)>,
-    /// A time-out that began.
-    due: Option<Instant>,
-}
-
-impl Writer<'_> {
-    fn write(&mut self, outbox: &Outbox, place: Place, record: &NewRecord<'_>, headers: Headers<'_>) -> LogResult<i64> {
-        let unknown = || LogError::UnknownTopic { topic: record.topic.to_string() };
-        let topic = self.topics.at(place.0).ok_or_else(unknown)?;
-        topic.check(record, headers)?;
-        let txn = match (&outbox.identity, self.last) {
-            (None, _) => 0,
-            (Some(_), Some((last, txn))) if last == place => txn,
-            (Some(who), _) => {
-                let (txn, due) = self.transactions.enlist(who, place, self.now)?;
-                self.due = self.due.or(due);
-                self.last = Some((place, txn));
-                txn
+    /// Notes what became of a record, and gives the reason if it failed.
+    pub(super) fn settle(&mut self, queued: Queued, verdict: LogResult<i64>) -> Option<String> {
+        let sending = self.sends.get_mut(&queued.send)?;
+        let topic = queued.batch.topic_of(queued.index).unwrap_or(usize::MAX);
+        match (verdict, queued.fault) {
+            (Ok(offset), Some((rule, Action::HoldAck))) => {
+                sending.held.push(Held { rule, index: queued.index, topic, offset });
+                None
             }
-        };
-        let offset = topic.append(place.1, record, headers, self.now_ms, txn)?;
-        if let Some(partition) = topic.partition(place.1) {
-            partition.wake(self.wake);
+            (Ok(_), Some((_, Action::FailAfterWrite(error)))) | (Err(error), _) => {
+                let reason = error.to_string();
+                sending.fail(queued.index, error);
+                Some(reason)
+            }
+            (Ok(offset), _) => {
+                sending.ack(queued.index, topic, offset);
+                None
+            }
         }
-        Ok(offset)
     }
 }
 
@@ -224,7 +202,8 @@ impl State {
             let failed = (0..batch.len()).map(|index| FailedRecord { index, error: error.clone() }).collect();
             return Sent::Now(Delivery { last_offsets: vec![None; numbers.len()], failed });
         };
-        let sent = if self.rules.is_quiet() && outbox.queues.is_empty() {
+        let idle = outbox.lanes.is_empty() && outbox.wire.is_idle();
+        let sent = if self.rules.is_quiet() && idle && self.is_plain(&outbox, &batch, &numbers) {
             Sent::Now(self.send_now(&mut outbox, &batch, &numbers))
         } else {
             Sent::Later(self.send_later(&mut outbox, number, &batch, &numbers))
@@ -233,9 +212,14 @@ impl State {
         sent
     }
 
-    fn writer(&mut self, now: Instant) -> Writer<'_> {
-        let Self { topics, transactions, wake, clock, .. } = self;
-        Writer { topics, transactions, wake, now, now_ms: clock.now_ms(), last: None, due: None }
+    /// Whether it makes no difference how a hand-over is packed: nothing of it can be refused.
+    fn is_plain(&mut self, outbox: &Outbox, batch: &ProduceBatch, numbers: &[Option<usize>]) -> bool {
+        let now = self.clock.now_ms();
+        (0..).zip(batch.iter()).all(|(index, (record, headers))| {
+            let topic = batch.topic_of(index).and_then(|t| numbers.get(t).copied().flatten());
+            let Some(topic) = topic.and_then(|t| self.topics.at(t)) else { return true };
+            !topic.is_small(outbox.batch_bytes) && !topic.refuses(&record, headers, now)
+        })
     }
 
     fn send_now(&mut self, outbox: &mut Outbox, batch: &ProduceBatch, numbers: &[Option<usize>]) -> Delivery {
@@ -269,10 +253,9 @@ impl State {
         batch: &Arc<ProduceBatch>,
         numbers: &[Option<usize>],
     ) -> oneshot::Receiver<Delivery> {
-        let now = Instant::now();
+        let (now, now_ms) = (Instant::now(), self.clock.now_ms());
         let (done, receiver) = oneshot::channel();
         let mut sending = Sending {
-            batch: Arc::clone(batch),
             expires: now + outbox.delivery_timeout,
             open: vec![true; batch.len()],
             left: batch.len(),
@@ -280,7 +263,9 @@ impl State {
             done: Some(done),
             held: Vec::new(),
         };
-        for (index, (record, _)) in batch.iter().enumerate() {
+        // Without a runtime there is nobody to wait for.
+        let timed = tokio::runtime::Handle::try_current().is_ok();
+        for (index, (record, headers)) in batch.iter().enumerate() {
             let topic = batch.topic_of(index).and_then(|t| numbers.get(t).copied().flatten());
             let place = match outbox.place(&mut self.topics, topic, &record) {
                 Ok(place) => place,
@@ -299,7 +284,15 @@ impl State {
                 Some((_, Action::Delay(by))) => now + *by,
                 _ => now,
             };
-            outbox.queues.entry(place).or_default().push_back(Queued { send: number, index, ready, fault });
+            let matters = self
+                .topics
+                .at(place.0)
+                .is_some_and(|topic| topic.is_small(outbox.batch_bytes) || topic.refuses(&record, headers, now_ms));
+            let linger = if matters { LINGER.max(self.rules.network.linger) } else { self.rules.network.linger };
+            let linger = if timed { linger } else { Duration::ZERO };
+            let (payload, batch) = (payload(&record, headers), Arc::clone(batch));
+            let queued = Queued { send: number, batch, index, came: now, ready, payload, fault };
+            outbox.lanes.entry(place).or_default().push(queued, linger);
         }
         if let (Some(who), Some(first)) = (&outbox.identity, sending.delivery.failed.first()) {
             self.transactions.fail(who, &first.error.to_string());
@@ -310,46 +303,6 @@ impl State {
             self.due_at(due);
         }
         receiver
-    }
-
-    /// Writes what is queued and may be written.
-    fn pump(&mut self, outbox: &mut Outbox, now: Instant) {
-        if self.rules.available {
-            let mut queues = std::mem::take(&mut outbox.queues);
-            let mut sends = std::mem::take(&mut outbox.sends);
-            let mut writer = self.writer(now);
-            let mut failed = None;
-            for (place, queue) in &mut queues {
-                while queue.front().is_some_and(|q| q.ready <= now)
-                    && let Some(queued) = queue.pop_front()
-                {
-                    let Some(sending) = sends.get_mut(&queued.send) else { continue };
-                    let batch = Arc::clone(&sending.batch);
-                    let Some((record, headers)) = batch.get(queued.index) else { continue };
-                    let topic = batch.topic_of(queued.index).unwrap_or(usize::MAX);
-                    match (writer.write(outbox, *place, &record, headers), queued.fault) {
-                        (Ok(offset), Some((rule, Action::HoldAck))) => {
-                            sending.held.push(Held { rule, index: queued.index, topic, offset });
-                        }
-                        (Ok(_), Some((_, Action::FailAfterWrite(error)))) | (Err(error), _) => {
-                            failed.get_or_insert_with(|| error.to_string());
-                            sending.fail(queued.index, error);
-                        }
-                        (Ok(offset), _) => sending.ack(queued.index, topic, offset),
-                    }
-                }
-            }
-            queues.retain(|_, queue| !queue.is_empty());
-            let due = writer.due;
-            (outbox.queues, outbox.sends) = (queues, sends);
-            if let Some(due) = due {
-                self.due_at(due);
-            }
-            if let (Some(who), Some(reason)) = (&outbox.identity, failed) {
-                self.transactions.fail(who, &reason);
-            }
-        }
-        outbox.complete(&mut self.told);
     }
 
     pub(super) fn tick_outboxes(&mut self, now: Instant) {
@@ -368,6 +321,11 @@ impl State {
     pub(super) fn purge(&mut self, producer: u64) {
         let Some(mut outbox) = self.outboxes.remove(&producer) else { return };
         let all: Vec<u64> = outbox.sends.keys().copied().collect();
+        if outbox.identity.is_some() {
+            // What still arrives in a transaction that is given up is never seen.
+            outbox.wire.cut_off();
+            outbox.lanes.clear();
+        }
         self.fail_sends(&mut outbox, &all, |_| LogError::Purged);
         self.outboxes.insert(producer, outbox);
     }

@@ -165,6 +165,25 @@ impl Partition {
         self.aborted.retain(|_, marker| *marker >= start);
     }
 
+    /// Deletes from the start what is older than a time, and what is beyond a size. Open transactions and readers'
+    /// positions do not hold it up.
+    pub(super) fn retain(&mut self, oldest: Option<i64>, most_bytes: Option<usize>) {
+        let mut bytes = self.bytes;
+        let mut below = self.start;
+        for (meta, record) in self.segments.iter().flat_map(Segment::both) {
+            let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+            let old = oldest.is_some_and(|oldest| record.timestamp < oldest);
+            let beyond = most_bytes.is_some_and(|most| bytes > most);
+            if meta.offset >= self.start && !old && !beyond {
+                break;
+            }
+            bytes = bytes.saturating_sub(size);
+            below = meta.offset + 1;
+        }
+        let none_left = self.segments.back().is_none_or(|s| s.last_offset() < below);
+        self.delete_below(if none_left && below > self.start { self.next } else { below });
+    }
+
     /// Wakes a fetch when something changes here.
     pub(super) fn wait(&mut self, fetch: u64, waker: &Waker) {
         match self.waiting.iter_mut().find(|(id, _)| *id == fetch) {

@@ -28,12 +28,12 @@ pub(super) struct EmbeddedProducer {
 impl EmbeddedProducer {
     pub(super) fn new(shared: &Arc<Shared>, options: &ProducerOptions) -> LogResult<Self> {
         let timeout = options.transaction_timeout.unwrap_or(Duration::from_secs(10));
-        let patience = options.delivery_timeout.unwrap_or(Duration::from_secs(30));
         shared.with(|state| {
             state.reach("make a producer")?;
             let id = state.id();
             let identity = options.transactional_id.as_ref().map(|name| state.take_over(name, timeout));
-            let outbox = Outbox::new(identity.clone(), options.partitioner, patience, id);
+            let outbox = Outbox::new(identity.clone(), options, id);
+            let patience = outbox.delivery_timeout;
             state.outboxes.insert(id, outbox);
             Ok(Self { shared: Arc::clone(shared), id, identity, patience })
         })
@@ -44,13 +44,13 @@ impl EmbeddedProducer {
         self.identity.clone().ok_or_else(none)
     }
 
-    /// Sees to what is queued, for nobody need wait for a delivery. Only faults make this necessary.
+    /// Sees to what is queued, for nobody need wait for a delivery. Only faults and refusals make this necessary.
     fn drive(&self) {
         let start = |state: &mut State| {
             let outbox = state.outboxes.get_mut(&self.id);
             outbox.is_some_and(|o| !o.is_done(u64::MAX) && !std::mem::replace(&mut o.driven, true))
         };
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let Some(runtime) = self.shared.handle() else { return };
         if self.shared.with(start) {
             let (shared, id) = (Arc::clone(&self.shared), self.id);
             runtime.spawn(async move {
@@ -126,6 +126,20 @@ impl Producer for EmbeddedProducer {
 
     fn purge(&self) {
         self.shared.with(|state| state.purge(self.id));
+    }
+
+    fn limit_batches(&self, bytes: usize) -> BoxFuture<'static, LogResult<()>> {
+        let (shared, id, flushed) = (Arc::clone(&self.shared), self.id, self.flush());
+        async move {
+            flushed.await?;
+            shared.with(|state| {
+                if let Some(outbox) = state.outboxes.get_mut(&id) {
+                    outbox.batch_bytes = outbox.batch_bytes.min(bytes.max(1));
+                }
+            });
+            Ok(())
+        }
+        .boxed()
     }
 
     fn begin_transaction(&self) -> BoxFuture<'static, LogResult<()>> {

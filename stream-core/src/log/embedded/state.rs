@@ -71,6 +71,11 @@ impl Shared {
         Arc::new(Self { state: Mutex::new(state), notify: Notify::new(), clock, runtime })
     }
 
+    /// The runtime that waits for what takes time.
+    pub(super) fn handle(&self) -> Option<tokio::runtime::Handle> {
+        tokio::runtime::Handle::try_current().ok().or_else(|| self.runtime.clone())
+    }
+
     /// Does what is due, then `work`, then wakes whom it concerns.
     pub(super) fn with<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
         let _entered = self.runtime.as_ref().map(tokio::runtime::Handle::enter);

@@ -13,44 +13,84 @@ use crate::log::{
 const MAX_MESSAGE_BYTES: i64 = 1_048_588;
 /// Kafka's default of `message.timestamp.after.max.ms`.
 const AFTER_MAX_MS: i64 = 3_600_000;
-/// What a record batch with one record costs beside the record's key, value and headers.
-const BATCH_OVERHEAD: usize = 70;
 
 /// A topic.
 #[derive(Debug)]
 pub(super) struct Topic {
     pub(super) name: Arc<str>,
     pub(super) partitions: Vec<Partition>,
+    /// What is set for it alone.
+    set: TopicConfig,
+    /// What holds: that, else the cluster's defaults.
     pub(super) config: TopicConfig,
-    compacted: bool,
     segment_bytes: usize,
 }
 
+/// What Kafka's brokers say where nobody says anything else.
+fn kafka_defaults() -> TopicConfig {
+    TopicConfig {
+        cleanup: Some(Cleanup::Delete),
+        retention_ms: Some(7 * 24 * 3_600_000),
+        delete_retention_ms: Some(24 * 3_600_000),
+        max_message_bytes: Some(MAX_MESSAGE_BYTES),
+        retention_bytes: Some(-1),
+        timestamp_type: Some(TimestampType::CreateTime),
+        timestamp_before_max_ms: Some(i64::MAX),
+        timestamp_after_max_ms: Some(AFTER_MAX_MS),
+        compression_type: Some("producer".to_owned()),
+        min_insync_replicas: Some(1),
+        other: Vec::new(),
+    }
+}
+
+/// Settings, and for those that are not set, others.
+fn over(set: &TopicConfig, else_: &TopicConfig) -> TopicConfig {
+    TopicConfig {
+        cleanup: set.cleanup.or(else_.cleanup),
+        retention_ms: set.retention_ms.or(else_.retention_ms),
+        delete_retention_ms: set.delete_retention_ms.or(else_.delete_retention_ms),
+        max_message_bytes: set.max_message_bytes.or(else_.max_message_bytes),
+        retention_bytes: set.retention_bytes.or(else_.retention_bytes),
+        timestamp_type: set.timestamp_type.or(else_.timestamp_type),
+        timestamp_before_max_ms: set.timestamp_before_max_ms.or(else_.timestamp_before_max_ms),
+        timestamp_after_max_ms: set.timestamp_after_max_ms.or(else_.timestamp_after_max_ms),
+        compression_type: set.compression_type.clone().or_else(|| else_.compression_type.clone()),
+        min_insync_replicas: set.min_insync_replicas.or(else_.min_insync_replicas),
+        other: Vec::new(),
+    }
+}
+
 impl Topic {
-    fn new(spec: TopicSpec) -> LogResult<Self> {
+    fn new(spec: TopicSpec, defaults: &TopicConfig) -> LogResult<Self> {
         let count = spec.partitions.unwrap_or(1);
         if count < 1 || spec.name.is_empty() {
             let reason = format!("{count} partitions");
             return Err(LogError::Config { what: format!("create topic {:?}", spec.name), reason });
         }
-        let config = TopicConfig {
-            cleanup: spec.config.cleanup.or(Some(Cleanup::Delete)),
-            retention_ms: spec.config.retention_ms.or(Some(7 * 24 * 3_600_000)),
-            delete_retention_ms: spec.config.delete_retention_ms.or(Some(24 * 3_600_000)),
-            max_message_bytes: spec.config.max_message_bytes.or(Some(MAX_MESSAGE_BYTES)),
-            retention_bytes: spec.config.retention_bytes.or(Some(-1)),
-            timestamp_type: spec.config.timestamp_type.or(Some(TimestampType::CreateTime)),
-            timestamp_before_max_ms: spec.config.timestamp_before_max_ms.or(Some(i64::MAX)),
-            timestamp_after_max_ms: spec.config.timestamp_after_max_ms.or(Some(AFTER_MAX_MS)),
-            compression_type: spec.config.compression_type.clone().or_else(|| Some("producer".to_owned())),
-            min_insync_replicas: spec.config.min_insync_replicas.or(Some(1)),
-            other: Vec::new(),
-        };
         let other = |name: &str| spec.config.other.iter().rev().find(|(n, _)| n == name);
         let segment_bytes = other("segment.bytes").and_then(|(_, v)| v.parse().ok()).unwrap_or(SEGMENT_BYTES);
-        let compacted = config.cleanup != Some(Cleanup::Delete);
+        let config = over(&spec.config, defaults);
         let partitions = (0..count).map(|_| Partition::default()).collect();
-        Ok(Self { name: spec.name, partitions, config, compacted, segment_bytes })
+        Ok(Self { name: spec.name, partitions, set: spec.config, config, segment_bytes })
+    }
+
+    pub(super) fn compacted(&self) -> bool {
+        self.config.cleanup != Some(Cleanup::Delete)
+    }
+
+    /// The largest batch that it takes.
+    pub(super) fn max_batch(&self) -> usize {
+        usize::try_from(self.config.max_message_bytes.unwrap_or(MAX_MESSAGE_BYTES)).unwrap_or(0)
+    }
+
+    /// The times of records that it takes; any, if none.
+    pub(super) fn times(&self, now: i64) -> Option<(i64, i64)> {
+        let create = self.config.timestamp_type != Some(TimestampType::LogAppendTime);
+        let before = self.config.timestamp_before_max_ms.unwrap_or(i64::MAX);
+        let after = self.config.timestamp_after_max_ms.unwrap_or(i64::MAX);
+        // No limit is no limit, however far back.
+        let earliest = if before == i64::MAX { i64::MIN } else { now.saturating_sub(before) };
+        create.then(|| (earliest, now.saturating_add(after)))
     }
 
     /// How many partitions.
@@ -58,29 +98,14 @@ impl Topic {
         i32::try_from(self.partitions.len()).unwrap_or(i32::MAX)
     }
 
-    pub(super) fn info(&self) -> TopicInfo {
-        TopicInfo::new(Arc::clone(&self.name), self.count(), 1, self.config.clone())
+    /// What others see of it, with its settings or without.
+    pub(super) fn info(&self, settings: bool) -> TopicInfo {
+        let config = if settings { self.config.clone() } else { TopicConfig::default() };
+        TopicInfo::new(Arc::clone(&self.name), self.count(), 1, config)
     }
 
     pub(super) fn partition(&mut self, partition: i32) -> Option<&mut Partition> {
         usize::try_from(partition).ok().and_then(|p| self.partitions.get_mut(p))
-    }
-
-    /// Whether a record may be written here.
-    pub(super) fn check(&self, record: &NewRecord<'_>, headers: Headers<'_>) -> LogResult<()> {
-        let payload = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
-        let headers: usize = headers.iter().map(|(n, v)| n.len() + v.map_or(0, <[u8]>::len) + 2).sum();
-        let size = payload + headers + BATCH_OVERHEAD;
-        let own = usize::try_from(self.config.max_message_bytes.unwrap_or(MAX_MESSAGE_BYTES)).unwrap_or(0);
-        if size > own {
-            let limit = format!("the topic's max.message.bytes = {own}");
-            return Err(LogError::TooLarge { topic: self.name.to_string(), size, limit });
-        }
-        if self.compacted && record.key.is_none() {
-            let reason = "a compacted topic takes no record without a key".to_owned();
-            return Err(LogError::Refused { topic: self.name.to_string(), reason });
-        }
-        Ok(())
     }
 
     /// Appends a checked record and gives its offset.
@@ -92,11 +117,13 @@ impl Topic {
         now: i64,
         txn: u64,
     ) -> LogResult<i64> {
-        let (bytes, compacted, config) = (self.segment_bytes, self.compacted, self.config.delete_retention_ms);
+        let (bytes, compacted, config) = (self.segment_bytes, self.compacted(), self.config.delete_retention_ms);
+        let appended = self.config.timestamp_type == Some(TimestampType::LogAppendTime);
+        let time = record.timestamp.filter(|_| !appended).unwrap_or(now);
         let unknown =
             || LogError::UnknownPartition { partition: TopicPartition::new(Arc::clone(record.topic), partition) };
         let place = self.partition(partition).ok_or_else(unknown)?;
-        let (offset, rolled) = place.append(record, headers, record.timestamp.unwrap_or(now), txn, bytes);
+        let (offset, rolled) = place.append(record, headers, time, txn, bytes);
         if rolled && compacted && place.is_dirty() {
             place.compact(Active::Segment, now, config.unwrap_or_default());
         }
@@ -105,10 +132,22 @@ impl Topic {
 
     /// Compacts it now, if it is a compacted one.
     pub(super) fn compact(&mut self, now: i64) {
-        if self.compacted {
+        if self.compacted() {
             for partition in &mut self.partitions {
                 partition.compact(Active::Record, now, self.config.delete_retention_ms.unwrap_or_default());
             }
+        }
+    }
+
+    /// Deletes what is older or more than it is to keep.
+    pub(super) fn retain(&mut self, now: i64) {
+        if self.config.cleanup == Some(Cleanup::Compact) {
+            return;
+        }
+        let oldest = self.config.retention_ms.filter(|ms| *ms >= 0).map(|ms| now.saturating_sub(ms));
+        let bytes = self.config.retention_bytes.and_then(|b| usize::try_from(b).ok());
+        for partition in &mut self.partitions {
+            partition.retain(oldest, bytes);
         }
     }
 
@@ -119,18 +158,48 @@ impl Topic {
 }
 
 /// All topics. A deleted topic's number is never used again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Topics {
+    /// What topics get that say nothing else.
+    defaults: TopicConfig,
     slots: Vec<Option<Topic>>,
     names: BTreeMap<Arc<str>, usize>,
 }
 
+impl Default for Topics {
+    fn default() -> Self {
+        Self { defaults: kafka_defaults(), slots: Vec::new(), names: BTreeMap::new() }
+    }
+}
+
 impl Topics {
+    /// Changes the cluster's defaults, for topics that exist, too.
+    pub(super) fn set_defaults(&mut self, defaults: &TopicConfig) {
+        self.defaults = over(defaults, &kafka_defaults());
+        for topic in self.slots.iter_mut().flatten() {
+            topic.config = over(&topic.set, &self.defaults);
+        }
+    }
+
+    /// Changes settings of a topic, those that are named.
+    pub(super) fn alter(&mut self, name: &Arc<str>, change: &TopicConfig) -> LogResult<()> {
+        let defaults = self.defaults.clone();
+        let topic = self.named(name)?;
+        topic.set = over(change, &topic.set);
+        topic.config = over(&topic.set, &defaults);
+        Ok(())
+    }
+
+    /// The name of the topic of a number, if it was not deleted.
+    pub(super) fn name_of(&self, number: usize) -> Option<&Arc<str>> {
+        self.slots.get(number)?.as_ref().map(|t| &t.name)
+    }
+
     pub(super) fn create(&mut self, spec: TopicSpec) -> LogResult<()> {
         if self.names.contains_key(&spec.name) {
             return Err(LogError::TopicExists { topic: spec.name.to_string() });
         }
-        let topic = Topic::new(spec)?;
+        let topic = Topic::new(spec, &self.defaults)?;
         self.names.insert(Arc::clone(&topic.name), self.slots.len());
         self.slots.push(Some(topic));
         Ok(())

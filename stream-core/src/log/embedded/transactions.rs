@@ -44,6 +44,8 @@ struct Entry {
     epoch: u64,
     /// The epoch that a time-out ended.
     timed_out: Option<u64>,
+    /// The coordinator has forgotten the producer; it has yet to hear of it.
+    expired: bool,
     open: Option<Open>,
 }
 
@@ -79,6 +81,16 @@ impl Transactions {
         self.entry(who, what)?.open.as_mut().ok_or_else(none)
     }
 
+    /// Forgets an id that has no open transaction.
+    pub(super) fn expire(&mut self, id: &str) -> bool {
+        let entry = self.entries.get_mut(id).filter(|e| e.open.as_ref().is_none_or(|o| o.deadline.is_none()));
+        entry.map(|e| e.expired = true).is_some()
+    }
+
+    fn is_expired(&self, who: &Identity) -> bool {
+        self.entries.get(&who.id).is_some_and(|e| e.expired && e.epoch == who.epoch)
+    }
+
     /// Notes that a producer's record failed: its transaction can only be aborted.
     pub(super) fn fail(&mut self, who: &Identity, reason: &str) {
         if let Ok(open) = self.open(who, "")
@@ -96,6 +108,10 @@ impl Transactions {
         partition: (usize, i32),
         now: Instant,
     ) -> LogResult<(u64, Option<Instant>)> {
+        if self.is_expired(who) {
+            // What is not sent yet is dropped, for the producer has to begin anew.
+            return Err(LogError::Purged);
+        }
         let open = self.open(who, "write a record")?;
         // The newest first: batches go to few partitions at a time.
         if !open.partitions.iter().rev().any(|p| *p == partition) {
@@ -118,6 +134,7 @@ impl State {
     pub(super) fn take_over(&mut self, id: &Arc<str>, timeout: Duration) -> Identity {
         let entry = self.transactions.entries.entry(Arc::clone(id)).or_default();
         entry.epoch += 1;
+        entry.expired = false;
         let epoch = entry.epoch;
         let open = entry.open.take();
         if let Some(open) = open {
@@ -139,7 +156,12 @@ impl State {
 
     /// Adds a group's offsets to the open transaction: undecided until it ends.
     pub(super) fn add_offsets(&mut self, who: &Identity, group: &Arc<str>, offsets: Offsets) -> LogResult<()> {
-        let open = self.transactions.open(who, "add offsets to the transaction")?;
+        let what = "add offsets to the transaction";
+        if self.transactions.is_expired(who) {
+            let reason = "the transactional id expired".to_owned();
+            return Err(LogError::Abortable { what: what.to_owned(), reason });
+        }
+        let open = self.transactions.open(who, what)?;
         let (number, deadline) = (open.number, open.start(who, Instant::now()));
         if !open.groups.contains(group) {
             open.groups.push(Arc::clone(group));
@@ -154,7 +176,9 @@ impl State {
     /// Ends the open transaction. Without one, an abort is fine.
     pub(super) fn end(&mut self, who: &Identity, commit: bool) -> LogResult<()> {
         let what = if commit { "commit the transaction" } else { "abort the transaction" };
-        if let Some(open) = self.transactions.entry(who, what)?.open.take() {
+        let entry = self.transactions.entry(who, what)?;
+        entry.expired &= commit;
+        if let Some(open) = entry.open.take() {
             self.finish(open, commit);
         }
         Ok(())

@@ -211,7 +211,7 @@ pub(super) fn producer(options: &KafkaOptions, producer: &ProducerOptions) -> Cl
     // Batches are kept below the smallest topic's limit, yet a single record may be as large as a topic lets it:
     // librdkafka sends one that is larger than a batch in a batch of its own.
     c.set("message.max.bytes", MAX_RECORD_BYTES.to_string());
-    let batch = producer.max_batch_bytes.unwrap_or(BATCH_BYTES).clamp(1024, MAX_RECORD_BYTES);
+    let batch = producer.max_batch_bytes.unwrap_or(BATCH_BYTES).clamp(1, MAX_RECORD_BYTES);
     c.set("batch.size", batch.to_string());
     if let Some(id) = &producer.transactional_id {
         let timeout = producer.transaction_timeout.unwrap_or(TRANSACTION_TIMEOUT);

@@ -7,7 +7,7 @@ use futures::FutureExt;
 use super::Instance;
 use crate::log::{ErrorClass, LogError, LogResult, Offsets};
 use crate::processor::error::ProcessorError;
-use crate::processor::state::TaskState;
+use crate::processor::state::{TaskState, Waiting};
 use crate::processor::task::Command;
 
 impl Instance<'_> {
@@ -49,6 +49,7 @@ impl Instance<'_> {
     pub(super) fn committed(&mut self, offsets: &Offsets, result: LogResult<()>) {
         match result {
             Ok(()) => {
+                self.commit_waits = None;
                 for task in self.tasks.values_mut() {
                     for (partition, offset) in offsets.iter().filter(|(p, _)| task.partitions.contains(p)) {
                         match task.committed.iter_mut().find(|(p, _)| p == partition) {
@@ -64,9 +65,13 @@ impl Instance<'_> {
             }
             Err(error) if error.class() == ErrorClass::Retriable => {
                 tracing::warn!(group = self.env.graph.name(), %error, "a commit failed and is tried again");
+                let since_ms = self.env.log.clock().now_ms();
+                let waiting = || Waiting { on: format!("a commit: {error}"), since_ms };
+                self.commit_waits.get_or_insert_with(waiting);
             }
             Err(error) => self.fail(ProcessorError::log(self.env.graph.name(), "commit", error)),
         }
+        self.show();
         if std::mem::take(&mut self.commit_again) {
             self.begin_commit();
         }

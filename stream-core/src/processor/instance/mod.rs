@@ -34,7 +34,7 @@ use super::env::Env;
 use super::error::{ProcessorError, ProcessorResult};
 use super::pace::Pace;
 use super::standby::{News, Warm};
-use super::state::{Rebalance, Request, State, Status, TaskState};
+use super::state::{Rebalance, Request, State, Status, TaskState, Waiting};
 use super::task::{Command, Positions, Report, VisitRequest};
 use super::worker::Workers;
 use super::{Listeners, Stop};
@@ -45,6 +45,7 @@ use crate::topics::{TopicFacts, check_growth};
 struct LiveTask {
     partitions: Vec<TopicPartition>,
     state: TaskState,
+    waiting: Option<Waiting>,
     commands: mpsc::UnboundedSender<Command>,
     positions: Arc<Positions>,
     /// What was committed last; empty to commit anew.
@@ -78,14 +79,16 @@ pub(super) struct Instance<'a> {
     /// Deletion of processed loop records under way, and up to where they are deleted.
     trimming: Option<BoxFuture<'static, (Offsets, LogResult<()>)>>,
     trimmed: BTreeMap<TopicPartition, i64>,
+    /// The commits do not get through.
+    commit_waits: Option<Waiting>,
     /// Another commit is to follow at once.
     commit_again: bool,
     /// An assignment was seen, so that "no partitions" means that others have them.
     assigned: bool,
     /// Visits that were asked for before that.
     early_visits: Vec<EarlyVisit>,
-    /// Puts what the tasks release into transactions; for exactly-once.
-    transactions: Option<BoxFuture<'static, LogResult<()>>>,
+    /// Sends what the tasks release: in transactions, or what is to be sent alone.
+    sending: Option<BoxFuture<'static, LogResult<()>>>,
     failure: Option<ProcessorError>,
     stopping: bool,
     /// The membership itself failed, so that no event of it is to be expected.
@@ -104,7 +107,7 @@ impl<'a> Instance<'a> {
         listeners: &'a Listeners,
         status: &'a watch::Sender<Status>,
         member: Box<dyn Member>,
-        transactions: Option<BoxFuture<'static, LogResult<()>>>,
+        sending: BoxFuture<'static, LogResult<()>>,
     ) -> Self {
         let (reporter, reports) = mpsc::unbounded_channel();
         let (standby_reporter, standby_news) = mpsc::unbounded_channel();
@@ -129,10 +132,11 @@ impl<'a> Instance<'a> {
             commit: None,
             trimming: None,
             trimmed: BTreeMap::new(),
+            commit_waits: None,
             commit_again: false,
             assigned: false,
             early_visits: Vec::new(),
-            transactions,
+            sending: Some(sending),
             failure: None,
             stopping: false,
             adrift: false,
@@ -184,7 +188,7 @@ impl<'a> Instance<'a> {
                 _ = recommits.tick() => self.recommit(),
                 Some(news) = self.standby_news.recv() => self.standby_news(news),
                 _ = sweeps.tick() => self.sweep(),
-                ended = pending_or(&mut self.transactions) => if let Err(error) = ended {
+                ended = pending_or(&mut self.sending) => if let Err(error) = ended {
                     self.fail(ProcessorError::Transaction { group: self.env.graph.name().to_owned(), error });
                 },
                 _ = trims.tick(), if loops => self.trim(),
@@ -246,7 +250,7 @@ impl<'a> Instance<'a> {
                 let tasks = self.tasks_of(&partitions);
                 match self.env.egress.transactions() {
                     Some(transactions) => transactions.lost(tasks.clone()),
-                    None if tasks.len() == self.tasks.len() => self.env.egress.producer().purge(),
+                    None if tasks.len() == self.tasks.len() => self.env.egress.purge(),
                     None => {}
                 }
                 for id in tasks {
@@ -275,6 +279,11 @@ impl<'a> Instance<'a> {
                 // One that was told to end meanwhile is past that.
                 if let Some(task) = self.tasks.get_mut(&id).filter(|t| t.state == TaskState::Restoring) {
                     task.state = TaskState::Running;
+                }
+            }
+            Report::Waiting(waiting) => {
+                if let Some(task) = self.tasks.get_mut(&id) {
+                    task.waiting = waiting;
                 }
             }
             Report::Failed(error) => {
@@ -329,15 +338,18 @@ impl<'a> Instance<'a> {
     /// Publishes what the instance is doing.
     fn show(&mut self) {
         let restoring = self.tasks.values().any(|t| t.state == TaskState::Restoring);
+        let waits = self.tasks.values().filter_map(|t| t.waiting.as_ref()).chain(&self.commit_waits);
+        let waiting = waits.min_by_key(|w| w.since_ms).cloned();
         let state = match (self.stopping, self.assigned, restoring) {
             (true, ..) => State::Stopping,
             (false, false, _) => State::Starting,
             (false, true, true) => State::Restoring,
+            (false, true, false) if waiting.is_some() => State::Waiting,
             (false, true, false) => State::Running,
         };
         let tasks = self.tasks.values().flat_map(|t| t.partitions.iter().map(|p| (p.clone(), t.state))).collect();
         let standbys = self.idle.standbys.values().flat_map(|s| s.states.clone()).collect();
-        self.listeners.publish(self.status, Status { state, tasks, standbys });
+        self.listeners.publish(self.status, Status { state, tasks, standbys, waiting });
     }
 }
 

@@ -69,7 +69,7 @@ impl Instance<'_> {
         let committed = Offsets::new();
         let state = TaskState::Restoring;
         let handed_back = None;
-        let task = LiveTask { partitions, state, commands, positions, committed, counted, handed_back };
+        let task = LiveTask { partitions, state, waiting: None, commands, positions, committed, counted, handed_back };
         self.tasks.insert(id, task);
         let (reporter, group) = (self.reporter.clone(), self.env.graph.name().to_owned());
         let over = self.env.egress.transactions().map(|t| t.guard(id));

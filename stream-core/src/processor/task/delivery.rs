@@ -11,31 +11,31 @@ use std::time::Duration;
 use tokio::time::Sleep;
 
 use super::Task;
-use super::input::TaskInput;
-use super::outbox::{HandOver, TIMED};
+use super::outbox::{HandOver, OWN};
+use super::refusal::Failed;
 use super::release::push_changelog;
+use super::search::Search;
 use crate::group::{CallbackError, Failure};
 use crate::log::{Delivery, ErrorClass, LogError, ProduceBatch};
 use crate::processor::error::{ProcessorError, ProcessorResult};
 
-/// What a task does after a failed delivery (semantics D8).
+/// What a task does after a failed delivery (semantics D8, D12).
 ///
-/// Trouble that passes (a broker away) is met by going back and doing it again. A record that its topic refuses is
-/// first searched for, one record at a time up to where the failure was seen; once it is known, its own policy
-/// applies to it on the next replay. What only a new start can mend ends the task, but what was written by halves is
-/// written over first, if that is still possible.
+/// Trouble that passes (a broker away) is met by going back and doing it again. So is a refusal that blames another record
+/// of the batch. Once a record is known to be the one that its topic refuses, its own policy applies to it on the next
+/// replay; until then it is [searched for](super::search). What only a new start can mend ends the task, but what was
+/// written by halves is written over first, if that is still possible.
 #[derive(Debug, Default)]
 pub(super) struct Replay {
     /// A delivery failed; everything on its way is waited for, then the task goes back.
-    waiting: Option<Waiting>,
-    /// Up to these positions records are processed and delivered one at a time.
-    until: Option<Vec<i64>>,
-    /// So many timers and windows are delivered one at a time.
-    fires: usize,
-    /// The records whose effects can't be delivered: input, offset, why.
-    poison: Vec<(usize, i64, LogError)>,
+    pub(super) waiting: Option<Failed>,
+    pub(super) search: Search,
+    /// The records whose effects can't be delivered.
+    pub(super) poison: Vec<Poison>,
     /// A record whose effects can't be delivered even after its policy was applied: input, offset, key, why.
-    hopeless: Option<(usize, i64, String, LogError)>,
+    pub(super) hopeless: Option<(usize, i64, String, LogError)>,
+    /// How often in a row a record of the task's own was refused.
+    own_refused: u32,
     /// Keys, by table, whose changelog may have a write that is taken back.
     suspects: BTreeSet<(usize, Box<[u8]>)>,
     /// A failure that does not pass was met with before: it is not to be waited for again.
@@ -48,10 +48,18 @@ pub(super) struct Replay {
     rest: Option<Pin<Box<Sleep>>>,
 }
 
+/// A record whose effects its topic refuses.
 #[derive(Debug)]
-struct Waiting {
-    error: LogError,
+pub(super) struct Poison {
+    pub(super) input: usize,
+    pub(super) offset: i64,
+    pub(super) error: LogError,
+    /// The task's epoch when it was refused.
+    pub(super) epoch: u64,
 }
+
+/// So often a record of the task's own may be refused in a row: for about ten seconds.
+const OWN_REFUSALS: u32 = 6;
 
 impl Replay {
     pub(super) fn is_waiting(&self) -> bool {
@@ -60,15 +68,6 @@ impl Replay {
 
     pub(super) fn is_dead(&self) -> bool {
         self.dead
-    }
-
-    /// Whether the records at hand are delivered one at a time.
-    pub(super) fn one_by_one(&self, inputs: &[TaskInput]) -> bool {
-        if self.fires > 0 {
-            return true;
-        }
-        let Some(until) = &self.until else { return false };
-        inputs.iter().zip(until).any(|(input, until)| input.acknowledged < *until)
     }
 
     /// Waits out a failure that may pass.
@@ -82,8 +81,25 @@ impl Replay {
 
     /// Why this record is known to fail, if it is.
     pub(super) fn poisoned(&self, input: usize, offset: i64) -> Option<CallbackError> {
-        let (.., error) = self.poison.iter().find(|(at, poison, _)| *at == input && *poison == offset)?;
-        Some(CallbackError::of(Failure::Emit(error.clone())))
+        let poison = self.poison.iter().find(|p| p.input == input && p.offset == offset)?;
+        Some(CallbackError::of(Failure::Emit(poison.error.clone())))
+    }
+
+    /// Sets how long to wait before the next attempt.
+    fn rest_for(&mut self, error: &LogError, ending: bool) {
+        let first = Duration::from_millis(match error {
+            LogError::Neighbour { .. } => 20,
+            _ => 100,
+        });
+        let doublings = match error {
+            // The culprit is looked for by its own task.
+            LogError::Neighbour { .. } => 0,
+            error if error.blames_record() => self.own_refused,
+            _ => self.failures,
+        };
+        // The end does not wait long for a log that may be away for long.
+        let doublings = if ending { 0 } else { doublings.min(6) };
+        self.rest = Some(Box::pin(tokio::time::sleep(first.saturating_mul(1 << doublings))));
     }
 }
 
@@ -96,23 +112,22 @@ impl Task {
         let sources = std::mem::replace(&mut self.sources, sources);
         let positions = self.inputs.iter().map(|i| i.released).collect();
         let named = || self.inputs.iter().map(|i| (i.partition.clone(), i.released)).collect();
-        let delivery = self.env.egress.hand_over(self.id, self.epoch, Arc::clone(&batch), named);
-        let alone = self.replay.one_by_one(&self.inputs) && self.outbox.is_empty();
+        let (alone, batch_bytes) = (self.replay.search.is_on(&self.inputs), self.env.batches.bytes());
+        let delivery = self.env.egress.hand_over(self.id, self.epoch, Arc::clone(&batch), alone, named);
+        self.replay.search.handed_over();
         let visited = std::mem::take(&mut self.visited);
         let time = self.time.mark(self.inputs.iter().map(|i| i.acknowledged));
-        self.outbox.push(HandOver { batch, positions, sources, alone, visited, time, delivery });
+        self.outbox.push(HandOver { batch, positions, sources, alone, batch_bytes, visited, time, delivery });
         self.moved = false;
     }
 
     pub(super) async fn delivered(&mut self, mut batch: HandOver, delivery: Delivery) -> ProcessorResult<()> {
-        if let Some(failed) = delivery.failed.first() {
-            // The first one that no retry mends is the one to look for.
-            let worst = delivery.failed.iter().find(|f| f.error.blames_record()).unwrap_or(failed);
-            self.note_failure(&batch, worst.index, worst.error.clone());
+        if !delivery.failed.is_empty() {
+            self.note_failure(&batch, &delivery);
         } else if self.replay.waiting.is_none() {
             self.acknowledge(&mut batch, &delivery);
         }
-        if let Some(Waiting { error }) = &self.replay.waiting {
+        if let Some(Failed { error, .. }) = &self.replay.waiting {
             // What a transaction that was aborted has written is never seen.
             if self.env.egress.transactions().is_none() {
                 self.replay.suspects.append(&mut self.written_keys(&batch.batch, &delivery));
@@ -123,9 +138,9 @@ impl Task {
         }
         self.outbox.recycle(batch);
         if self.outbox.is_empty()
-            && let Some(Waiting { error }) = self.replay.waiting.take()
+            && let Some(failed) = self.replay.waiting.take()
         {
-            self.go_back(&error).await?;
+            self.go_back(failed).await?;
         }
         Ok(())
     }
@@ -137,16 +152,19 @@ impl Task {
             forward |= input.acknowledged < *position;
             input.acknowledged = *position;
         }
-        if self.replay.fires > 0 {
-            self.replay.fires = self.replay.fires.saturating_sub(done.fires());
-        }
         if forward && !done.batch.is_empty() {
             self.replay.failures = 0;
         }
+        if !done.batch.is_empty() {
+            self.waits_no_more();
+        }
+        if done.has_own() {
+            self.replay.own_refused = 0;
+        }
         let inputs = &self.inputs;
-        self.replay.poison.retain(|(at, offset, _)| inputs.get(*at).is_some_and(|i| i.acknowledged <= *offset));
-        if self.replay.until.is_some() && !self.replay.one_by_one(&self.inputs) {
-            self.replay.until = None;
+        self.replay.poison.retain(|p| inputs.get(p.input).is_some_and(|i| i.acknowledged <= p.offset));
+        if self.replay.search.has_goal() {
+            self.replay.search.acknowledged(done.fires(), &self.inputs);
         }
         let mark = done.time.as_deref_mut();
         match mark.map(|mark| (self.time.acknowledge(mark), mark)) {
@@ -166,8 +184,8 @@ impl Task {
     /// The keys of a batch's table writes that a changelog has, or may have.
     fn written_keys(&self, batch: &ProduceBatch, delivery: &Delivery) -> BTreeSet<(usize, Box<[u8]>)> {
         let numbers = self.core.graph.table_numbers(batch.topics());
-        let refused: BTreeSet<usize> =
-            delivery.failed.iter().filter(|f| f.error.blames_record()).map(|f| f.index).collect();
+        let refusal = |e: &LogError| e.blames_record() || matches!(e, LogError::Neighbour { .. });
+        let refused: BTreeSet<usize> = delivery.failed.iter().filter(|f| refusal(&f.error)).map(|f| f.index).collect();
         let writes = (0..batch.len()).filter(|index| !refused.contains(index)).filter_map(|index| {
             let number = (*numbers.get(batch.topic_of(index)?)?)?;
             let (record, _) = batch.get(index)?;
@@ -209,37 +227,11 @@ impl Task {
         }
     }
 
-    fn note_failure(&mut self, batch: &HandOver, index: usize, error: LogError) {
-        if error.blames_record() {
-            // Kafka refuses a batch of its own making for one record in it: only what was sent alone says whose it is.
-            match batch.source(index).filter(|_| batch.alone && batch.sources.len() == 1) {
-                Some((input, offset)) if input == TIMED || self.replay.poisoned(input, offset).is_some() => {
-                    let key = batch.batch.get(index).and_then(|(record, _)| record.key).unwrap_or(b"none");
-                    let key = String::from_utf8_lossy(key).into_owned();
-                    self.replay.hopeless = Some((input, offset, key, error.clone()));
-                }
-                Some((input, offset)) => self.replay.poison.push((input, offset, error.clone())),
-                None => {
-                    let until = batch.positions.clone();
-                    // What fires between two records does not move a position.
-                    self.replay.fires = self.replay.fires.max(batch.fires());
-                    self.replay.until = Some(match self.replay.until.take() {
-                        Some(old) => old.iter().zip(&until).map(|(a, b)| *a.max(b)).collect(),
-                        None => until,
-                    });
-                }
-            }
-        }
-        let worse = self.replay.waiting.as_ref().is_none_or(|w| !w.error.blames_record());
-        if worse {
-            self.replay.waiting = Some(Waiting { error });
-        }
-    }
-
     /// Forgets everything that is not acknowledged and reads it again.
-    async fn go_back(&mut self, error: &LogError) -> ProcessorResult<()> {
+    async fn go_back(&mut self, failed: Failed) -> ProcessorResult<()> {
         let group = Arc::clone(&self.core.graph.name);
         let partition = self.core.partition;
+        let error = &failed.error;
         if error.class() == ErrorClass::Fatal && !error.blames_record() {
             let failure = ProcessorError::log(&group, format!("write for partition {partition}"), error.clone());
             self.replay.dead = error.ends_producer() || std::mem::replace(&mut self.replay.fatal, true);
@@ -270,12 +262,18 @@ impl Task {
         for visited in self.visited.drain(..) {
             _ = visited.done.send(Err(visit_failed(&group, error)));
         }
-        if !error.blames_record() {
-            self.replay.failures = self.replay.failures.saturating_add(1);
-            // The end does not wait long for a log that may be away for long.
-            let doublings = if self.ending.is_some() { 0 } else { self.replay.failures.min(6) };
-            let rest = Duration::from_millis(100).saturating_mul(1 << doublings);
-            self.replay.rest = Some(Box::pin(tokio::time::sleep(rest)));
+        let ending = self.ending.is_some();
+        if failed.own.is_some() {
+            self.replay.own_refused += 1;
+            self.replay.rest_for(error, ending);
+        } else if !error.blames_record() {
+            if !matches!(error, LogError::Neighbour { .. }) {
+                self.replay.failures = self.replay.failures.saturating_add(1);
+                if error.is_passing() || self.replay.failures > 2 {
+                    self.waits_for(error);
+                }
+            }
+            self.replay.rest_for(error, ending);
         }
         if let Some((input, offset, key, error)) = self.replay.hopeless.take() {
             let (group, topic) =
@@ -283,6 +281,15 @@ impl Task {
             let reason = format!("what its error policy wrote can't be delivered either: {error}");
             self.fail(ProcessorError::Record { group, topic, partition, offset, key, reason });
         }
+        if self.replay.own_refused > OWN_REFUSALS
+            && let Some((topic, error)) = &failed.own
+        {
+            // With each attempt it would be the same.
+            self.replay.dead = true;
+            let (group, topic) = (group.to_string(), topic.to_string());
+            return Err(ProcessorError::OwnRecord { group, topic, partition, error: error.clone() });
+        }
+        self.look_for_culprit(failed).await?;
         self.rewind().await?;
         self.take_writes_back()
     }
@@ -322,7 +329,7 @@ impl Task {
             table.borrow_mut().apply(&key, value.as_deref());
             push_changelog(&core, &mut self.stage, number, Some(&key), value.as_deref(), now);
         }
-        self.made_without_input(0);
+        self.made_by(OWN, 0);
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 
 use super::nulls::{Nulls, no_key, nulls};
+use super::search::Suspect;
 use super::slots::{Slot, State, Work};
 use super::{SlotEnd, Task};
 use crate::context::{DeferredEnd, Obstacle, OwnedRecord, Source, Stage};
@@ -57,13 +58,21 @@ impl Task {
         let source = Source { input: input.edge, topic: &topic };
         let batch = std::mem::take(&mut input.batch);
         let mut next = input.at;
-        let one_by_one = self.replay.one_by_one(&self.inputs);
+        let searching = self.replay.search.is_on(&self.inputs);
         let mut result = Ok(());
         if let Handler::Batch(_) = edge.handler {
-            (next, result) = self.dispatch_batch(at, edge, &batch, next, until);
-            self.time.take_held();
+            let suspect = batch.get(next).map(|record| (at, record.offset));
+            if !searching || suspect.is_some_and(|s| self.admits(s)) {
+                (next, result) = self.dispatch_batch(at, edge, &batch, next, until);
+                if !self.time.take_held() && searching {
+                    self.replay.search.dispatched(suspect);
+                }
+            }
         } else {
             while let Some(record) = batch.get(next).filter(|r| r.timestamp <= until) {
+                if searching && !self.admits((at, record.offset)) {
+                    break;
+                }
                 let direct = matches!(edge.handler, Handler::Sync(_)) && self.slots.is_empty();
                 result = if direct {
                     self.call_in_place(at, edge, source, record)
@@ -74,8 +83,12 @@ impl Task {
                     break;
                 }
                 next += 1;
+                if searching {
+                    self.replay.search.dispatched(Some((at, record.offset)));
+                }
+                let closed = searching && self.replay.search.is_closed();
                 // Behind a record that failed for good nothing may be released: its offset would be passed.
-                if result.is_err() || one_by_one || self.is_full() || self.ending.is_some() {
+                if result.is_err() || closed || self.is_full() || self.ending.is_some() {
                     break;
                 }
                 // In slots, each record is asked for anew, for it may have to wait.
@@ -90,6 +103,12 @@ impl Task {
         }
         self.bound_buffer();
         result
+    }
+
+    /// Whether a record may go into the next hand-over, while a culprit is looked for.
+    fn admits(&mut self, suspect: Suspect) -> bool {
+        let fresh = self.slots.is_empty() && !self.moved;
+        self.replay.search.admits(suspect, fresh)
     }
 
     /// The fast path: call, and release at once.
@@ -187,7 +206,7 @@ impl Task {
         let mut records = RecordBatch::new();
         let mut next = from;
         let single = self.inputs.get(at).map_or(i64::MIN, |i| i.single_until);
-        let single = self.replay.one_by_one(&self.inputs) || batch.get(from).is_some_and(|r| r.offset < single);
+        let single = self.replay.search.is_on(&self.inputs) || batch.get(from).is_some_and(|r| r.offset < single);
         let most = if single { 1 } else { edge.input.batch };
         let mut offset = None;
         let mut refused = false;

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use super::Task;
 use super::dispatch::guarded;
-use super::outbox::{NO_INPUT, TIMED};
+use super::outbox::{OWN, TIMED};
 use super::release::push_changelog;
 use super::time::{Due, Fired, Kind};
 use crate::context::{Core, Source, StateWrites};
@@ -90,12 +90,16 @@ impl Task {
     pub(super) fn fire_slice(&mut self) -> ProcessorResult<()> {
         const MOST: usize = 256;
         let core = Rc::clone(&self.core);
-        let one = self.replay.one_by_one(&self.inputs);
+        let searching = self.replay.search.is_on(&self.inputs);
         for _ in 0..MOST {
             let next = self.time.next(&core).map_err(|e| ProcessorError::store(core.graph.name(), e))?;
             let Some(due) = next else { break };
             let outcome = self.fire(&core, &due)?;
-            if matches!(outcome, Outcome::NotNow) || one || self.is_full() || self.ending.is_some() {
+            if searching {
+                self.replay.search.dispatched(None);
+            }
+            let closed = searching && self.replay.search.is_closed();
+            if matches!(outcome, Outcome::NotNow) || closed || self.is_full() || self.ending.is_some() {
                 break;
             }
         }
@@ -247,7 +251,7 @@ impl Task {
         stage(&mut self.stage.state);
         self.stage.void.push((due.state, due.key.as_slice().into()));
         self.apply_in_place(core, None);
-        self.made_without_input(first);
+        self.made_by(OWN, first);
         self.moved = true;
     }
 
@@ -258,28 +262,26 @@ impl Task {
         let Some(table) = core.state.first() else { return };
         let value = keys::time(at);
         table.borrow_mut().apply(keys::STREAM_TIME, Some(&value));
-        if self.stage.out.is_empty() {
-            self.sources.push((0, NO_INPUT, -1));
-        }
-        let number = core.graph.first_state();
-        push_changelog(&core, &mut self.stage, number, Some(keys::STREAM_TIME), Some(&value), at);
+        self.sources.push((self.stage.out.len(), OWN, -1));
+        let (number, now) = (core.graph.first_state(), core.clock.now_ms());
+        // Its time is that of the writing: an event time may be one that the topic refuses.
+        push_changelog(&core, &mut self.stage, number, Some(keys::STREAM_TIME), Some(&value), now);
     }
 
     /// Deletes what has fired once nothing of it can get lost.
     pub(super) fn delete_fired(&mut self) {
-        let (core, first) = (Rc::clone(&self.core), self.stage.out.len());
-        for Fired { state, key, due, then } in self.time.take_deletable() {
+        let (core, first, now) = (Rc::clone(&self.core), self.stage.out.len(), self.core.clock.now_ms());
+        for Fired { state, key, then, .. } in self.time.take_deletable() {
             self.time.fired.extend(then.map(|then| Fired::void(state, then)));
             // What was set again since stays.
             if core.gone.borrow_mut().remove(state, &key)
                 && let Some(table) = core.state.get(state)
             {
                 table.borrow_mut().apply(&key, None);
-                let at = due.max(0);
-                push_changelog(&core, &mut self.stage, core.graph.first_state() + state, Some(&key), None, at);
+                push_changelog(&core, &mut self.stage, core.graph.first_state() + state, Some(&key), None, now);
             }
         }
-        self.made_without_input(first);
+        self.made_by(OWN, first);
     }
 
     pub(super) fn fire_error(&self, topic: String, key: &str, error: &CallbackError) -> ProcessorError {

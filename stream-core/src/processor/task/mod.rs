@@ -26,12 +26,15 @@ mod nulls;
 mod outbox;
 mod paced;
 mod reads;
+mod refusal;
 mod release;
+mod search;
 mod slots;
 mod start;
 mod time;
 mod turn;
 mod visits;
+mod waiting;
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -60,6 +63,7 @@ use super::error::{ProcessorError, ProcessorResult};
 use super::options::Standbys;
 use super::read::ReadRequest;
 use super::standby::Warm;
+use super::state::Waiting;
 use crate::context::{Core, DeferredEnd, Stage};
 use crate::group::CallbackResult;
 use crate::log::{Assigned, LogError, Offsets};
@@ -91,6 +95,8 @@ pub(super) struct VisitRequest {
 pub(super) enum Report {
     /// The table and the joins are restored; records are processed from now on.
     Running,
+    /// It waits for something that passes, or no longer does.
+    Waiting(Option<Waiting>),
     /// It can't go on. What it has begun is finished as far as that is possible, until it is told to end.
     Failed(ProcessorError),
 }
@@ -187,6 +193,10 @@ struct Task {
     checkpoint: Checkpointing,
     next_checkpoint: Pin<Box<Sleep>>,
     replay: delivery::Replay,
+    /// Until acknowledgements are late.
+    stall: Option<Pin<Box<Sleep>>>,
+    /// What it waits for is reported.
+    waits: bool,
 }
 
 /// Runs a task from its assignment to its end. The stores are closed when this returns, but for those that it returns

@@ -14,11 +14,27 @@ use crate::processor::error::ProcessorResult;
 /// Which record made which part of a batch: index of its first record in the batch, input, offset.
 pub(super) type Made = (usize, usize, i64);
 
-/// In [`Made`]: no input's record, but a visitor, or the task itself.
-pub(super) const NO_INPUT: usize = usize::MAX;
+/// In [`Made`]: the task itself.
+pub(super) const OWN: usize = usize::MAX;
 
 /// In [`Made`]: a timer or a window.
 pub(super) const TIMED: usize = usize::MAX - 1;
+
+/// In [`Made`]: a visitor.
+pub(super) const VISIT: usize = usize::MAX - 2;
+
+/// Who wrote a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Maker {
+    /// A record of this input, at this offset.
+    Record(usize, i64),
+    /// A timer or a window.
+    Timed,
+    /// A visitor.
+    Visit,
+    /// The task itself.
+    Own,
+}
 
 /// A batch on its way.
 pub(super) struct HandOver {
@@ -27,8 +43,10 @@ pub(super) struct HandOver {
     pub(super) positions: Vec<i64>,
     /// Who made which part of the batch, in order and without a gap.
     pub(super) sources: Vec<Made>,
-    /// Nothing else of the task was on its way, nor is, before this batch is acknowledged or failed.
+    /// Nothing else of the instance is on its way before this batch is acknowledged or failed.
     pub(super) alone: bool,
+    /// The largest batch of several records that was sent when it was handed over.
+    pub(super) batch_bytes: usize,
     /// Visits that are over once this batch is acknowledged.
     pub(super) visited: Vec<Visited>,
     /// What it brings of time.
@@ -42,11 +60,44 @@ impl HandOver {
         self.sources.iter().filter(|(_, input, _)| *input == TIMED).count()
     }
 
-    /// The input and offset of the record that wrote the batch's record at `index`; `None` if no input's record did.
-    pub(super) fn source(&self, index: usize) -> Option<(usize, i64)> {
+    /// Who wrote the batch's record at `index`.
+    pub(super) fn maker(&self, index: usize) -> Maker {
         let at = self.sources.partition_point(|(first, ..)| *first <= index);
-        let (_, input, offset) = self.sources.get(at.checked_sub(1)?)?;
-        (*input != NO_INPUT).then_some((*input, *offset))
+        match at.checked_sub(1).and_then(|at| self.sources.get(at)) {
+            None | Some((_, OWN, _)) => Maker::Own,
+            Some((_, VISIT, _)) => Maker::Visit,
+            Some((_, TIMED, _)) => Maker::Timed,
+            Some((_, input, offset)) => Maker::Record(*input, *offset),
+        }
+    }
+
+    /// The topic of the record at `index`.
+    pub(super) fn topic(&self, index: usize) -> Option<&Arc<str>> {
+        self.batch.topics().get(self.batch.topic_of(index)?)
+    }
+
+    /// Whether the task itself wrote a part of it.
+    pub(super) fn has_own(&self) -> bool {
+        self.sources.iter().any(|(_, input, _)| *input == OWN)
+    }
+
+    /// How many records, timers and visits it was made by.
+    pub(super) fn makers(&self) -> usize {
+        self.sources.iter().filter(|(_, input, _)| *input != OWN).count()
+    }
+
+    /// The bytes of key, value and headers of the record at `index`.
+    pub(super) fn size(&self, index: usize) -> usize {
+        self.batch.get(index).map_or(0, |(record, headers)| {
+            let headers: usize = headers.iter().map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len)).sum();
+            record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len) + headers
+        })
+    }
+
+    /// Whether the record at `index` is the only one of its topic.
+    pub(super) fn is_only(&self, index: usize) -> bool {
+        let topic = self.batch.topic_of(index);
+        (0..self.batch.len()).filter(|i| self.batch.topic_of(*i) == topic).nth(1).is_none()
     }
 }
 
@@ -73,6 +124,11 @@ impl Outbox {
     /// Bytes on their way.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The topics of the oldest batch.
+    pub(super) fn oldest_topics(&self) -> String {
+        self.pending.front().map_or_else(String::new, |oldest| oldest.batch.topics().join(", "))
     }
 
     pub(super) fn push(&mut self, batch: HandOver) {

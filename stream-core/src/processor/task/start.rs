@@ -67,6 +67,7 @@ impl Task {
             limits: env.limits.clone(),
             table_limit: env.table_limit,
             state_limits: env.state_limits.clone(),
+            learned: RefCell::default(),
             gone: RefCell::default(),
             clock: env.log.clock(),
             deferrals,
@@ -108,6 +109,8 @@ impl Task {
             checkpoint: Checkpointing::No,
             next_checkpoint,
             replay: Replay::default(),
+            stall: None,
+            waits: false,
             env,
         }))
     }

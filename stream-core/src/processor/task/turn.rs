@@ -49,9 +49,19 @@ impl Task {
         }
     }
 
-    /// What there is to do but reads.
+    /// What there is to do but reads; where there is nothing, late acknowledgements are noticed.
     fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<Turn>> {
+        let turn = self.poll_next(cx);
+        if turn.is_pending() {
+            self.poll_stall(cx);
+        }
+        turn
+    }
+
+    /// What there is to do but reads.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<Turn>> {
         if let Poll::Ready((batch, delivery)) = self.outbox.poll_delivered(cx) {
+            self.stall = None;
             return Poll::Ready(Ok(Turn::Delivered(batch, delivery)));
         }
         if let Poll::Ready(Some((id, end))) = Pin::new(&mut self.futures).poll_next(cx) {
@@ -89,6 +99,10 @@ impl Task {
         if (self.ending.is_none() || self.moved) && self.replay.poll_rest(cx).is_pending() {
             return Poll::Pending;
         }
+        if !self.moved && self.slots.is_empty() {
+            // Nothing came of what was begun.
+            self.replay.search.restart();
+        }
         if self.stage.out.len() >= self.env.options.batch_records || self.is_full() {
             return Poll::Ready(Ok(Turn::HandOver));
         }
@@ -100,15 +114,22 @@ impl Task {
             // What is due comes first, once nothing is under way.
             if firing != Firing::No {
             } else if self.poll_visits(cx).is_ready() {
-                // Records wait for a visit, else it might never find a moment at which none is under way.
-                if self.slots.is_empty() {
+                // Records wait for a visit, else it might never find a moment at which none is under way. It goes with none of
+                // them while a culprit is looked for.
+                let searching = self.replay.search.is_on(&self.inputs);
+                if searching && self.replay.search.has_begun() {
+                    self.replay.search.close();
+                } else if self.slots.is_empty() {
                     return Poll::Ready(Ok(Turn::Visit));
                 }
             } else if let Poll::Ready(turn) = self.poll_inputs(cx)? {
                 return Poll::Ready(Ok(turn));
             }
         }
-        if self.moved {
+        // While a culprit is looked for, what was begun together is handed over together.
+        let searching = self.replay.search.is_on(&self.inputs);
+        let whole = !searching || self.slots.is_empty() || !self.replay.search.is_closed();
+        if self.moved && whole {
             return Poll::Ready(Ok(Turn::HandOver));
         }
         if self.is_over() {
@@ -121,15 +142,14 @@ impl Task {
     fn may_dispatch(&self) -> bool {
         self.outbox.bytes() < self.env.options.in_flight_bytes
             && !self.slots.alone()
-            && (!self.replay.one_by_one(&self.inputs)
-                || (self.outbox.is_empty() && self.slots.is_empty() && !self.moved))
+            && (!self.replay.search.is_on(&self.inputs) || (self.outbox.is_empty() && !self.replay.search.is_closed()))
     }
 
     /// Whether what is released should be handed over before more is processed.
     pub(super) fn is_full(&self) -> bool {
         let (released, options) = (&self.stage.out, &self.env.options);
         !released.is_empty()
-            && (released.bytes() >= options.batch_bytes
+            && (released.bytes() >= options.batch_bytes.min(self.env.egress.batch_bytes())
                 || self.outbox.bytes() + weight(released) >= options.in_flight_bytes)
     }
 

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use futures::future::LocalBoxFuture;
 
 use super::dispatch::guarded;
-use super::outbox::{NO_INPUT, Visited};
+use super::outbox::{VISIT, Visited};
 use super::{Task, VisitRequest};
 use crate::context::Source;
 use crate::group::CallbackError;
@@ -84,7 +84,7 @@ impl Task {
                     continue;
                 }
                 Err(error) => {
-                    self.made_without_input(first);
+                    self.made_by(VISIT, first);
                     let error = ProcessorError::store(graph.name(), error);
                     visit.fail(error.clone());
                     return Err(error);
@@ -109,7 +109,7 @@ impl Task {
             });
             if let Err(error) = result {
                 self.stage.out.truncate(before);
-                self.made_without_input(first);
+                self.made_by(VISIT, first);
                 let key = String::from_utf8_lossy(&key).into_owned();
                 if let Some(obstacle) = self.stage.obstacle.take() {
                     match self.overcome(obstacle, visit.overcame) {
@@ -136,7 +136,7 @@ impl Task {
             visit.overcame = 0;
             visit.after = Some(key);
         }
-        self.made_without_input(first);
+        self.made_by(VISIT, first);
         if last {
             // Answered when what is handed over next is acknowledged, of nothing if the visitor did nothing.
             self.visited.push(Visited { done: visit.request.done, count: visit.count });
@@ -160,10 +160,14 @@ impl Task {
         }
     }
 
-    /// Notes that the batch from `first` on is no input's work.
-    pub(super) fn made_without_input(&mut self, first: usize) {
+    /// Notes that the batch from `first` on is no record's work, but a visitor's or the task's own.
+    pub(super) fn made_by(&mut self, whom: usize, first: usize) {
         if self.stage.out.len() > first {
-            self.sources.push((first, NO_INPUT, -1));
+            if whom == VISIT {
+                // No record goes with it while a culprit is looked for.
+                self.replay.search.close();
+            }
+            self.sources.push((first, whom, -1));
             self.moved = true;
         }
     }

@@ -62,6 +62,11 @@ impl Producer for SimProducer {
         }
     }
 
+    fn limit_batches(&self, bytes: usize) -> BoxFuture<'static, LogResult<()>> {
+        let inner = Arc::clone(&self.inner);
+        self.life.call("limit the size of batches", move || inner.limit_batches(bytes))
+    }
+
     fn begin_transaction(&self) -> BoxFuture<'static, LogResult<()>> {
         let inner = Arc::clone(&self.inner);
         self.life.call("begin a transaction", move || inner.begin_transaction())

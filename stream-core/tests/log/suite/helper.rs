@@ -192,6 +192,11 @@ pub fn member_options(group: &Arc<str>, topics: &[&Arc<str>]) -> MemberOptions {
     lead_options(group, Subscription::Topics(topics))
 }
 
+/// A lead, and what is consumed with it.
+pub fn lead_of(lead: &Arc<str>, with: &[&Arc<str>]) -> Subscription {
+    Subscription::Lead { lead: Arc::clone(lead), with: with.iter().map(|t| Arc::clone(t)).collect() }
+}
+
 /// The same for any subscription.
 pub fn lead_options(group: &Arc<str>, subscription: Subscription) -> MemberOptions {
     let mut options = MemberOptions::new(Arc::clone(group), subscription);

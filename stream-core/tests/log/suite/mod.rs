@@ -16,10 +16,12 @@
 )]
 
 pub mod compaction;
+pub mod gone;
 pub mod group_moves;
 pub mod groups;
 pub mod helper;
 pub mod produce_fetch;
+pub mod refusals;
 pub mod topics;
 pub mod transactions;
 
@@ -42,6 +44,9 @@ pub struct Caps {
     pub times: bool,
     /// A topic's `max.message.bytes` is enforced (mock cluster: no).
     pub topic_limits: bool,
+    /// Batches are refused as a broker refuses them: for records without a key, for times, for their size (mock cluster:
+    /// no).
+    pub refusals: bool,
     /// `group_members` and `group_offsets` answer (mock cluster: no).
     pub group_admin: bool,
     /// A static member that returns within its session is not waited for (mock cluster: minutes).
@@ -58,6 +63,7 @@ impl Caps {
         admin: true,
         times: true,
         topic_limits: true,
+        refusals: true,
         group_admin: true,
         static_members: true,
         held_generations: true,
@@ -96,6 +102,22 @@ pub trait World: Send + Sync {
     /// Compacts a topic up to its active end, or brings that nearer; the cases call it until they see the effect.
     /// `false`: this world can't in reasonable time.
     fn compact(&self, _topic: Arc<str>) -> BoxFuture<'static, bool> {
+        Box::pin(std::future::ready(false))
+    }
+
+    /// Deletes what the topics' retention does not keep, or lets it come nearer; the cases call it until they see the
+    /// effect. `false`: this world can't in reasonable time.
+    fn apply_retention(&self) -> BoxFuture<'static, bool> {
+        Box::pin(std::future::ready(false))
+    }
+
+    /// Forgets the committed offsets of a group without members. `false`: this world can't.
+    fn forget_offsets(&self, _group: Arc<str>) -> BoxFuture<'static, bool> {
+        Box::pin(std::future::ready(false))
+    }
+
+    /// Lets a transactional id expire that has no open transaction. `false`: this world can't in reasonable time.
+    fn expire_transactional_id(&self, _id: Arc<str>) -> BoxFuture<'static, bool> {
         Box::pin(std::future::ready(false))
     }
 
@@ -184,6 +206,21 @@ macro_rules! log_suite {
             flush_waits_for_everything
         }
     };
+    (@ refusals $attrs:tt $world:expr) => {
+        log_suite! { @@ refusals $attrs $world;
+            one_bad_record_gives_its_error_to_its_whole_batch
+            several_bad_records_of_a_batch_are_told_from_their_neighbours
+            other_partitions_and_topics_are_not_concerned
+            hand_overs_of_several_callers_share_a_batch
+            what_is_handed_over_behind_a_refused_batch_keeps_its_order
+            a_batch_that_is_too_large_in_sum_names_nobody
+            several_callers_batch_is_too_large_in_sum
+            a_refusal_makes_its_transaction_abortable
+            after_a_refusal_the_next_transaction_of_its_partition_fails_once
+            append_time_overwrites_the_records_time
+            times_far_ahead_are_refused_by_default
+        }
+    };
     (@ groups $attrs:tt $world:expr) => {
         log_suite! { @@ groups $attrs $world;
             single_member_gets_all_and_reads
@@ -224,6 +261,17 @@ macro_rules! log_suite {
             interleaved_transactions
         }
     };
+    (@ gone $attrs:tt $world:expr) => {
+        log_suite! { @@ gone $attrs $world;
+            offsets_go_with_their_topic
+            a_position_beyond_the_topic_made_anew_is_out_of_range
+            a_position_of_the_topic_before_counts_on_the_one_made_anew
+            a_producer_goes_on_in_a_topic_made_anew
+            retention_deletes_past_committed_offsets
+            forgotten_offsets_are_gone
+            an_expired_transactional_id_costs_one_transaction
+        }
+    };
     (@ compaction $attrs:tt $world:expr) => {
         log_suite! { @@ compaction $attrs $world;
             last_values_stay_and_offsets_never_change
@@ -246,7 +294,7 @@ macro_rules! log_suite {
         }
     };
     ($attrs:tt $world:expr) => {
-        log_suite! { $attrs $world; topics produce_fetch groups group_moves transactions compaction }
+        log_suite! { $attrs $world; topics produce_fetch refusals groups group_moves transactions compaction gone }
     };
     ($attrs:tt $world:expr; $($concern:ident)*) => {
         $( log_suite! { @ $concern $attrs $world } )*

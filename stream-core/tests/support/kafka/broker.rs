@@ -27,6 +27,12 @@ impl Broker {
         self
     }
 
+    /// As the second broker of another one's cluster.
+    pub fn joining(mut self, first: &Self) -> Self {
+        self.set.push(("KAFKA_JOIN", (first.port + 3).to_string()));
+        self
+    }
+
     /// With one more listener, whose clients come back by a proxy's port. Returns the port that the proxy leads to.
     pub fn proxied(mut self, proxy: u16) -> (Self, u16) {
         let listener = self.port + 5;

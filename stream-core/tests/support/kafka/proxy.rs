@@ -1,4 +1,4 @@
-//! A TCP proxy between clients and a broker that delays and cuts connections at random.
+//! A TCP proxy between clients and a broker that delays and cuts connections at random, or is a slow link.
 //!
 //! It knows as much of Kafka's protocol as it takes to tell a commit from the rest: each request begins with its length
 //! and its kind. So a commit can be cut off before the broker gets it, or after it, when only the answer is lost.
@@ -6,13 +6,14 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::Random;
 
@@ -31,6 +32,18 @@ struct Shared {
     to: AtomicU16,
     on: AtomicBool,
     drawn: Mutex<(Random, Faults)>,
+    /// Bytes a second of each way, of all connections together; 0 for no limit.
+    rate: AtomicU64,
+    to_broker: Way,
+    to_client: Way,
+}
+
+/// One way of the link.
+#[derive(Default)]
+struct Way {
+    /// When it has carried what it was given.
+    free: Mutex<Option<Instant>>,
+    carried: AtomicU64,
 }
 
 /// What was done so far.
@@ -59,7 +72,14 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let drawn = Mutex::new((Random(seed), Faults::default()));
-        let shared = Arc::new(Shared { to: AtomicU16::new(0), on: AtomicBool::new(false), drawn });
+        let shared = Arc::new(Shared {
+            to: AtomicU16::new(0),
+            on: AtomicBool::new(false),
+            drawn,
+            rate: AtomicU64::new(0),
+            to_broker: Way::default(),
+            to_client: Way::default(),
+        });
         let theirs = Arc::clone(&shared);
         let accepting = tokio::spawn(async move {
             loop {
@@ -89,6 +109,16 @@ impl Proxy {
         self.shared.on.store(on, Ordering::Relaxed);
     }
 
+    /// Carries no more than so many bytes a second each way from now on.
+    pub fn limit(&self, bytes_per_second: u64) {
+        self.shared.rate.store(bytes_per_second, Ordering::Relaxed);
+    }
+
+    /// Bytes carried to the broker so far.
+    pub fn carried(&self) -> u64 {
+        self.shared.to_broker.carried.load(Ordering::Relaxed)
+    }
+
     pub fn faults(&self) -> Faults {
         self.shared.drawn.lock().unwrap().1
     }
@@ -101,6 +131,25 @@ impl Drop for Proxy {
 }
 
 impl Shared {
+    /// Sends something over the link, in pieces, so that connections share it.
+    async fn carry(&self, way: &Way, to: &mut OwnedWriteHalf, bytes: &[u8]) -> io::Result<()> {
+        way.carried.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        for piece in bytes.chunks(16 << 10) {
+            let rate = self.rate.load(Ordering::Relaxed);
+            if rate > 0 {
+                let over = {
+                    let mut free = way.free.lock().unwrap();
+                    let now = Instant::now();
+                    let begins = free.map_or(now, |free| free.max(now));
+                    *free.insert(begins + Duration::from_micros(piece.len() as u64 * 1_000_000 / rate))
+                };
+                tokio::time::sleep_until(over).await;
+            }
+            to.write_all(piece).await?;
+        }
+        Ok(())
+    }
+
     fn draw(&self, kind: i16) -> Fault {
         if !self.on.load(Ordering::Relaxed) {
             return Fault::None;
@@ -146,7 +195,7 @@ async fn connection(client: TcpStream, shared: &Shared) -> io::Result<()> {
     tokio::select! {
         biased;
         ended = requests(asking, asked, shared, &mute) => ended,
-        ended = answers(answering, answered, &mute) => ended,
+        ended = answers(answering, answered, shared, &mute) => ended,
     }
 }
 
@@ -178,11 +227,16 @@ async fn requests(
                 return Ok(());
             }
         }
-        to.write_all(&request).await?;
+        shared.carry(&shared.to_broker, &mut to, &request).await?;
     }
 }
 
-async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mute: &AtomicBool) -> io::Result<()> {
+async fn answers(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    shared: &Shared,
+    mute: &AtomicBool,
+) -> io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
     loop {
         let got = from.read(&mut buffer).await?;
@@ -190,7 +244,7 @@ async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mute: &AtomicB
             return Ok(());
         }
         if !mute.load(Ordering::Relaxed) {
-            to.write_all(&buffer[..got]).await?;
+            shared.carry(&shared.to_client, &mut to, &buffer[..got]).await?;
         }
     }
 }

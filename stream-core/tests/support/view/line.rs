@@ -215,6 +215,9 @@ impl Producer for LineProducer {
     fn purge(&self) {
         self.producer.purge();
     }
+    fn limit_batches(&self, bytes: usize) -> BoxFuture<'static, LogResult<()>> {
+        self.producer.limit_batches(bytes)
+    }
     fn begin_transaction(&self) -> BoxFuture<'static, LogResult<()>> {
         self.producer.begin_transaction()
     }

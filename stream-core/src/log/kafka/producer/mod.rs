@@ -5,12 +5,12 @@
 //! the order of the calls (`transaction`). The calls' order is the order of the queue, because both are taken under
 //! the same lock (`tracker`).
 
+mod client;
 mod sender;
 mod slots;
 mod tracker;
 mod transaction;
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
@@ -19,16 +19,17 @@ use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use rdkafka::ClientContext;
 use rdkafka::Message as _;
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
+use rdkafka::producer::{DeliveryResult, ProducerContext};
 
+use self::client::Maker;
 use self::sender::Sender;
 use self::slots::Slots;
 use self::tracker::Tracker;
 use super::blocking::spawn;
 use super::config;
-use super::connection::{Connection, POLL};
+use super::connection::Connection;
 use super::context::{Ctx, Health};
 use super::error::{Scene, code, words};
 use crate::log::{
@@ -42,6 +43,7 @@ enum Command {
     Begin { before: u64, done: oneshot::Sender<LogResult<()>> },
     Commit { before: u64, offsets: Offsets, member: Option<GroupMetadata>, done: oneshot::Sender<LogResult<()>> },
     Abort { before: u64, done: oneshot::Sender<LogResult<()>> },
+    LimitBatches { before: u64, bytes: usize, done: oneshot::Sender<LogResult<()>> },
     Purge,
 }
 
@@ -109,6 +111,7 @@ fn undelivered(scene: &Scene, error: &KafkaError, record: NewRecord<'_>) -> LogE
             ),
             _,
         ) => LogError::Refused { topic, reason: words(code) },
+        (Some(C::InvalidDifferentRecord), _) => LogError::Neighbour { topic },
         (Some(C::UnknownTopic | C::UnknownTopicOrPartition), _) => LogError::UnknownTopic { topic },
         (Some(C::UnknownPartition), Some(partition)) => {
             LogError::UnknownPartition { partition: TopicPartition::new(Arc::clone(record.topic), partition) }
@@ -128,30 +131,10 @@ impl KafkaProducer {
         let scene = Arc::new(Scene { brokers: connection.options.brokers.clone(), health: Arc::clone(&health) });
         let tracker = Arc::new(Tracker::default());
         let slots = Arc::new(Slots::new(Arc::clone(&tracker), Arc::clone(&health)));
-        let name = options.transactional_id.as_ref().map_or("producer".into(), |id| format!("producer {id}"));
-        let base = Ctx::new(name, health, &connection.stranded);
-        let ctx = ProducerCtx { base, scene: Arc::clone(&scene), slots: Arc::clone(&slots) };
-        let config = config::producer(&connection.options, options);
-        let client = BaseProducer::from_config_and_context(&config, ctx).map_err(|e| config::refused(&e))?;
-        let client: Arc<BaseProducer<ProducerCtx>> = Arc::new(client);
+        let maker = Maker::new(connection, options, scene, slots);
+        let client = maker.client()?;
         let (commands, queue) = mpsc::channel();
-        let stop = Arc::new(AtomicBool::new(false));
-        let (polled, stopped, ended) = (Arc::clone(&client), Arc::clone(&stop), mpsc::channel::<()>());
-        let polling = ended.0;
-        spawn("kafka-deliveries", move || {
-            while !stopped.load(Ordering::Acquire) {
-                polled.poll(POLL);
-            }
-            // The sender's thread is the one that waits for the client's end.
-            drop((polled, polling));
-        })?;
-        if options.transactional_id.is_some()
-            && let Err(e) = transaction::init(&client, &scene, connection.until())
-        {
-            stop.store(true, Ordering::Release);
-            return Err(e);
-        }
-        let sender = Sender::new(connection, scene, client, slots, Arc::clone(&tracker), options, (stop, ended.1));
+        let sender = Sender::new(maker, client, Arc::clone(&tracker));
         spawn("kafka-sender", move || sender.run(&queue))?;
         Ok(Self { commands, tracker })
     }
@@ -209,6 +192,10 @@ impl Producer for KafkaProducer {
 
     fn purge(&self) {
         self.tracker.void(|_| drop(self.commands.send(Command::Purge)));
+    }
+
+    fn limit_batches(&self, bytes: usize) -> BoxFuture<'static, LogResult<()>> {
+        self.order("limiting the size of batches", false, |before, done| Command::LimitBatches { before, bytes, done })
     }
 
     fn begin_transaction(&self) -> BoxFuture<'static, LogResult<()>> {

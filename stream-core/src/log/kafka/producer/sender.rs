@@ -4,7 +4,6 @@
 //! a purge has come.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -13,20 +12,26 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
 
+use super::client::{Client, Maker};
 use super::slots::Slots;
 use super::tracker::Tracker;
 use super::transaction::Transaction;
 use super::{Command, ProducerCtx, all_failed, undelivered};
 use crate::log::kafka::config::{TRANSACTION_TIMEOUT, delivery_bounds};
-use crate::log::kafka::connection::Connection;
 use crate::log::kafka::error::{Scene, code};
-use crate::log::{Delivery, Headers, LogError, NewRecord, ProduceBatch, ProducerOptions};
+use crate::log::{Delivery, Headers, LogError, LogResult, NewRecord, ProduceBatch};
 
 /// How long to wait for room before looking again.
 const MOMENT: Duration = Duration::from_micros(500);
 
+/// After this long, what was given up as unanswered has come to the broker or never will.
+const SETTLED: Duration = Duration::from_secs(5);
+
 pub(super) struct Sender {
     pub(super) scene: Arc<Scene>,
+    maker: Maker,
+    /// Always there but after a replacement that failed.
+    polled: Option<Client>,
     pub(super) client: Arc<BaseProducer<ProducerCtx>>,
     slots: Arc<Slots>,
     pub(super) tracker: Arc<Tracker>,
@@ -37,32 +42,23 @@ pub(super) struct Sender {
     pub(super) transaction: Transaction,
     /// The last purge that was carried out.
     purged: u64,
-    /// Tells the thread of delivery reports to end, and whether it has.
-    polling: (Arc<AtomicBool>, mpsc::Receiver<()>),
 }
 
 impl Sender {
-    pub(super) fn new(
-        connection: &Connection,
-        scene: Arc<Scene>,
-        client: Arc<BaseProducer<ProducerCtx>>,
-        slots: Arc<Slots>,
-        tracker: Arc<Tracker>,
-        options: &ProducerOptions,
-        polling: (Arc<AtomicBool>, mpsc::Receiver<()>),
-    ) -> Self {
-        let transactional = options.transactional_id.is_some();
-        let transaction_timeout = options.transaction_timeout.unwrap_or(TRANSACTION_TIMEOUT);
+    pub(super) fn new(maker: Maker, client: Client, tracker: Arc<Tracker>) -> Self {
+        let transactional = maker.options.transactional_id.is_some();
+        let transaction_timeout = maker.options.transaction_timeout.unwrap_or(TRANSACTION_TIMEOUT);
         Self {
-            bound: connection.options.request_timeout.max(transaction_timeout),
-            scene,
-            client,
-            slots,
+            bound: maker.kafka.request_timeout.max(transaction_timeout),
+            scene: Arc::clone(&maker.scene),
+            client: Arc::clone(&client.producer),
+            slots: Arc::clone(&maker.slots),
+            entering: delivery_bounds(&maker.options).0,
+            maker,
+            polled: Some(client),
             tracker,
-            entering: delivery_bounds(options).0,
             transaction: if transactional { Transaction::None } else { Transaction::Never },
             purged: 0,
-            polling,
         }
     }
 
@@ -76,6 +72,7 @@ impl Sender {
                     drop(done.send(self.commit(before, &offsets, member.as_ref())));
                 }
                 Command::Abort { before, done } => drop(done.send(self.abort(before))),
+                Command::LimitBatches { before, bytes, done } => drop(done.send(self.limit_batches(before, bytes))),
                 Command::Purge => {}
             }
             self.purge_if_asked();
@@ -91,9 +88,44 @@ impl Sender {
         {
             tracing::debug!(target: "kafka", "a transaction stays open until its time-out: {e}");
         }
-        self.polling.0.store(true, Ordering::Release);
-        // Until that thread has let go of the client.
-        let _ = self.polling.1.recv_timeout(Duration::from_secs(5));
+        if let Some(client) = &self.polled {
+            client.end();
+        }
+    }
+
+    /// Goes on with a client whose batches are smaller.
+    fn limit_batches(&mut self, before: u64, bytes: usize) -> LogResult<()> {
+        if self.transaction.is_open() {
+            let reason = "a transaction is open: end it first".to_owned();
+            return Err(LogError::Config { what: "limiting the size of batches".to_owned(), reason });
+        }
+        self.finish(before);
+        let known = self.maker.options.max_batch_bytes;
+        if known.is_some_and(|known| known <= bytes) {
+            return Ok(());
+        }
+        // What is still on its way by the old client must not come after what the new one sends.
+        if let Some(doubt) = self.tracker.doubt() {
+            std::thread::sleep((doubt + SETTLED).saturating_duration_since(Instant::now()));
+        }
+        self.maker.options.max_batch_bytes = Some(bytes);
+        tracing::info!(target: "kafka", bytes, "a topic takes smaller batches only: a producer's client is made anew");
+        if let Some(old) = self.polled.take() {
+            old.end();
+        }
+        let client = match self.maker.client() {
+            Ok(client) => client,
+            Err(error) => {
+                let what = "making a client for smaller batches".to_owned();
+                let error = LogError::Fatal { what, reason: error.to_string() };
+                self.transaction = Transaction::Dead(error.clone());
+                return Err(error);
+            }
+        };
+        // The last holder of the old one: its connections are closed before the new one writes.
+        self.client = Arc::clone(&client.producer);
+        self.polled = Some(client);
+        Ok(())
     }
 
     /// Waits for everything before a number to be acknowledged or failed.

@@ -27,6 +27,8 @@ struct State {
     flushes: Vec<(u64, oneshot::Sender<()>)>,
     /// The first failure since the transaction began.
     failed: Option<LogError>,
+    /// When something failed last that may have been written, or may yet be.
+    doubt: Option<Instant>,
 }
 
 impl State {
@@ -55,6 +57,9 @@ impl Tracker {
     pub(super) fn done(&self, seq: u64, failed: Option<LogError>) {
         let mut state = lock(&self.state);
         state.under_way.remove(&seq);
+        if failed.as_ref().is_some_and(|e| e.is_passing() || *e == LogError::Purged) {
+            state.doubt = Some(Instant::now());
+        }
         if state.failed.is_none() {
             state.failed = failed;
         }
@@ -100,6 +105,11 @@ impl Tracker {
 
     pub(super) fn failure(&self) -> Option<LogError> {
         lock(&self.state).failed.clone()
+    }
+
+    /// When something failed last of which it is not known whether it is written.
+    pub(super) fn doubt(&self) -> Option<Instant> {
+        lock(&self.state).doubt
     }
 
     pub(super) fn epoch(&self) -> u64 {

@@ -1,0 +1,478 @@
+//! From a producer's records to a broker's batches: packing, the way there, the verdict, and the answer.
+//!
+//! As librdkafka does, a producer packs the records of one partition into one batch, whichever calls they came with, and
+//! has up to five batches on their way. As a broker does, the log takes or refuses a batch as a whole: for its size (then
+//! no record is named), or for some of its records. Which ones these are the producer learns if there are at least two;
+//! a single one gives its error to its whole batch (librdkafka 2.12).
+//!
+//! Packing costs time (the linger). Without faults it is skipped wherever it makes no difference: where every record is
+//! valid and no batch can be too large for its topic.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::faults::{Action, Network, RuleId};
+use super::outbox::{Outbox, Place};
+use super::state::State;
+use super::topics::{Topic, Topics};
+use super::transactions::Transactions;
+use crate::log::{Headers, LogError, LogResult, NewRecord, ProduceBatch};
+
+/// How long a batch waits for more records, where packing matters: librdkafka's `linger.ms`.
+pub(super) const LINGER: Duration = Duration::from_millis(5);
+/// How long a batch waits before it is sent again: librdkafka's `retry.backoff.ms`.
+const RETRY_BACKOFF: Duration = Duration::from_millis(100);
+/// librdkafka's `max.in.flight` of an idempotent producer.
+const IN_FLIGHT: usize = 5;
+/// librdkafka's `batch.num.messages`, as the Kafka adapter sets it.
+const BATCH_RECORDS: usize = 50_000;
+/// The header of a record batch.
+const BATCH_HEADER: usize = 61;
+/// What librdkafka reckons for a record's lengths and deltas before it writes them.
+const RECORD_OVERHEAD: usize = 36;
+/// What librdkafka counts towards `batch.size` for the request around a batch, beside the topic's name.
+const REQUEST_OVERHEAD: usize = 64;
+
+/// A record that waits for its batch.
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub(super) send: u64,
+    pub(super) batch: Arc<ProduceBatch>,
+    pub(super) index: usize,
+    /// When it was handed over.
+    pub(super) came: Instant,
+    /// When it may be sent.
+    pub(super) ready: Instant,
+    /// Bytes of key, value and headers.
+    pub(super) payload: usize,
+    pub(super) fault: Option<(RuleId, Action)>,
+}
+
+/// What a producer has for one partition.
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    waiting: VecDeque<Queued>,
+    /// Bytes of the records that wait, as librdkafka reckons them.
+    bytes: usize,
+    /// How long the first one waits for others.
+    linger: Duration,
+    /// Batches to be sent again, by number, unchanged and before all others.
+    retries: BTreeMap<u64, Vec<Queued>>,
+    retry_at: Option<Instant>,
+    /// Batches on their way.
+    flying: usize,
+    /// The number of the last batch.
+    number: u64,
+}
+
+impl Lane {
+    pub(super) fn push(&mut self, record: Queued, linger: Duration) {
+        self.linger = self.linger.max(linger);
+        self.bytes += record.payload + RECORD_OVERHEAD;
+        self.waiting.push_back(record);
+    }
+
+    fn is_full(&self, batch_bytes: usize) -> bool {
+        self.bytes >= batch_bytes || self.waiting.len() >= BATCH_RECORDS
+    }
+
+    /// When its next batch can go, if another one may be on its way.
+    fn due(&self, batch_bytes: usize) -> Option<Instant> {
+        if !self.retries.is_empty() {
+            return self.retry_at.filter(|_| self.flying == 0);
+        }
+        let first = self.waiting.front()?;
+        let linger = if self.is_full(batch_bytes) { Duration::ZERO } else { self.linger };
+        Some(first.ready.max(first.came + linger))
+    }
+
+    /// Takes the next batch with its number: one to be sent again, else as many records as librdkafka packs.
+    fn cut(&mut self, now: Instant, batch_bytes: usize, topic: usize) -> (u64, Vec<Queued>) {
+        if let Some(again) = self.retries.pop_first() {
+            return again;
+        }
+        let mut batch = Vec::new();
+        let mut bytes = REQUEST_OVERHEAD + topic + BATCH_HEADER;
+        while let Some(next) = self.waiting.front()
+            && next.ready <= now
+            && batch.len() < BATCH_RECORDS
+            && (batch.is_empty() || bytes + next.payload + RECORD_OVERHEAD <= batch_bytes)
+            && let Some(next) = self.waiting.pop_front()
+        {
+            bytes += next.payload + RECORD_OVERHEAD;
+            self.bytes = self.bytes.saturating_sub(next.payload + RECORD_OVERHEAD);
+            batch.push(next);
+        }
+        if self.waiting.is_empty() {
+            self.linger = Duration::ZERO;
+        }
+        self.number += 1;
+        (self.number, batch)
+    }
+
+    /// Whether an earlier batch is still to be sent again: the broker refuses what is out of order.
+    fn is_ahead(&self, number: u64) -> bool {
+        self.retries.first_key_value().is_some_and(|(first, _)| *first < number)
+    }
+
+    fn send_again(&mut self, number: u64, batch: Vec<Queued>, at: Instant) {
+        self.retries.insert(number, batch);
+        self.retry_at = Some(at);
+    }
+
+    /// Forgets the records of some hand-overs.
+    pub(super) fn forget(&mut self, gone: &impl Fn(u64) -> bool) {
+        self.waiting.retain(|q| !gone(q.send));
+        self.bytes = self.waiting.iter().map(|q| q.payload + RECORD_OVERHEAD).sum();
+        self.retries.retain(|_, batch| {
+            batch.retain(|q| !gone(q.send));
+            !batch.is_empty()
+        });
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.retries.is_empty() && self.flying == 0
+    }
+}
+
+/// A batch on its way, or its answer.
+#[derive(Debug)]
+struct Flying {
+    place: Place,
+    /// Counts the batches of its partition.
+    number: u64,
+    /// When the broker has it, and from its verdict on, when the producer knows that.
+    at: Instant,
+    batch: Vec<Queued>,
+    verdict: Option<Vec<LogResult<i64>>>,
+}
+
+/// A producer's connection.
+#[derive(Debug, Default)]
+pub(super) struct Wire {
+    flying: VecDeque<Flying>,
+    /// When the link has sent what it was given, or the quota lets the next request through.
+    free: Option<Instant>,
+    /// The partition whose turn it was last, so that none waits for ever.
+    turn: Option<Place>,
+    /// Partitions of which a batch was refused in a transaction. The producer counts on from it, and the broker does not
+    /// know of it: the next batch is out of order.
+    gaps: BTreeSet<Place>,
+    /// Such a one came: the producer counts from the beginning again, once its transaction is aborted.
+    renumbers: bool,
+}
+
+impl Wire {
+    pub(super) fn is_idle(&self) -> bool {
+        self.flying.is_empty() && self.gaps.is_empty()
+    }
+
+    /// Drops what is on its way, for its transaction is aborted.
+    pub(super) fn cut_off(&mut self) {
+        self.flying.clear();
+        self.free = None;
+        if std::mem::take(&mut self.renumbers) {
+            self.gaps.clear();
+        }
+    }
+}
+
+impl Outbox {
+    /// The next moment at which a batch goes, arrives or is answered.
+    pub(super) fn wire_due(&self) -> Option<Instant> {
+        let flying = self.wire.flying.iter().map(|f| f.at).min();
+        let lanes = self.lanes.values().filter_map(|l| l.due(self.batch_bytes)).min();
+        let lanes = lanes.filter(|_| self.wire.flying.len() < IN_FLIGHT);
+        [flying, lanes].into_iter().flatten().min()
+    }
+
+    /// The next partition that has a batch to send, in turn.
+    fn next_lane(&self, now: Instant) -> Option<Place> {
+        if self.wire.flying.len() >= IN_FLIGHT {
+            return None;
+        }
+        let due = |(place, lane): (&Place, &Lane)| lane.due(self.batch_bytes).filter(|d| *d <= now).map(|_| *place);
+        let after = |turn: Place| self.lanes.iter().filter(move |(p, _)| **p > turn).find_map(due);
+        self.wire.turn.and_then(after).or_else(|| self.lanes.iter().find_map(due))
+    }
+}
+
+impl Topic {
+    /// Whether records of valid size can make a batch that is too large for it.
+    pub(super) fn is_small(&self, batch_bytes: usize) -> bool {
+        self.max_batch() < batch_bytes
+    }
+
+    /// Why this record's batch is refused, if the broker names it as the one at fault.
+    fn blame(&self, record: &NewRecord<'_>, now: i64) -> Option<LogError> {
+        let refused = |reason: String| Some(LogError::Refused { topic: self.name.to_string(), reason });
+        if self.compacted() && record.key.is_none() {
+            return refused("a compacted topic takes no record without a key".to_owned());
+        }
+        let time = record.timestamp.filter(|t| *t != -1)?;
+        let (earliest, latest) = self.times(now)?;
+        if (earliest..=latest).contains(&time) {
+            return None;
+        }
+        refused(format!(
+            "its time {time} is not within {earliest}..={latest}, which message.timestamp.before.max.ms and \
+             message.timestamp.after.max.ms of the topic allow"
+        ))
+    }
+
+    fn too_large(&self, record: &NewRecord<'_>, headers: Headers<'_>) -> LogError {
+        let limit = format!("the topic's max.message.bytes = {}", self.max_batch());
+        LogError::TooLarge { topic: self.name.to_string(), size: payload(record, headers), limit }
+    }
+
+    /// Whether a record, alone in its batch, would be refused.
+    pub(super) fn refuses(&self, record: &NewRecord<'_>, headers: Headers<'_>, now: i64) -> bool {
+        BATCH_HEADER + wire_size(record, headers, 0, 0) > self.max_batch() || self.blame(record, now).is_some()
+    }
+}
+
+/// Bytes of key, value and headers, as they are sent.
+pub(super) fn payload(record: &NewRecord<'_>, headers: Headers<'_>) -> usize {
+    let headers: usize = headers.iter().map(|(n, v)| n.len() + v.map_or(0, <[u8]>::len) + 2).sum();
+    record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len) + headers
+}
+
+/// The length of a signed number in a record: zigzag, seven bits a byte.
+fn varint(n: i64) -> usize {
+    let zigzag = (n << 1) ^ (n >> 63);
+    let bits = 64 - zigzag.leading_zeros();
+    usize::try_from(bits.div_ceil(7).max(1)).unwrap_or(10)
+}
+
+fn sized(bytes: Option<&[u8]>) -> usize {
+    let length = |b: &[u8]| i64::try_from(b.len()).unwrap_or(i64::MAX);
+    bytes.map_or(varint(-1), |b| varint(length(b)) + b.len())
+}
+
+/// The bytes of a record in a batch of version 2.
+fn wire_size(record: &NewRecord<'_>, headers: Headers<'_>, offset_delta: i64, time_delta: i64) -> usize {
+    let count = i64::try_from(headers.len()).unwrap_or(i64::MAX);
+    let headers: usize = headers.iter().map(|(n, v)| sized(Some(n.as_bytes())) + sized(v)).sum();
+    let body = 1 + varint(time_delta) + varint(offset_delta) + sized(record.key) + sized(record.value);
+    let body = body + varint(count) + headers;
+    body + varint(i64::try_from(body).unwrap_or(i64::MAX))
+}
+
+/// Writes records of one producer.
+pub(super) struct Writer<'a> {
+    pub(super) topics: &'a mut Topics,
+    pub(super) transactions: &'a mut Transactions,
+    pub(super) wake: &'a mut Vec<Waker>,
+    pub(super) now: Instant,
+    pub(super) now_ms: i64,
+    /// Where the last record went, with its transaction, so that a run to one place looks it up once.
+    pub(super) last: Option<(Place, u64)>,
+    /// A time-out that began.
+    pub(super) due: Option<Instant>,
+}
+
+impl Writer<'_> {
+    /// Makes a partition part of the open transaction, and gives its number; 0 without one.
+    fn enlist(&mut self, outbox: &Outbox, place: Place) -> LogResult<u64> {
+        match (&outbox.identity, self.last) {
+            (None, _) => Ok(0),
+            (Some(_), Some((last, txn))) if last == place => Ok(txn),
+            (Some(who), _) => {
+                let (txn, due) = self.transactions.enlist(who, place, self.now)?;
+                self.due = self.due.or(due);
+                self.last = Some((place, txn));
+                Ok(txn)
+            }
+        }
+    }
+
+    /// Writes a record that nothing is wrong with.
+    pub(super) fn write(
+        &mut self,
+        outbox: &Outbox,
+        place: Place,
+        record: &NewRecord<'_>,
+        headers: Headers<'_>,
+    ) -> LogResult<i64> {
+        let txn = self.enlist(outbox, place)?;
+        let unknown = || LogError::UnknownTopic { topic: record.topic.to_string() };
+        let topic = self.topics.at(place.0).ok_or_else(unknown)?;
+        let offset = topic.append(place.1, record, headers, self.now_ms, txn)?;
+        if let Some(partition) = topic.partition(place.1) {
+            partition.wake(self.wake);
+        }
+        Ok(offset)
+    }
+
+    /// The broker's verdict on a batch; one that it takes is written.
+    fn judge(&mut self, outbox: &Outbox, place: Place, batch: &[Queued]) -> Vec<LogResult<i64>> {
+        // The client adds the partition to the transaction before it sends.
+        let enlisted = self.enlist(outbox, place);
+        let records: Vec<_> = batch.iter().map(|q| q.batch.get(q.index)).collect();
+        let all = |error: &dyn Fn(&NewRecord<'_>, Headers<'_>) -> LogError| {
+            let fail = |r: &Option<(NewRecord<'_>, Headers<'_>)>| match r {
+                Some((record, headers)) => Err(error(record, *headers)),
+                None => Err(LogError::Purged),
+            };
+            records.iter().map(fail).collect::<Vec<_>>()
+        };
+        if let Err(error) = enlisted {
+            return all(&|_, _| error.clone());
+        }
+        let Some(topic) = self.topics.at(place.0) else {
+            return all(&|record, _| LogError::UnknownTopic { topic: record.topic.to_string() });
+        };
+        let now = self.now_ms;
+        let there = || records.iter().flatten();
+        let base = there().next().map_or(0, |(r, _)| r.timestamp.unwrap_or(now));
+        let size = |(n, (r, h)): (i64, &(NewRecord<'_>, Headers<'_>))| {
+            wire_size(r, *h, n, r.timestamp.unwrap_or(now).saturating_sub(base))
+        };
+        if BATCH_HEADER + (0..).zip(there()).map(size).sum::<usize>() > topic.max_batch() {
+            return all(&|record, headers| topic.too_large(record, headers));
+        }
+        let culprits: Vec<_> = there().filter_map(|(record, _)| topic.blame(record, now)).collect();
+        match culprits.as_slice() {
+            [] => {}
+            // librdkafka names the culprits only if there are several. One alone gives its error to the whole batch.
+            [one] => return all(&|_, _| one.clone()),
+            _ => {
+                let other = || LogError::Neighbour { topic: topic.name.to_string() };
+                return all(&|record, _| topic.blame(record, now).unwrap_or_else(other));
+            }
+        }
+        let write = |r: Option<(NewRecord<'_>, Headers<'_>)>| {
+            let (record, headers) = r.ok_or(LogError::Purged)?;
+            self.write(outbox, place, &record, headers)
+        };
+        records.into_iter().map(write).collect()
+    }
+}
+
+impl State {
+    pub(super) fn writer(&mut self, now: Instant) -> Writer<'_> {
+        let Self { topics, transactions, wake, clock, .. } = self;
+        Writer { topics, transactions, wake, now, now_ms: clock.now_ms(), last: None, due: None }
+    }
+
+    /// Moves everything of a producer as far as it gets by now.
+    pub(super) fn pump(&mut self, outbox: &mut Outbox, now: Instant) {
+        if self.rules.available {
+            let network = self.rules.network;
+            loop {
+                let arrived = self.arrive(outbox, now, network);
+                let answered = self.answer(outbox, now);
+                if !depart(&self.topics, outbox, now, network) && !arrived && !answered {
+                    break;
+                }
+            }
+            outbox.lanes.retain(|_, lane| !lane.is_empty());
+        }
+        outbox.complete(&mut self.told);
+    }
+
+    /// The broker judges what has reached it.
+    fn arrive(&mut self, outbox: &mut Outbox, now: Instant, network: Network) -> bool {
+        let mut any = false;
+        let mut kept = VecDeque::with_capacity(outbox.wire.flying.len());
+        while let Some(mut flying) = outbox.wire.flying.pop_front() {
+            if flying.verdict.is_some() || flying.at > now {
+                kept.push_back(flying);
+                continue;
+            }
+            any = true;
+            let topic = self.topics.at(flying.place.0).map(|t| Arc::clone(&t.name));
+            let short = topic.is_some_and(|t| self.rules.is_short(&t));
+            let lane = outbox.lanes.entry(flying.place).or_default();
+            // What comes behind a batch that has to be sent again is out of order.
+            if short || lane.is_ahead(flying.number) {
+                lane.flying -= 1;
+                lane.send_again(flying.number, flying.batch, now + RETRY_BACKOFF);
+                continue;
+            }
+            let mut writer = self.writer(now);
+            let verdict = if outbox.wire.gaps.contains(&flying.place) {
+                outbox.wire.renumbers = true;
+                flying.batch.iter().map(|_| Err(LogError::Purged)).collect()
+            } else {
+                writer.judge(outbox, flying.place, &flying.batch)
+            };
+            if outbox.identity.is_some() && verdict.iter().any(Result::is_err) {
+                outbox.wire.gaps.insert(flying.place);
+            }
+            flying.verdict = Some(verdict);
+            flying.at = now + network.round_trip;
+            if let Some(due) = writer.due {
+                self.due_at(due);
+            }
+            kept.push_back(flying);
+        }
+        outbox.wire.flying = kept;
+        any
+    }
+
+    /// The producer learns of verdicts.
+    fn answer(&mut self, outbox: &mut Outbox, now: Instant) -> bool {
+        let mut any = false;
+        let mut failed = None;
+        // Answers come in the order of the requests.
+        while let Some(flying) = outbox.wire.flying.pop_front_if(|f| f.verdict.is_some() && f.at <= now) {
+            any = true;
+            if let Some(lane) = outbox.lanes.get_mut(&flying.place) {
+                lane.flying -= 1;
+            }
+            for (queued, verdict) in flying.batch.into_iter().zip(flying.verdict.unwrap_or_default()) {
+                failed = failed.or(outbox.settle(queued, verdict));
+            }
+        }
+        if let (Some(who), Some(reason)) = (&outbox.identity, failed) {
+            self.transactions.fail(who, &reason);
+        }
+        any
+    }
+}
+
+/// Sends batches off, as many as may be on their way.
+fn depart(topics: &Topics, outbox: &mut Outbox, now: Instant, network: Network) -> bool {
+    let mut any = false;
+    while let Some(place) = outbox.next_lane(now) {
+        outbox.wire.turn = Some(place);
+        let name = topics.name_of(place.0).map_or(0, |name| name.len());
+        let Some(lane) = outbox.lanes.get_mut(&place) else { break };
+        let (number, batch) = lane.cut(now, outbox.batch_bytes, name);
+        if batch.is_empty() {
+            continue;
+        }
+        any = true;
+        lane.flying += 1;
+        let bytes = BATCH_HEADER + batch.iter().map(|q| q.payload + 8).sum::<usize>();
+        let took = |rate: Option<u64>| rate.map_or(Duration::ZERO, |rate| time_for(bytes, rate));
+        let begins = outbox.wire.free.map_or(now, |free| free.max(now));
+        let at = begins + took(network.bytes_per_second);
+        outbox.wire.free = Some(at + took(network.quota));
+        outbox.wire.flying.push_back(Flying { place, number, at, batch, verdict: None });
+    }
+    any
+}
+
+fn time_for(bytes: usize, per_second: u64) -> Duration {
+    let nanos = u128::try_from(bytes).unwrap_or_default() * 1_000_000_000 / u128::from(per_second.max(1));
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_the_lengths_of_varints() {
+        for (n, length) in [(0, 1), (-1, 1), (63, 1), (64, 2), (-64, 1), (-65, 2), (8191, 2), (8192, 3), (i64::MAX, 10)]
+        {
+            assert_eq!(varint(n), length, "{n}");
+        }
+    }
+}
