@@ -14,9 +14,8 @@ pub(crate) struct StateWrites {
     tables: Vec<usize>,
 }
 
-/// The time of a record of an own table for an event time. Kafka stops the compaction of a partition for good when it has to
-/// write anew a record with a time below zero, so that such a record gets the earliest time that there is; a client may take
-/// zero for no time at all.
+/// The time of a table's record, for an event time. Kafka stops the compaction of a partition for good when it rewrites a
+/// batch with a time below zero, so such a record gets the earliest time that there is. A client may take zero for no time.
 pub(crate) fn table_time(at: i64) -> i64 {
     if at < 0 { 1 } else { at }
 }

@@ -74,7 +74,7 @@ impl Input {
         self
     }
 
-    /// What follows when keys were written by another partitioner than the group's, into a group with state by key; a
+    /// Sets the reaction to keys that a partitioner other than the group's has placed, in a group with state by key; a
     /// warning by default. Partitions that a client chose by hand are not mistaken for that.
     #[must_use]
     pub fn partitioner(mut self, on: KeyPartitioner) -> Self {
@@ -180,8 +180,8 @@ pub enum NilValue {
     Pass,
 }
 
-/// What follows when the keys of an input were written by another partitioner than
-/// [the group's](crate::processor::Processor::partitioner).
+/// Reaction to keys of an input that a partitioner other than
+/// [the group's](crate::processor::Processor::partitioner) has placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyPartitioner {
@@ -189,7 +189,7 @@ pub enum KeyPartitioner {
     Warn,
     /// The instance fails, and the topic has to be written again.
     Refuse,
-    /// Nothing: nobody looks. Right where a topic's keys are met in this topic only.
+    /// No check. Right where a topic's keys are met in this topic only.
     Any,
 }
 

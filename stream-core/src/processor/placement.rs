@@ -2,7 +2,7 @@
 //!
 //! A key's state is in the partition of its records. Where a client wrote them by another partitioner (librdkafka's default
 //! is not that of Java clients), a join with a topic of the right one, a loop, a view or a look-up by key misses that state
-//! without a word. So the first records of each partition are looked at, and a sample afterwards. A partition that was
+//! silently. So the first records of each partition are looked at, and a sample afterwards. A partition that was
 //! chosen by hand is no fault: only a key that is not where it should be, but where another known partitioner puts it, counts,
 //! and only once so many different keys say the same that chance can't have done it.
 
@@ -33,13 +33,13 @@ pub(super) struct Placement {
     evidence: Mutex<Evidence>,
 }
 
-/// What keys that are not where they should be say.
+/// Evidence of keys that are not where they should be.
 #[derive(Default)]
 struct Evidence {
     keys: BTreeSet<u32>,
     /// How many of them lie where each other partitioner puts them.
     by: [u32; Known::ALL.len()],
-    /// The partitioner that is found out.
+    /// The other partitioner, once it is found out.
     found: Option<Known>,
 }
 
@@ -85,7 +85,7 @@ impl Placement {
         Ok(())
     }
 
-    /// A key that is not where it should be.
+    /// Takes note of a key that is not where it should be.
     fn elsewhere(&self, group: &str, partition: i32, key: &[u8], counters: &Counters) -> ProcessorResult<()> {
         let fits = |known: Known| known.partition(key, self.partitions) == partition;
         let mut evidence = self.evidence.lock().unwrap_or_else(PoisonError::into_inner);

@@ -177,7 +177,8 @@ impl Manager<'_> {
         own
     }
 
-    /// Refuses topics of the group's own on whose settings results depend; says so once of the others.
+    /// Compares the group's own topics with what results depend on: an error where one would change results, one warning of
+    /// all other differences.
     fn check_own(&self, own: &[Own], known: &BTreeMap<Arc<str>, TopicInfo>) -> Result<(), ProcessorError> {
         let brokers = self.log.brokers().unwrap_or_else(|| UNKNOWN_BROKERS.to_owned());
         let (mut refused, mut doubtful) = (Vec::new(), Vec::new());
@@ -186,22 +187,22 @@ impl Manager<'_> {
             let faults = Faults::of(info, *of, *whole);
             for (list, faults) in [(&mut refused, faults.refused), (&mut doubtful, faults.doubtful)] {
                 if !faults.is_empty() {
-                    list.push(own::told(of.name(), topic, &brokers, &faults));
+                    list.push(own::describe(of.name(), topic, &brokers, &faults));
                 }
             }
         }
-        let told = |list: Vec<(String, String)>| {
+        let joined = |list: Vec<(String, String)>| {
             let (what, lines): (Vec<_>, Vec<_>) = list.into_iter().unzip();
             (what.join("; "), lines.join("; "))
         };
         if !doubtful.is_empty() {
-            let (what, lines) = told(doubtful);
+            let (what, lines) = joined(doubtful);
             tracing::warn!(group = self.graph.name(), "{what}; to change it: {lines}");
         }
         if refused.is_empty() {
             return Ok(());
         }
-        let (what, lines) = told(refused);
+        let (what, lines) = joined(refused);
         Err(self.error(what, &format!("set it by: {lines}")))
     }
 
@@ -274,9 +275,8 @@ impl Manager<'_> {
         let mut without: Vec<&str> = Vec::new();
         for round in 0.. {
             let error = match self.log.create_topics(missing.clone()).await {
-                Ok(()) => break,
-                // Another instance was faster.
-                Err(LogError::TopicExists { .. }) => break,
+                // One that exists: another instance was faster.
+                Ok(()) | Err(LogError::TopicExists { .. }) => break,
                 Err(error) => error,
             };
             let names: Vec<_> = missing.iter().map(|s| Arc::clone(&s.name)).collect();

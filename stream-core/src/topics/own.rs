@@ -1,5 +1,5 @@
-//! What a topic of the group's own must be, whatever the cluster's defaults are (semantics D13), and what is wrong with one
-//! that exists.
+//! Settings of the group's own topics, whatever the cluster's defaults are (semantics D13), and the faults of topics that
+//! exist.
 //!
 //! Results depend on three things: that a record keeps its time, that nothing is deleted which is still needed, and, for a
 //! table, that its last values stay. A topic that breaks one of them is refused, with the command that mends it. Other
@@ -17,7 +17,7 @@ const ROOM: i64 = 64 << 10;
 /// Brokers keep a record's codec: they need not compress it again.
 const AS_PRODUCED: &str = "producer";
 
-/// What a topic is there for.
+/// The use of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
     /// The last value of each key: the group's table, or the library's own state.
@@ -62,7 +62,7 @@ impl Use {
     }
 }
 
-/// What is wrong with the settings of a topic that exists.
+/// Faults in the settings of a topic that exists.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     /// Properties on which results depend: what is wrong, and what is to be set.
@@ -72,7 +72,8 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    /// Compares a topic with what its use asks for. What the broker does not show, or does not know, is no fault.
+    /// Compares a topic with the settings of its use. A setting that the broker does not show, or does not know, is no
+    /// fault.
     pub(super) fn of(info: &TopicInfo, of: Use, whole: Option<i64>) -> Self {
         let mut faults = Self::default();
         let is = &info.config;
@@ -151,8 +152,8 @@ impl Faults {
     }
 }
 
-/// What is wrong, in words, and the command that sets all of it right.
-pub(super) fn told(
+/// The faults of a topic in words, and the command that mends all of them.
+pub(super) fn describe(
     kind: &str,
     topic: &str,
     brokers: &str,
@@ -186,7 +187,7 @@ pub(super) fn give_up(specs: &mut [TopicSpec], round: usize) -> Option<&'static 
         match round {
             0 => {
                 if config.timestamp_before_max_ms.take().is_some() {
-                    // What brokers had before Kafka 3.6 in place of the two.
+                    // Before Kafka 3.6, brokers had this one in place of the two.
                     let (name, most) = ("message.timestamp.difference.max.ms".to_owned(), i64::MAX.to_string());
                     config.other.push((name, most));
                 }

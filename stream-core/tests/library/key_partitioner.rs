@@ -104,7 +104,7 @@ fn partitions_that_were_chosen_by_hand_are_not_blamed() -> Done {
 
 #[test]
 fn one_of_several_clients_is_found_out() -> Done {
-    let mixed = |n: u32, key: &str| if n % 3 == 0 { crc32(key, 4) } else { murmur2(key, 4) };
+    let mixed = |n: u32, key: &str| if n.is_multiple_of(3) { crc32(key, 4) } else { murmur2(key, 4) };
     assert!(found(4, Input::topic("in"), mixed)? >= 5);
     Ok(())
 }

@@ -23,6 +23,7 @@ pub async fn create_and_look_up(world: &impl World) {
         timestamp_after_max_ms: Some(60_000),
         compression_type: Some("zstd".to_owned()),
         min_insync_replicas: Some(1),
+        compression_type: Some("lz4".to_owned()),
         other: vec![("segment.bytes".to_owned(), "1048576".to_owned())],
     };
     log.create_topics(vec![TopicSpec::new(Arc::clone(&name)).partitions(3).config(config.clone())]).await.unwrap();
