@@ -9,6 +9,7 @@ mod failing;
 mod groups;
 mod joined;
 mod open;
+mod refused;
 mod timed;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -96,7 +97,9 @@ fixed_seeds!(
     sessions,
     late_sessions,
     batches,
-    table_join
+    table_join,
+    blamed,
+    crowded
 );
 
 /// Seeds that failed once, by their cause. A change of what the simulator draws makes them other runs: where a test is
