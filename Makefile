@@ -44,8 +44,8 @@ lint: ## formatting, clippy and docs, without warnings
 	$(CARGO) clippy $(CARGO_FLAGS) --workspace --exclude bench --lib --bins --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(CARGO_FLAGS) --workspace --no-deps --features $(FEATURES)
 
-simulate: ## many seeds through the simulator, SEEDS=1000; one again: SEED=42 GROUP=count RUST_LOG=debug
-	@SEEDS=$(SEEDS) SEED=$(SEED) GROUP="$(GROUP)" $(CARGO) test $(CARGO_FLAGS) --release -p stream-core --no-default-features \
+simulate: ## many seeds through the simulator, SEEDS=1000; one again: SEED=42 GROUP=count RUST_LOG=debug; FAULTS=-Outage leaves one kind out
+	@SEEDS=$(SEEDS) SEED=$(SEED) GROUP="$(GROUP)" FAULTS="$(FAULTS)" $(CARGO) test $(CARGO_FLAGS) --release -p stream-core --no-default-features \
 	  --test simulation many_seeds -- --exact --ignored --nocapture
 
 chaos: ## kill, stop and freeze processes on a real Kafka that restarts, CHAOS_FOR=10m; the faults of a run again: CHAOS_SEED=42

@@ -260,3 +260,17 @@ async fn one_that_is_given_up_is_not_written_in_the_next_transaction() {
     writer.commit_transaction(Vec::new(), None).await.unwrap();
     assert_eq!(values(&read_all(&h.log, &h.topic, 0, Isolation::ReadCommitted).await), ["1"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_batch_takes_its_time_each_time() {
+    let h = here().await;
+    let writer = producer(&h.log).await;
+    let _fault = h.embedded.faults().on(|r| r.partition == 0).refuse();
+    let began = Instant::now();
+    for _ in 0..10 {
+        let delivery = writer.send(batch(&h.topic, 0, &[("k", "1"), ("l", "2")])).await;
+        assert_eq!(delivery.failed.len(), 2);
+        write(&writer, &h.topic, 1, &[("k", "1")]).await;
+    }
+    assert!(began.elapsed() >= Duration::from_millis(50), "{:?}", began.elapsed());
+}

@@ -11,7 +11,7 @@ use stream_core::testing::simulator::{CheckResult, Comparison, Random, Simulatio
 type Graph = Result<Arc<GroupGraph>, BuildError>;
 
 /// Every group, by name.
-pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 25] = [
+pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 27] = [
     ("count", count),
     ("absolute", absolute),
     ("looped", looped),
@@ -37,6 +37,8 @@ pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 25] = [
     ("late_sessions", super::open::late_sessions),
     ("batches", super::open::batches),
     ("table_join", super::open::table_join),
+    ("blamed", super::refused::blamed),
+    ("crowded", super::refused::crowded),
 ];
 
 /// A record's number, under one of a few keys.

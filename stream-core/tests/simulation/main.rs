@@ -1,7 +1,7 @@
 //! Every kind of group under every kind of fault, seed by seed: nothing is lost, and exactly once nothing is doubled.
 //!
 //! The normal tests run the same few seeds each time. Many more: `make simulate SEEDS=1000` (from `FROM`, only the groups
-//! whose name contains `GROUP`, on `JOBS` threads). One again, with its log: `make simulate SEED=42 GROUP=count RUST_LOG=debug`.
+//! whose name contains `GROUP`, with the kinds of faults in `FAULTS`, on `JOBS` threads). One again, with its log: `make simulate SEED=42 GROUP=count RUST_LOG=debug`.
 
 #![cfg(feature = "testing")]
 
@@ -9,6 +9,7 @@ mod failing;
 mod groups;
 mod joined;
 mod open;
+mod refused;
 mod timed;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +17,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use stream_core::processor::Guarantee;
-use stream_core::testing::simulator::{Simulation, SimulationError, SimulationReport};
+use stream_core::testing::simulator::{Fault, Faults, Simulation, SimulationError, SimulationReport};
 
 const GUARANTEES: [(&str, Guarantee); 2] =
     [("at_least_once", Guarantee::AtLeastOnce), ("exactly_once", Guarantee::ExactlyOnce)];
@@ -26,7 +27,19 @@ fn simulate(
     guarantee: Guarantee,
     seed: u64,
 ) -> Result<SimulationReport, SimulationError> {
-    group(Simulation::new(seed).guarantee(guarantee)).run()
+    group(Simulation::new(seed).guarantee(guarantee).faults(faults())).run()
+}
+
+/// All kinds of faults, but for what `FAULTS` says: `+Name` adds one, `-Name` takes one away, `Name` leaves only those named.
+fn faults() -> Faults {
+    let text = std::env::var("FAULTS").unwrap_or_default();
+    let words: Vec<&str> = text.split([',', ' ']).filter(|w| !w.is_empty()).collect();
+    let only = words.iter().any(|w| !w.starts_with(['+', '-']));
+    words.iter().fold(if only { Faults::none() } else { Faults::all() }, |faults, word| {
+        let name = word.trim_start_matches(['+', '-']);
+        let fault = Fault::named(name).unwrap_or_else(|| panic!("FAULTS: there is no fault {name}"));
+        if word.starts_with('-') { faults.without(fault) } else { faults.with(fault) }
+    })
 }
 
 fn group(name: &str) -> fn(Simulation) -> Simulation {
@@ -84,7 +97,9 @@ fixed_seeds!(
     sessions,
     late_sessions,
     batches,
-    table_join
+    table_join,
+    blamed,
+    crowded
 );
 
 /// Seeds that failed once, by their cause. A change of what the simulator draws makes them other runs: where a test is

@@ -54,6 +54,7 @@ pub(super) enum Action {
     FailAfterWrite(LogError),
     Delay(Duration),
     HoldAck,
+    Refuse,
 }
 
 /// What is between a producer and its brokers. By default nothing that takes time.
@@ -246,6 +247,12 @@ impl Faults {
         });
     }
 
+    /// The transactional ids that were ever used.
+    #[cfg(feature = "testing")]
+    pub(crate) fn transactional_ids(&self) -> Vec<Arc<str>> {
+        self.shared.with(|state| state.transactions.ids().cloned().collect())
+    }
+
     /// Lets a transactional id expire that has no open transaction (`transactional.id.expiration.ms`): the next
     /// transaction of its producer fails, the one after works. Whether there was such an id.
     pub fn expire_transactional_id(&self, id: &str) -> bool {
@@ -329,6 +336,11 @@ impl On {
     /// They are written later, and what follows them to the same partition waits for them.
     pub fn delay(self, by: Duration) -> Fault {
         self.act(Action::Delay(by))
+    }
+
+    /// The broker refuses the batches that they are in, and names them as it names a record with a bad time.
+    pub fn refuse(self) -> Fault {
+        self.act(Action::Refuse)
     }
 
     /// They are written, and not acknowledged before the [`Fault`] is dropped (or their delivery time-out fails them).

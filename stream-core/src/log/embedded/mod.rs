@@ -112,6 +112,12 @@ impl Embedded {
         self.shared.with(|state| state.groups.get(group)?.set_back.clone())
     }
 
+    /// The settings of a topic, whether they are shown or not.
+    #[cfg(feature = "testing")]
+    pub(crate) fn topic_config(&self, name: &str) -> Option<TopicConfig> {
+        self.shared.with(|state| Some(state.topics.get(&name.into())?.config.clone()))
+    }
+
     /// The members of a group, whether the log is in reach or not.
     #[cfg(feature = "testing")]
     pub(crate) fn member_ids(&self, group: &str) -> Vec<String> {

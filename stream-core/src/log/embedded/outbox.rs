@@ -284,10 +284,9 @@ impl State {
                 Some((_, Action::Delay(by))) => now + *by,
                 _ => now,
             };
-            let matters = self
-                .topics
-                .at(place.0)
-                .is_some_and(|topic| topic.is_small(outbox.batch_bytes) || topic.refuses(&record, headers, now_ms));
+            let topic = self.topics.at(place.0);
+            let matters = matches!(&fault, Some((_, Action::Refuse)))
+                || topic.is_some_and(|t| t.is_small(outbox.batch_bytes) || t.refuses(&record, headers, now_ms));
             let linger = if matters { LINGER.max(self.rules.network.linger) } else { self.rules.network.linger };
             let linger = if timed { linger } else { Duration::ZERO };
             let (payload, batch) = (payload(&record, headers), Arc::clone(batch));

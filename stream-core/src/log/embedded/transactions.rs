@@ -81,6 +81,11 @@ impl Transactions {
         self.entry(who, what)?.open.as_mut().ok_or_else(none)
     }
 
+    #[cfg(feature = "testing")]
+    pub(super) fn ids(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.entries.keys()
+    }
+
     /// Forgets an id that has no open transaction.
     pub(super) fn expire(&mut self, id: &str) -> bool {
         let entry = self.entries.get_mut(id).filter(|e| e.open.as_ref().is_none_or(|o| o.deadline.is_none()));

@@ -224,6 +224,14 @@ impl Topic {
         ))
     }
 
+    fn blame_of(&self, queued: &Queued, now: i64) -> Option<LogError> {
+        if let Some((_, Action::Refuse)) = queued.fault {
+            let reason = "refused on purpose".to_owned();
+            return Some(LogError::Refused { topic: self.name.to_string(), reason });
+        }
+        queued.batch.get(queued.index).and_then(|(record, _)| self.blame(&record, now))
+    }
+
     fn too_large(&self, record: &NewRecord<'_>, headers: Headers<'_>) -> LogError {
         let limit = format!("the topic's max.message.bytes = {}", self.max_batch());
         LogError::TooLarge { topic: self.name.to_string(), size: payload(record, headers), limit }
@@ -335,14 +343,15 @@ impl Writer<'_> {
         if BATCH_HEADER + (0..).zip(there()).map(size).sum::<usize>() > topic.max_batch() {
             return all(&|record, headers| topic.too_large(record, headers));
         }
-        let culprits: Vec<_> = there().filter_map(|(record, _)| topic.blame(record, now)).collect();
-        match culprits.as_slice() {
-            [] => {}
+        let blamed: Vec<_> = batch.iter().map(|q| topic.blame_of(q, now)).collect();
+        let mut culprits = blamed.iter().flatten();
+        match (culprits.next(), culprits.next()) {
+            (None, _) => {}
             // librdkafka names the culprits only if there are several. One alone gives its error to the whole batch.
-            [one] => return all(&|_, _| one.clone()),
-            _ => {
+            (Some(one), None) => return all(&|_, _| one.clone()),
+            (Some(_), Some(_)) => {
                 let other = || LogError::Neighbour { topic: topic.name.to_string() };
-                return all(&|record, _| topic.blame(record, now).unwrap_or_else(other));
+                return blamed.into_iter().map(|error| Err(error.unwrap_or_else(other))).collect();
             }
         }
         let write = |r: Option<(NewRecord<'_>, Headers<'_>)>| {

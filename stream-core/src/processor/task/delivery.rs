@@ -164,7 +164,7 @@ impl Task {
         let inputs = &self.inputs;
         self.replay.poison.retain(|p| inputs.get(p.input).is_some_and(|i| i.acknowledged <= p.offset));
         if self.replay.search.has_goal() {
-            self.replay.search.acknowledged(done.fires(), &self.inputs);
+            self.replay.search.acknowledged(done.searched(), done.fires(), &self.inputs);
         }
         let mark = done.time.as_deref_mut();
         match mark.map(|mark| (self.time.acknowledge(mark), mark)) {

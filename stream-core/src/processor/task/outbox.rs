@@ -86,6 +86,11 @@ impl HandOver {
         self.sources.iter().filter(|(_, input, _)| *input != OWN).count()
     }
 
+    /// How many records and timers it was made by.
+    pub(super) fn searched(&self) -> usize {
+        self.sources.iter().filter(|(_, input, _)| *input != OWN && *input != VISIT).count()
+    }
+
     /// The bytes of key, value and headers of the record at `index`.
     pub(super) fn size(&self, index: usize) -> usize {
         self.batch.get(index).map_or(0, |(record, headers)| {

@@ -121,11 +121,13 @@ impl Search {
         self.restart();
     }
 
-    /// A hand-over is acknowledged.
-    pub(super) fn acknowledged(&mut self, fires: usize, inputs: &[TaskInput]) {
+    /// A hand-over is acknowledged, of so many records, timers and windows. One of the task's own writes says nothing.
+    pub(super) fn acknowledged(&mut self, makers: usize, fires: usize, inputs: &[TaskInput]) {
         self.fires = self.fires.saturating_sub(fires);
         self.suspects.retain(|(input, offset)| inputs.get(*input).is_some_and(|i| i.acknowledged <= *offset));
-        self.most = self.most.saturating_mul(2);
+        if makers > 0 {
+            self.most = self.most.saturating_mul(2);
+        }
         if !self.is_on(inputs) {
             *self = Self::default();
         }
@@ -171,6 +173,18 @@ mod tests {
             let took = hand_overs(2_000, culprit);
             assert!(took <= 60, "{culprit}: {took}");
         }
+    }
+
+    #[test]
+    fn what_the_task_itself_writes_makes_no_hand_over_larger() {
+        let mut search = Search::default();
+        search.begin(trace(0..100));
+        let most = search.most;
+        search.fires = 1;
+        search.acknowledged(0, 0, &[]);
+        assert_eq!(search.most, most);
+        search.acknowledged(most, 0, &[]);
+        assert_eq!(search.most, most * 2);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::broker::BrokerFault;
 use super::faults::Fault;
 use super::world::{Shared, World};
 use crate::group::CallbackError;
@@ -12,11 +13,12 @@ use crate::log::embedded;
 use crate::processor::{Guarantee, Moment};
 
 /// What is wrong for a while; dropping it mends it.
-enum Lasting {
+pub(super) enum Lasting {
     Delivery(#[allow(dead_code, reason = "only its drop matters")] embedded::Fault),
     Commits(#[allow(dead_code, reason = "only its drop matters")] embedded::CommitHold),
     Outage,
     Coordinator,
+    Broker(BrokerFault),
 }
 
 /// Writes the whole workload, with faults all the while.
@@ -56,6 +58,8 @@ pub(super) async fn trouble(world: &Shared) {
             moments.chain([next_fault, began + until]).min()
         };
         if now >= began + until {
+            let mut world = world.borrow_mut();
+            lasting.iter().for_each(|(_, what)| _ = world.end(what));
             break;
         }
         // Whatever else comes up meanwhile, such as an instance to be started again, need not be exact.
@@ -72,6 +76,7 @@ pub(super) fn end_trouble(world: &Shared) {
     world.embedded.faults().set_available(true);
     world.embedded.faults().set_coordinating(true);
     world.embedded.faults().forget_commits();
+    world.embedded.faults().set_network(embedded::Network::default());
     for node in &mut world.nodes {
         node.thaw();
         node.spare();
@@ -86,7 +91,7 @@ pub(super) fn end_trouble(world: &Shared) {
 }
 
 impl World {
-    fn ms(&mut self, most: u64) -> Duration {
+    pub(super) fn ms(&mut self, most: u64) -> Duration {
         Duration::from_millis(1 + self.random.below(most))
     }
 
@@ -101,6 +106,7 @@ impl World {
                 self.trace.note("log", format_args!("coordinates again"));
                 self.embedded.faults().set_coordinating(true);
             }
+            Lasting::Broker(fault) => self.end_broker_fault(fault),
             Lasting::Delivery(_) | Lasting::Commits(_) => {}
         }
         false
@@ -153,7 +159,20 @@ impl World {
             }
             Fault::Callback => self.bad_callback(),
             Fault::Compaction => self.embedded.compact_now(),
-            Fault::Latency | Fault::LostStore => {}
+            Fault::Latency | Fault::LostStore | Fault::ClusterDefaults => {}
+            Fault::RoundTrip
+            | Fault::SlowLink
+            | Fault::Quota
+            | Fault::Refusal
+            | Fault::SmallBatches
+            | Fault::Replicas
+            | Fault::ExpiredId
+            | Fault::HiddenSettings
+            | Fault::ForgottenOffsets => {
+                if let Some((lasts, what)) = self.broker_fault(fault) {
+                    lasting.push((Instant::now() + lasts, Lasting::Broker(what)));
+                }
+            }
         }
     }
 

@@ -36,10 +36,31 @@ pub enum Fault {
     Latency,
     /// Compacted topics are compacted.
     Compaction,
+    /// Producers wait for more records of a partition, and hear of what became of a batch after others were sent.
+    RoundTrip,
+    /// The producers' links carry little.
+    SlowLink,
+    /// The brokers' quota lets little through.
+    Quota,
+    /// Some records are refused, and with each its whole batch.
+    Refusal,
+    /// A topic takes small batches only, though each record fits.
+    SmallBatches,
+    /// A topic has too few replicas in sync.
+    Replicas,
+    /// Transactional ids expire that are not in use.
+    ExpiredId,
+    /// The settings of topics are not shown.
+    HiddenSettings,
+    /// A group's committed offsets are forgotten. Not among [`Faults::all`].
+    ForgottenOffsets,
+    /// The cluster's defaults of topics are others than Kafka's, as hostile as brokers allow: the inputs and outputs say
+    /// what they need themselves. Not among [`Faults::all`].
+    ClusterDefaults,
 }
 
 impl Fault {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 21] = [
         Self::Crash,
         Self::LostStore,
         Self::Zombie,
@@ -53,7 +74,23 @@ impl Fault {
         Self::Callback,
         Self::Latency,
         Self::Compaction,
+        Self::RoundTrip,
+        Self::SlowLink,
+        Self::Quota,
+        Self::Refusal,
+        Self::SmallBatches,
+        Self::Replicas,
+        Self::ExpiredId,
+        Self::HiddenSettings,
     ];
+
+    /// Those that a simulation draws only if it is told to.
+    const MORE: [Self; 2] = [Self::ForgottenOffsets, Self::ClusterDefaults];
+
+    /// The fault of a name, as `Debug` writes it.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().chain(Self::MORE).find(|fault| format!("{fault:?}") == name)
+    }
 }
 
 /// The kinds of faults that a simulation may draw from. Each run draws some of them, and how often they come.
@@ -61,7 +98,7 @@ impl Fault {
 pub struct Faults(BTreeSet<Fault>);
 
 impl Faults {
-    /// Everything.
+    /// Everything, but for what says otherwise.
     pub fn all() -> Self {
         Self(Fault::ALL.into_iter().collect())
     }
@@ -101,8 +138,12 @@ impl Faults {
 
     /// One of those that happen at a moment.
     pub(super) fn pick(&self, random: &mut Random) -> Option<Fault> {
-        let moments: Vec<Fault> =
-            self.0.iter().copied().filter(|f| !matches!(f, Fault::Latency | Fault::LostStore)).collect();
+        let moments: Vec<Fault> = self
+            .0
+            .iter()
+            .copied()
+            .filter(|f| !matches!(f, Fault::Latency | Fault::LostStore | Fault::ClusterDefaults))
+            .collect();
         random.pick(&moments).copied()
     }
 }

@@ -34,6 +34,7 @@
 //! Callbacks must decide by what they are given only: no real time, no threads, no chance of their own.
 
 mod audit;
+mod broker;
 mod check;
 mod client;
 mod client_group;
@@ -63,6 +64,7 @@ pub use self::report::{SimulationError, SimulationReport};
 use self::workload::Source;
 use crate::codec::Codec;
 use crate::group::{BuildError, GroupGraph};
+use crate::log::TopicConfig;
 use crate::processor::{Guarantee, Processor};
 
 type Check = Box<dyn Fn(&Comparison<'_>) -> CheckResult>;
@@ -76,6 +78,7 @@ pub struct Simulation {
     guarantee: Guarantee,
     within: Duration,
     sources: Vec<Source>,
+    topics: Vec<(Arc<str>, TopicConfig)>,
     faults: Faults,
     set: Rc<dyn Fn(Processor) -> Processor>,
     checks: Vec<Check>,
@@ -93,6 +96,7 @@ impl Simulation {
             guarantee: Guarantee::default(),
             within: Duration::from_secs(15),
             sources: Vec::new(),
+            topics: Vec::new(),
             faults: Faults::all(),
             set: Rc::new(|processor| processor),
             checks: Vec::new(),
@@ -148,6 +152,13 @@ impl Simulation {
         self
     }
 
+    /// Settings of a topic that somebody made before the groups.
+    #[must_use]
+    pub fn topic(mut self, name: &str, config: TopicConfig) -> Self {
+        self.topics.push((name.into(), config));
+        self
+    }
+
     /// The kinds of faults to draw from.
     #[must_use]
     pub fn faults(mut self, faults: Faults) -> Self {
@@ -184,6 +195,7 @@ impl Simulation {
             session: Duration::from_secs(6),
             within: self.within,
             workload,
+            topics: self.topics,
             set: self.set,
         });
         let (expected, _) = world::run(&plan, Faults::none())?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::random::Random;
 use super::workload::Planned;
 use crate::group::{BuildError, GroupGraph};
-use crate::log::{FetchLimits, LogHandle};
+use crate::log::{FetchLimits, LogHandle, TopicConfig};
 use crate::processor::{Guarantee, OnFailure, Processor, Standbys};
 
 /// Makes a group's graph anew for each start of an instance.
@@ -24,6 +24,8 @@ pub(super) struct Plan {
     /// How long the inputs are written to.
     pub(super) within: Duration,
     pub(super) workload: Vec<Planned>,
+    /// Topics that are there before the groups.
+    pub(super) topics: Vec<(Arc<str>, TopicConfig)>,
     pub(super) set: Rc<dyn Fn(Processor) -> Processor>,
 }
 

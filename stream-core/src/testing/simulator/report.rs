@@ -30,6 +30,8 @@ pub struct SimulationReport {
     pub bad_commits: usize,
     pub bad_callbacks: usize,
     pub outages: usize,
+    /// Refusals by brokers, and what they do to a network.
+    pub broker_faults: usize,
     /// Instances whose processor returned an error.
     pub failures: usize,
     /// Differs if anything visible happened differently.
@@ -51,6 +53,7 @@ impl Default for SimulationReport {
             bad_commits: 0,
             bad_callbacks: 0,
             outages: 0,
+            broker_faults: 0,
             failures: 0,
             trace: 0,
         }
@@ -70,6 +73,7 @@ impl fmt::Display for SimulationReport {
             (self.bad_commits, "bad commits"),
             (self.bad_callbacks, "bad callbacks"),
             (self.outages, "outages"),
+            (self.broker_faults, "broker faults"),
             (self.failures, "failures"),
         ];
         write!(f, "seed {} ({}):", self.seed, self.faults)?;

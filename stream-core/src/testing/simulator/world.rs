@@ -4,7 +4,7 @@
 //! and a paused clock. Nothing here may depend on anything but the plan and the seed.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -26,7 +26,9 @@ use super::{SimulationError, SimulationReport, audit, director};
 use crate::clock::Clock;
 use crate::group::GroupGraph;
 use crate::log::embedded::Embedded;
-use crate::log::{LogHandle, NewRecord, ProduceBatch, Producer, ProducerOptions};
+use crate::log::{
+    Cleanup, LogHandle, NewRecord, ProduceBatch, Producer, ProducerOptions, TimestampType, TopicConfig, TopicSpec,
+};
 use crate::processor::ProcessorError;
 use crate::topics::{TopicOptions, ensure};
 
@@ -115,6 +117,34 @@ async fn direct(world: Shared) -> Result<(Outcome, SimulationReport), Simulation
     Ok((outcome, world.report.clone()))
 }
 
+/// Makes the topics that are not the groups' own, with what results depend on: their records keep their times.
+async fn make_topics(plan: &Plan, graphs: &[Arc<GroupGraph>], log: &LogHandle) -> Result<(), SimulationError> {
+    let inputs = plan.workload.iter().map(|p| Arc::clone(&p.topic));
+    let names: BTreeSet<Arc<str>> = inputs.chain(plan.outputs(graphs)).collect();
+    let specs = names.into_iter().map(|name| {
+        let set = plan.topics.iter().find(|(of, _)| *of == name).map(|(_, config)| config.clone());
+        let mut config = set.unwrap_or_default();
+        config.timestamp_type = config.timestamp_type.or(Some(TimestampType::CreateTime));
+        config.timestamp_before_max_ms = config.timestamp_before_max_ms.or(Some(i64::MAX));
+        config.cleanup = config.cleanup.or(Some(Cleanup::Delete));
+        config.retention_ms = config.retention_ms.or(Some(-1));
+        TopicSpec::new(name).partitions(plan.partitions).config(config)
+    });
+    Ok(log.create_topics(specs.collect()).await?)
+}
+
+/// Defaults that no group may depend on.
+fn hostile() -> TopicConfig {
+    TopicConfig {
+        timestamp_type: Some(TimestampType::LogAppendTime),
+        timestamp_before_max_ms: Some(1000),
+        timestamp_after_max_ms: Some(1000),
+        retention_ms: Some(1000),
+        retention_bytes: Some(1000),
+        ..TopicConfig::default()
+    }
+}
+
 impl World {
     async fn new(plan: &Rc<Plan>, faults: Faults) -> Result<Self, SimulationError> {
         let clock = Arc::new(VirtualClock(Instant::now()));
@@ -123,12 +153,14 @@ impl World {
         let mut random = Random::new(plan.seed);
         let calm = faults == Faults::none();
         let faults = faults.draw(&mut random);
-        let mut graphs = Vec::new();
-        for make in &plan.groups {
-            let graph = make()?;
+        let mut graphs = plan.groups.iter().map(|make| make()).collect::<Result<Vec<_>, _>>()?;
+        make_topics(plan, &graphs, &log).await?;
+        if faults.has(super::Fault::ClusterDefaults) {
+            embedded.set_topic_defaults(&hostile());
+        }
+        for graph in &mut graphs {
             let options = TopicOptions { partitions: Some(plan.partitions), ..TopicOptions::default() };
-            ensure(&log, &graph, &options).await?;
-            graphs.push(graph);
+            ensure(&log, graph, &options).await?;
         }
         // The inputs are written by somebody whose records always arrive.
         let mut options = ProducerOptions::default();
