@@ -221,6 +221,7 @@ impl Faults {
     pub fn pending_offsets(&self, group: &str, offsets: Offsets) -> Pending {
         let number = self.shared.with(|state| {
             let number = state.id();
+            let offsets = crate::log::types::without_metadata(offsets);
             state.groups.entry(group.into()).or_default().pending.insert(number, offsets);
             number
         });

@@ -213,7 +213,7 @@ impl Log for Embedded {
         self.ask(what, |state| {
             state.reach_coordinator(what)?;
             let committed = state.groups.get(&group).map(|g| &g.committed);
-            Ok(of.iter().map(|of| committed.and_then(|c| c.get(of)).copied()).collect())
+            Ok(of.iter().map(|of| committed.and_then(|c| c.get(of)).map(|p| p.offset)).collect())
         })
     }
 

@@ -218,8 +218,12 @@ impl Producer for LineProducer {
     fn begin_transaction(&self) -> BoxFuture<'static, LogResult<()>> {
         self.producer.begin_transaction()
     }
-    fn commit_transaction(&self, offsets: Offsets, member: Option<GroupMetadata>) -> BoxFuture<'static, LogResult<()>> {
-        self.producer.commit_transaction(offsets, member)
+    fn commit_transaction_with_metadata(
+        &self,
+        offsets: Commits,
+        member: Option<GroupMetadata>,
+    ) -> BoxFuture<'static, LogResult<()>> {
+        self.producer.commit_transaction_with_metadata(offsets, member)
     }
     fn abort_transaction(&self) -> BoxFuture<'static, LogResult<()>> {
         self.producer.abort_transaction()

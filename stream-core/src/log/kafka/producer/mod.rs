@@ -32,7 +32,7 @@ use super::connection::{Connection, POLL};
 use super::context::{Ctx, Health};
 use super::error::{Scene, code, words};
 use crate::log::{
-    Delivery, FailedRecord, GroupMetadata, LogError, LogResult, NewRecord, Offsets, ProduceBatch, Producer,
+    Delivery, FailedRecord, GroupMetadata, LogError, LogResult, NewRecord, Commits, ProduceBatch, Producer,
     ProducerOptions, TopicPartition,
 };
 
@@ -40,7 +40,7 @@ use crate::log::{
 enum Command {
     Send { batch: Arc<ProduceBatch>, seq: u64, epoch: u64, at: Instant, done: oneshot::Sender<Delivery> },
     Begin { before: u64, done: oneshot::Sender<LogResult<()>> },
-    Commit { before: u64, offsets: Offsets, member: Option<GroupMetadata>, done: oneshot::Sender<LogResult<()>> },
+    Commit { before: u64, offsets: Commits, member: Option<GroupMetadata>, done: oneshot::Sender<LogResult<()>> },
     Abort { before: u64, done: oneshot::Sender<LogResult<()>> },
     Purge,
 }
@@ -215,7 +215,11 @@ impl Producer for KafkaProducer {
         self.order("beginning a transaction", false, |before, done| Command::Begin { before, done })
     }
 
-    fn commit_transaction(&self, offsets: Offsets, member: Option<GroupMetadata>) -> BoxFuture<'static, LogResult<()>> {
+    fn commit_transaction_with_metadata(
+        &self,
+        offsets: Commits,
+        member: Option<GroupMetadata>,
+    ) -> BoxFuture<'static, LogResult<()>> {
         self.order("committing a transaction", false, move |before, done| Command::Commit {
             before,
             offsets,
