@@ -109,6 +109,9 @@ impl Manager<'_> {
         for table in graph.tables() {
             own.push(self.spec(&table.topic, count, Some(compacted())));
         }
+        if let Some(positions) = graph.positions().filter(|p| graph.tables().all(|t| t.topic != *p)) {
+            own.push(self.spec(&positions, count, Some(compacted())));
+        }
         for edge in graph.inputs.iter().filter(|e| e.own) {
             let keep = TopicConfig { retention_ms: Some(-1), ..TopicConfig::default() };
             own.push(self.spec(&edge.input.topic, count, Some(keep)));
@@ -201,8 +204,10 @@ impl Manager<'_> {
         lead: Option<&Arc<str>>,
     ) -> Result<BTreeMap<Arc<str>, i32>, ProcessorError> {
         let graph = self.graph;
-        for edge in graph.tables().chain(&graph.joins).chain(&graph.lookups) {
-            let Some(info) = known.get(&edge.topic) else { continue };
+        let positions = graph.positions();
+        let tables = graph.tables().chain(&graph.joins).chain(&graph.lookups).map(|edge| &edge.topic);
+        for topic in tables.chain(&positions) {
+            let Some(info) = known.get(topic) else { continue };
             if let Some((problem, remedy)) = expires(info) {
                 return Err(self.error(problem, &remedy));
             }
@@ -216,7 +221,7 @@ impl Manager<'_> {
             }
             Some(lead) => {
                 let tables = graph.tables().chain(&graph.joins).map(|e| &e.topic);
-                inputs.chain(tables).chain([lead]).collect()
+                inputs.chain(tables).chain([lead]).chain(&positions).collect()
             }
         };
         fixed.extend(together.into_iter().filter_map(|t| Some((Arc::clone(t), known.get(t)?.partitions))));

@@ -29,12 +29,12 @@ use futures::future::BoxFuture;
 
 pub use self::batch::{Headers, NewRecord, ProduceBatch, RecordBatch, RecordRef, Savepoint};
 pub use self::error::{ErrorClass, LogError};
-pub use self::types::{
-    AutoOffsetReset, Cleanup, Commits, Delivery, FailedRecord, FetchLimits, Fetched, GroupMember, GroupMetadata, Isolation,
-    MemberOptions, OffsetAndMetadata, OffsetSpec, Offsets, Partitioner, ProducerOptions, Subscription, TopicConfig, TopicInfo,
-    TopicPartition, TopicSpec,
-};
 use self::types::without_metadata;
+pub use self::types::{
+    AutoOffsetReset, Cleanup, Commits, Delivery, FailedRecord, FetchLimits, Fetched, GroupMember, GroupMetadata,
+    Isolation, MemberOptions, OffsetAndMetadata, OffsetSpec, Offsets, Partitioner, ProducerOptions, Subscription,
+    TopicConfig, TopicInfo, TopicPartition, TopicSpec,
+};
 use crate::clock::Clock;
 
 /// Result of a log operation.

@@ -1,7 +1,7 @@
 //! What all tasks of an instance share.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
@@ -11,7 +11,7 @@ use super::pace::Pace;
 use super::transactions::Transactions;
 use crate::context::Stage;
 use crate::group::{CallbackError, GroupGraph};
-use crate::log::{Delivery, LogHandle, Offsets, ProduceBatch, Producer, Reader};
+use crate::log::{Commits, Delivery, LogHandle, ProduceBatch, Producer, Reader};
 use crate::store::StoreBackend;
 use crate::view::Copies;
 
@@ -36,6 +36,8 @@ pub(super) struct Env {
     pub(super) pace: Option<Arc<Pace>>,
     pub(super) counters: Arc<Counters>,
     pub(super) faults: CallbackFaults,
+    /// Brokers without topic ids were met, and that was logged.
+    pub(super) no_ids: AtomicBool,
 }
 
 impl Env {
@@ -59,7 +61,7 @@ impl Egress {
         task: u64,
         epoch: u64,
         batch: Arc<ProduceBatch>,
-        positions: impl FnOnce() -> Offsets,
+        positions: impl FnOnce() -> Commits,
     ) -> BoxFuture<'static, Delivery> {
         match self {
             Self::AtLeastOnce(_) if batch.is_empty() => Box::pin(std::future::ready(Delivery::default())),
@@ -96,6 +98,8 @@ pub(crate) struct Counters {
     /// Transactions.
     pub(crate) committed: AtomicU64,
     pub(crate) aborted: AtomicU64,
+    /// How often the membership was lost, with partitions.
+    pub(crate) losses: AtomicU64,
 }
 
 impl Counters {

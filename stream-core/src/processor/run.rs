@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -174,7 +174,8 @@ impl Processor {
             Guarantee::AtLeastOnce => (Egress::AtLeastOnce(producer), None),
             Guarantee::ExactlyOnce => {
                 let (counters, every) = (Arc::clone(&self.counters), options.commit_interval());
-                let (transactions, work) = Transactions::new(Arc::clone(&producer), member.group(), every, counters);
+                let (transactions, work) =
+                    Transactions::new(Arc::clone(&producer), member.group(), every, counters, graph.positions());
                 (Egress::ExactlyOnce(producer, transactions), Some(work))
             }
         };
@@ -193,6 +194,7 @@ impl Processor {
             pace: Pace::of(graph, &facts),
             counters: Arc::clone(&self.counters),
             faults: self.faults.clone(),
+            no_ids: AtomicBool::new(false),
         };
         Ok((Arc::new(env), facts, member, transactions))
     }

@@ -10,6 +10,7 @@
 //!   ones fail too, until the task says (by its epoch) that it has gone back.
 //! - The group's metadata is taken at the commit, so that a generation that is over makes the commit fail.
 //! - Nothing but transactions commits offsets: a plain commit under way could set one back.
+//! - The positions that a group's state contains are in the transaction that commits them as offsets.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -22,8 +23,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::env::Counters;
+use super::positions::{Recorded, position_key};
 use crate::log::{
-    Delivery, ErrorClass, FailedRecord, GroupHandle, LogError, LogResult, Offsets, ProduceBatch, Producer,
+    Commits, Delivery, ErrorClass, FailedRecord, GroupHandle, LogError, LogResult, NewRecord, OffsetAndMetadata,
+    ProduceBatch, Producer, TopicPartition,
 };
 
 /// A batch of a task, with the positions that it brings.
@@ -31,7 +34,7 @@ struct HandedOver {
     task: u64,
     epoch: u64,
     batch: Arc<ProduceBatch>,
-    positions: Offsets,
+    positions: Commits,
     done: oneshot::Sender<Delivery>,
 }
 
@@ -57,8 +60,10 @@ impl Transactions {
         group: Arc<dyn GroupHandle>,
         interval: Duration,
         counters: Arc<Counters>,
+        state: Option<Arc<str>>,
     ) -> (Self, BoxFuture<'static, LogResult<()>>) {
-        let (tasks, work) = Self::apart(producer, group, interval, counters);
+        let (tasks, mut work) = Self::apart(producer, group, interval, counters);
+        work.state = state;
         (tasks, work.run().boxed())
     }
 
@@ -80,6 +85,8 @@ impl Transactions {
             lost: BTreeSet::new(),
             hurried: BTreeSet::new(),
             over: BTreeSet::new(),
+            state: None,
+            recorded: BTreeMap::new(),
         };
         (Self(sender), work)
     }
@@ -90,7 +97,7 @@ impl Transactions {
         task: u64,
         epoch: u64,
         batch: Arc<ProduceBatch>,
-        positions: Offsets,
+        positions: Commits,
     ) -> BoxFuture<'static, Delivery> {
         let (done, delivery) = oneshot::channel();
         // One that can't be sent drops `done`, which is answered below.
@@ -136,11 +143,23 @@ struct Work {
     lost: BTreeSet<u64>,
     hurried: BTreeSet<u64>,
     over: BTreeSet<u64>,
+    /// The topic of the positions that the state contains.
+    state: Option<Arc<str>>,
+    /// The last ones written there, by task.
+    recorded: BTreeMap<(u64, TopicPartition), OffsetAndMetadata>,
 }
 
 /// A batch in the open transaction.
 struct Sent {
     what: HandedOver,
+    delivery: BoxFuture<'static, Delivery>,
+}
+
+/// Positions of a task in the open transaction.
+struct SentPositions {
+    /// Of the batch that brought them.
+    index: usize,
+    moved: Vec<((u64, TopicPartition), OffsetAndMetadata)>,
     delivery: BoxFuture<'static, Delivery>,
 }
 
@@ -184,7 +203,7 @@ impl Work {
 
     /// Forgets tasks of which nothing can come any more, and nothing is left. Only while no transaction is open.
     fn forget(&mut self) {
-        let Self { queue, gone_back, lost, hurried, over, .. } = self;
+        let Self { queue, gone_back, lost, hurried, over, recorded, .. } = self;
         over.retain(|task| {
             // Each is told to be lost at the end, if only after it has ended in good order.
             let stays = !lost.contains(task) || queue.iter().any(|what| what.task == *task);
@@ -192,6 +211,7 @@ impl Work {
                 lost.remove(task);
                 gone_back.remove(task);
                 hurried.remove(task);
+                recorded.retain(|(of, _), _| of != task);
             }
             stays
         });
@@ -238,12 +258,24 @@ impl Work {
     async fn finish(&mut self, sent: Vec<Sent>) -> LogResult<()> {
         let mut done = Vec::new();
         let mut error: Option<LogError> = None;
+        let positions = self.send_positions(&sent);
         for Sent { what, delivery } in sent {
             let delivery = delivery.await;
             if error.is_none() {
                 error = delivery.failed.first().map(|f| f.error.clone());
             }
             done.push((what, delivery));
+        }
+        let mut moved = Vec::new();
+        for SentPositions { index, moved: of, delivery } in positions {
+            let written = delivery.await;
+            if error.is_none() {
+                error = written.failed.first().map(|f| f.error.clone());
+            }
+            if let Some((what, delivery)) = done.get_mut(index) {
+                self.count_positions(what, delivery, &written);
+            }
+            moved.extend(of);
         }
         // Lost partitions may have been reported meanwhile.
         while let Ok(message) = self.inbox.try_recv() {
@@ -257,7 +289,7 @@ impl Work {
         }
         let mut over = false;
         if error.is_none() {
-            let mut offsets: BTreeMap<_, i64> = BTreeMap::new();
+            let mut offsets: BTreeMap<_, _> = BTreeMap::new();
             for (what, _) in &done {
                 offsets.extend(what.positions.iter().cloned());
             }
@@ -267,7 +299,10 @@ impl Work {
                     group: String::new(),
                     reason: "the membership is over".to_owned(),
                 }),
-                metadata => self.producer.commit_transaction(offsets.into_iter().collect(), metadata).await.err(),
+                metadata => {
+                    let offsets = offsets.into_iter().collect();
+                    self.producer.commit_transaction_with_metadata(offsets, metadata).await.err()
+                }
             };
             // Of an error that could pass it is not known whether the commit took effect, so that it can't be done again:
             // a new start finds out by the committed offsets.
@@ -275,6 +310,7 @@ impl Work {
         }
         let Some(error) = error else {
             self.counters.committed.fetch_add(1, Ordering::Relaxed);
+            self.recorded.extend(moved);
             count_markers(&mut done);
             for (what, delivery) in done {
                 // A task that is gone does not mind.
@@ -300,6 +336,48 @@ impl Work {
         // Taken in before it was known that the transaction fails.
         self.refuse_void();
         abort
+    }
+
+    /// Sends the positions that the state contains with this transaction, of inputs that moved since the last one: one batch
+    /// a task.
+    fn send_positions(&self, sent: &[Sent]) -> Vec<SentPositions> {
+        let Some(topic) = &self.state else { return Vec::new() };
+        let mut last: BTreeMap<u64, usize> = BTreeMap::new();
+        for (index, sent) in sent.iter().enumerate() {
+            last.insert(sent.what.task, index);
+        }
+        let mut positions = Vec::new();
+        for (task, index) in last {
+            let Some(Sent { what, .. }) = sent.get(index) else { continue };
+            let (mut batch, mut moved) = (ProduceBatch::new(), Vec::new());
+            for (partition, at) in &what.positions {
+                let of = (task, partition.clone());
+                if self.recorded.get(&of) == Some(at) {
+                    continue;
+                }
+                let value = Recorded { offset: at.offset, exact: true, metadata: Arc::clone(&at.metadata) }.write();
+                let (key, to) = (position_key(&partition.topic), Some(partition.partition));
+                let new = NewRecord { topic, partition: to, timestamp: None, key: Some(&key), value: Some(&value) };
+                batch.push(new, std::iter::empty());
+                moved.push((of, at.clone()));
+            }
+            if !batch.is_empty() {
+                positions.push(SentPositions { index, moved, delivery: self.producer.send(Arc::new(batch)) });
+            }
+        }
+        positions
+    }
+
+    /// Notes where a task's positions were written: a table of the task in the same partition goes on behind them.
+    fn count_positions(&self, what: &HandedOver, delivery: &mut Delivery, written: &Delivery) {
+        let Some(written) = written.last_offsets.first().copied().flatten() else { return };
+        for (topic, last) in what.batch.topics().iter().zip(&mut delivery.last_offsets) {
+            if let Some(last) = last
+                && Some(topic) == self.state.as_ref()
+            {
+                *last = written.max(*last);
+            }
+        }
     }
 
     fn fail(&mut self, what: HandedOver, error: &LogError) {

@@ -16,7 +16,8 @@ use tokio::time::Instant;
 
 use super::assign::{Wish, assign};
 use crate::log::{
-    Commits, Isolation, LogError, LogResult, MemberOptions, OffsetAndMetadata, RevokeToken, Subscription, TopicPartition,
+    Commits, Isolation, LogError, LogResult, MemberOptions, OffsetAndMetadata, RevokeToken, Subscription,
+    TopicPartition,
 };
 
 /// What a member was given for one slot.

@@ -19,8 +19,8 @@ use super::fetch::EmbeddedFetch;
 use super::group::{Held, Step};
 use super::state::{Shared, State, ready};
 use crate::log::{
-    Assigned, AutoOffsetReset, Fetch, GroupHandle, GroupMetadata, LogError, LogResult, Member, MemberEvent,
-    Commits, MemberOptions, OffsetAndMetadata, TopicPartition,
+    Assigned, AutoOffsetReset, Commits, Fetch, GroupHandle, GroupMetadata, LogError, LogResult, Member, MemberEvent,
+    MemberOptions, OffsetAndMetadata, TopicPartition,
 };
 
 /// What a [`GroupMetadata`] of this log holds.
@@ -179,12 +179,13 @@ impl EmbeddedMember {
                     let held = given.iter().find(|(_, held)| held.partitions.contains(of));
                     held.map(|(_, held)| Arc::clone(&held.alive)).unwrap_or_default()
                 };
-                let assigned = starts.into_iter().map(|(partition, OffsetAndMetadata { offset: start, metadata }, committed)| {
-                    let alive = alive(&partition);
-                    let isolation = self.options.isolation;
-                    let fetch = EmbeddedFetch::new(&self.handle.shared, partition.clone(), isolation, start, alive);
-                    Assigned { partition, start, committed, metadata, fetch: Box::new(fetch) as Box<dyn Fetch> }
-                });
+                let assigned =
+                    starts.into_iter().map(|(partition, OffsetAndMetadata { offset: start, metadata }, committed)| {
+                        let alive = alive(&partition);
+                        let isolation = self.options.isolation;
+                        let fetch = EmbeddedFetch::new(&self.handle.shared, partition.clone(), isolation, start, alive);
+                        Assigned { partition, start, committed, metadata, fetch: Box::new(fetch) as Box<dyn Fetch> }
+                    });
                 MemberEvent::Assigned(assigned.collect())
             }
         }

@@ -13,7 +13,7 @@ use super::outbox::{Outbox, Sent};
 use super::state::{Shared, State, ready};
 use super::transactions::Identity;
 use crate::log::{
-    Delivery, FailedRecord, GroupMetadata, LogError, LogResult, Commits, ProduceBatch, Producer, ProducerOptions,
+    Commits, Delivery, FailedRecord, GroupMetadata, LogError, LogResult, ProduceBatch, Producer, ProducerOptions,
 };
 
 /// A producer. Dropping it forgets what it has under way; its open transaction stays until its time-out or until a

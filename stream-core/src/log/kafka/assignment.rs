@@ -35,9 +35,8 @@ use super::error::Scene;
 use super::fetch::{KafkaFetch, Slot};
 use super::query::{PAUSE, committed, list, resolve};
 use crate::log::{
-    Assigned, AutoOffsetReset, ErrorClass, LogError, LogResult, MemberEvent, MemberOptions, OffsetAndMetadata, OffsetSpec,
-    RevokeToken,
-    Subscription, TopicPartition,
+    Assigned, AutoOffsetReset, ErrorClass, LogError, LogResult, MemberEvent, MemberOptions, OffsetAndMetadata,
+    OffsetSpec, RevokeToken, Subscription, TopicPartition,
 };
 
 /// What a member's handle, its poll thread and its fetches share.

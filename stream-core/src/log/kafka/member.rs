@@ -23,8 +23,8 @@ use super::fetch::Owner;
 use super::poller::{Poller, client};
 use super::query::{PAUSE, again, commits, list};
 use crate::log::{
-    Commits, GroupHandle, GroupMetadata, Isolation, LogError, LogResult, Member, MemberEvent, MemberOptions, Subscription,
-    TopicPartition,
+    Commits, GroupHandle, GroupMetadata, Isolation, LogError, LogResult, Member, MemberEvent, MemberOptions,
+    Subscription, TopicPartition,
 };
 
 pub(super) struct KafkaMember {

@@ -12,9 +12,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::connection::{Connection, Consumer};
 use super::error::{Scene, code, passing};
-use crate::log::{
-    Commits, GroupMember, Isolation, LogError, LogResult, OffsetAndMetadata, OffsetSpec, TopicPartition,
-};
+use crate::log::{Commits, GroupMember, Isolation, LogError, LogResult, OffsetAndMetadata, OffsetSpec, TopicPartition};
 
 /// A moment between two tries.
 pub(super) const PAUSE: Duration = Duration::from_millis(50);

@@ -18,6 +18,7 @@ mod tasks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -38,7 +39,7 @@ use super::state::{Rebalance, Request, State, Status, TaskState};
 use super::task::{Command, Positions, Report, VisitRequest};
 use super::worker::Workers;
 use super::{Listeners, Stop};
-use crate::log::{GroupHandle, LogError, LogResult, Member, MemberEvent, Offsets, TopicPartition};
+use crate::log::{Commits, GroupHandle, LogError, LogResult, Member, MemberEvent, Offsets, TopicPartition};
 use crate::topics::{TopicFacts, check_growth};
 
 /// A task as its instance knows it.
@@ -48,7 +49,7 @@ struct LiveTask {
     commands: mpsc::UnboundedSender<Command>,
     positions: Arc<Positions>,
     /// What was committed last; empty to commit anew.
-    committed: Offsets,
+    committed: Commits,
     /// Up to where records are counted as done.
     counted: Offsets,
     /// It is handed back already: resolves once that is over.
@@ -74,7 +75,7 @@ pub(super) struct Instance<'a> {
     reporter: mpsc::UnboundedSender<(u64, Report)>,
     /// Revocations and the final stop under way.
     handing_back: FuturesUnordered<BoxFuture<'static, HandedBack>>,
-    commit: Option<BoxFuture<'static, (Offsets, LogResult<()>)>>,
+    commit: Option<BoxFuture<'static, (Commits, LogResult<()>)>>,
     /// Deletion of processed loop records under way, and up to where they are deleted.
     trimming: Option<BoxFuture<'static, (Offsets, LogResult<()>)>>,
     trimmed: BTreeMap<TopicPartition, i64>,
@@ -179,8 +180,8 @@ impl<'a> Instance<'a> {
                 error = &mut stranded => {
                     self.fail(ProcessorError::log(self.env.graph.name(), "reach the brokers", error));
                 }
-                _ = commits.tick() => self.begin_commit(),
-                () = Pace::held(self.env.pace.as_deref()) => self.begin_commit(),
+                _ = commits.tick() => self.begin_round(),
+                () = Pace::held(self.env.pace.as_deref()) => self.begin_round(),
                 _ = recommits.tick() => self.recommit(),
                 Some(news) = self.standby_news.recv() => self.standby_news(news),
                 _ = sweeps.tick() => self.sweep(),
@@ -243,6 +244,7 @@ impl<'a> Instance<'a> {
                     "partitions are lost: another instance may have them; nothing more of them is committed"
                 );
                 self.listeners.rebalance(&Rebalance::Lost(partitions.clone()));
+                self.env.counters.losses.fetch_add(1, Ordering::Relaxed);
                 let tasks = self.tasks_of(&partitions);
                 match self.env.egress.transactions() {
                     Some(transactions) => transactions.lost(tasks.clone()),
@@ -271,11 +273,19 @@ impl<'a> Instance<'a> {
 
     fn report(&mut self, id: u64, report: Report) {
         match report {
-            Report::Running => {
+            Report::Recorded => {
+                self.commit_again = self.commit.is_some();
+                return self.begin_commit();
+            }
+            Report::Running(starts) => {
                 // One that was told to end meanwhile is past that.
                 if let Some(task) = self.tasks.get_mut(&id).filter(|t| t.state == TaskState::Restoring) {
                     task.state = TaskState::Running;
+                    task.counted = starts.into_iter().map(|(partition, at)| (partition, at.offset)).collect();
                 }
+                // Semantics D9: every position is committed at the assignment.
+                self.commit_again = self.commit.is_some();
+                self.begin_commit();
             }
             Report::Failed(error) => {
                 // One that is lost or handed back already fails on its own.

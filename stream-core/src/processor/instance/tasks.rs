@@ -5,11 +5,13 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Instance, LiveTask};
-use crate::log::{Assigned, Offsets, TopicPartition};
+use crate::log::{Assigned, Commits, LogResult, OffsetAndMetadata, Offsets, TopicPartition};
 use crate::processor::error::ProcessorError;
+use crate::processor::positions::{Looked, look_up};
 use crate::processor::standby::Warm;
 use crate::processor::state::{Rebalance, TaskState};
 use crate::processor::task::{self, Positions, Report, TaskSpec};
@@ -31,6 +33,7 @@ impl Instance<'_> {
             return;
         }
         tracing::info!(group = graph.name(), partitions = ?names, "partitions came");
+        let looked = look_up(Arc::clone(&self.env.log), names.clone()).boxed().shared();
         for a in assigned {
             let Some(edge) = graph.inputs.iter().position(|e| e.input.topic == a.partition.topic) else { continue };
             let task = (a.partition.partition, if apart { edge } else { 0 });
@@ -38,7 +41,7 @@ impl Instance<'_> {
         }
         for (key, mut inputs) in by_task {
             inputs.sort_by_key(|(edge, _)| *edge);
-            self.start(key, inputs);
+            self.start(key, inputs, looked.clone());
         }
         self.listeners.rebalance(&Rebalance::Assigned(names));
         // Semantics D9: every position is committed at the assignment.
@@ -46,27 +49,36 @@ impl Instance<'_> {
         self.begin_commit();
     }
 
-    fn start(&mut self, key: (i32, usize), inputs: Vec<(usize, Assigned)>) {
+    fn start(
+        &mut self,
+        key: (i32, usize),
+        inputs: Vec<(usize, Assigned)>,
+        looked: Shared<BoxFuture<'static, LogResult<Arc<Looked>>>>,
+    ) {
         let partition = key.0;
         let id = self.next_id();
         self.take_over(partition);
-        let positions: Offsets = inputs.iter().map(|(_, a)| (a.partition.clone(), a.start)).collect();
-        let partitions = positions.iter().map(|(p, _)| p.clone()).collect();
-        let counted = positions.clone();
-        let positions = Arc::new(Positions::new(positions));
+        let partitions = inputs.iter().map(|(_, a)| a.partition.clone()).collect();
+        // Until the task knows where it starts, only what is committed already may be committed.
+        let committed = inputs.iter().filter(|(_, a)| a.committed);
+        let committed =
+            committed.map(|(_, a)| (a.partition.clone(), OffsetAndMetadata::new(a.start, Arc::clone(&a.metadata))));
+        let positions = Arc::new(Positions::new(committed.collect()));
         let (commands, inbox) = mpsc::unbounded_channel();
         let (ended, closing) = oneshot::channel();
         let spec = TaskSpec {
             partition,
             inputs,
             env: Arc::clone(&self.env),
+            looked,
             positions: Arc::clone(&positions),
             commands: inbox,
             reports: self.reporter.clone(),
             id,
             after: self.closing.insert(key, closing),
         };
-        let committed = Offsets::new();
+        let committed = Commits::new();
+        let counted = Offsets::new();
         let state = TaskState::Restoring;
         let handed_back = None;
         let task = LiveTask { partitions, state, commands, positions, committed, counted, handed_back };

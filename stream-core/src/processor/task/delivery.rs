@@ -91,16 +91,17 @@ impl Task {
     /// Hands over what is released, and the positions that it brings.
     pub(super) fn hand_over(&mut self) {
         self.write_time();
+        let recorded = self.write_positions();
         let (batch, sources) = self.outbox.fresh();
         let batch = Arc::new(std::mem::replace(&mut self.stage.out, batch));
         let sources = std::mem::replace(&mut self.sources, sources);
         let positions = self.inputs.iter().map(|i| i.released).collect();
-        let named = || self.inputs.iter().map(|i| (i.partition.clone(), i.released)).collect();
+        let named = || self.inputs.iter().map(|i| i.commit(i.released)).collect();
         let delivery = self.env.egress.hand_over(self.id, self.epoch, Arc::clone(&batch), named);
         let alone = self.replay.one_by_one(&self.inputs) && self.outbox.is_empty();
         let visited = std::mem::take(&mut self.visited);
-        let time = self.time.mark(self.inputs.iter().map(|i| i.acknowledged));
-        self.outbox.push(HandOver { batch, positions, sources, alone, visited, time, delivery });
+        let time = self.time.mark();
+        self.outbox.push(HandOver { batch, positions, sources, alone, visited, recorded, time, delivery });
         self.moved = false;
     }
 
@@ -149,14 +150,11 @@ impl Task {
             self.replay.until = None;
         }
         let mark = done.time.as_deref_mut();
-        match mark.map(|mark| (self.time.acknowledge(mark), mark)) {
-            Some((false, mark)) if !self.time.atomic => {
-                self.positions.publish(mark.covered.iter().copied());
-                // Stream time is still to be written for what was acknowledged now.
-                self.moved = true;
-            }
-            _ => self.positions.publish(self.inputs.iter().map(|i| i.acknowledged)),
+        if mark.is_some_and(|mark| !self.time.acknowledge(mark)) && !self.time.atomic {
+            // Stream time is still to be written for what was acknowledged now.
+            self.moved = true;
         }
+        self.recorded(done);
         self.delete_fired();
         for visited in done.visited.drain(..) {
             _ = visited.done.send(Ok(visited.count));
@@ -261,6 +259,7 @@ impl Task {
             table.borrow_mut().rollback();
         }
         self.time.rollback(&self.core);
+        self.recording.go_back();
         // Positions that are acknowledged may wait for the stream time behind them.
         self.moved = self.time.to_write().is_some();
         self.paced.rest();

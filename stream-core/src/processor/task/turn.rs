@@ -9,6 +9,7 @@ use super::checkpoint::Checkpointing;
 use super::fire::Firing;
 use super::input::{Next, choose, held};
 use super::outbox::{HandOver, weight};
+use super::place::read_error;
 use super::{Command, SlotEnd, Task};
 use crate::context::DeferredEnd;
 use crate::log::Delivery;
@@ -86,9 +87,10 @@ impl Task {
             return Poll::Pending;
         }
         // An end waits for it only if there is something left to write.
-        if (self.ending.is_none() || self.moved) && self.replay.poll_rest(cx).is_pending() {
+        if (self.ending.is_none() || self.moved || self.recording.due) && self.replay.poll_rest(cx).is_pending() {
             return Poll::Pending;
         }
+        self.record_at_the_end();
         if self.stage.out.len() >= self.env.options.batch_records || self.is_full() {
             return Poll::Ready(Ok(Turn::HandOver));
         }
@@ -108,7 +110,7 @@ impl Task {
                 return Poll::Ready(Ok(turn));
             }
         }
-        if self.moved {
+        if self.moved || self.recording.due {
             return Poll::Ready(Ok(Turn::HandOver));
         }
         if self.is_over() {
@@ -121,6 +123,7 @@ impl Task {
     fn may_dispatch(&self) -> bool {
         self.outbox.bytes() < self.env.options.in_flight_bytes
             && !self.slots.alone()
+            && !self.recording.opening
             && (!self.replay.one_by_one(&self.inputs)
                 || (self.outbox.is_empty() && self.slots.is_empty() && !self.moved))
     }
@@ -138,8 +141,7 @@ impl Task {
         let limits = self.env.options.fetch;
         for input in &mut self.inputs {
             if let Err(error) = input.poll_fill(cx, limits) {
-                let doing = format!("read {}", input.partition);
-                return Poll::Ready(Err(ProcessorError::log(self.core.graph.name(), doing, error)));
+                return Poll::Ready(Err(read_error(&self.env, &input.partition, error)));
             }
         }
         while let Some(head) = held(&self.inputs, self.paced.limit) {

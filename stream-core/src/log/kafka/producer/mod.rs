@@ -32,7 +32,7 @@ use super::connection::{Connection, POLL};
 use super::context::{Ctx, Health};
 use super::error::{Scene, code, words};
 use crate::log::{
-    Delivery, FailedRecord, GroupMetadata, LogError, LogResult, NewRecord, Commits, ProduceBatch, Producer,
+    Commits, Delivery, FailedRecord, GroupMetadata, LogError, LogResult, NewRecord, ProduceBatch, Producer,
     ProducerOptions, TopicPartition,
 };
 
