@@ -169,7 +169,7 @@ async fn a_backlog_that_is_re_keyed_loses_no_match(log: &LogHandle, guarantee: G
 
 with_both!(
     300,
-    crate:
+    crate::joins:
     the_numbered_cases,
     the_rules,
     re_keyed_sides_while_partitions_move,

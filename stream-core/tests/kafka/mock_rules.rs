@@ -9,8 +9,9 @@ use stream_core::log::LogHandle;
 use stream_core::processor::Processor;
 
 use crate::cases::mock::MockLog;
+use crate::cases::rules;
 use crate::kafka_support::counting::{KEYS, PARTITIONS, check, feed, graph_with};
-use crate::kafka_support::{Feed, Running, bounded, done, rules, topic, unique, until};
+use crate::kafka_support::{Feed, Running, bounded, done, topic, unique, until};
 
 fn mock() -> LogHandle {
     MockLog::start()

@@ -1,6 +1,7 @@
 //! What a group must do on a real Kafka: its membership, its offsets, its edges, and records that can't be written.
 
-use crate::kafka_support::{bounded, kafka, rules};
+use crate::cases::rules;
+use crate::kafka_support::{bounded, kafka};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a real Kafka: make test starts one where Java is"]
@@ -77,5 +78,5 @@ async fn two_megabytes_on_a_default_topic_are_too_large() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a real Kafka: make test starts one where Java is"]
 async fn a_limit_that_sinks_meanwhile_is_found_by_the_delivery() {
-    bounded(120, rules::limit_sinks(&kafka(), &kafka_support::brokers())).await;
+    bounded(120, rules::limit_sinks(&kafka(), &crate::kafka_support::brokers())).await;
 }

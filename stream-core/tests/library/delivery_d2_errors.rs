@@ -108,7 +108,7 @@ fn what_fails_on_its_way_to_the_end_is_taken_back() -> Done {
     for text in ["1", "bad"] {
         input.push("k", text.to_owned())?;
     }
-    let fault = tester.log().faults().on(|r| r.topic == "out").times(1).fail(support::passing());
+    let fault = tester.log().faults().on(|r| r.topic == "out").times(1).fail(crate::support::passing());
     _ = tester.restart("count");
     tester.run_for(Duration::from_secs(2));
     let failure = tester.failure("count");

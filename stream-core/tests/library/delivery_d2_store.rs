@@ -73,7 +73,7 @@ fn a_delivery_that_fails_leaves_the_store_at_what_was_acknowledged() -> Done {
     let store = open(&*tester.stores("count", 0)?);
     let input = tester.input("in", Text);
     input.send("k", "x".to_owned())?;
-    let fault = tester.log().faults().on(|r| r.topic == "count-table").fail(support::passing());
+    let fault = tester.log().faults().on(|r| r.topic == "count-table").fail(crate::support::passing());
     input.push("k", "x".to_owned())?;
     tester.run_for(Duration::from_secs(1));
     assert!(fault.hits() > 1);

@@ -79,13 +79,13 @@ fn a_rewind_goes_to_the_number_even_where_nothing_was_committed_since() -> Done 
     let input = tester.input("in", Text);
     input.push("k", "old".to_owned())?;
     tester.add_with(g.build()?, |p| p.auto_offset_reset(AutoOffsetReset::Latest))?;
-    let fault = tester.log().faults().on(|r| r.topic == "out").times(2).fail(support::passing());
+    let fault = tester.log().faults().on(|r| r.topic == "out").times(2).fail(crate::support::passing());
     input.push("k", "1".to_owned())?;
     input.push("k", "2".to_owned())?;
     tester.drain()?;
     assert_eq!(fault.hits(), 2);
-    assert_eq!(support::values(&tester.output("out", Text)).iter().filter(|v| *v == "old").count(), 0);
-    let mut out = support::values(&tester.output("out", Text));
+    assert_eq!(crate::support::values(&tester.output("out", Text)).iter().filter(|v| *v == "old").count(), 0);
+    let mut out = crate::support::values(&tester.output("out", Text));
     out.dedup();
     assert!(out.ends_with(&["1".to_owned(), "2".to_owned()]), "{out:?}");
     Ok(())
@@ -114,13 +114,13 @@ fn a_commit_that_fails_for_a_while_is_made_good() -> Done {
     let tester = Tester::new();
     tester.add(noter(&seen, true))?;
     for _ in 0..5 {
-        tester.log().faults().fail_offset_commit(support::passing());
+        tester.log().faults().fail_offset_commit(crate::support::passing());
     }
     tester.input("in", Text).send("k", "x".to_owned())?;
     assert_eq!(tester.committed("notes", "in", 0)?, Some(1));
     // The last one too, when it stops.
     for _ in 0..5 {
-        tester.log().faults().fail_offset_commit(support::passing());
+        tester.log().faults().fail_offset_commit(crate::support::passing());
     }
     tester.input("in", Text).push("k", "y".to_owned())?;
     tester.wait_until("it is seen", || seen.len() == 2)?;

@@ -173,7 +173,7 @@ fn a_partition_is_handed_over_with_all_that_was_begun() -> Done {
         "what had not begun was left to the next owner, and nothing is done twice"
     );
     assert_eq!(tester.handle("count", two)?.status().tasks.len(), 1);
-    assert_eq!(table(&tester, "count", Int64), support::pairs([("a", 2), ("b", 1)]));
+    assert_eq!(table(&tester, "count", Int64), crate::support::pairs([("a", 2), ("b", 1)]));
     Ok(())
 }
 
@@ -203,10 +203,10 @@ fn work_that_does_not_end_in_time_is_left_to_the_next_owner() -> Done {
     assert_eq!(begun.all(), ["quick", "slow", "quick", "slow", "quick"], "both have begun it");
     gate.open_all();
     tester.drain()?;
-    assert_eq!(table(&tester, "count", Int64), support::pairs([("quick", 2), ("slow", 1)]));
+    assert_eq!(table(&tester, "count", Int64), crate::support::pairs([("quick", 2), ("slow", 1)]));
     tester.restart("count")?;
     tester.run_for(ms(100));
-    assert_eq!(table(&tester, "count", Int64), support::pairs([("quick", 2), ("slow", 1)]));
+    assert_eq!(table(&tester, "count", Int64), crate::support::pairs([("quick", 2), ("slow", 1)]));
     Ok(())
 }
 
@@ -288,7 +288,7 @@ fn an_instance_without_a_share_runs_all_the_same() -> Done {
     tester.crash_instance("count", 0)?;
     tester.input("left", Text).push("k", "1".to_owned())?;
     tester.drain()?;
-    assert_eq!(table(&tester, "count", Int64), support::pairs([("k", 2)]));
+    assert_eq!(table(&tester, "count", Int64), crate::support::pairs([("k", 2)]));
     let of: Vec<TopicPartition> = tester.handle("count", spare)?.status().tasks.into_keys().collect();
     assert_eq!(of, [TopicPartition::new("left", 0), TopicPartition::new("right", 0)]);
     Ok(())
@@ -326,7 +326,7 @@ fn a_stop_while_partitions_are_revoked_finishes_both() -> Done {
     tester.stop_instance("count", 0)?;
     tester.drain()?;
     assert_eq!(begun.len(), 2, "nothing is done again");
-    assert_eq!(table(&tester, "count", Int64), support::pairs([("a", 1), ("b", 1)]));
+    assert_eq!(table(&tester, "count", Int64), crate::support::pairs([("a", 1), ("b", 1)]));
     Ok(())
 }
 
@@ -342,7 +342,7 @@ fn a_stop_whose_commit_fails_does_not_set_the_next_owner_back() -> Done {
     let input = tester.input("left", Text);
     input.push("k", "0".to_owned())?;
     tester.run_for(ms(50));
-    tester.log().faults().fail_offset_commit(support::passing());
+    tester.log().faults().fail_offset_commit(crate::support::passing());
     tester.handle("count", owner)?.stop();
     tester.run_for(ms(10));
     tester.log().faults().rebalance("count");

@@ -165,7 +165,7 @@ fn an_error_leaves_the_record_out_as_if_it_had_not_come() -> Done {
         // It matched both, and of neither something is left.
         assert_eq!(values(&out), ["[a,-]@0", "[b,-]@5"]);
         assert_eq!(values(&tester.output("dead", Text)), ["bad"]);
-        assert_eq!(table(&tester, "join", Int64), support::pairs([("k", 5)]));
+        assert_eq!(table(&tester, "join", Int64), crate::support::pairs([("k", 5)]));
         Ok(())
     })
 }
@@ -209,7 +209,7 @@ fn a_match_may_set_timers_and_the_table() -> Done {
         push(&tester, &["R q:q@120"])?;
         tester.drain()?;
         assert_eq!(values(&out), ["bx2"]);
-        assert_eq!(table(&tester, "join", Int64), support::pairs([("k", 2)]));
+        assert_eq!(table(&tester, "join", Int64), crate::support::pairs([("k", 2)]));
         Ok(())
     })
 }

@@ -98,7 +98,8 @@ fn an_update_that_was_taken_back_is_told_as_it_came_out() -> Done {
     let input = tester.input("in", Text);
     input.send("a", "x".to_owned())?;
     updates.take();
-    let fault = tester.log().faults().on(|r| r.topic == "count-table").times(2).fail_after_write(support::passing());
+    let fault =
+        tester.log().faults().on(|r| r.topic == "count-table").times(2).fail_after_write(crate::support::passing());
     input.push("a", "x".to_owned())?;
     tester.drain()?;
     assert!(fault.hits() > 0);
@@ -178,7 +179,7 @@ fn a_stop_while_writes_fail_leaves_the_rest_to_the_next_start() -> Done {
     tester.add(counter(&Notes::new()))?;
     let input = tester.input("in", Text);
     input.send("a", "x".to_owned())?;
-    let fault = tester.log().faults().on(|r| r.topic == "count-table").fail(support::passing());
+    let fault = tester.log().faults().on(|r| r.topic == "count-table").fail(crate::support::passing());
     input.push("a", "x".to_owned())?;
     tester.run_for(Duration::from_secs(5));
     tester.handle("count", 0)?.stop();

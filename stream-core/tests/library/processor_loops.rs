@@ -48,7 +48,7 @@ fn the_loop_survives_stops_faults_and_moves() -> Done {
     let tester = Tester::with_partitions(3);
     tester.add(bank())?;
     tester.add_instance("bank")?;
-    let fault = tester.log().faults().on(|r| r.topic == "bank-loop").times(3).fail(support::passing());
+    let fault = tester.log().faults().on(|r| r.topic == "bank-loop").times(3).fail(crate::support::passing());
     let input = tester.input("transfers", Text);
     for i in 0..60 {
         input.push(&format!("k{}", i % 7), format!("k{} {}", (i * 3 + 1) % 7, i))?;

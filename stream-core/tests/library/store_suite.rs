@@ -11,8 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use stream_core::store::{
-    Checkpoint, Direction, KeyRange, Pair, Scan, Store, StoreBackend, StoreError, StoreId, prefix_end, prefix_scan,
+    Checkpoint, Direction, KeyRange, Pair, Store, StoreBackend, StoreError, StoreId, prefix_end, prefix_scan,
 };
+
+use crate::store_support::{FINGERPRINT, Xorshift, all, at, delete, id, keys, pairs, put};
 
 /// A place for stores.
 pub trait World {

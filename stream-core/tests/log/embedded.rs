@@ -8,7 +8,7 @@ use stream_core::clock::ManualClock;
 use stream_core::log::embedded::{Embedded, Pending};
 use stream_core::log::{LogHandle, Offsets};
 
-use crate::log_suite::{PendingOffsets, World, log_suite};
+use crate::log_suite::{PendingOffsets, World};
 
 /// The embedded log, with a wall clock that the tests move.
 struct EmbeddedWorld {

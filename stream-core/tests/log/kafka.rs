@@ -15,7 +15,7 @@ use stream_core::log::{LogError, LogHandle, Offsets, Subscription};
 use crate::log_suite::helper::{
     Client, Happened, lead_options, member_options, producer, take, tp, transactional, values, write_numbers,
 };
-use crate::log_suite::{PendingOffsets, World, bounded, log_suite, topic, unique, until};
+use crate::log_suite::{PendingOffsets, World, bounded, topic, unique, until};
 
 fn brokers() -> String {
     std::env::var("STREAM_TEST_KAFKA").expect("STREAM_TEST_KAFKA must name the brokers (host:port) of a real Kafka")

@@ -19,7 +19,7 @@ use crate::log_suite::helper::{
     Client, Happened, all_arrived, batch, lead_options, member_options, open, producer, read_all, take, tp, values,
     write_numbers,
 };
-use crate::log_suite::{Caps, World, bounded, log_suite, topic, unique, until};
+use crate::log_suite::{Caps, World, bounded, topic, unique, until};
 
 type Mock = MockCluster<'static, DefaultProducerContext>;
 type Job = Box<dyn FnOnce(&Mock) + Send>;

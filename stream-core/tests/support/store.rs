@@ -21,7 +21,7 @@ pub fn at(offset: i64) -> Checkpoint {
     Checkpoint { offset, at_ms: 1_700_000_000_000 + offset }
 }
 
-fn pairs(scan: Scan<'_>) -> Vec<Pair> {
+pub fn pairs(scan: Scan<'_>) -> Vec<Pair> {
     scan.map(Result::unwrap).collect()
 }
 

@@ -328,6 +328,9 @@ async fn no_topic_has_a_password_or_its_hash() {
     server.until_said(&ann, &chat, 1).await;
     for topic in ["chats", "chat_messages", "chat_history"] {
         let text = format!("{:?}", server.written(topic).await);
-        assert!(text.len() > 2 && !text.contains("argon2") && !text.contains(server::PASSWORD), "{topic}: {text}");
+        assert!(
+            text.len() > 2 && !text.contains("argon2") && !text.contains(crate::server::PASSWORD),
+            "{topic}: {text}"
+        );
     }
 }

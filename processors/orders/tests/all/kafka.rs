@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::fake_smtp::FakeSmtp;
+use crate::fake_smtp::{FakeSmtp, Mail};
 use orders::city::{room, slug};
 use orders::order::OrderJson;
 use orders::{Generator, Order, Priority};
@@ -159,7 +159,7 @@ async fn killed(guarantee: &str, count: usize, kills: usize) {
     let high: Vec<i32> = by_id.values().filter(|o| o.priority == Priority::High).map(|o| o.order_id).collect();
     until("all orders are routed", async || keys(&system, TABLE).await.len() >= all.len()).await;
     let mails = |mails: &FakeSmtp| {
-        let id = |m: &fake_smtp::Mail| m.to.trim_start_matches("customer").split('@').next().unwrap().parse().unwrap();
+        let id = |m: &Mail| m.to.trim_start_matches("customer").split('@').next().unwrap().parse().unwrap();
         let mut ids: Vec<i32> = mails.mails().iter().map(id).collect();
         ids.sort_unstable();
         ids

@@ -13,10 +13,10 @@ use stream_core::log::{LogHandle, ProducerOptions};
 use stream_core::processor::{Guarantee, Processor};
 use tokio::task::JoinHandle;
 
-use crate::group::{Found, KEYS, Names, PARTITIONS, graph, key, look};
+use super::group::{Found, KEYS, Names, PARTITIONS, graph, key, look};
+use super::process::{Process, Role, Said};
 use crate::kafka_support::broker::Broker;
 use crate::kafka_support::{Feed, Random, connect, read, topic, unique};
-use crate::process::{Process, Role, Said};
 
 const INSTANCES: usize = 3;
 /// The broker's least.

@@ -10,7 +10,6 @@ mod chaos;
 mod group;
 mod process;
 
-#[path = "../kafka_support/mod.rs"]
 use std::time::Duration;
 
 use chaos::{Act, Plan, run};

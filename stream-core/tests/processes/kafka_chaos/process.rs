@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use stream_core::processor::{Guarantee, OnFailure, Processor, Standbys};
 
-use crate::group::{Names, graph};
+use super::group::{Names, graph};
 use crate::kafka_support::{connect, log_lines};
 
 const ROLE: &str = "STREAM_TEST_CHAOS";
