@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::Processor;
 use super::env::{Egress, Env};
@@ -23,6 +24,33 @@ use crate::log::{Isolation, LogError, LogResult, Member, MemberOptions, Producer
 use crate::store::{SledStores, StoreBackend};
 use crate::topics::{self, TopicFacts};
 
+/// The time within which a second fencing is no accident.
+const SECOND_FENCING: Duration = Duration::from_secs(60);
+
+/// When the producer was fenced, but not by a rebalance: an instance that has lost its partitions may find its transaction
+/// ended by the broker, and goes on with another.
+#[derive(Debug, Default)]
+struct Fencings {
+    last: Option<Instant>,
+}
+
+impl Fencings {
+    /// Whether an error shows that another instance has the same transactional id. `lost`: partitions were lost.
+    fn is_second(&mut self, error: &ProcessorError, lost: bool) -> bool {
+        let fenced = match error {
+            ProcessorError::Transaction { error, .. } | ProcessorError::Log { error, .. } => {
+                matches!(error, LogError::Fenced { .. })
+            }
+            _ => false,
+        };
+        if !fenced || lost {
+            return false;
+        }
+        let before = self.last.replace(Instant::now());
+        before.is_some_and(|before| before.elapsed() < SECOND_FENCING)
+    }
+}
+
 /// What an instance runs on.
 type Started = (Arc<Env>, TopicFacts, Box<dyn Member>, Option<BoxFuture<'static, LogResult<()>>>);
 
@@ -33,14 +61,20 @@ impl Processor {
         signal: Pin<Box<dyn Future<Output = ()> + Send>>,
     ) -> ProcessorResult<()> {
         let mut failures = 0;
+        let mut fencings = Fencings::default();
         let mut last = None;
         let (_, nothing) = mpsc::unbounded_channel();
         let requests = std::mem::replace(&mut self.requests, nothing);
         let mut stop = Stop::new(requests, signal);
         let result = loop {
             let done = self.counters.done.load(Ordering::Relaxed);
+            let losses = self.counters.losses.load(Ordering::Relaxed);
             let result = self.run_once(&workers, &mut stop).await;
             let Err(error) = result else { break result };
+            let lost = self.counters.losses.load(Ordering::Relaxed) > losses;
+            if fencings.is_second(&error, lost) {
+                break Err(self.same_id());
+            }
             // What other partitions do meanwhile is no progress of a record that fails again.
             let record = error.record();
             if self.counters.done.load(Ordering::Relaxed) > done && (record.is_none() || record != last) {
@@ -143,11 +177,7 @@ impl Processor {
             ..ProducerOptions::default()
         };
         if options.guarantee == Guarantee::ExactlyOnce {
-            let instance = match &options.instance_id {
-                Some(id) => id.to_string(),
-                None => stores.instance_id().map_err(|e| ProcessorError::store(group, e))?,
-            };
-            producer.transactional_id = Some(format!("{group}-{instance}").into());
+            producer.transactional_id = Some(self.transactional_id(&*stores)?.0.into());
             producer.transaction_timeout = Some(options.transaction_timeout().ok_or_else(|| {
                 let reason = format!(
                     "{:?} is too long for exactly-once: its transactions may stay open for 15 min at most, which is three \
@@ -197,6 +227,36 @@ impl Processor {
             no_ids: AtomicBool::new(false),
         };
         Ok((Arc::new(env), facts, member, transactions))
+    }
+
+    /// The name of this instance among the producers of its group, and where it comes from.
+    fn transactional_id(&self, stores: &dyn StoreBackend) -> ProcessorResult<(String, String)> {
+        let group = self.graph.name();
+        let (instance, from) = match &self.options.instance_id {
+            Some(id) => (id.to_string(), "the option instance_id".to_owned()),
+            None => {
+                let id = stores.instance_id().map_err(|e| ProcessorError::store(group, e))?;
+                (id, format!("the state directory {}", self.state_dir.join(group).display()))
+            }
+        };
+        Ok((format!("{group}-{instance}"), from))
+    }
+
+    fn same_id(&self) -> ProcessorError {
+        let group = self.graph.name().to_owned();
+        let named = self.stores.as_ref().map(|stores| self.transactional_id(&**stores));
+        let (id, from) = match named {
+            Some(Ok(named)) => named,
+            Some(Err(error)) => return error,
+            None => (group.clone(), "its stores".to_owned()),
+        };
+        let remedy = if self.options.instance_id.is_some() {
+            "give each instance an instance_id of its own".to_owned()
+        } else {
+            let file = self.state_dir.join(&group).join("~instance-id");
+            format!("give each instance a state directory of its own: delete the file {} in the copy", file.display())
+        };
+        ProcessorError::SameId { group, id, from, remedy }
     }
 
     fn open_stores(&self) -> ProcessorResult<Arc<dyn StoreBackend>> {

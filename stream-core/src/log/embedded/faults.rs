@@ -216,6 +216,15 @@ impl Faults {
         });
     }
 
+    /// Forgets all offsets that a group has committed, as a broker does after `offsets.retention.minutes`.
+    pub fn forget_offsets(&self, group: &str) {
+        self.shared.with(|state| {
+            if let Some(group) = state.groups.get_mut(group) {
+                group.committed.clear();
+            }
+        });
+    }
+
     /// Leaves offsets of a group in an undecided transaction, as a predecessor that died in the middle of its commit
     /// does.
     pub fn pending_offsets(&self, group: &str, offsets: Offsets) -> Pending {

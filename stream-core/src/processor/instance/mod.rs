@@ -31,6 +31,7 @@ pub(super) use self::hand_back::AFTER_DRAIN;
 use self::hand_back::HandedBack;
 use self::loops::TRIM_INTERVAL;
 use self::stores::Idle;
+use self::tasks::check_ids;
 use super::env::Env;
 use super::error::{ProcessorError, ProcessorResult};
 use super::pace::Pace;
@@ -191,8 +192,14 @@ impl<'a> Instance<'a> {
                 _ = trims.tick(), if loops => self.trim(),
                 (below, result) = pending_or(&mut self.trimming) => self.trimmed(below, result),
                 _ = growth.tick(), if growing.is_none() => {
-                    let (env, facts) = (Arc::clone(&self.env), self.facts.clone());
-                    growing = Some(async move { check_growth(&env.log, &env.graph, &facts).await }.boxed());
+                    let (env, facts, ids) = (Arc::clone(&self.env), self.facts.clone(), self.ids());
+                    growing = Some(
+                        async move {
+                            check_growth(&env.log, &env.graph, &facts).await?;
+                            check_ids(&env, ids).await
+                        }
+                        .boxed(),
+                    );
                 }
                 grown = pending_or(&mut growing) => if let Err(error) = grown { self.fail(error) },
             }

@@ -53,6 +53,7 @@ use self::input::TaskInput;
 use self::outbox::{Made, Outbox, Visited};
 use self::paced::Paced;
 use self::place::Recording;
+pub(super) use self::place::lost_position;
 use self::slots::Slots;
 use self::time::Time;
 use self::turn::Turn;

@@ -8,9 +8,9 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use stream_core::clock::Clock;
 use stream_core::log::{
-    Delivery, Fetch, FetchLimits, Fetched, GroupMember, GroupMetadata, Isolation, Log, LogError, LogHandle, LogResult,
-    Member, MemberOptions, OffsetSpec, Offsets, ProduceBatch, Producer, ProducerOptions, Reader, RecordBatch,
-    TopicInfo, TopicPartition, TopicSpec,
+    Commits, Delivery, Fetch, FetchLimits, Fetched, GroupMember, GroupMetadata, Isolation, Log, LogError, LogHandle,
+    LogResult, Member, MemberOptions, OffsetSpec, Offsets, ProduceBatch, Producer, ProducerOptions, Reader,
+    RecordBatch, TopicInfo, TopicPartition, TopicSpec,
 };
 
 /// A log at the end of a line.
