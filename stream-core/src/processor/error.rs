@@ -28,7 +28,7 @@ pub enum ProcessorError {
     #[error("group {group}: the codec of topic {topic}: {error}")]
     Codec { group: String, topic: String, error: CodecError },
     /// A position in an input is lost, or the committed offset differs from the position in the group's state.
-    #[error("group {group}: {partition}: {problem}; {remedy}")]
+    #[error("group {group}: {problem}; {remedy}")]
     Position {
         group: String,
         partition: String,

@@ -197,15 +197,23 @@ pub(super) enum Lost {
     Unplaced,
 }
 
+impl Lost {
+    /// What was lost in which partition.
+    pub(super) fn of(&self, partition: &TopicPartition) -> String {
+        match self {
+            Self::OutOfRange { .. } => format!("{partition} {self}"),
+            _ => format!("{partition}: {self}"),
+        }
+    }
+}
+
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OtherTopic { at, old, new } => {
                 write!(f, "position {at} belongs to topic id {old}; the topic was deleted and recreated as {new}")
             }
-            Self::OutOfRange { at, start, end } => {
-                write!(f, "position {at} is not in the topic: its records are {start}..{end}")
-            }
+            Self::OutOfRange { at, start, end } => write!(f, "has no offset {at} (its records are {start}..{end})"),
             Self::Unplaced => {
                 f.write_str("the group has no committed offset, and its state does not say which records it contains")
             }

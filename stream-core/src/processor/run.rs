@@ -236,7 +236,7 @@ impl Processor {
             Some(id) => (id.to_string(), "the option instance_id".to_owned()),
             None => {
                 let id = stores.instance_id().map_err(|e| ProcessorError::store(group, e))?;
-                (id, format!("the state directory {}", self.state_dir.join(group).display()))
+                (id, stores.instance_id_place())
             }
         };
         Ok((format!("{group}-{instance}"), from))
@@ -253,8 +253,7 @@ impl Processor {
         let remedy = if self.options.instance_id.is_some() {
             "give each instance an instance_id of its own".to_owned()
         } else {
-            let file = self.state_dir.join(&group).join("~instance-id");
-            format!("give each instance a state directory of its own: delete the file {} in the copy", file.display())
+            "give each instance a state directory of its own: in the copy, delete the file ~instance-id".to_owned()
         };
         ProcessorError::SameId { group, id, from, remedy }
     }

@@ -221,7 +221,7 @@ fn a_position_that_retention_has_passed_is_told_with_both_numbers_and_the_way_on
             if policy == OnLostPosition::Fail {
                 tester.spawn_instance("counter", 0)?;
                 let error = failure(&tester).to_string();
-                assert!(error.contains("position 1") && error.contains("5..10"), "{error}");
+                assert!(error.contains("in[0] has no offset 1 (its records are 5..10)"), "{error}");
                 assert!(error.contains("on_lost_position") && error.contains("--reset-offsets"), "{error}");
             } else {
                 tester.restart("counter")?;

@@ -16,7 +16,7 @@
 //! first, one rule a record. A rule lasts until its [`Fault`] is dropped. Predicates run under the log's lock: they
 //! must not use the log.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +76,8 @@ pub(super) struct Rules {
     pub(super) coordinating: bool,
     /// Topics whose fetches bring nothing, with the number of guards.
     fetch_holds: BTreeMap<String, usize>,
+    /// Topics that look-ups do not find.
+    pub(super) hidden: BTreeSet<String>,
     deliveries: BTreeMap<RuleId, Rule>,
 }
 
@@ -88,6 +90,7 @@ impl Default for Rules {
             offset_errors: VecDeque::new(),
             coordinating: true,
             fetch_holds: BTreeMap::new(),
+            hidden: BTreeSet::new(),
             deliveries: BTreeMap::new(),
         }
     }
@@ -216,6 +219,13 @@ impl Faults {
         });
     }
 
+    /// Look-ups do not find a topic until the guard is dropped, as those of a broker that has just started and does not
+    /// know of it yet. The topic itself works.
+    pub fn hide_topic(&self, topic: &str) -> Hidden {
+        self.shared.with(|state| _ = state.rules.hidden.insert(topic.to_owned()));
+        Hidden { shared: Arc::clone(&self.shared), topic: topic.to_owned() }
+    }
+
     /// Forgets all offsets that a group has committed, as a broker does after `offsets.retention.minutes`.
     pub fn forget_offsets(&self, group: &str) {
         self.shared.with(|state| {
@@ -342,6 +352,19 @@ impl Drop for FetchHold {
             }
             state.wake.append(&mut state.sleepers);
         });
+    }
+}
+
+/// A topic that look-ups do not find, until it is dropped.
+#[must_use = "dropping it shows the topic again"]
+pub struct Hidden {
+    shared: Arc<Shared>,
+    topic: String,
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        self.shared.with(|state| _ = state.rules.hidden.remove(&self.topic));
     }
 }
 

@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-pub use self::faults::{CommitHold, Fault, Faults, FetchHold, On, Outgoing, Pending};
+pub use self::faults::{CommitHold, Fault, Faults, FetchHold, Hidden, On, Outgoing, Pending};
 use self::fetch::EmbeddedReader;
 use self::member::EmbeddedMember;
 use self::producer::EmbeddedProducer;
@@ -126,12 +126,17 @@ impl Log for Embedded {
 
     fn topics(&self, names: Vec<Arc<str>>) -> BoxFuture<'static, LogResult<Vec<Option<TopicInfo>>>> {
         self.ask("look topics up", |state| {
-            Ok(names.iter().map(|name| state.topics.get(name).map(topics::Topic::info)).collect())
+            let shown = |name: &&Arc<str>| !state.rules.hidden.contains(&***name);
+            let look = |name| state.topics.get(name).map(topics::Topic::info);
+            Ok(names.iter().map(|name| Some(name).filter(shown).and_then(look)).collect())
         })
     }
 
     fn topic_id(&self, name: Arc<str>) -> BoxFuture<'static, LogResult<Option<Arc<str>>>> {
-        self.ask("look a topic up", |state| Ok(state.topics.number(&name).map(|n| n.to_string().into())))
+        self.ask("look a topic up", move |state| {
+            let hidden = state.rules.hidden.contains(&*name);
+            Ok(state.topics.number(&name).filter(|_| !hidden).map(|n| n.to_string().into()))
+        })
     }
 
     fn create_topics(&self, topics: Vec<TopicSpec>) -> BoxFuture<'static, LogResult<()>> {

@@ -344,7 +344,7 @@ pub(in crate::processor) fn lost_position(
     ProcessorError::Position {
         group: group.to_owned(),
         partition: partition.to_string(),
-        problem: lost.to_string(),
+        problem: lost.of(partition),
         remedy: format!(
             "say where to go on by Processor::on_lost_position(Earliest or Latest), or set the offset while the group is \
              stopped: kafka-consumer-groups.sh --group {group} --topic {}:{} --reset-offsets --to-earliest --execute",
@@ -361,7 +361,7 @@ fn mismatch(env: &Env, partition: &TopicPartition, committed: i64, ours: bool, s
         group: env.graph.name().to_owned(),
         partition: partition.to_string(),
         problem: format!(
-            "the committed offset is {committed}{by}, but the group's state contains the records below {state}"
+            "{partition}: the committed offset is {committed}{by}, but the group's state contains the records below {state}"
         ),
         remedy: "say which of them counts by Processor::on_position_mismatch(Committed or State)".to_owned(),
         by_option: false,
