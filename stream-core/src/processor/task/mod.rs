@@ -252,8 +252,6 @@ pub(super) async fn run(spec: TaskSpec) -> Warm {
     };
     drop(before);
     _ = reports.send((id, Report::Running(task.starts())));
-    // It is shown that the task runs before anything can fail.
-    tokio::task::yield_now().await;
     match task.work().await {
         Ok(End::Aborted) => Warm::default(),
         Ok(End::Drained) => {
