@@ -98,6 +98,8 @@ pub(crate) struct Counters {
     /// Transactions.
     pub(crate) committed: AtomicU64,
     pub(crate) aborted: AtomicU64,
+    /// How often a producer of the same transactional id took over, as far as no time-out of a transaction explains it.
+    pub(crate) taken_over: AtomicU64,
     /// How often the membership was lost, with partitions.
     pub(crate) losses: AtomicU64,
 }

@@ -27,25 +27,16 @@ use crate::topics::{self, TopicFacts};
 /// The time within which a second fencing is no accident.
 const SECOND_FENCING: Duration = Duration::from_secs(60);
 
-/// When the producer was fenced, but not by a rebalance: an instance that has lost its partitions may find its transaction
-/// ended by the broker, and goes on with another.
+/// When another producer of the same transactional id last took over, with no partition lost: an instance that was away
+/// for so long that it lost its partitions is no sign of a second one.
 #[derive(Debug, Default)]
 struct Fencings {
     last: Option<Instant>,
 }
 
 impl Fencings {
-    /// Whether an error shows that another instance has the same transactional id. `lost`: partitions were lost.
-    fn is_second(&mut self, error: &ProcessorError, lost: bool) -> bool {
-        let fenced = match error {
-            ProcessorError::Transaction { error, .. } | ProcessorError::Log { error, .. } => {
-                matches!(error, LogError::Fenced { .. })
-            }
-            _ => false,
-        };
-        if !fenced || lost {
-            return false;
-        }
+    /// Notes one. Whether it is the second within a short time, so that another instance has the same transactional id.
+    fn is_second(&mut self) -> bool {
         let before = self.last.replace(Instant::now());
         before.is_some_and(|before| before.elapsed() < SECOND_FENCING)
     }
@@ -69,10 +60,13 @@ impl Processor {
         let result = loop {
             let done = self.counters.done.load(Ordering::Relaxed);
             let losses = self.counters.losses.load(Ordering::Relaxed);
+            let taken_over = self.counters.taken_over.load(Ordering::Relaxed);
             let result = self.run_once(&workers, &mut stop).await;
             let Err(error) = result else { break result };
             let lost = self.counters.losses.load(Ordering::Relaxed) > losses;
-            if fencings.is_second(&error, lost) {
+            let fenced = self.counters.taken_over.load(Ordering::Relaxed) > taken_over
+                || matches!(&error, ProcessorError::Log { error: LogError::Fenced { .. }, .. });
+            if fenced && !lost && fencings.is_second() {
                 break Err(self.same_id());
             }
             // What other partitions do meanwhile is no progress of a record that fails again.
@@ -176,16 +170,18 @@ impl Processor {
             max_batch_bytes: graph.written().map(|t| facts.limit(t)).min().filter(|n| *n < usize::MAX),
             ..ProducerOptions::default()
         };
+        let mut transaction_timeout = Duration::MAX;
         if options.guarantee == Guarantee::ExactlyOnce {
             producer.transactional_id = Some(self.transactional_id(&*stores)?.0.into());
-            producer.transaction_timeout = Some(options.transaction_timeout().ok_or_else(|| {
+            transaction_timeout = options.transaction_timeout().ok_or_else(|| {
                 let reason = format!(
                     "{:?} is too long for exactly-once: its transactions may stay open for 15 min at most, which is three \
                      intervals",
                     options.commit_interval()
                 );
                 doing("make a producer")(LogError::Config { what: "commit_interval".to_owned(), reason })
-            })?);
+            })?;
+            producer.transaction_timeout = Some(transaction_timeout);
         }
         let made = making.insert(self.log.producer(producer)).await;
         *making = None;
@@ -204,8 +200,10 @@ impl Processor {
             Guarantee::AtLeastOnce => (Egress::AtLeastOnce(producer), None),
             Guarantee::ExactlyOnce => {
                 let (counters, every) = (Arc::clone(&self.counters), options.commit_interval());
-                let (transactions, work) =
-                    Transactions::new(Arc::clone(&producer), member.group(), every, counters, graph.positions());
+                let (transactions, work) = {
+                    let (producer, group, timeout) = (Arc::clone(&producer), member.group(), transaction_timeout);
+                    Transactions::new(producer, group, every, counters, timeout, graph.positions())
+                };
                 (Egress::ExactlyOnce(producer, transactions), Some(work))
             }
         };

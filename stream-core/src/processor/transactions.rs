@@ -60,10 +60,11 @@ impl Transactions {
         group: Arc<dyn GroupHandle>,
         interval: Duration,
         counters: Arc<Counters>,
+        timeout: Duration,
         state: Option<Arc<str>>,
     ) -> (Self, BoxFuture<'static, LogResult<()>>) {
         let (tasks, mut work) = Self::apart(producer, group, interval, counters);
-        work.state = state;
+        (work.timeout, work.state) = (timeout, state);
         (tasks, work.run().boxed())
     }
 
@@ -85,6 +86,8 @@ impl Transactions {
             lost: BTreeSet::new(),
             hurried: BTreeSet::new(),
             over: BTreeSet::new(),
+            timeout: Duration::MAX,
+            opened: Instant::now(),
             state: None,
             recorded: BTreeMap::new(),
         };
@@ -143,6 +146,9 @@ struct Work {
     lost: BTreeSet<u64>,
     hurried: BTreeSet<u64>,
     over: BTreeSet<u64>,
+    /// How long a transaction may stay open before the broker ends it, and since when this one is.
+    timeout: Duration,
+    opened: Instant,
     /// The topic of the positions that the state contains.
     state: Option<Arc<str>>,
     /// The last ones written there, by task.
@@ -172,7 +178,9 @@ impl Work {
                 self.take(message);
             }
             let until = Instant::now() + self.interval;
+            self.opened = Instant::now();
             if let Err(error) = self.producer.begin_transaction().await {
+                self.note_fenced(&error);
                 let queued = std::mem::take(&mut self.queue);
                 for batch in queued {
                     self.fail(batch, &error);
@@ -318,6 +326,7 @@ impl Work {
             }
             return Ok(());
         };
+        self.note_fenced(&error);
         if over {
             // Those who wait learn by the end of this that nothing is known of their batches.
             return Err(error);
@@ -377,6 +386,14 @@ impl Work {
             {
                 *last = written.max(*last);
             }
+        }
+    }
+
+    /// A transaction that was open for too long was ended by the broker, which fences its producer. Otherwise it was another
+    /// producer of the same id.
+    fn note_fenced(&self, error: &LogError) {
+        if matches!(error, LogError::Fenced { .. }) && self.opened.elapsed() < self.timeout {
+            self.counters.taken_over.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -23,6 +23,7 @@ mod joins;
 mod mock_moves;
 mod mock_rules;
 mod moves;
+mod positions;
 mod restart;
 mod rules;
 #[cfg(feature = "monitor")]

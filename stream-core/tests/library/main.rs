@@ -20,6 +20,7 @@ mod view_support;
 #[cfg(feature = "avro")]
 mod codec_avro;
 mod delivery_d10_away;
+mod delivery_d11_meanings;
 mod delivery_d11_positions;
 mod delivery_d1_async;
 mod delivery_d1_contiguous;
