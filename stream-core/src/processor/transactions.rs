@@ -334,6 +334,10 @@ impl Work {
         self.counters.aborted.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(%error, "a transaction is aborted: its partitions go back to their last commit");
         let abort = self.producer.abort_transaction().await;
+        if let Err(error) = &abort {
+            // What was sent is said to be purged where the producer is fenced.
+            self.note_fenced(error);
+        }
         for (what, delivery) in done {
             if delivery.failed.is_empty() {
                 self.fail(what, &error);

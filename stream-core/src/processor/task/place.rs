@@ -24,7 +24,7 @@ use crate::processor::positions::{
     position_key, tag,
 };
 use crate::processor::restore::read_all;
-use crate::store::{Direction, KeyRange};
+use crate::store::{Direction, KeyRange, Store};
 use crate::table::TablePartition;
 use crate::window::keys::TIMER;
 
@@ -170,8 +170,21 @@ impl Task {
     }
 }
 
-/// Reads what the state says of itself: from the restored store of `<group>-time`, else from the topic of positions.
-pub(super) async fn kept(env: &Env, number: i32, state: &[TablePartition]) -> ProcessorResult<Kept> {
+/// Reads the topic of positions, in a group without `<group>-time`.
+pub(super) async fn read_positions(env: &Env, number: i32) -> ProcessorResult<Option<Arc<dyn Store>>> {
+    match env.graph.positions().filter(|_| env.graph.state.is_empty()) {
+        Some(topic) => read_all(env, &TopicPartition::new(topic, number)).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// What the state says of itself: in the restored store of `<group>-time`, else in what was read of the topic of positions.
+pub(super) fn kept(
+    env: &Env,
+    number: i32,
+    state: &[TablePartition],
+    read: Option<&dyn Store>,
+) -> ProcessorResult<Kept> {
     let group = env.graph.name();
     let mut kept = Kept::default();
     let Some(topic) = env.graph.positions() else { return Ok(kept) };
@@ -186,8 +199,7 @@ pub(super) async fn kept(env: &Env, number: i32, state: &[TablePartition]) -> Pr
     if let Some(time) = state.first() {
         let scanned = time.scan(&[POSITION], Some(&[MEANING + 1]), take);
         scanned.map_err(|e| ProcessorError::store(group, e))?;
-    } else {
-        let store = read_all(env, &TopicPartition::new(Arc::clone(&topic), number)).await?;
+    } else if let Some(store) = read {
         for pair in store.range(KeyRange::ALL, Direction::Forward) {
             let (key, value) = pair.map_err(|e| ProcessorError::store(group, e))?;
             if take(&key, &value).is_break() {

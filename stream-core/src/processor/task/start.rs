@@ -145,9 +145,14 @@ async fn begin(
     looked: Shared<BoxFuture<'static, LogResult<Arc<Looked>>>>,
 ) -> ProcessorResult<Begun> {
     let looked = looked.await.map_err(|e| ProcessorError::log(env.graph.name(), "look the inputs up", e))?;
-    let restored = patiently(async || restore_all(env, number).await).await?;
+    // Together: a reader that waits for one partition's records is asked for the other's only then.
+    let (restored, positions) = futures::join!(
+        patiently(async || restore_all(env, number).await),
+        patiently(async || place::read_positions(env, number).await),
+    );
+    let (restored, positions) = (restored?, positions?);
     let Restored { table, state, .. } = &restored;
-    let kept = patiently(async || place::kept(env, number, state).await).await?;
+    let kept = place::kept(env, number, state, positions.as_deref())?;
     let meanings = place::compare_meanings(env, &kept, table.as_ref(), state)?;
     let has_state = place::has_state(env, table.as_ref(), state)?;
     let places = patiently(async || place::places(env, &kept, &looked, &inputs, has_state).await).await?;
