@@ -110,7 +110,7 @@ impl Manager<'_> {
             own.push(self.spec(&table.topic, count, Some(compacted())));
         }
         if let Some(positions) = graph.positions().filter(|p| graph.tables().all(|t| t.topic != *p)) {
-            own.push(self.spec(&positions, count, Some(compacted())));
+            own.push(self.spec(&positions, count, Some(soon_compacted())));
         }
         for edge in graph.inputs.iter().filter(|e| e.own) {
             let keep = TopicConfig { retention_ms: Some(-1), ..TopicConfig::default() };
@@ -264,6 +264,17 @@ pub(crate) fn expires(table: &TopicInfo) -> Option<(String, String)> {
 
 fn compacted() -> TopicConfig {
     TopicConfig { cleanup: Some(Cleanup::Compact), ..TopicConfig::default() }
+}
+
+/// The topic of positions is written at each commit and read at each start: what is not the newest must go soon, markers of
+/// transactions included.
+fn soon_compacted() -> TopicConfig {
+    let other = [("segment.bytes", "1048576"), ("min.cleanable.dirty.ratio", "0.1")];
+    TopicConfig {
+        delete_retention_ms: Some(60_000),
+        other: other.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        ..compacted()
+    }
 }
 
 /// Says so when a topic has grown since the group started, or is gone.
