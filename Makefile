@@ -41,7 +41,6 @@ test: ## every test that this machine allows; with Java and Maven on a real Kafk
 lint: ## formatting, clippy and docs, without warnings
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy $(CARGO_FLAGS) --workspace --all-targets --features $(FEATURES) -- -D warnings
-	$(CARGO) clippy $(CARGO_FLAGS) --workspace --lib --bins -- -D warnings
 	$(CARGO) clippy $(CARGO_FLAGS) --workspace --exclude bench --lib --bins --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(CARGO_FLAGS) --workspace --no-deps --features $(FEATURES)
 

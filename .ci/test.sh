@@ -9,7 +9,10 @@ read -ra cargo <<< "${CARGO:-cargo}"
 features=${FEATURES:-avro,testing} tls=
 # TLS needs the OpenSSL headers to build, and openssl to make certificates.
 if command -v openssl >/dev/null && pkg-config --exists openssl 2>/dev/null; then tls=1 features=$features,tls; fi
+# One selection of packages, features and targets for all of it: with another, cargo builds much of it a second time.
 read -ra flags <<< "${CARGO_FLAGS:-} --workspace --features $features"
+# Most of the time they wait, for sessions and outages: more threads than processors.
+threads=${TEST_THREADS:-8}
 kafka="tests on a real Kafka"
 # Its tests are #[ignore]d as those on a real Kafka are; told apart by this part of their name.
 registry=real_registry postgres=real_postgres
@@ -25,6 +28,9 @@ step() {
     return 1
   fi
 }
+
+# tests WORDS...: all test binaries, with these words of libtest's.
+tests() { "${cargo[@]}" test "${flags[@]}" --tests --no-fail-fast -- --test-threads "$threads" "$@"; }
 
 free_ports() {
   local port p
@@ -61,8 +67,8 @@ kafka_tests() {
   STREAM_TEST_KAFKA_SSL=$(printed KAFKA_BROKERS_SSL) STREAM_TEST_KAFKA_SASL_SSL=$(printed KAFKA_BROKERS_SASL_SSL)
   STREAM_TEST_KAFKA_CA=$(printed KAFKA_CA) STREAM_TEST_KAFKA_USER=$(printed KAFKA_SASL_USER)
   STREAM_TEST_KAFKA_PASSWORD=$(printed KAFKA_SASL_PASSWORD)
-  step "$kafka" "${cargo[@]}" test "${flags[@]}" --no-fail-fast -- --ignored \
-    --skip "$registry" --skip "$postgres" --skip many_seeds || true
+  step "$kafka" tests --ignored --skip "$registry" --skip "$postgres" --skip many_seeds --skip kafka_chaos --skip kafka_kill || true
+  step "tests that kill processes on a real Kafka" tests --ignored kafka_chaos kafka_kill || true
 }
 
 registry_tests() {
@@ -70,7 +76,7 @@ registry_tests() {
     missing+=("tests on a real schema registry (they need STREAM_TEST_REGISTRY=URL)")
     return 0
   fi
-  step "tests on a real schema registry" "${cargo[@]}" test "${flags[@]}" --no-fail-fast -- --ignored "$registry" || true
+  step "tests on a real schema registry" tests --ignored "$registry" || true
 }
 
 # A Postgres of these tests' own, as far from the machine's as can be: other files, another port, no socket.
@@ -100,10 +106,12 @@ postgres_tests() {
     missing+=("tests on a real Postgres (they need its binaries initdb and postgres, or STREAM_TEST_POSTGRES=URL)")
     return 0
   fi
-  step "tests on a real Postgres" "${cargo[@]}" test "${flags[@]}" --no-fail-fast -- --ignored "$postgres" || true
+  step "tests on a real Postgres" tests --ignored "$postgres" || true
 }
 
-step "tests without Kafka" "${cargo[@]}" test "${flags[@]}" --no-fail-fast || true
+if ! step "build" "${cargo[@]}" test "${flags[@]}" --tests --no-run; then exit 1; fi
+step "tests without Kafka" tests || true
+step "examples of the docs" "${cargo[@]}" test "${flags[@]}" --doc || true
 trap stop_postgres EXIT
 postgres_tests
 kafka_tests
