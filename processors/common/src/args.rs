@@ -118,6 +118,28 @@ pub enum GuaranteeArg {
     ExactlyOnce,
 }
 
+/// Where to go on in a partition whose position is lost.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostPositionArg {
+    /// Nowhere: end with an error that names the position and what the topic has
+    Fail,
+    /// At the topic's first record
+    Earliest,
+    /// Behind the topic's last record
+    Latest,
+}
+
+/// Which position counts where the committed offset differs from the state's.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PositionMismatchArg {
+    /// Neither: end with an error that names both
+    Fail,
+    /// The committed offset
+    Committed,
+    /// The state's position
+    State,
+}
+
 /// Which tables an instance keeps warm copies of.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StandbysArg {
@@ -140,6 +162,14 @@ pub struct ProcessingArgs {
     #[arg(long, value_name = "WHICH", env = "GUARANTEE", hide_env_values = true, default_value = "at-least-once")]
     pub guarantee: GuaranteeArg,
 
+    /// Where to go on in a partition whose position is lost: its topic was recreated, or no longer has it
+    #[arg(long, value_name = "WHERE", env = "ON_LOST_POSITION", hide_env_values = true, default_value = "fail")]
+    pub on_lost_position: LostPositionArg,
+
+    /// Which position counts with exactly-once where the committed offset was set by a tool
+    #[arg(long, value_name = "WHICH", env = "ON_POSITION_MISMATCH", hide_env_values = true, default_value = "fail")]
+    pub on_position_mismatch: PositionMismatchArg,
+
     /// Which partitions' tables to keep warm copies of, beside this instance's own
     #[arg(long, value_name = "WHICH", env = "STANDBYS", hide_env_values = true, default_value = "none")]
     pub standbys: StandbysArg,
@@ -161,7 +191,15 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// The flags of [`TopicArgs`], for [`parse`].
 pub const TOPIC_FLAGS: &[&str] = &["partitions", "replication"];
 /// The flags of [`ProcessingArgs`], for [`parse`].
-pub const PROCESSING_FLAGS: &[&str] = &["state_dir", "guarantee", "standbys", "commit_interval", "instance_id"];
+pub const PROCESSING_FLAGS: &[&str] = &[
+    "state_dir",
+    "guarantee",
+    "on_lost_position",
+    "on_position_mismatch",
+    "standbys",
+    "commit_interval",
+    "instance_id",
+];
 /// The flag of the schema registry, for [`parse`].
 pub const REGISTRY_FLAGS: &[&str] = &["schema_registry"];
 

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use stream_core::group::GroupGraph;
 use stream_core::log::LogHandle;
-use stream_core::processor::{Guarantee, Processor, Standbys};
+use stream_core::processor::{Guarantee, OnLostPosition, OnPositionMismatch, Processor, Standbys};
 use stream_core::topics::TopicOptions;
 
-use crate::args::{CommonArgs, GuaranteeArg, KafkaArgs, ProcessingArgs, StandbysArg};
+use crate::args::{
+    CommonArgs, GuaranteeArg, KafkaArgs, LostPositionArg, PositionMismatchArg, ProcessingArgs, StandbysArg,
+};
 use crate::exit::Exit;
 
 const NO_BROKERS: &str = "no Kafka broker given: use --brokers HOST:PORT, or set KAFKA_BROKERS
@@ -37,11 +39,21 @@ impl CommonArgs {
 
     /// A processor of a group, set up as the flags say.
     pub fn processor(&self, graph: Arc<GroupGraph>, log: LogHandle) -> Processor {
-        let ProcessingArgs { state_dir, guarantee, standbys, commit_interval, instance_id } = &self.processing;
+        let ProcessingArgs { state_dir, guarantee, standbys, commit_interval, instance_id, .. } = &self.processing;
         let mut processor = Processor::new(graph, log).state_dir(state_dir).topics(self.topic_options());
         if *guarantee == GuaranteeArg::ExactlyOnce {
             processor = processor.guarantee(Guarantee::ExactlyOnce);
         }
+        processor = processor.on_lost_position(match self.processing.on_lost_position {
+            LostPositionArg::Fail => OnLostPosition::Fail,
+            LostPositionArg::Earliest => OnLostPosition::Earliest,
+            LostPositionArg::Latest => OnLostPosition::Latest,
+        });
+        processor = processor.on_position_mismatch(match self.processing.on_position_mismatch {
+            PositionMismatchArg::Fail => OnPositionMismatch::Fail,
+            PositionMismatchArg::Committed => OnPositionMismatch::Committed,
+            PositionMismatchArg::State => OnPositionMismatch::State,
+        });
         if *standbys == StandbysArg::All {
             processor = processor.standbys(Standbys::All);
         }

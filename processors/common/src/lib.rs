@@ -30,8 +30,8 @@ pub mod testing;
 pub mod topics;
 
 pub use self::args::{
-    CommonArgs, GuaranteeArg, KafkaArgs, Mechanism, PROCESSING_FLAGS, ProcessingArgs, REGISTRY_FLAGS, TOPIC_FLAGS,
-    TopicArgs, parse,
+    CommonArgs, GuaranteeArg, KafkaArgs, LostPositionArg, Mechanism, PROCESSING_FLAGS, PositionMismatchArg,
+    ProcessingArgs, REGISTRY_FLAGS, TOPIC_FLAGS, TopicArgs, parse,
 };
 pub use self::console::say;
 pub use self::exit::{Exit, run};

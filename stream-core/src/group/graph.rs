@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::handler::{Handler, SyncHandler, VisitHandler};
 use super::policy::{Input, OnError};
-use super::topics::{lead_topic, loop_topic, time_topic};
+use super::topics::{lead_topic, loop_topic, positions_topic, time_topic};
 use crate::codec::{Codec, CodecError};
 use crate::window::keys::By;
 use crate::window::{Batches, JoinWindows, Sessions, Which, Windows};
@@ -124,6 +124,19 @@ impl Opened {
         }
     }
 
+    /// What its entries depend on: their markers lie at times that all of it decides.
+    pub(crate) fn meaning(self) -> String {
+        match self {
+            Self::Session(Sessions { gap, grace }) => {
+                format!("sessions with a gap of {gap} ms and a grace of {grace} ms")
+            }
+            Self::Batch(Batches { gap, max_age, .. }) => {
+                let ms = |time: Option<i64>| time.map_or("none".to_owned(), |ms| format!("{ms} ms"));
+                format!("batches with a gap of {} and a greatest age of {}", ms(gap), ms(max_age))
+            }
+        }
+    }
+
     pub(crate) fn what(self) -> &'static str {
         match self {
             Self::Session(_) => "session",
@@ -199,6 +212,15 @@ impl GroupGraph {
             Some(table) => Some(Arc::clone(&table.topic)),
             None if self.joins.is_empty() && self.state.is_empty() => None,
             None => Some(lead_topic(&self.name)),
+        }
+    }
+
+    /// The topic of the positions that the group's state contains; `None` for a group without state of its own.
+    pub(crate) fn positions(&self) -> Option<Arc<str>> {
+        match (self.state.first(), &self.table) {
+            (Some(time), _) => Some(Arc::clone(&time.topic)),
+            (None, Some(_)) => Some(positions_topic(&self.name)),
+            (None, None) => None,
         }
     }
 

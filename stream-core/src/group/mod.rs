@@ -47,6 +47,6 @@ pub use self::policy::{ErrorPolicy, Input, KeyPartitioner, NilKey, NilValue, OnE
 pub use self::stream_join::{Side, StreamJoin};
 pub use self::table_join::{TableJoin, TableSide};
 pub use self::topics::{
-    batch_topic, join_topic, lead_topic, loop_topic, repartition_topic, session_topic, side_topic, table_topic,
-    time_topic, window_topic,
+    batch_topic, join_topic, lead_topic, loop_topic, positions_topic, repartition_topic, session_topic, side_topic,
+    table_topic, time_topic, window_topic,
 };

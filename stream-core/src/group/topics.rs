@@ -17,6 +17,11 @@ pub fn time_topic(group: &str) -> Arc<str> {
     format!("{group}-time").into()
 }
 
+/// `<group>-positions`, the topic of the positions that a group's state contains, in a group without `<group>-time`.
+pub fn positions_topic(group: &str) -> Arc<str> {
+    format!("{group}-positions").into()
+}
+
 /// `<group>-window-<name>`, the topic of a group's windows of a name.
 pub fn window_topic(group: &str, name: &str) -> Arc<str> {
     format!("{group}-window-{name}").into()

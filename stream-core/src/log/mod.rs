@@ -29,10 +29,11 @@ use futures::future::BoxFuture;
 
 pub use self::batch::{Headers, NewRecord, ProduceBatch, RecordBatch, RecordRef, Savepoint};
 pub use self::error::{ErrorClass, LogError};
+use self::types::without_metadata;
 pub use self::types::{
-    AutoOffsetReset, Cleanup, Delivery, FailedRecord, FetchLimits, Fetched, GroupMember, GroupMetadata, Isolation,
-    MemberOptions, OffsetSpec, Offsets, Partitioner, ProducerOptions, Subscription, TimestampType, TopicConfig,
-    TopicInfo, TopicPartition, TopicSpec,
+    AutoOffsetReset, Cleanup, Commits, Delivery, FailedRecord, FetchLimits, Fetched, GroupMember, GroupMetadata,
+    Isolation, MemberOptions, OffsetAndMetadata, OffsetSpec, Offsets, Partitioner, ProducerOptions, Subscription,
+    TimestampType, TopicConfig, TopicInfo, TopicPartition, TopicSpec,
 };
 use crate::clock::Clock;
 
@@ -63,8 +64,8 @@ pub trait Log: Send + Sync + 'static {
     /// Looks topics up, in the order asked; `None` for one that does not exist. Never creates one.
     fn topics(&self, names: Vec<Arc<str>>) -> BoxFuture<'static, LogResult<Vec<Option<TopicInfo>>>>;
 
-    /// A name of a topic's own: one that is made anew under the same name has another. `None` if there is no such topic, or
-    /// the log can't tell.
+    /// The topic's unique id. A topic that is deleted and recreated gets a new one. `None` if there is no such topic, or the
+    /// brokers know no ids.
     fn topic_id(&self, name: Arc<str>) -> BoxFuture<'static, LogResult<Option<Arc<str>>>>;
 
     /// Creates topics and returns once they can be used. One that exists already is
@@ -155,6 +156,8 @@ pub struct Assigned {
     pub start: i64,
     /// Whether `start` is a committed offset.
     pub committed: bool,
+    /// The metadata of the committed offset; empty if there is none.
+    pub metadata: Arc<str>,
     /// Yields its records.
     pub fetch: Box<dyn Fetch>,
 }
@@ -180,7 +183,12 @@ pub trait Member: Send {
 pub trait GroupHandle: Send + Sync + 'static {
     /// Commits offsets under the group; commits take effect in the order of the calls, whenever they are awaited. Fails
     /// with [`LogError::NotMember`] when this member's generation is over.
-    fn commit(&self, offsets: Offsets) -> BoxFuture<'static, LogResult<()>>;
+    fn commit_with_metadata(&self, offsets: Commits) -> BoxFuture<'static, LogResult<()>>;
+
+    /// Commits offsets without metadata, as [`commit_with_metadata`](Self::commit_with_metadata) does with it.
+    fn commit(&self, offsets: Offsets) -> BoxFuture<'static, LogResult<()>> {
+        self.commit_with_metadata(without_metadata(offsets))
+    }
 
     /// Who this member is now, for [`Producer::commit_transaction`]. `None` before the first assignment and after
     /// the membership is lost.
@@ -244,7 +252,17 @@ pub trait Producer: Send + Sync + 'static {
     ///
     /// On an error of class [`ErrorClass::Abortable`] the caller aborts; on [`ErrorClass::Fatal`] (fenced, say) this
     /// producer is of no further use. A retriable error is retried inside.
-    fn commit_transaction(&self, offsets: Offsets, member: Option<GroupMetadata>) -> BoxFuture<'static, LogResult<()>>;
+    fn commit_transaction_with_metadata(
+        &self,
+        offsets: Commits,
+        member: Option<GroupMetadata>,
+    ) -> BoxFuture<'static, LogResult<()>>;
+
+    /// Commits a transaction with offsets without metadata, as
+    /// [`commit_transaction_with_metadata`](Self::commit_transaction_with_metadata) does with it.
+    fn commit_transaction(&self, offsets: Offsets, member: Option<GroupMetadata>) -> BoxFuture<'static, LogResult<()>> {
+        self.commit_transaction_with_metadata(without_metadata(offsets), member)
+    }
 
     /// Aborts the open transaction; its unacknowledged records fail with [`LogError::Purged`].
     fn abort_transaction(&self) -> BoxFuture<'static, LogResult<()>>;

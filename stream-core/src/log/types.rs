@@ -38,6 +38,31 @@ impl fmt::Debug for TopicPartition {
 /// Offsets by partition: for a commit, the next offset to read.
 pub type Offsets = Vec<(TopicPartition, i64)>;
 
+/// An offset to commit, and the text that is committed with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OffsetAndMetadata {
+    /// The next offset to read.
+    pub offset: i64,
+    /// Text that the log keeps with the offset and gives back with it; empty for none.
+    pub metadata: Arc<str>,
+}
+
+impl OffsetAndMetadata {
+    /// An offset with a text.
+    pub fn new(offset: i64, metadata: impl Into<Arc<str>>) -> Self {
+        Self { offset, metadata: metadata.into() }
+    }
+}
+
+/// Offsets to commit, with their metadata.
+pub type Commits = Vec<(TopicPartition, OffsetAndMetadata)>;
+
+/// The offsets, without metadata.
+pub(in crate::log) fn without_metadata(offsets: Offsets) -> Commits {
+    let none: Arc<str> = "".into();
+    offsets.into_iter().map(|(of, offset)| (of, OffsetAndMetadata::new(offset, Arc::clone(&none)))).collect()
+}
+
 /// A topic as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

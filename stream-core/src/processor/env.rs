@@ -1,7 +1,7 @@
 //! What all tasks of an instance share.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
@@ -14,7 +14,7 @@ use super::placement::Placement;
 use super::transactions::Transactions;
 use crate::context::Stage;
 use crate::group::{CallbackError, GroupGraph};
-use crate::log::{Delivery, LogHandle, LogResult, Offsets, ProduceBatch, Producer, Reader};
+use crate::log::{Commits, Delivery, LogHandle, LogResult, ProduceBatch, Producer, Reader};
 use crate::store::StoreBackend;
 use crate::view::Copies;
 
@@ -42,6 +42,8 @@ pub(super) struct Env {
     pub(super) batches: Arc<BatchLimits>,
     pub(super) counters: Arc<Counters>,
     pub(super) faults: CallbackFaults,
+    /// Brokers without topic ids were met, and that was logged.
+    pub(super) no_ids: AtomicBool,
 }
 
 impl Env {
@@ -67,7 +69,7 @@ impl Egress {
         epoch: u64,
         batch: Arc<ProduceBatch>,
         alone: bool,
-        positions: impl FnOnce() -> Offsets,
+        positions: impl FnOnce() -> Commits,
     ) -> BoxFuture<'static, Delivery> {
         match self {
             Self::AtLeastOnce(_) if batch.is_empty() => Box::pin(std::future::ready(Delivery::default())),
@@ -134,6 +136,10 @@ pub(crate) struct Counters {
     /// Transactions.
     pub(crate) committed: AtomicU64,
     pub(crate) aborted: AtomicU64,
+    /// How often a producer of the same transactional id took over, as far as no time-out of a transaction explains it.
+    pub(crate) taken_over: AtomicU64,
+    /// How often the membership was lost, with partitions.
+    pub(crate) losses: AtomicU64,
 }
 
 impl Counters {

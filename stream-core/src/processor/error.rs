@@ -27,6 +27,25 @@ pub enum ProcessorError {
     /// A codec could not get ready.
     #[error("group {group}: the codec of topic {topic}: {error}")]
     Codec { group: String, topic: String, error: CodecError },
+    /// A position in an input is lost, or the committed offset differs from the position in the group's state.
+    #[error("group {group}: {problem}; {remedy}")]
+    Position {
+        group: String,
+        partition: String,
+        problem: String,
+        remedy: String,
+        /// An option says how to go on, so that a new start does.
+        by_option: bool,
+    },
+    /// The group's state was written under another definition.
+    #[error("group {group}: {what} was kept as {old}, and is now {new}; {remedy}")]
+    Meaning { group: String, what: String, old: String, new: String, remedy: String },
+    /// Another instance has the same transactional id.
+    #[error(
+        "group {group}: another instance took over the transactional id {id} twice within a minute: it comes from {from}, \
+         and a copy of that is in use elsewhere; {remedy}"
+    )]
+    SameId { group: String, id: String, from: String, remedy: String },
     /// The log failed.
     #[error("group {group}: {doing}: {error}")]
     Log { group: String, doing: String, error: LogError },
@@ -88,14 +107,27 @@ impl ProcessorError {
 
     /// Whether neither a record nor the group is at fault, so that a new start mends it.
     pub(crate) fn is_nobodys_fault(&self) -> bool {
-        matches!(self, Self::Transaction { .. } | Self::Log { error: LogError::Stranded { .. }, .. })
+        matches!(
+            self,
+            Self::Transaction { .. }
+                | Self::Log { error: LogError::Stranded { .. }, .. }
+                | Self::Position { by_option: true, .. }
+        )
     }
 
     /// Whether a new start may help. Not so if a topic is wrong, which stays so until somebody mends it; a record that
     /// fails may do so because of something else that passes, so that it is tried again as often as
     /// [`OnFailure`](super::OnFailure) says.
     pub(crate) fn may_pass(&self) -> bool {
-        !matches!(self, Self::Topic { .. } | Self::OtherMember { .. } | Self::Hung { .. })
+        !matches!(
+            self,
+            Self::Topic { .. }
+                | Self::OtherMember { .. }
+                | Self::Hung { .. }
+                | Self::Position { by_option: false, .. }
+                | Self::Meaning { .. }
+                | Self::SameId { .. }
+        )
     }
 }
 

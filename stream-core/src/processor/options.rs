@@ -43,6 +43,40 @@ impl OnFailure {
     }
 }
 
+/// Where a group goes on in an input partition whose position is lost.
+///
+/// A position is lost when the topic no longer has it (its retention has passed it), when the topic was deleted and
+/// recreated, or when the group has state, but neither a committed offset nor a position in its state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnLostPosition {
+    /// The run ends with [`ProcessorError::Position`](super::ProcessorError::Position), which names the position and what the topic has
+    /// (the default).
+    #[default]
+    Fail,
+    /// At the topic's first record. What is counted already may be counted again.
+    Earliest,
+    /// Behind the topic's last record. What the topic has is left out.
+    Latest,
+}
+
+/// Which position counts with exactly-once if the committed offset differs from the position in the group's state.
+///
+/// One transaction writes both, so they differ only if somebody else wrote an offset: a tool
+/// (`kafka-consumer-groups.sh --reset-offsets`), or an instance with a version of this library that kept no positions in
+/// the state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnPositionMismatch {
+    /// Neither: the run ends with [`ProcessorError::Position`](super::ProcessorError::Position), which names both (the default).
+    #[default]
+    Fail,
+    /// The committed offset. Records between the two are counted twice, or not at all.
+    Committed,
+    /// The position in the state: nothing is counted twice or left out.
+    State,
+}
+
 /// What becomes of a record's effects when something fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -99,6 +133,8 @@ pub(crate) struct Options {
     pub(crate) reset: AutoOffsetReset,
     pub(crate) partitioner: Partitioner,
     pub(crate) on_failure: OnFailure,
+    pub(crate) on_lost_position: OnLostPosition,
+    pub(crate) on_position_mismatch: OnPositionMismatch,
     pub(crate) progress_interval: Duration,
     pub(crate) topic_check_interval: Duration,
     pub(crate) topics: TopicOptions,
@@ -128,6 +164,8 @@ impl Default for Options {
             reset: AutoOffsetReset::Earliest,
             partitioner: Partitioner::default(),
             on_failure: OnFailure::Stop,
+            on_lost_position: OnLostPosition::Fail,
+            on_position_mismatch: OnPositionMismatch::Fail,
             progress_interval: Duration::from_secs(5),
             topic_check_interval: Duration::from_secs(30),
             topics: TopicOptions::default(),

@@ -1,11 +1,11 @@
-//! The restore of a task's own stores: its table's and its joins'.
+//! The restore of a task's own stores: its table's and its joins'; and topics that are read into memory.
 
 use std::sync::Arc;
 
 use super::env::Env;
 use super::error::{ProcessorError, ProcessorResult};
-use crate::log::TopicPartition;
-use crate::store::{Store, StoreId};
+use crate::log::{Isolation, OffsetSpec, TopicPartition};
+use crate::store::{MemoryStores, Store, StoreBackend as _, StoreId};
 use crate::table::{Follower, Goal, Source, restore};
 
 /// Opens a partition's store and restores it; the follower can go on from there.
@@ -33,4 +33,20 @@ pub(super) async fn open_and_restore(
         .map_err(|e| ProcessorError::follow(group, doing(), e))?;
     follower.checkpoint(env.log.clock().now_ms()).map_err(|e| ProcessorError::store(group, e))?;
     Ok((store, follower))
+}
+
+/// Reads a compacted topic's partition into memory, in the order of semantics D3.
+pub(super) async fn read_all(env: &Env, partition: &TopicPartition) -> ProcessorResult<Arc<dyn Store>> {
+    let group = env.graph.name();
+    let end = env.log.offsets(vec![(partition.clone(), OffsetSpec::Latest)], Isolation::ReadUncommitted).await;
+    let end = end.map_err(|e| ProcessorError::log(group, format!("find the end of {partition}"), e))?;
+    let goal = Goal::Offset(end.first().copied().unwrap_or_default());
+    let store = MemoryStores::new().open(&StoreId::new(Arc::clone(&partition.topic), partition.partition), "");
+    let store = store.map_err(|e| ProcessorError::store(group, e))?;
+    let read = |e| ProcessorError::follow(group, format!("read {partition}"), e);
+    let source = Source { log: &env.log, reader: &env.reader, partition, store: &store, tombstone_retention_ms: None };
+    let (mut follower, _) = source.follow(None, goal, &mut || {}).await.map_err(read)?;
+    let interval = env.options.progress_interval;
+    restore(&mut follower, partition, goal, interval, &*env.log.clock()).await.map_err(read)?;
+    Ok(store)
 }

@@ -2,11 +2,12 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::Processor;
 use super::budget::Budget;
@@ -25,6 +26,24 @@ use super::worker::Workers;
 use crate::log::{Isolation, LogError, LogResult, Member, MemberOptions, Producer, ProducerOptions, Subscription};
 use crate::store::{SledStores, StoreBackend};
 use crate::topics::{self, TopicFacts};
+
+/// The time within which a second fencing is no accident.
+const SECOND_FENCING: Duration = Duration::from_secs(60);
+
+/// When another producer of the same transactional id last took over, with no partition lost: an instance that was away
+/// for so long that it lost its partitions is no sign of a second one.
+#[derive(Debug, Default)]
+struct Fencings {
+    last: Option<Instant>,
+}
+
+impl Fencings {
+    /// Notes one. Whether it is the second within a short time, so that another instance has the same transactional id.
+    fn is_second(&mut self) -> bool {
+        let before = self.last.replace(Instant::now());
+        before.is_some_and(|before| before.elapsed() < SECOND_FENCING)
+    }
+}
 
 /// What an instance runs on.
 type Started = (Arc<Env>, TopicFacts, Box<dyn Member>, BoxFuture<'static, LogResult<()>>);
@@ -45,6 +64,7 @@ impl Processor {
         signal: Pin<Box<dyn Future<Output = ()> + Send>>,
     ) -> ProcessorResult<()> {
         let mut failures = 0;
+        let mut fencings = Fencings::default();
         let mut last = None;
         let mut patience = Patience::default();
         let (_, nothing) = mpsc::unbounded_channel();
@@ -52,8 +72,16 @@ impl Processor {
         let mut stop = Stop::new(requests, signal);
         let result = loop {
             let done = self.counters.done.load(Ordering::Relaxed);
+            let losses = self.counters.losses.load(Ordering::Relaxed);
+            let taken_over = self.counters.taken_over.load(Ordering::Relaxed);
             let result = self.run_once(&workers, &mut stop).await;
             let Err(error) = result else { break result };
+            let lost = self.counters.losses.load(Ordering::Relaxed) > losses;
+            let fenced = self.counters.taken_over.load(Ordering::Relaxed) > taken_over
+                || matches!(&error, ProcessorError::Log { error: LogError::Fenced { .. }, .. });
+            if fenced && !lost && fencings.is_second() {
+                break Err(self.same_id());
+            }
             // What other partitions do meanwhile is no progress of a record that fails again.
             let record = error.record();
             if self.counters.done.load(Ordering::Relaxed) > done && (record.is_none() || record != last) {
@@ -180,20 +208,18 @@ impl Processor {
             max_batch_bytes: self.batches.begin(graph.written().map(|t| facts.limit(t)).min().unwrap_or(usize::MAX)),
             ..ProducerOptions::default()
         };
+        let mut transaction_timeout = Duration::MAX;
         if options.guarantee == Guarantee::ExactlyOnce {
-            let instance = match &options.instance_id {
-                Some(id) => id.to_string(),
-                None => stores.instance_id().map_err(|e| ProcessorError::store(group, e))?,
-            };
-            producer.transactional_id = Some(format!("{group}-{instance}").into());
-            producer.transaction_timeout = Some(options.transaction_timeout().ok_or_else(|| {
+            producer.transactional_id = Some(self.transactional_id(&*stores)?.0.into());
+            transaction_timeout = options.transaction_timeout().ok_or_else(|| {
                 let reason = format!(
                     "{:?} is too long for exactly-once: its transactions may stay open for 15 min at most, which is three \
                      intervals",
                     options.commit_interval()
                 );
                 doing("make a producer")(LogError::Config { what: "commit_interval".to_owned(), reason })
-            })?);
+            })?;
+            producer.transaction_timeout = Some(transaction_timeout);
         }
         let made = making.insert(self.log.producer(producer)).await;
         *making = None;
@@ -215,9 +241,11 @@ impl Processor {
             }
             Guarantee::ExactlyOnce => {
                 let (counters, every) = (Arc::clone(&self.counters), options.commit_interval());
-                let budget = Budget::new(options.transaction_timeout().unwrap_or(Duration::MAX));
-                let (transactions, work) =
-                    Transactions::new(Arc::clone(&producer), member.group(), every, budget, counters);
+                let budget = Budget::new(transaction_timeout);
+                let (transactions, work) = {
+                    let (producer, group, timeout) = (Arc::clone(&producer), member.group(), transaction_timeout);
+                    Transactions::new(producer, group, every, budget, counters, timeout, graph.positions())
+                };
                 (Egress::ExactlyOnce(producer, transactions), work)
             }
         };
@@ -238,8 +266,38 @@ impl Processor {
             batches: Arc::clone(&self.batches),
             counters: Arc::clone(&self.counters),
             faults: self.faults.clone(),
+            no_ids: AtomicBool::new(false),
         };
         Ok((Arc::new(env), facts, member, sending))
+    }
+
+    /// The name of this instance among the producers of its group, and where it comes from.
+    fn transactional_id(&self, stores: &dyn StoreBackend) -> ProcessorResult<(String, String)> {
+        let group = self.graph.name();
+        let (instance, from) = match &self.options.instance_id {
+            Some(id) => (id.to_string(), "the option instance_id".to_owned()),
+            None => {
+                let id = stores.instance_id().map_err(|e| ProcessorError::store(group, e))?;
+                (id, stores.instance_id_place())
+            }
+        };
+        Ok((format!("{group}-{instance}"), from))
+    }
+
+    fn same_id(&self) -> ProcessorError {
+        let group = self.graph.name().to_owned();
+        let named = self.stores.as_ref().map(|stores| self.transactional_id(&**stores));
+        let (id, from) = match named {
+            Some(Ok(named)) => named,
+            Some(Err(error)) => return error,
+            None => (group.clone(), "its stores".to_owned()),
+        };
+        let remedy = if self.options.instance_id.is_some() {
+            "give each instance an instance_id of its own".to_owned()
+        } else {
+            "give each instance a state directory of its own: in the copy, delete the file ~instance-id".to_owned()
+        };
+        ProcessorError::SameId { group, id, from, remedy }
     }
 
     fn open_stores(&self) -> ProcessorResult<Arc<dyn StoreBackend>> {

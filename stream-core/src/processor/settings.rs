@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Processor;
 #[cfg(feature = "testing")]
 use super::env::CallbackFaults;
-use super::options::{Guarantee, LEAST_INTERVAL, OnFailure, Standbys};
+use super::options::{Guarantee, LEAST_INTERVAL, OnFailure, OnLostPosition, OnPositionMismatch, Standbys};
 use super::state::{Rebalance, Status};
 use crate::log::{AutoOffsetReset, FetchLimits, Partitioner};
 use crate::store::StoreBackend;
@@ -158,6 +158,21 @@ impl Processor {
     #[must_use]
     pub fn on_failure(mut self, then: OnFailure) -> Self {
         self.options.on_failure = then;
+        self
+    }
+
+    /// Where to go on in a partition whose position is lost; default [`OnLostPosition::Fail`].
+    #[must_use]
+    pub fn on_lost_position(mut self, then: OnLostPosition) -> Self {
+        self.options.on_lost_position = then;
+        self
+    }
+
+    /// Which position counts with exactly-once if the committed offset differs from the position in the group's state;
+    /// default [`OnPositionMismatch::Fail`].
+    #[must_use]
+    pub fn on_position_mismatch(mut self, then: OnPositionMismatch) -> Self {
+        self.options.on_position_mismatch = then;
         self
     }
 

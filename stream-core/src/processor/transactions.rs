@@ -12,6 +12,7 @@
 //! - A transaction has no more bytes than its [`Budget`], or one batch; a batch that is to go alone has one to itself. One
 //!   whose records are not acknowledged in time is aborted here, before the log does it and takes us for a zombie.
 //! - Nothing but transactions commits offsets: a plain commit under way could set one back.
+//! - The positions that a group's state contains are in the transaction that commits them as offsets.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -25,8 +26,10 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::budget::Budget;
 use super::env::Counters;
+use super::positions::{Recorded, position_key};
 use crate::log::{
-    Delivery, ErrorClass, FailedRecord, GroupHandle, LogError, LogResult, Offsets, ProduceBatch, Producer,
+    Commits, Delivery, ErrorClass, FailedRecord, GroupHandle, LogError, LogResult, NewRecord, OffsetAndMetadata,
+    ProduceBatch, Producer, TopicPartition,
 };
 
 /// A batch of a task, with the positions that it brings.
@@ -34,7 +37,7 @@ struct HandedOver {
     task: u64,
     epoch: u64,
     batch: Arc<ProduceBatch>,
-    positions: Offsets,
+    positions: Commits,
     /// Nothing else may be in its transaction, which ends with it.
     alone: bool,
     done: oneshot::Sender<Delivery>,
@@ -68,8 +71,11 @@ impl Transactions {
         interval: Duration,
         budget: Budget,
         counters: Arc<Counters>,
+        timeout: Duration,
+        state: Option<Arc<str>>,
     ) -> (Self, BoxFuture<'static, LogResult<()>>) {
-        let (tasks, work) = Self::apart(producer, group, interval, budget, counters);
+        let (tasks, mut work) = Self::apart(producer, group, interval, budget, counters);
+        (work.timeout, work.state) = (timeout, state);
         (tasks, work.run().boxed())
     }
 
@@ -95,6 +101,10 @@ impl Transactions {
             lost: BTreeSet::new(),
             hurried: BTreeSet::new(),
             over: BTreeSet::new(),
+            timeout: Duration::MAX,
+            opened: Instant::now(),
+            state: None,
+            recorded: BTreeMap::new(),
         };
         (Self { messages, budget: shared }, work)
     }
@@ -105,7 +115,7 @@ impl Transactions {
         task: u64,
         epoch: u64,
         batch: Arc<ProduceBatch>,
-        positions: Offsets,
+        positions: Commits,
         alone: bool,
     ) -> BoxFuture<'static, Delivery> {
         let (done, delivery) = oneshot::channel();
@@ -169,6 +179,13 @@ struct Work {
     lost: BTreeSet<u64>,
     hurried: BTreeSet<u64>,
     over: BTreeSet<u64>,
+    /// How long a transaction may stay open before the broker ends it, and since when this one is.
+    timeout: Duration,
+    opened: Instant,
+    /// The topic of the positions that the state contains.
+    state: Option<Arc<str>>,
+    /// The last ones written there, by task.
+    recorded: BTreeMap<(u64, TopicPartition), OffsetAndMetadata>,
 }
 
 /// A batch in the open transaction.
@@ -184,6 +201,14 @@ struct Filled {
     begun: Instant,
     /// When it is given up.
     deadline: Instant,
+}
+
+/// Positions of a task in the open transaction.
+struct SentPositions {
+    /// Of the batch that brought them.
+    index: usize,
+    moved: Vec<((u64, TopicPartition), OffsetAndMetadata)>,
+    delivery: BoxFuture<'static, Delivery>,
 }
 
 impl Work {
@@ -206,7 +231,9 @@ impl Work {
                 continue;
             }
             let until = Instant::now() + self.interval;
+            self.opened = Instant::now();
             if let Err(error) = self.producer.begin_transaction().await {
+                self.note_fenced(&error);
                 let queued = std::mem::take(&mut self.queue);
                 for batch in queued {
                     self.fail(batch, &error);
@@ -238,7 +265,7 @@ impl Work {
 
     /// Forgets tasks of which nothing can come any more, and nothing is left. Only while no transaction is open.
     fn forget(&mut self) {
-        let Self { queue, gone_back, lost, hurried, over, .. } = self;
+        let Self { queue, gone_back, lost, hurried, over, recorded, .. } = self;
         over.retain(|task| {
             // Each is told to be lost at the end, if only after it has ended in good order.
             let stays = !lost.contains(task) || queue.iter().any(|what| what.task == *task);
@@ -246,6 +273,7 @@ impl Work {
                 lost.remove(task);
                 gone_back.remove(task);
                 hurried.remove(task);
+                recorded.retain(|(of, _), _| of != task);
             }
             stays
         });
@@ -304,6 +332,9 @@ impl Work {
         let Filled { sent, bytes, begun, deadline } = filled;
         let mut done = Vec::new();
         let mut error: Option<LogError> = None;
+        // What is to go alone shares the wire with nothing, positions included.
+        let alone = sent.iter().any(|sent| sent.what.alone);
+        let mut positions = if alone { Vec::new() } else { self.send_positions(sent.iter().map(|sent| &sent.what)) };
         let mut aborted = None;
         for Sent { what, mut delivery } in sent {
             let delivered = if aborted.is_none() { timeout_at(deadline, delivery.as_mut()).await.ok() } else { None };
@@ -323,6 +354,20 @@ impl Work {
             }
             done.push((what, delivery));
         }
+        if alone && error.is_none() {
+            positions = self.send_positions(done.iter().map(|(what, _)| what));
+        }
+        let mut moved = Vec::new();
+        for SentPositions { index, moved: of, delivery } in positions {
+            let written = delivery.await;
+            if error.is_none() {
+                error = written.failed.first().map(|f| f.error.clone());
+            }
+            if let Some((what, delivery)) = done.get_mut(index) {
+                self.count_positions(what, delivery, &written);
+            }
+            moved.extend(of);
+        }
         if aborted.is_some() {
             let came = done.iter().filter(|(_, delivery)| delivery.failed.is_empty());
             self.budget.given_up(came.map(|(what, _)| what.batch.bytes()).sum(), begun.elapsed());
@@ -341,7 +386,7 @@ impl Work {
         }
         let (late, mut over) = (aborted.is_some(), false);
         if error.is_none() {
-            let mut offsets: BTreeMap<_, i64> = BTreeMap::new();
+            let mut offsets: BTreeMap<_, _> = BTreeMap::new();
             for (what, _) in &done {
                 offsets.extend(what.positions.iter().cloned());
             }
@@ -351,7 +396,10 @@ impl Work {
                     group: String::new(),
                     reason: "the membership is over".to_owned(),
                 }),
-                metadata => self.producer.commit_transaction(offsets.into_iter().collect(), metadata).await.err(),
+                metadata => {
+                    let offsets = offsets.into_iter().collect();
+                    self.producer.commit_transaction_with_metadata(offsets, metadata).await.err()
+                }
             };
             // Of an error that could pass it is not known whether the commit took effect, so that it can't be done again:
             // a new start finds out by the committed offsets.
@@ -359,6 +407,7 @@ impl Work {
         }
         let Some(error) = error else {
             self.counters.committed.fetch_add(1, Ordering::Relaxed);
+            self.recorded.extend(moved);
             count_markers(&mut done);
             for (what, delivery) in done {
                 // A task that is gone does not mind.
@@ -366,6 +415,7 @@ impl Work {
             }
             return Ok(());
         };
+        self.note_fenced(&error);
         if over {
             // Those who wait learn by the end of this that nothing is known of their batches.
             return Err(error);
@@ -376,6 +426,10 @@ impl Work {
             Some(aborted) => aborted,
             None => self.producer.abort_transaction().await,
         };
+        if let Err(error) = &abort {
+            // What was sent is said to be purged where the producer is fenced.
+            self.note_fenced(error);
+        }
         for (what, delivery) in done {
             if late || delivery.failed.is_empty() {
                 self.fail(what, &error);
@@ -387,6 +441,55 @@ impl Work {
         // Taken in before it was known that the transaction fails.
         self.refuse_void();
         abort
+    }
+
+    /// Sends the positions that the state contains with this transaction, of inputs that moved since the last one: one batch
+    /// a task.
+    fn send_positions<'a>(&self, sent: impl Iterator<Item = &'a HandedOver>) -> Vec<SentPositions> {
+        let Some(topic) = &self.state else { return Vec::new() };
+        let mut last: BTreeMap<u64, (usize, &HandedOver)> = BTreeMap::new();
+        for (index, what) in sent.enumerate() {
+            last.insert(what.task, (index, what));
+        }
+        let mut positions = Vec::new();
+        for (task, (index, what)) in last {
+            let (mut batch, mut moved) = (ProduceBatch::new(), Vec::new());
+            for (partition, at) in &what.positions {
+                let of = (task, partition.clone());
+                if self.recorded.get(&of) == Some(at) {
+                    continue;
+                }
+                let value = Recorded { offset: at.offset, exact: true, metadata: Arc::clone(&at.metadata) }.write();
+                let (key, to) = (position_key(&partition.topic), Some(partition.partition));
+                let new = NewRecord { topic, partition: to, timestamp: None, key: Some(&key), value: Some(&value) };
+                batch.push(new, std::iter::empty());
+                moved.push((of, at.clone()));
+            }
+            if !batch.is_empty() {
+                positions.push(SentPositions { index, moved, delivery: self.producer.send(Arc::new(batch)) });
+            }
+        }
+        positions
+    }
+
+    /// Notes where a task's positions were written: a table of the task in the same partition goes on behind them.
+    fn count_positions(&self, what: &HandedOver, delivery: &mut Delivery, written: &Delivery) {
+        let Some(written) = written.last_offsets.first().copied().flatten() else { return };
+        for (topic, last) in what.batch.topics().iter().zip(&mut delivery.last_offsets) {
+            if let Some(last) = last
+                && Some(topic) == self.state.as_ref()
+            {
+                *last = written.max(*last);
+            }
+        }
+    }
+
+    /// A transaction that was open for too long was ended by the broker, which fences its producer. Otherwise it was another
+    /// producer of the same id.
+    fn note_fenced(&self, error: &LogError) {
+        if matches!(error, LogError::Fenced { .. }) && self.opened.elapsed() < self.timeout {
+            self.counters.taken_over.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn fail(&mut self, what: HandedOver, error: &LogError) {

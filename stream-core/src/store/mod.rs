@@ -50,6 +50,11 @@ pub trait StoreBackend: Debug + Send + Sync + 'static {
     /// When the place can't be read or written.
     fn instance_id(&self) -> Result<String, StoreError>;
 
+    /// Where the [`instance_id`](Self::instance_id) is kept, for messages: a directory, and the file in it.
+    fn instance_id_place(&self) -> String {
+        "its stores".to_owned()
+    }
+
     /// The stores that exist, in order.
     ///
     /// # Errors

@@ -141,6 +141,9 @@ pub(crate) fn distrust(
         return Some("its changelog no longer has what comes next");
     }
     let age = now_ms.saturating_sub(known.contact.at_ms);
+    if tombstone_retention_ms.is_some() && known.contact.offset < end && age < 0 {
+        return Some("its last checkpoint lies in the future, so that its age is not known: deletions may be missed");
+    }
     if tombstone_retention_ms.is_some_and(|keep| known.contact.offset < end && age > keep / 2) {
         return Some("it was away so long that deletions may be missed");
     }
@@ -357,6 +360,9 @@ mod tests {
         assert!(trusts(known(5, 5, now), 5, 9, day));
         assert!(!trusts(known(5, 5, now), 6, 9, day), "what comes next is gone");
         assert!(!trusts(known(5, 5, now), 0, 4, day), "ahead of its topic");
+        assert!(trusts(known(5, 5, now), 0, 9, day));
+        assert!(!trusts(known(5, 5, now + 1), 0, 9, day), "the clock was ahead");
+        assert!(trusts(known(5, 5, now + 1), 0, 5, day), "nothing was missed");
         assert!(trusts(known(5, 5, now - half), 0, 9, day));
         assert!(!trusts(known(5, 5, now - half - 1), 0, 9, day), "away too long");
         assert!(trusts(known(5, 5, now - half - 1), 0, 9, None));

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::tester::{Instance, PATIENCE, Running, Tester, TesterError};
@@ -47,7 +48,8 @@ impl Tester {
             let handle = Processor::new(Arc::clone(&running.graph), Arc::clone(&self.0.log)).handle();
             let stores = Arc::new(MemoryStores::new());
             let counters = Arc::default();
-            running.instances.push(Instance { stores, handle, counters, run: None, failure: None });
+            let ran = Arc::default();
+            running.instances.push(Instance { stores, handle, counters, ran, run: None, failure: None });
             running.instances.len() - 1
         })?;
         self.start_instance(group, instance)?;
@@ -61,7 +63,9 @@ impl Tester {
     /// When there is none, or it can't start.
     pub fn start_instance(&self, group: &str, instance: usize) -> Result<(), TesterError> {
         let handle = self.spawn_instance(group, instance)?;
-        if self.block_on(handle.running()).is_err() {
+        if self.block_on(handle.running()).is_err()
+            && !self.with_instance(group, instance, |i| i.ran.load(Ordering::Relaxed))?
+        {
             self.collect_failures();
             let failure = self.with_instance(group, instance, |i| i.failure.clone())?;
             return failure.map_or(Ok(()), |e| Err(e.into()));
@@ -89,6 +93,9 @@ impl Tester {
                 .stores(Arc::clone(&running.stores) as _)
                 .commit_interval(Duration::from_millis(10))
                 .callback_faults(self.0.faults.clone());
+            let ran = Arc::new(AtomicBool::new(false));
+            running.ran = Arc::clone(&ran);
+            let processor = processor.on_state(move |s| _ = ran.fetch_or(s.state == State::Running, Ordering::Relaxed));
             let processor = set(processor);
             running.handle = processor.handle();
             running.counters = processor.counters();

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
@@ -82,6 +82,8 @@ pub(super) struct Instance {
     pub(super) stores: Arc<MemoryStores>,
     pub(super) handle: Handle,
     pub(super) counters: Arc<Counters>,
+    /// It has run since it was started, if only for a moment.
+    pub(super) ran: Arc<AtomicBool>,
     pub(super) run: Option<JoinHandle<ProcessorResult<()>>>,
     pub(super) failure: Option<ProcessorError>,
 }

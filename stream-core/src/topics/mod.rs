@@ -165,6 +165,9 @@ impl Manager<'_> {
         for (index, table) in graph.state.iter().enumerate() {
             add(&table.topic, Use::Table, whole.filter(|_| graph.keeps_inputs(index)));
         }
+        if let Some(positions) = graph.positions() {
+            add(&positions, Use::Positions, None);
+        }
         for edge in graph.inputs.iter().filter(|e| e.own) {
             add(&edge.input.topic, Use::Passage, whole.filter(|_| graph.is_repartition(&edge.input.topic)));
         }
@@ -308,6 +311,7 @@ impl Manager<'_> {
         lead: Option<&Arc<str>>,
     ) -> Result<BTreeMap<Arc<str>, i32>, ProcessorError> {
         let graph = self.graph;
+        let positions = graph.positions();
         for edge in graph.joins.iter().chain(&graph.lookups) {
             let Some(info) = known.get(&edge.topic) else { continue };
             if let Some((problem, remedy)) = expires(info, self.log.brokers()) {
@@ -323,7 +327,7 @@ impl Manager<'_> {
             }
             Some(lead) => {
                 let tables = graph.tables().chain(&graph.joins).map(|e| &e.topic);
-                inputs.chain(tables).chain([lead]).collect()
+                inputs.chain(tables).chain([lead]).chain(&positions).collect()
             }
         };
         fixed.extend(together.into_iter().filter_map(|t| Some((Arc::clone(t), known.get(t)?.partitions))));

@@ -22,6 +22,8 @@ const AS_PRODUCED: &str = "producer";
 pub(super) enum Use {
     /// The last value of each key: the group's table, or the library's own state.
     Table,
+    /// The positions that the group's state contains: written at each commit and read at each start.
+    Positions,
     /// Records that the group sends to itself: its loop, a join's repartition topic.
     Passage,
     /// Nothing but its partitions.
@@ -35,6 +37,7 @@ impl Use {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Table => "table topic",
+            Self::Positions => "topic of positions",
             Self::Passage => "loop or repartition topic",
             Self::Lead => "lead topic",
             Self::DeadLetters(_) => "dead-letter topic",
@@ -44,12 +47,17 @@ impl Use {
     /// The settings that such a topic is made with. `whole` is set where it holds records of inputs as they came.
     pub(super) fn settings(self, whole: Option<i64>) -> TopicConfig {
         let (cleanup, retention_ms) = match self {
-            Self::Table => (Cleanup::Compact, -1),
+            Self::Table | Self::Positions => (Cleanup::Compact, -1),
             Self::Passage | Self::Lead => (Cleanup::Delete, -1),
             Self::DeadLetters(keep) => (Cleanup::Delete, keep),
         };
+        // What is not the newest position must go soon, markers of transactions included.
+        let soon = self == Self::Positions;
+        let other = [("segment.bytes", "1048576"), ("min.cleanable.dirty.ratio", "0.1")].into_iter().filter(|_| soon);
         TopicConfig {
             cleanup: Some(cleanup),
+            delete_retention_ms: soon.then_some(60_000),
+            other: other.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             retention_ms: Some(retention_ms),
             retention_bytes: Some(-1),
             max_message_bytes: whole,
@@ -84,14 +92,14 @@ impl Faults {
         let cleanup = is.cleanup.filter(|is| Some(*is) != should.cleanup);
         if let (Some(is), Some(should)) = (cleanup, should.cleanup) {
             let so = match of {
-                Use::Table => "its values would expire",
+                Use::Table | Use::Positions => "its values would expire",
                 _ => "records of one key would replace each other",
             };
             faults.refuse(format!("cleanup.policy={}, so {so}", is.as_str()), "cleanup.policy", should.as_str());
         }
         let stays = matches!(of, Use::Passage);
         let shorter = |is: i64, should: i64| is != -1 && (should == -1 || is < should);
-        if of != Use::Table {
+        if !matches!(of, Use::Table | Use::Positions) {
             let kept = [
                 ("retention.ms", is.retention_ms, should.retention_ms),
                 ("retention.bytes", is.retention_bytes, should.retention_bytes),

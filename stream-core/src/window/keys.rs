@@ -7,6 +7,7 @@
 //! | `0` | stream time |
 //! | `1` name `0` key | when a timer is due |
 //! | `2` due name `0` key, `3` due name `0` key | what a timer carries: of stream time, of the wall clock |
+//! | `4` topic, `5` name | the state's positions and meanings, see `processor::positions` |
 //!
 //! A window's table: start and key, with the accumulator. Times sort as numbers, so that what is due next comes first.
 //!
@@ -14,7 +15,8 @@
 
 /// Where stream time lies.
 pub(crate) const STREAM_TIME: &[u8] = &[0];
-const TIMER: u8 = 1;
+/// What the keys of due times of timers begin with.
+pub(crate) const TIMER: u8 = 1;
 
 /// What a timer goes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,6 +25,7 @@ mod mock_moves;
 mod mock_rules;
 mod moves;
 mod own_topics;
+mod positions;
 mod refusals;
 mod restart;
 mod rules;

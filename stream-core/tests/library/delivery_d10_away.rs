@@ -75,6 +75,23 @@ fn a_store_that_was_away_for_a_short_time_is_kept() -> Done {
     Ok(())
 }
 
+/// An age below zero is no age: nothing says how long the store was away.
+#[test]
+fn a_store_whose_last_checkpoint_lies_in_the_future_is_wiped_and_restored() -> Done {
+    let tester = with_ghost()?;
+    let checkpoint = open(&tester, 0).checkpointed()?.expect("a checkpoint");
+    // The wall clock was 30 h ahead.
+    let at_ms = tester.now_ms() + 30 * 3_600_000;
+    open(&tester, 0).checkpoint(Checkpoint { at_ms, ..checkpoint })?;
+    another_writes(&tester)?;
+    tester.advance(20 * HOUR)?;
+    tester.start_instance("count", 0)?;
+    assert!(!has_ghost(&tester));
+    tester.input("in", Text).send("a", "x".to_owned())?;
+    assert_eq!(table(&tester, "count", Int64), pairs([("a", 3), ("b", 1)]));
+    Ok(())
+}
+
 #[test]
 fn a_store_that_was_away_for_too_long_is_wiped_and_restored() -> Done {
     let tester = with_ghost()?;

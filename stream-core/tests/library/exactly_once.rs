@@ -111,7 +111,7 @@ fn transactions_that_end_again_and_again_are_a_failure() -> Outcome {
     let tester = Tester::with_partitions(1);
     tester.add_with(counting()?, exactly_once)?;
     for _ in 0..6 {
-        tester.log().faults().fail_commit(LogError::Fenced { what: "commit".into(), reason: "on purpose".into() });
+        tester.log().faults().fail_commit(LogError::Fatal { what: "commit".into(), reason: "on purpose".into() });
     }
     tester.input("words", Text).push("a", "x".to_owned())?;
     tester.wait_until("it gives up", || tester.failure("count").is_some())?;
@@ -123,6 +123,33 @@ fn transactions_that_end_again_and_again_are_a_failure() -> Outcome {
     tester.restart("count")?;
     tester.drain()?;
     check(&tester, "a", 1)
+}
+
+/// A state directory that was copied to a second machine: each of the two would fence the other for ever.
+#[test]
+fn a_second_fencing_within_a_minute_ends_the_run_and_names_the_id_and_where_it_comes_from() -> Outcome {
+    let fence = |tester: &Tester| {
+        tester.log().faults().fail_commit(LogError::Fenced { what: "commit".into(), reason: "on purpose".into() });
+    };
+    let tester = Tester::with_partitions(1);
+    tester.add_with(counting()?, exactly_once)?;
+    for text in ["1", "2"] {
+        // Two of them, but far apart.
+        fence(&tester);
+        tester.input("words", Text).push("a", text.to_owned())?;
+        tester.drain()?;
+        tester.run_for(Duration::from_secs(61));
+    }
+    fence(&tester);
+    fence(&tester);
+    tester.input("words", Text).push("a", "3".to_owned())?;
+    tester.wait_until("it gives up", || tester.failure("count").is_some())?;
+    let failure = tester.failure("count");
+    let Some(ProcessorError::SameId { id, from, .. }) = &failure else { panic!("{failure:?}") };
+    assert!(id.starts_with("count-") && from.contains("stores"), "{failure:?}");
+    let text = failure.as_ref().map(ToString::to_string).unwrap_or_default();
+    assert!(text.contains(id) && text.contains("~instance-id"), "{text}");
+    Ok(())
 }
 
 #[test]

@@ -21,6 +21,8 @@ mod view_support;
 #[cfg(feature = "avro")]
 mod codec_avro;
 mod delivery_d10_away;
+mod delivery_d11_meanings;
+mod delivery_d11_positions;
 mod delivery_d13_own_topics;
 mod delivery_d14_dead_letters;
 mod delivery_d1_async;

@@ -103,11 +103,15 @@ pub fn with_both(test: impl Fn(Guarantee) -> Done) -> Done {
     Ok(())
 }
 
-/// How many keys a compacted topic has values of.
+/// How many keys a compacted topic has values of, without the positions and meanings that a state keeps (keys that begin
+/// with 4 and 5 in `<group>-time`).
 pub fn live_keys(tester: &Tester, topic: &str) -> usize {
     let mut live = BTreeSet::new();
     for record in tester.output(topic, stream_core::codec::Bytes).read().unwrap() {
         let key = (record.partition, record.key.unwrap());
+        if topic.ends_with("-time") && matches!(key.1.first(), Some(4 | 5)) {
+            continue;
+        }
         if record.value.is_some() {
             live.insert(key)
         } else {

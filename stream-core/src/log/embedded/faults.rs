@@ -16,7 +16,7 @@
 //! first, one rule a record. A rule lasts until its [`Fault`] is dropped. Predicates run under the log's lock: they
 //! must not use the log.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,6 +99,8 @@ pub(super) struct Rules {
     pub(super) network: Network,
     /// Guards that keep the settings of topics secret.
     secrets: usize,
+    /// Topics that look-ups do not find.
+    pub(super) hidden: BTreeSet<String>,
     deliveries: BTreeMap<RuleId, Rule>,
 }
 
@@ -114,6 +116,7 @@ impl Default for Rules {
             short: BTreeMap::new(),
             network: Network::default(),
             secrets: 0,
+            hidden: BTreeSet::new(),
             deliveries: BTreeMap::new(),
         }
     }
@@ -296,11 +299,19 @@ impl Faults {
         });
     }
 
+    /// Look-ups do not find a topic until the guard is dropped, as those of a broker that has just started and does not
+    /// know of it yet. The topic itself works.
+    pub fn hide_topic(&self, topic: &str) -> Hidden {
+        self.shared.with(|state| _ = state.rules.hidden.insert(topic.to_owned()));
+        Hidden { shared: Arc::clone(&self.shared), topic: topic.to_owned() }
+    }
+
     /// Leaves offsets of a group in an undecided transaction, as a predecessor that died in the middle of its commit
     /// does.
     pub fn pending_offsets(&self, group: &str, offsets: Offsets) -> Pending {
         let number = self.shared.with(|state| {
             let number = state.id();
+            let offsets = crate::log::types::without_metadata(offsets);
             state.groups.entry(group.into()).or_default().pending.insert(number, offsets);
             number
         });
@@ -447,6 +458,19 @@ pub struct Denial {
 impl Drop for Denial {
     fn drop(&mut self) {
         self.shared.with(|state| state.rules.secrets = state.rules.secrets.saturating_sub(1));
+    }
+}
+
+/// A topic that look-ups do not find, until it is dropped.
+#[must_use = "dropping it shows the topic again"]
+pub struct Hidden {
+    shared: Arc<Shared>,
+    topic: String,
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        self.shared.with(|state| _ = state.rules.hidden.remove(&self.topic));
     }
 }
 

@@ -15,7 +15,10 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::Instant;
 
 use super::assign::{Wish, assign};
-use crate::log::{Isolation, LogError, LogResult, MemberOptions, Offsets, RevokeToken, Subscription, TopicPartition};
+use crate::log::{
+    Commits, Isolation, LogError, LogResult, MemberOptions, OffsetAndMetadata, RevokeToken, Subscription,
+    TopicPartition,
+};
 
 /// What a member was given for one slot.
 #[derive(Clone, Debug)]
@@ -93,11 +96,11 @@ pub(super) struct Group {
     pub(super) members: BTreeMap<u64, Membership>,
     /// Static members that another of the same instance id replaced.
     pub(super) fenced: BTreeSet<u64>,
-    pub(super) committed: BTreeMap<TopicPartition, i64>,
+    pub(super) committed: BTreeMap<TopicPartition, OffsetAndMetadata>,
     /// The first commit that went back: from and to. Kafka allows it; for a group that nobody rewinds it is a mistake.
     pub(super) set_back: Option<(TopicPartition, i64, i64)>,
     /// Offsets in transactions that are not decided.
-    pub(super) pending: BTreeMap<u64, Offsets>,
+    pub(super) pending: BTreeMap<u64, Commits>,
 }
 
 impl Group {
@@ -327,9 +330,10 @@ impl Group {
     }
 
     /// Commits offsets.
-    pub(super) fn commit(&mut self, offsets: Offsets) {
-        for (partition, to) in offsets {
-            match self.committed.insert(partition.clone(), to) {
+    pub(super) fn commit(&mut self, offsets: Commits) {
+        for (partition, position) in offsets {
+            let to = position.offset;
+            match self.committed.insert(partition.clone(), position).map(|p| p.offset) {
                 Some(from) if from > to => _ = self.set_back.get_or_insert((partition, from, to)),
                 _ => {}
             }

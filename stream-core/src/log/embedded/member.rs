@@ -19,8 +19,8 @@ use super::fetch::EmbeddedFetch;
 use super::group::{Held, Step};
 use super::state::{Shared, State, ready};
 use crate::log::{
-    Assigned, AutoOffsetReset, Fetch, GroupHandle, GroupMetadata, LogError, LogResult, Member, MemberEvent,
-    MemberOptions, Offsets, TopicPartition,
+    Assigned, AutoOffsetReset, Commits, Fetch, GroupHandle, GroupMetadata, LogError, LogResult, Member, MemberEvent,
+    MemberOptions, OffsetAndMetadata, TopicPartition,
 };
 
 /// What a [`GroupMetadata`] of this log holds.
@@ -29,6 +29,9 @@ pub(super) struct Identity {
     pub(super) member: u64,
     pub(super) generation: u64,
 }
+
+/// Where partitions start, and whether that is committed.
+type Starts = Vec<(TopicPartition, OffsetAndMetadata, bool)>;
 
 /// How a member is called outside.
 pub(super) fn member_id(id: u64) -> String {
@@ -148,26 +151,26 @@ impl EmbeddedMember {
     }
 
     /// Where the partitions of an assignment start, and whether that is committed.
-    fn starts(&self, state: &mut State, step: &Step) -> Vec<(TopicPartition, i64, bool)> {
+    fn starts(&self, state: &mut State, step: &Step) -> Starts {
         let Step::Assigned(given) = step else { return Vec::new() };
         let committed = state.groups.get(&self.options.group).map(|g| &g.committed);
         let partitions = given.iter().flat_map(|(_, held)| &held.partitions);
         partitions
             .map(|of| {
-                if let Some(offset) = committed.and_then(|c| c.get(of)) {
-                    return (of.clone(), *offset, true);
+                if let Some(position) = committed.and_then(|c| c.get(of)) {
+                    return (of.clone(), position.clone(), true);
                 }
                 let partition = state.topics.partition(of).ok();
                 let start = partition.map_or(0, |p| match self.options.reset {
                     AutoOffsetReset::Earliest => p.start,
                     AutoOffsetReset::Latest => p.end(self.options.isolation),
                 });
-                (of.clone(), start, false)
+                (of.clone(), OffsetAndMetadata::new(start, ""), false)
             })
             .collect()
     }
 
-    fn event(&mut self, step: Step, starts: Vec<(TopicPartition, i64, bool)>) -> MemberEvent {
+    fn event(&mut self, step: Step, starts: Starts) -> MemberEvent {
         match step {
             Step::Lost(lost) => MemberEvent::Lost(self.forget(lost)),
             Step::Revoking(partitions, done) => MemberEvent::Revoking { partitions, done },
@@ -176,12 +179,13 @@ impl EmbeddedMember {
                     let held = given.iter().find(|(_, held)| held.partitions.contains(of));
                     held.map(|(_, held)| Arc::clone(&held.alive)).unwrap_or_default()
                 };
-                let assigned = starts.into_iter().map(|(partition, start, committed)| {
-                    let alive = alive(&partition);
-                    let isolation = self.options.isolation;
-                    let fetch = EmbeddedFetch::new(&self.handle.shared, partition.clone(), isolation, start, alive);
-                    Assigned { partition, start, committed, fetch: Box::new(fetch) as Box<dyn Fetch> }
-                });
+                let assigned =
+                    starts.into_iter().map(|(partition, OffsetAndMetadata { offset: start, metadata }, committed)| {
+                        let alive = alive(&partition);
+                        let isolation = self.options.isolation;
+                        let fetch = EmbeddedFetch::new(&self.handle.shared, partition.clone(), isolation, start, alive);
+                        Assigned { partition, start, committed, metadata, fetch: Box::new(fetch) as Box<dyn Fetch> }
+                    });
                 MemberEvent::Assigned(assigned.collect())
             }
         }
@@ -233,7 +237,7 @@ impl Member for EmbeddedMember {
 }
 
 impl GroupHandle for Handle {
-    fn commit(&self, offsets: Offsets) -> BoxFuture<'static, LogResult<()>> {
+    fn commit_with_metadata(&self, offsets: Commits) -> BoxFuture<'static, LogResult<()>> {
         let what = "commit offsets";
         let done = self.shared.with(|state| {
             state.reach_coordinator(what)?;

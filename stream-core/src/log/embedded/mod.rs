@@ -28,7 +28,9 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-pub use self::faults::{CommitHold, Denial, Fault, Faults, FetchHold, Network, On, Outgoing, Pending, ReplicaLoss};
+pub use self::faults::{
+    CommitHold, Denial, Fault, Faults, FetchHold, Hidden, Network, On, Outgoing, Pending, ReplicaLoss,
+};
 use self::fetch::EmbeddedReader;
 use self::member::EmbeddedMember;
 use self::producer::EmbeddedProducer;
@@ -160,12 +162,17 @@ impl Log for Embedded {
     fn topics(&self, names: Vec<Arc<str>>) -> BoxFuture<'static, LogResult<Vec<Option<TopicInfo>>>> {
         self.ask("look topics up", |state| {
             let shown = state.rules.configs_shown();
-            Ok(names.iter().map(|name| state.topics.get(name).map(|t| t.info(shown))).collect())
+            let found = |name: &&Arc<str>| !state.rules.hidden.contains(&***name);
+            let look = |name| state.topics.get(name).map(|t| t.info(shown));
+            Ok(names.iter().map(|name| Some(name).filter(found).and_then(look)).collect())
         })
     }
 
     fn topic_id(&self, name: Arc<str>) -> BoxFuture<'static, LogResult<Option<Arc<str>>>> {
-        self.ask("look a topic up", |state| Ok(state.topics.number(&name).map(|n| n.to_string().into())))
+        self.ask("look a topic up", move |state| {
+            let hidden = state.rules.hidden.contains(&*name);
+            Ok(state.topics.number(&name).filter(|_| !hidden).map(|n| n.to_string().into()))
+        })
     }
 
     fn create_topics(&self, topics: Vec<TopicSpec>) -> BoxFuture<'static, LogResult<()>> {
@@ -247,7 +254,7 @@ impl Log for Embedded {
         self.ask(what, |state| {
             state.reach_coordinator(what)?;
             let committed = state.groups.get(&group).map(|g| &g.committed);
-            Ok(of.iter().map(|of| committed.and_then(|c| c.get(of)).copied()).collect())
+            Ok(of.iter().map(|of| committed.and_then(|c| c.get(of)).map(|p| p.offset)).collect())
         })
     }
 

@@ -13,7 +13,7 @@ use super::outbox::{Outbox, Sent};
 use super::state::{Shared, State, ready};
 use super::transactions::Identity;
 use crate::log::{
-    Delivery, FailedRecord, GroupMetadata, LogError, LogResult, Offsets, ProduceBatch, Producer, ProducerOptions,
+    Commits, Delivery, FailedRecord, GroupMetadata, LogError, LogResult, ProduceBatch, Producer, ProducerOptions,
 };
 
 /// A producer. Dropping it forgets what it has under way; its open transaction stays until its time-out or until a
@@ -74,7 +74,7 @@ async fn reachable(shared: &Shared, what: &str, patience: Duration, who: fn(&Rul
 }
 
 /// Everything of a commit that can be refused; afterwards the offsets are part of the transaction.
-fn prepare(state: &mut State, who: &Identity, offsets: Offsets, member: Option<&GroupMetadata>) -> LogResult<()> {
+fn prepare(state: &mut State, who: &Identity, offsets: Commits, member: Option<&GroupMetadata>) -> LogResult<()> {
     let what = "commit the transaction";
     if let Some(reason) = state.transactions.open(who, what)?.failed.clone() {
         return Err(LogError::Abortable { what: what.to_owned(), reason });
@@ -148,7 +148,11 @@ impl Producer for EmbeddedProducer {
         ready(begun)
     }
 
-    fn commit_transaction(&self, offsets: Offsets, member: Option<GroupMetadata>) -> BoxFuture<'static, LogResult<()>> {
+    fn commit_transaction_with_metadata(
+        &self,
+        offsets: Commits,
+        member: Option<GroupMetadata>,
+    ) -> BoxFuture<'static, LogResult<()>> {
         let what = "commit the transaction";
         let (shared, who, patience) = (Arc::clone(&self.shared), self.who(what), self.patience);
         let flushed = self.flush();

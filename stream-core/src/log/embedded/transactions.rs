@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::state::State;
-use crate::log::{LogError, LogResult, Offsets};
+use crate::log::{Commits, LogError, LogResult};
 
 /// Who a transactional producer is.
 #[derive(Clone, Debug)]
@@ -160,7 +160,7 @@ impl State {
     }
 
     /// Adds a group's offsets to the open transaction: undecided until it ends.
-    pub(super) fn add_offsets(&mut self, who: &Identity, group: &Arc<str>, offsets: Offsets) -> LogResult<()> {
+    pub(super) fn add_offsets(&mut self, who: &Identity, group: &Arc<str>, offsets: Commits) -> LogResult<()> {
         let what = "add offsets to the transaction";
         if self.transactions.is_expired(who) {
             let reason = "the transactional id expired".to_owned();

@@ -35,8 +35,8 @@ use super::error::Scene;
 use super::fetch::{KafkaFetch, Slot};
 use super::query::{PAUSE, committed, list, resolve};
 use crate::log::{
-    Assigned, AutoOffsetReset, ErrorClass, LogError, LogResult, MemberEvent, MemberOptions, OffsetSpec, RevokeToken,
-    Subscription, TopicPartition,
+    Assigned, AutoOffsetReset, ErrorClass, LogError, LogResult, MemberEvent, MemberOptions, OffsetAndMetadata,
+    OffsetSpec, RevokeToken, Subscription, TopicPartition,
 };
 
 /// What a member's handle, its poll thread and its fetches share.
@@ -75,7 +75,7 @@ pub(super) struct Attendance {
 }
 
 /// Where partitions start, and whether that is a committed offset.
-type Starts = Vec<(TopicPartition, i64, bool)>;
+type Starts = Vec<(TopicPartition, OffsetAndMetadata, bool)>;
 
 /// How holding a revocation back ended.
 #[derive(PartialEq)]
@@ -208,9 +208,10 @@ impl Shared {
         }
         .into_iter();
         let start = new.iter().zip(found).map(|(tp, found)| {
-            let offset = found.or_else(|| resolved.next());
+            let committed = found.is_some();
+            let offset = found.or_else(|| resolved.next().map(|offset| OffsetAndMetadata::new(offset, "")));
             let offset = offset.ok_or_else(|| LogError::UnknownPartition { partition: tp.clone() })?;
-            Ok((tp.clone(), offset, found.is_some()))
+            Ok((tp.clone(), offset, committed))
         });
         start.collect()
     }
@@ -224,14 +225,15 @@ impl Shared {
             return Ok(Vec::new());
         }
         let slots = starts.iter().map(|(tp, ..)| Slot::open(&shared, tp)).collect::<LogResult<Vec<_>>>()?;
-        let assigned = list(starts.iter().map(|(tp, offset, _)| (tp, Offset::Offset(*offset))))
+        let assigned = list(starts.iter().map(|(tp, at, _)| (tp, Offset::Offset(at.offset))))
             .and_then(|list| consumer.incremental_assign(&list));
         assigned.map_err(|e| self.scene.error(&what, &e))?;
         let mut held = lock(&self.held);
-        let assigned = starts.into_iter().zip(slots).map(|((partition, start, committed), slot)| {
+        let assigned = starts.into_iter().zip(slots).map(|((partition, at, committed), slot)| {
+            let OffsetAndMetadata { offset: start, metadata } = at;
             held.insert(partition.clone(), Some(Arc::clone(&slot)));
             let fetch = KafkaFetch::new(partition.clone(), slot, Arc::clone(self) as _, start);
-            Assigned { partition, start, committed, fetch: Box::new(fetch) }
+            Assigned { partition, start, committed, metadata, fetch: Box::new(fetch) }
         });
         Ok(assigned.collect())
     }

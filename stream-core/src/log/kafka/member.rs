@@ -21,9 +21,9 @@ use super::context::lock;
 use super::error::{Scene, code, membership_over, passing};
 use super::fetch::Owner;
 use super::poller::{Poller, client};
-use super::query::{PAUSE, again, list};
+use super::query::{PAUSE, again, commits, list};
 use crate::log::{
-    GroupHandle, GroupMetadata, Isolation, LogError, LogResult, Member, MemberEvent, MemberOptions, Offsets,
+    Commits, GroupHandle, GroupMetadata, Isolation, LogError, LogResult, Member, MemberEvent, MemberOptions,
     Subscription, TopicPartition,
 };
 
@@ -179,7 +179,7 @@ pub(super) struct KafkaGroup {
 }
 
 impl GroupHandle for KafkaGroup {
-    fn commit(&self, offsets: Offsets) -> BoxFuture<'static, LogResult<()>> {
+    fn commit_with_metadata(&self, offsets: Commits) -> BoxFuture<'static, LogResult<()>> {
         let epoch = self.shared.epoch.load(Ordering::Acquire);
         if let Some(reason) = self.shared.over(epoch) {
             return futures::future::err(self.shared.not_member("committing offsets", reason)).boxed();
@@ -209,10 +209,9 @@ impl GroupHandle for KafkaGroup {
 }
 
 /// Commits within a bound. Runs on the commit thread.
-fn commit(shared: &Shared, offsets: &Offsets, epoch: u64) -> LogResult<()> {
+fn commit(shared: &Shared, offsets: &Commits, epoch: u64) -> LogResult<()> {
     let what = format!("committing offsets of group {}", shared.options.group);
-    let list = list(offsets.iter().map(|(tp, offset)| (tp, Offset::Offset(*offset))));
-    let list = list.map_err(|e| shared.scene.error(&what, &e))?;
+    let list = commits(offsets).map_err(|e| shared.scene.error(&what, &e))?;
     let until = shared.connection.until();
     loop {
         // Librdkafka commits under the generation it has by then, which after a loss is not the caller's any more.

@@ -1,6 +1,7 @@
 //! Look-ups that change nothing: partitions, offsets, groups. All of them block; the caller runs them on the pool.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::connection::{Connection, Consumer};
 use super::error::{Scene, code, passing};
-use crate::log::{GroupMember, Isolation, LogError, LogResult, OffsetSpec, TopicPartition};
+use crate::log::{Commits, GroupMember, Isolation, LogError, LogResult, OffsetAndMetadata, OffsetSpec, TopicPartition};
 
 /// A moment between two tries.
 pub(super) const PAUSE: Duration = Duration::from_millis(50);
@@ -55,6 +56,19 @@ pub(super) fn list<'a>(
     let mut list = TopicPartitionList::new();
     for (tp, offset) in of {
         list.add_partition_offset(&tp.topic, tp.partition, offset)?;
+    }
+    Ok(list)
+}
+
+/// The list that librdkafka wants of offsets to commit.
+pub(super) fn commits(offsets: &Commits) -> Result<TopicPartitionList, KafkaError> {
+    let mut list = TopicPartitionList::with_capacity(offsets.len());
+    for (tp, OffsetAndMetadata { offset, metadata }) in offsets {
+        let mut element = list.add_partition(&tp.topic, tp.partition);
+        element.set_offset(Offset::Offset(*offset))?;
+        if !metadata.is_empty() {
+            element.set_metadata(metadata);
+        }
     }
     Ok(list)
 }
@@ -138,7 +152,7 @@ impl Connection {
         let found = committed(client.consumer()?, of, self.until(), || false);
         let found = found.map_err(|e| self.scene.error(&what, &e))?;
         self.scene.health.well();
-        Ok(found)
+        Ok(found.into_iter().map(|found| found.map(|f| f.offset)).collect())
     }
 
     /// The live members of a group.
@@ -216,6 +230,11 @@ fn named(e: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>) -> Topic
     TopicPartition::new(e.topic(), e.partition())
 }
 
+/// The metadata of a committed offset. The client library panics over text that is not UTF-8, which is nobody's here.
+fn metadata(e: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>) -> Arc<str> {
+    catch_unwind(AssertUnwindSafe(|| e.metadata().into())).unwrap_or_else(|_| "".into())
+}
+
 /// Committed offsets through a consumer of the group, in the order asked. With read committed, librdkafka asks for
 /// stable ones: an offset in an open transaction is waited for.
 pub(super) fn committed(
@@ -223,7 +242,7 @@ pub(super) fn committed(
     of: &[TopicPartition],
     until: Instant,
     stop: impl Fn() -> bool,
-) -> Result<Vec<Option<i64>>, KafkaError> {
+) -> Result<Vec<Option<OffsetAndMetadata>>, KafkaError> {
     again_if(
         until,
         |e| code(e).is_some_and(passing) && !stop(),
@@ -235,10 +254,10 @@ pub(super) fn committed(
             for e in answer.elements() {
                 e.error()?;
                 if let Offset::Offset(offset) = e.offset() {
-                    by_partition.insert(named(&e), offset);
+                    by_partition.insert(named(&e), OffsetAndMetadata::new(offset, metadata(&e)));
                 }
             }
-            Ok(of.iter().map(|tp| by_partition.get(tp).copied()).collect())
+            Ok(of.iter().map(|tp| by_partition.remove(tp)).collect())
         },
     )
 }

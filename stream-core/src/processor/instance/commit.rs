@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use futures::FutureExt;
 
 use super::Instance;
-use crate::log::{ErrorClass, LogError, LogResult, Offsets};
+use crate::log::{Commits, ErrorClass, LogError, LogResult};
 use crate::processor::error::ProcessorError;
 use crate::processor::state::{TaskState, Waiting};
 use crate::processor::task::Command;
@@ -23,13 +23,22 @@ impl Instance<'_> {
         }
     }
 
+    /// Begins to commit, where the state needs no position for that; elsewhere the tasks write it first.
+    pub(super) fn begin_round(&mut self) {
+        for task in self.tasks.values().filter(|t| t.state == TaskState::Running && t.positions.is_ahead()) {
+            // A task that has ended has no position left.
+            _ = task.commands.send(Command::Record);
+        }
+        self.begin_commit();
+    }
+
     /// Begins to commit what has moved. Tasks that finish are left to [`hand_back`](Self::hand_back): a commit of an
     /// earlier state must not come after their last one, when the next owner may have gone further.
     pub(super) fn begin_commit(&mut self) {
         if self.commit.is_some() {
             return;
         }
-        let mut offsets = Offsets::new();
+        let mut offsets = Commits::new();
         for task in self.tasks.values().filter(|t| t.state != TaskState::Draining) {
             let now = task.positions.get();
             offsets.extend(now.into_iter().filter(|o| !task.committed.contains(o)));
@@ -42,19 +51,19 @@ impl Instance<'_> {
             return self.committed(&offsets, Ok(()));
         }
         // Called now, not when it is first polled: commits take effect in the order of the calls.
-        let commit = self.group.commit(offsets.clone());
+        let commit = self.group.commit_with_metadata(offsets.clone());
         self.commit = Some(async move { (offsets, commit.await) }.boxed());
     }
 
-    pub(super) fn committed(&mut self, offsets: &Offsets, result: LogResult<()>) {
+    pub(super) fn committed(&mut self, offsets: &Commits, result: LogResult<()>) {
         match result {
             Ok(()) => {
                 self.commit_waits = None;
                 for task in self.tasks.values_mut() {
                     for (partition, offset) in offsets.iter().filter(|(p, _)| task.partitions.contains(p)) {
                         match task.committed.iter_mut().find(|(p, _)| p == partition) {
-                            Some((_, old)) => *old = *offset,
-                            None => task.committed.push((partition.clone(), *offset)),
+                            Some((_, old)) => old.clone_from(offset),
+                            None => task.committed.push((partition.clone(), offset.clone())),
                         }
                     }
                 }
@@ -78,10 +87,10 @@ impl Instance<'_> {
     }
 
     /// Counts the records that these offsets show to be done.
-    pub(super) fn count(&mut self, offsets: &Offsets) {
+    pub(super) fn count(&mut self, offsets: &Commits) {
         let mut done = 0;
         for (partition, old) in self.tasks.values_mut().flat_map(|t| &mut t.counted) {
-            let now = offsets.iter().find(|(p, _)| p == partition).map_or(*old, |(_, offset)| *offset);
+            let now = offsets.iter().find(|(p, _)| p == partition).map_or(*old, |(_, at)| at.offset);
             done += u64::try_from(now - *old).unwrap_or_default();
             *old = now.max(*old);
         }

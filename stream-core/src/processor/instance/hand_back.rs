@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use super::Instance;
-use crate::log::{ErrorClass, GroupHandle, LogError, LogResult, Offsets, RevokeToken};
+use crate::log::{Commits, ErrorClass, GroupHandle, LogError, LogResult, RevokeToken};
 use crate::processor::error::{ProcessorError, ProcessorResult};
 use crate::processor::state::TaskState;
 use crate::processor::task::{Command, Positions};
@@ -21,7 +21,7 @@ pub(in crate::processor) const AFTER_DRAIN: Duration = Duration::from_secs(8);
 pub(super) struct HandedBack {
     tasks: Vec<u64>,
     /// What was committed at last.
-    offsets: Offsets,
+    offsets: Commits,
     result: ProcessorResult<()>,
 }
 
@@ -126,7 +126,7 @@ impl Instance<'_> {
     }
 }
 
-fn published(drains: &[Drain]) -> (Offsets, LogResult<()>) {
+fn published(drains: &[Drain]) -> (Commits, LogResult<()>) {
     (drains.iter().flat_map(|d| d.positions.get()).collect(), Ok(()))
 }
 
@@ -137,19 +137,19 @@ async fn ends_of(drains: &mut [Drain]) -> bool {
 }
 
 /// Commits what tasks that are over have done; what passes is tried again until a moment. What was committed.
-async fn commit_at_last(group: &dyn GroupHandle, drains: &[Drain], until: Instant) -> (Offsets, LogResult<()>) {
+async fn commit_at_last(group: &dyn GroupHandle, drains: &[Drain], until: Instant) -> (Commits, LogResult<()>) {
     loop {
         // Asked anew each time: partitions may be lost meanwhile.
         let (offsets, _) = published(drains);
         if offsets.is_empty() {
             return (offsets, Ok(()));
         }
-        match group.commit(offsets.clone()).await {
+        match group.commit_with_metadata(offsets.clone()).await {
             Err(error) if error.class() == ErrorClass::Retriable && Instant::now() < until => {
                 tracing::debug!(%error, "the last commit failed and is tried again");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            Err(error) => return (Offsets::new(), Err(error)),
+            Err(error) => return (Commits::new(), Err(error)),
             Ok(()) => return (offsets, Ok(())),
         }
     }

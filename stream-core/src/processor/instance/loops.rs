@@ -22,8 +22,9 @@ impl Instance<'_> {
         let own: Vec<_> = self.env.graph.inputs.iter().filter(|e| e.own).map(|e| &e.input.topic).collect();
         let committed = self.tasks.values().flat_map(|t| &t.committed);
         let below: Offsets = committed
-            .filter(|(p, offset)| own.contains(&&p.topic) && *offset > self.trimmed.get(p).copied().unwrap_or_default())
-            .cloned()
+            .filter(|(p, _)| own.contains(&&p.topic))
+            .map(|(p, at)| (p.clone(), at.offset))
+            .filter(|(p, offset)| *offset > self.trimmed.get(p).copied().unwrap_or_default())
             .collect();
         if below.is_empty() {
             return;

@@ -18,6 +18,7 @@ mod tasks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -30,6 +31,7 @@ pub(super) use self::hand_back::AFTER_DRAIN;
 use self::hand_back::HandedBack;
 use self::loops::TRIM_INTERVAL;
 use self::stores::Idle;
+use self::tasks::check_ids;
 use super::env::Env;
 use super::error::{ProcessorError, ProcessorResult};
 use super::pace::Pace;
@@ -38,7 +40,7 @@ use super::state::{Rebalance, Request, State, Status, TaskState, Waiting};
 use super::task::{Command, Positions, Report, VisitRequest};
 use super::worker::Workers;
 use super::{Listeners, Stop};
-use crate::log::{GroupHandle, LogError, LogResult, Member, MemberEvent, Offsets, TopicPartition};
+use crate::log::{Commits, GroupHandle, LogError, LogResult, Member, MemberEvent, Offsets, TopicPartition};
 use crate::topics::{TopicFacts, check_growth};
 
 /// A task as its instance knows it.
@@ -49,7 +51,7 @@ struct LiveTask {
     commands: mpsc::UnboundedSender<Command>,
     positions: Arc<Positions>,
     /// What was committed last; empty to commit anew.
-    committed: Offsets,
+    committed: Commits,
     /// Up to where records are counted as done.
     counted: Offsets,
     /// It is handed back already: resolves once that is over.
@@ -75,7 +77,7 @@ pub(super) struct Instance<'a> {
     reporter: mpsc::UnboundedSender<(u64, Report)>,
     /// Revocations and the final stop under way.
     handing_back: FuturesUnordered<BoxFuture<'static, HandedBack>>,
-    commit: Option<BoxFuture<'static, (Offsets, LogResult<()>)>>,
+    commit: Option<BoxFuture<'static, (Commits, LogResult<()>)>>,
     /// Deletion of processed loop records under way, and up to where they are deleted.
     trimming: Option<BoxFuture<'static, (Offsets, LogResult<()>)>>,
     trimmed: BTreeMap<TopicPartition, i64>,
@@ -183,8 +185,8 @@ impl<'a> Instance<'a> {
                 error = &mut stranded => {
                     self.fail(ProcessorError::log(self.env.graph.name(), "reach the brokers", error));
                 }
-                _ = commits.tick() => self.begin_commit(),
-                () = Pace::held(self.env.pace.as_deref()) => self.begin_commit(),
+                _ = commits.tick() => self.begin_round(),
+                () = Pace::held(self.env.pace.as_deref()) => self.begin_round(),
                 _ = recommits.tick() => self.recommit(),
                 Some(news) = self.standby_news.recv() => self.standby_news(news),
                 _ = sweeps.tick() => self.sweep(),
@@ -194,8 +196,14 @@ impl<'a> Instance<'a> {
                 _ = trims.tick(), if loops => self.trim(),
                 (below, result) = pending_or(&mut self.trimming) => self.trimmed(below, result),
                 _ = growth.tick(), if growing.is_none() => {
-                    let (env, facts) = (Arc::clone(&self.env), self.facts.clone());
-                    growing = Some(async move { check_growth(&env.log, &env.graph, &facts).await }.boxed());
+                    let (env, facts, ids) = (Arc::clone(&self.env), self.facts.clone(), self.ids());
+                    growing = Some(
+                        async move {
+                            check_growth(&env.log, &env.graph, &facts).await?;
+                            check_ids(&env, ids).await
+                        }
+                        .boxed(),
+                    );
                 }
                 grown = pending_or(&mut growing) => if let Err(error) = grown { self.fail(error) },
             }
@@ -247,6 +255,7 @@ impl<'a> Instance<'a> {
                     "partitions are lost: another instance may have them; nothing more of them is committed"
                 );
                 self.listeners.rebalance(&Rebalance::Lost(partitions.clone()));
+                self.env.counters.losses.fetch_add(1, Ordering::Relaxed);
                 let tasks = self.tasks_of(&partitions);
                 match self.env.egress.transactions() {
                     Some(transactions) => transactions.lost(tasks.clone()),
@@ -275,11 +284,19 @@ impl<'a> Instance<'a> {
 
     fn report(&mut self, id: u64, report: Report) {
         match report {
-            Report::Running => {
+            Report::Recorded => {
+                self.commit_again = self.commit.is_some();
+                return self.begin_commit();
+            }
+            Report::Running(starts) => {
                 // One that was told to end meanwhile is past that.
                 if let Some(task) = self.tasks.get_mut(&id).filter(|t| t.state == TaskState::Restoring) {
                     task.state = TaskState::Running;
+                    task.counted = starts.into_iter().map(|(partition, at)| (partition, at.offset)).collect();
                 }
+                // Semantics D9: every position is committed at the assignment.
+                self.commit_again = self.commit.is_some();
+                self.begin_commit();
             }
             Report::Waiting(waiting) => {
                 if let Some(task) = self.tasks.get_mut(&id) {

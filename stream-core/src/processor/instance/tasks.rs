@@ -5,16 +5,46 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Instance, LiveTask};
-use crate::log::{Assigned, Offsets, TopicPartition};
-use crate::processor::error::ProcessorError;
+use crate::log::{Assigned, Commits, LogResult, OffsetAndMetadata, Offsets, TopicPartition};
+use crate::processor::env::Env;
+use crate::processor::error::{ProcessorError, ProcessorResult};
+use crate::processor::positions::{Looked, Lost, look_up, tagged_id};
 use crate::processor::standby::Warm;
 use crate::processor::state::{Rebalance, TaskState};
 use crate::processor::task::{self, Positions, Report, TaskSpec};
 
+/// Says so when a topic was deleted and recreated since its tasks have started: their positions are not its.
+pub(super) async fn check_ids(env: &Env, ids: Vec<(TopicPartition, i64, Arc<str>)>) -> ProcessorResult<()> {
+    let mut now: BTreeMap<Arc<str>, Option<Arc<str>>> = BTreeMap::new();
+    for (partition, at, old) in ids {
+        if !now.contains_key(&partition.topic) {
+            match env.log.topic_id(Arc::clone(&partition.topic)).await {
+                Ok(id) => _ = now.insert(Arc::clone(&partition.topic), id),
+                Err(error) => {
+                    tracing::debug!(group = env.graph.name(), %error, "could not look at the topics' ids");
+                    return Ok(());
+                }
+            }
+        }
+        if let Some(new) = now.get(&partition.topic).cloned().flatten().filter(|new| *new != old) {
+            let lost = Lost::OtherTopic { at, old: old.to_string(), new: new.to_string() };
+            return Err(task::lost_position(env, &partition, &lost, true));
+        }
+    }
+    Ok(())
+}
+
 impl Instance<'_> {
+    /// The inputs that are read, where they are, and the ids of their topics.
+    pub(super) fn ids(&self) -> Vec<(TopicPartition, i64, Arc<str>)> {
+        let positions = self.tasks.values().flat_map(|t| t.positions.get());
+        positions.filter_map(|(p, at)| Some((p, at.offset, tagged_id(&at.metadata)?.into()))).collect()
+    }
+
     pub(super) fn tasks_of(&self, partitions: &[TopicPartition]) -> Vec<u64> {
         let hit = |t: &LiveTask| t.partitions.iter().any(|p| partitions.contains(p));
         self.tasks.iter().filter(|(_, t)| hit(t)).map(|(id, _)| *id).collect()
@@ -31,6 +61,7 @@ impl Instance<'_> {
             return;
         }
         tracing::info!(group = graph.name(), partitions = ?names, "partitions came");
+        let looked = look_up(Arc::clone(&self.env.log), names.clone()).boxed().shared();
         for a in assigned {
             let Some(edge) = graph.inputs.iter().position(|e| e.input.topic == a.partition.topic) else { continue };
             let task = (a.partition.partition, if apart { edge } else { 0 });
@@ -38,7 +69,7 @@ impl Instance<'_> {
         }
         for (key, mut inputs) in by_task {
             inputs.sort_by_key(|(edge, _)| *edge);
-            self.start(key, inputs);
+            self.start(key, inputs, looked.clone());
         }
         self.listeners.rebalance(&Rebalance::Assigned(names));
         // Semantics D9: every position is committed at the assignment.
@@ -46,27 +77,36 @@ impl Instance<'_> {
         self.begin_commit();
     }
 
-    fn start(&mut self, key: (i32, usize), inputs: Vec<(usize, Assigned)>) {
+    fn start(
+        &mut self,
+        key: (i32, usize),
+        inputs: Vec<(usize, Assigned)>,
+        looked: Shared<BoxFuture<'static, LogResult<Arc<Looked>>>>,
+    ) {
         let partition = key.0;
         let id = self.next_id();
         self.take_over(partition);
-        let positions: Offsets = inputs.iter().map(|(_, a)| (a.partition.clone(), a.start)).collect();
-        let partitions = positions.iter().map(|(p, _)| p.clone()).collect();
-        let counted = positions.clone();
-        let positions = Arc::new(Positions::new(positions));
+        let partitions = inputs.iter().map(|(_, a)| a.partition.clone()).collect();
+        // Until the task knows where it starts, only what is committed already may be committed.
+        let committed = inputs.iter().filter(|(_, a)| a.committed);
+        let committed =
+            committed.map(|(_, a)| (a.partition.clone(), OffsetAndMetadata::new(a.start, Arc::clone(&a.metadata))));
+        let positions = Arc::new(Positions::new(committed.collect()));
         let (commands, inbox) = mpsc::unbounded_channel();
         let (ended, closing) = oneshot::channel();
         let spec = TaskSpec {
             partition,
             inputs,
             env: Arc::clone(&self.env),
+            looked,
             positions: Arc::clone(&positions),
             commands: inbox,
             reports: self.reporter.clone(),
             id,
             after: self.closing.insert(key, closing),
         };
-        let committed = Offsets::new();
+        let committed = Commits::new();
+        let counted = Offsets::new();
         let state = TaskState::Restoring;
         let handed_back = None;
         let task = LiveTask { partitions, state, waiting: None, commands, positions, committed, counted, handed_back };

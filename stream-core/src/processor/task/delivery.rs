@@ -107,17 +107,18 @@ impl Task {
     /// Hands over what is released, and the positions that it brings.
     pub(super) fn hand_over(&mut self) {
         self.write_time();
+        let recorded = self.write_positions();
         let (batch, sources) = self.outbox.fresh();
         let batch = Arc::new(std::mem::replace(&mut self.stage.out, batch));
         let sources = std::mem::replace(&mut self.sources, sources);
         let positions = self.inputs.iter().map(|i| i.released).collect();
-        let named = || self.inputs.iter().map(|i| (i.partition.clone(), i.released)).collect();
+        let named = || self.inputs.iter().map(|i| i.commit(i.released)).collect();
         let (alone, batch_bytes) = (self.replay.search.is_on(&self.inputs), self.env.batches.bytes());
         let delivery = self.env.egress.hand_over(self.id, self.epoch, Arc::clone(&batch), alone, named);
         self.replay.search.handed_over();
         let visited = std::mem::take(&mut self.visited);
-        let time = self.time.mark(self.inputs.iter().map(|i| i.acknowledged));
-        self.outbox.push(HandOver { batch, positions, sources, alone, batch_bytes, visited, time, delivery });
+        let time = self.time.mark();
+        self.outbox.push(HandOver { batch, positions, sources, alone, batch_bytes, visited, recorded, time, delivery });
         self.moved = false;
     }
 
@@ -167,14 +168,11 @@ impl Task {
             self.replay.search.acknowledged(done.searched(), done.fires(), &self.inputs);
         }
         let mark = done.time.as_deref_mut();
-        match mark.map(|mark| (self.time.acknowledge(mark), mark)) {
-            Some((false, mark)) if !self.time.atomic => {
-                self.positions.publish(mark.covered.iter().copied());
-                // Stream time is still to be written for what was acknowledged now.
-                self.moved = true;
-            }
-            _ => self.positions.publish(self.inputs.iter().map(|i| i.acknowledged)),
+        if mark.is_some_and(|mark| !self.time.acknowledge(mark)) && !self.time.atomic {
+            // Stream time is still to be written for what was acknowledged now.
+            self.moved = true;
         }
+        self.recorded(done);
         self.delete_fired();
         for visited in done.visited.drain(..) {
             _ = visited.done.send(Ok(visited.count));
@@ -253,6 +251,7 @@ impl Task {
             table.borrow_mut().rollback();
         }
         self.time.rollback(&self.core);
+        self.recording.go_back();
         // Positions that are acknowledged may wait for the stream time behind them.
         self.moved = self.time.to_write().is_some();
         self.paced.rest();

@@ -62,5 +62,6 @@ impl Task {
         self.ending.as_ref().is_some_and(|e| !e.failed || !e.told.is_empty())
             && self.slots.is_empty()
             && self.outbox.is_empty()
+            && !self.recording.due
     }
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::log::{Fetch, FetchLimits, Fetched, LogError, RecordBatch, TopicPartition};
+use super::place::Place;
+use crate::log::{Fetch, FetchLimits, Fetched, LogError, OffsetAndMetadata, RecordBatch, TopicPartition};
 
 /// One input partition of a task.
 pub(super) struct TaskInput {
@@ -26,12 +27,17 @@ pub(super) struct TaskInput {
     pub(super) single_until: i64,
     /// Everything below is released: done, and its effects in the outbox or further.
     pub(super) released: i64,
-    /// Everything below is acknowledged: what may be committed.
+    /// Everything below is acknowledged: what may be committed, once the state's position says so.
     pub(super) acknowledged: i64,
+    /// The metadata of its committed offsets.
+    pub(super) metadata: Arc<str>,
+    /// The position that was last written to the state; `None` if it is to be written whatever it is.
+    pub(super) recorded: Option<i64>,
 }
 
 impl TaskInput {
-    pub(super) fn new(edge: usize, paced: bool, partition: TopicPartition, start: i64, fetch: Box<dyn Fetch>) -> Self {
+    pub(super) fn new(edge: usize, paced: bool, place: Place, fetch: Box<dyn Fetch>) -> Self {
+        let Place { partition, start, metadata, recorded } = place;
         Self {
             edge,
             paced,
@@ -45,7 +51,14 @@ impl TaskInput {
             single_until: i64::MIN,
             released: start,
             acknowledged: start,
+            metadata,
+            recorded: recorded.then_some(start),
         }
+    }
+
+    /// A position of it, to commit.
+    pub(super) fn commit(&self, offset: i64) -> (TopicPartition, OffsetAndMetadata) {
+        (self.partition.clone(), OffsetAndMetadata::new(offset, Arc::clone(&self.metadata)))
     }
 
     pub(super) fn topic(&self) -> &Arc<str> {
@@ -85,6 +98,8 @@ impl TaskInput {
         self.at = 0;
         self.caught_up = false;
         self.released = self.acknowledged;
+        // Whether the last one was written is not known.
+        self.recorded = None;
     }
 
     /// Has the fetch go back, too.

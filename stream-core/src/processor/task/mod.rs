@@ -25,6 +25,7 @@ mod input;
 mod nulls;
 mod outbox;
 mod paced;
+mod place;
 mod reads;
 mod refusal;
 mod release;
@@ -41,9 +42,10 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::future::LocalBoxFuture;
+use futures::future::{BoxFuture, LocalBoxFuture, Shared};
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Sleep;
@@ -54,6 +56,8 @@ use self::ending::{End, Ending};
 use self::input::TaskInput;
 use self::outbox::{Made, Outbox, Visited};
 use self::paced::Paced;
+use self::place::Recording;
+pub(super) use self::place::lost_position;
 use self::slots::Slots;
 use self::time::Time;
 use self::turn::Turn;
@@ -61,20 +65,23 @@ use self::visits::Visit;
 use super::env::Env;
 use super::error::{ProcessorError, ProcessorResult};
 use super::options::Standbys;
+use super::positions::Looked;
 use super::read::ReadRequest;
 use super::standby::Warm;
 use super::state::Waiting;
 use crate::context::{Core, DeferredEnd, Stage};
 use crate::group::CallbackResult;
-use crate::log::{Assigned, LogError, Offsets};
+use crate::log::{Assigned, Commits, LogError, LogResult};
 use crate::table::Follower;
 
 /// What a task is told.
 pub(super) enum Command {
     /// Finish what is under way, then say so and end.
     Drain(oneshot::Sender<()>),
-    /// Commit the positions anew, unchanged or not (semantics D9).
+    /// Commit the positions again, unchanged or not (semantics D9).
     Recommit,
+    /// Write the positions that the state contains, so that they can be committed.
+    Record,
     /// End at once: nothing more may be done.
     Abort,
     /// Run a visitor over every key.
@@ -93,8 +100,10 @@ pub(super) struct VisitRequest {
 /// What a task tells its instance.
 #[derive(Debug)]
 pub(super) enum Report {
-    /// The table and the joins are restored; records are processed from now on.
-    Running,
+    /// The table and the joins are restored; records are processed from now on, beginning with these positions.
+    Running(Commits),
+    /// Positions can be committed: the state has them.
+    Recorded,
     /// It waits for something that passes, or no longer does.
     Waiting(Option<Waiting>),
     /// It can't go on. What it has begun is finished as far as that is possible, until it is told to end.
@@ -103,27 +112,54 @@ pub(super) enum Report {
 
 /// What may be committed of a task. The instance reads it, and voids it when the partition is lost.
 #[derive(Debug, Default)]
-pub(super) struct Positions(Mutex<Offsets>);
+pub(super) struct Positions {
+    of: Mutex<Commits>,
+    lost: AtomicBool,
+    /// More is done than may be committed: the state's positions are to be written first.
+    ahead: AtomicBool,
+}
 
 impl Positions {
-    pub(super) fn new(offsets: Offsets) -> Self {
-        Self(Mutex::new(offsets))
+    /// Of partitions whose task has not started yet: what is committed.
+    pub(super) fn new(committed: Commits) -> Self {
+        Self { of: Mutex::new(committed), ..Self::default() }
     }
 
-    pub(super) fn get(&self) -> Offsets {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn lock(&self) -> MutexGuard<'_, Commits> {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn get(&self) -> Commits {
+        self.lock().clone()
+    }
+
+    pub(super) fn is_ahead(&self) -> bool {
+        self.ahead.load(Ordering::Acquire)
+    }
+
+    fn set_ahead(&self, ahead: bool) {
+        self.ahead.store(ahead, Ordering::Release);
     }
 
     /// The partition is lost: nothing of it may be committed any more, whoever still holds these.
     pub(super) fn void(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut of = self.lock();
+        self.lost.store(true, Ordering::Release);
+        of.clear();
+    }
+
+    /// The task starts here.
+    fn start(&self, at: Commits) {
+        let mut of = self.lock();
+        if !self.lost.load(Ordering::Acquire) {
+            *of = at;
+        }
     }
 
     fn publish(&self, positions: impl Iterator<Item = i64>) {
-        let mut offsets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((_, offset), position) in offsets.iter_mut().zip(positions) {
+        for ((_, at), position) in self.lock().iter_mut().zip(positions) {
             // What the stream time that is written covers may lie behind what was published since it was handed over.
-            *offset = position.max(*offset);
+            at.offset = position.max(at.offset);
         }
     }
 }
@@ -134,6 +170,8 @@ pub(super) struct TaskSpec {
     /// The input edge of each assigned partition.
     pub(super) inputs: Vec<(usize, Assigned)>,
     pub(super) env: Arc<Env>,
+    /// What the log says of the inputs.
+    pub(super) looked: Shared<BoxFuture<'static, LogResult<Arc<Looked>>>>,
     pub(super) positions: Arc<Positions>,
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
     pub(super) reports: mpsc::UnboundedSender<(u64, Report)>,
@@ -197,6 +235,7 @@ struct Task {
     stall: Option<Pin<Box<Sleep>>>,
     /// What it waits for is reported.
     waits: bool,
+    recording: Recording,
 }
 
 /// Runs a task from its assignment to its end. The stores are closed when this returns, but for those that it returns
@@ -218,10 +257,12 @@ pub(super) async fn run(spec: TaskSpec) -> Warm {
     let mut task = match Task::start(spec).await {
         Ok(Some(task)) => task,
         Ok(None) => return before,
+        // The partition is another's, of which the instance will hear, too.
+        Err(ProcessorError::Log { error: LogError::NotMember { .. }, .. }) => return before,
         Err(error) => return failed(error),
     };
     drop(before);
-    _ = reports.send((id, Report::Running));
+    _ = reports.send((id, Report::Running(task.starts())));
     match task.work().await {
         Ok(End::Aborted) => Warm::default(),
         Ok(End::Drained) => {
@@ -271,6 +312,10 @@ impl Task {
                     }
                     Turn::Command(Some(Command::Recommit)) => {
                         self.moved = true;
+                        Ok(())
+                    }
+                    Turn::Command(Some(Command::Record)) => {
+                        self.recording.due = true;
                         Ok(())
                     }
                     // Told to, or the instance is gone.

@@ -49,6 +49,8 @@ pub(super) struct HandOver {
     pub(super) batch_bytes: usize,
     /// Visits that are over once this batch is acknowledged.
     pub(super) visited: Vec<Visited>,
+    /// The positions that it writes to the state, of each input.
+    pub(super) recorded: Option<Vec<i64>>,
     /// What it brings of time.
     pub(super) time: Option<Box<Mark>>,
     pub(super) delivery: BoxFuture<'static, Delivery>,

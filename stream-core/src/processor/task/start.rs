@@ -1,4 +1,4 @@
-//! The start of a task: its stores are opened, its table and joins restored.
+//! The start of a task: its stores are opened, its table and joins restored, and its positions compared.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::{BoxFuture, Shared};
 use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -16,15 +17,17 @@ use super::delivery::Replay;
 use super::input::TaskInput;
 use super::outbox::Outbox;
 use super::paced::Paced;
+use super::place::{self, Place, Recording};
 use super::slots::Slots;
 use super::time::Time;
 use super::visits::Visit;
 use super::{Command, Task, TaskSpec};
 use crate::context::{Core, Stage};
 use crate::group::TableEdge;
-use crate::log::{ErrorClass, Isolation, OffsetSpec, TopicPartition};
+use crate::log::{Assigned, ErrorClass, Isolation, LogResult, OffsetSpec, TopicPartition};
 use crate::processor::env::Env;
 use crate::processor::error::{ProcessorError, ProcessorResult};
+use crate::processor::positions::Looked;
 use crate::processor::restore::open_and_restore;
 use crate::store::Store;
 use crate::table::{Goal, TablePartition};
@@ -35,15 +38,16 @@ impl Task {
         let env = Arc::clone(&spec.env);
         let graph = Arc::clone(&env.graph);
         let mut visits = VecDeque::new();
-        let Restored { table, state, joins } = {
-            let mut restoring = pin!(restore_patiently(&env, spec.partition));
+        let (number, inputs, looked) = (spec.partition, std::mem::take(&mut spec.inputs), spec.looked.clone());
+        let Begun { restored: Restored { table, state, joins }, inputs, places, meanings } = {
+            let mut restoring = pin!(begin(&env, number, inputs, looked));
             loop {
                 tokio::select! {
                     biased;
                     command = spec.commands.recv() => match command {
                         Some(Command::Visit(request)) => visits.push_back(Visit::new(request)),
                         // The first hand-over brings the positions, changed or not; reads are sent to tasks that run.
-                        Some(Command::Recommit | Command::Read(_)) => {}
+                        Some(Command::Recommit | Command::Record | Command::Read(_)) => {}
                         Some(Command::Drain(done)) => {
                             // There is nothing to finish yet, so that this is an end in good order.
                             _ = done.send(());
@@ -74,8 +78,10 @@ impl Task {
             slots: Cell::new(0),
         };
         let paced = |edge: usize| env.pace.is_some() && core.graph.inputs.get(edge).is_some_and(|e| !e.own);
-        let inputs = spec.inputs.into_iter();
-        let inputs = inputs.map(|(edge, a)| TaskInput::new(edge, paced(edge), a.partition, a.start, a.fetch)).collect();
+        let recording = Recording::new(&env, &places, meanings);
+        spec.positions.start(place::commits(&places));
+        let inputs = inputs.into_iter().zip(places);
+        let inputs = inputs.map(|((edge, a), place)| TaskInput::new(edge, paced(edge), place, a.fetch)).collect();
         let next_checkpoint = Box::pin(tokio::time::sleep_until(Instant::now() + env.options.checkpoint_interval));
         let time = Time::new(&core.graph, env.egress.transactions().is_some(), &core);
         let time = time.map_err(|e| ProcessorError::store(core.graph.name(), e))?;
@@ -111,6 +117,7 @@ impl Task {
             replay: Replay::default(),
             stall: None,
             waits: false,
+            recording,
             env,
         }))
     }
@@ -125,11 +132,45 @@ struct Restored {
     joins: Vec<Joined>,
 }
 
-/// A log that is away for a while is waited for: a restart would have to begin the restore anew.
-async fn restore_patiently(env: &Env, number: i32) -> ProcessorResult<Restored> {
+/// What a task begins with.
+struct Begun {
+    restored: Restored,
+    inputs: Vec<(usize, Assigned)>,
+    places: Vec<Place>,
+    /// What is to be written of what the state means.
+    meanings: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+async fn begin(
+    env: &Env,
+    number: i32,
+    mut inputs: Vec<(usize, Assigned)>,
+    looked: Shared<BoxFuture<'static, LogResult<Arc<Looked>>>>,
+) -> ProcessorResult<Begun> {
+    let looked = looked.await.map_err(|e| ProcessorError::log(env.graph.name(), "look the inputs up", e))?;
+    // Together: a reader that waits for one partition's records is asked for the other's only then.
+    let (restored, positions) = futures::join!(
+        patiently(async || restore_all(env, number).await),
+        patiently(async || place::read_positions(env, number).await),
+    );
+    let (restored, positions) = (restored?, positions?);
+    let Restored { table, state, .. } = &restored;
+    let kept = place::kept(env, number, state, positions.as_deref())?;
+    let meanings = place::compare_meanings(env, &kept, table.as_ref(), state)?;
+    let has_state = place::has_state(env, table.as_ref(), state)?;
+    let places = patiently(async || place::places(env, &kept, &looked, &inputs, has_state).await).await?;
+    for ((_, assigned), place) in inputs.iter_mut().zip(&places).filter(|((_, a), place)| a.start != place.start) {
+        let sought = assigned.fetch.seek(place.start).await;
+        sought.map_err(|e| ProcessorError::log(env.graph.name(), format!("begin {}", assigned.partition), e))?;
+    }
+    Ok(Begun { restored, inputs, places, meanings })
+}
+
+/// A log that is away for a while is waited for: a restart would have to begin the restore again.
+async fn patiently<T>(mut step: impl AsyncFnMut() -> ProcessorResult<T>) -> ProcessorResult<T> {
     let mut rest = Duration::from_millis(100);
     loop {
-        match restore_all(env, number).await {
+        match step().await {
             Err(ProcessorError::Log { group, doing, error }) if error.class() == ErrorClass::Retriable => {
                 tracing::warn!(group, doing, %error, ?rest, "a restore is tried again");
                 tokio::time::sleep(rest).await;

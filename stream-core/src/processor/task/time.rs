@@ -136,8 +136,6 @@ impl Fired {
 pub(super) struct Mark {
     released: i64,
     written: i64,
-    /// The positions that `written` covers.
-    pub(super) covered: Vec<i64>,
     fired: Vec<Fired>,
 }
 
@@ -335,15 +333,14 @@ impl Time {
         (self.on && time > self.handed_over).then_some(time)
     }
 
-    /// What the next batch brings, if the group keeps time. `covered` are the positions acknowledged so far.
-    pub(super) fn mark(&mut self, covered: impl Iterator<Item = i64>) -> Option<Box<Mark>> {
+    /// What the next batch brings, if the group keeps time.
+    pub(super) fn mark(&mut self) -> Option<Box<Mark>> {
         if !self.on {
             return None;
         }
         self.handed_over = self.to_write().unwrap_or(self.handed_over);
         let (released, written) = (self.released, self.handed_over);
-        let covered = if self.atomic { Vec::new() } else { covered.collect() };
-        Some(Box::new(Mark { released, written, covered, fired: std::mem::take(&mut self.fired) }))
+        Some(Box::new(Mark { released, written, fired: std::mem::take(&mut self.fired) }))
     }
 
     /// A batch is acknowledged. True if everything acknowledged is covered by what is written of stream time.

@@ -9,6 +9,7 @@ use super::checkpoint::Checkpointing;
 use super::fire::Firing;
 use super::input::{Next, choose, held};
 use super::outbox::{HandOver, weight};
+use super::place::read_error;
 use super::{Command, SlotEnd, Task};
 use crate::context::DeferredEnd;
 use crate::log::Delivery;
@@ -96,13 +97,14 @@ impl Task {
             return Poll::Pending;
         }
         // An end waits for it only if there is something left to write.
-        if (self.ending.is_none() || self.moved) && self.replay.poll_rest(cx).is_pending() {
+        if (self.ending.is_none() || self.moved || self.recording.due) && self.replay.poll_rest(cx).is_pending() {
             return Poll::Pending;
         }
         if !self.moved && self.slots.is_empty() {
             // Nothing came of what was begun.
             self.replay.search.restart();
         }
+        self.record_at_the_end();
         if self.stage.out.len() >= self.env.options.batch_records || self.is_full() {
             return Poll::Ready(Ok(Turn::HandOver));
         }
@@ -129,7 +131,7 @@ impl Task {
         // While a culprit is looked for, what was begun together is handed over together.
         let searching = self.replay.search.is_on(&self.inputs);
         let whole = !searching || self.slots.is_empty() || !self.replay.search.is_closed();
-        if self.moved && whole {
+        if (self.moved && whole) || self.recording.due {
             return Poll::Ready(Ok(Turn::HandOver));
         }
         if self.is_over() {
@@ -142,6 +144,7 @@ impl Task {
     fn may_dispatch(&self) -> bool {
         self.outbox.bytes() < self.env.options.in_flight_bytes
             && !self.slots.alone()
+            && !self.recording.opening
             && (!self.replay.search.is_on(&self.inputs) || (self.outbox.is_empty() && !self.replay.search.is_closed()))
     }
 
@@ -158,8 +161,7 @@ impl Task {
         let limits = self.env.options.fetch;
         for input in &mut self.inputs {
             if let Err(error) = input.poll_fill(cx, limits) {
-                let doing = format!("read {}", input.partition);
-                return Poll::Ready(Err(ProcessorError::log(self.core.graph.name(), doing, error)));
+                return Poll::Ready(Err(read_error(&self.env, &input.partition, error)));
             }
         }
         while let Some(head) = held(&self.inputs, self.paced.limit) {

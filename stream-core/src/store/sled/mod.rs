@@ -142,6 +142,10 @@ impl StoreBackend for SledStores {
         self.dir.remove(id)
     }
 
+    fn instance_id_place(&self) -> String {
+        format!("the state directory {} (file ~instance-id)", self.dir.path().display())
+    }
+
     fn instance_id(&self) -> Result<String, StoreError> {
         self.dir.instance_id()
     }

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 
 use super::client::SimFetch;
 use super::life::Life;
-use crate::log::{Assigned, Fetch, GroupHandle, GroupMetadata, LogError, LogResult, Member, MemberEvent, Offsets};
+use crate::log::{Assigned, Commits, Fetch, GroupHandle, GroupMetadata, LogError, LogResult, Member, MemberEvent};
 
 pub(super) struct SimMember {
     inner: Box<dyn Member>,
@@ -75,7 +75,7 @@ struct SimGroup {
 }
 
 impl GroupHandle for SimGroup {
-    fn commit(&self, offsets: Offsets) -> BoxFuture<'static, LogResult<()>> {
+    fn commit_with_metadata(&self, offsets: Commits) -> BoxFuture<'static, LogResult<()>> {
         let (inner, life) = (Arc::clone(&self.inner), Arc::clone(&self.life));
         let losses = self.life.losses();
         self.life.call_in_order("commit", move || {
@@ -86,7 +86,7 @@ impl GroupHandle for SimGroup {
                     return Err(LogError::NotMember { what: "commit".to_owned(), group: String::new(), reason });
                 }
                 let text = format!("{offsets:?}");
-                let result = inner.commit(offsets).await;
+                let result = inner.commit_with_metadata(offsets).await;
                 life.note(format_args!("commit {text}: {result:?}"));
                 result
             }

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use tokio::time::sleep;
 
 use super::life::Life;
-use crate::log::{Delivery, GroupMetadata, LogResult, Offsets, ProduceBatch, Producer};
+use crate::log::{Commits, Delivery, GroupMetadata, LogResult, ProduceBatch, Producer};
 
 pub(super) struct SimProducer {
     inner: Arc<dyn Producer>,
@@ -72,12 +72,16 @@ impl Producer for SimProducer {
         self.life.call("begin a transaction", move || inner.begin_transaction())
     }
 
-    fn commit_transaction(&self, offsets: Offsets, member: Option<GroupMetadata>) -> BoxFuture<'static, LogResult<()>> {
+    fn commit_transaction_with_metadata(
+        &self,
+        offsets: Commits,
+        member: Option<GroupMetadata>,
+    ) -> BoxFuture<'static, LogResult<()>> {
         let (inner, life) = (Arc::clone(&self.inner), Arc::clone(&self.life));
         self.life.call("commit the transaction", move || {
             async move {
                 life.note(format_args!("commits a transaction with {offsets:?}"));
-                let result = inner.commit_transaction(offsets, member).await;
+                let result = inner.commit_transaction_with_metadata(offsets, member).await;
                 life.note(format_args!("committed a transaction: {result:?}"));
                 result
             }

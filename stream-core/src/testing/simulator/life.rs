@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::random::Random;
 use super::trace::Trace;
-use crate::log::{Offsets, Producer, RevokeToken, TopicPartition};
+use crate::log::{Commits, Producer, RevokeToken, TopicPartition};
 
 /// Shared by an instance's connection, its stores' crash points and the simulator.
 pub(super) struct Life {
@@ -227,7 +227,7 @@ impl Life {
     }
 
     /// Whether it lost one of these since then.
-    pub(super) fn lost_since(&self, losses: u64, offsets: &Offsets) -> bool {
+    pub(super) fn lost_since(&self, losses: u64, offsets: &Commits) -> bool {
         let state = self.state();
         offsets.iter().any(|(p, _)| state.lost.get(p).is_some_and(|number| *number > losses))
     }

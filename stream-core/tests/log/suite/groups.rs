@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stream_core::log::{AutoOffsetReset, LogError, MemberEvent, TopicPartition};
+use stream_core::log::{AutoOffsetReset, LogError, MemberEvent, OffsetAndMetadata, ProducerOptions, TopicPartition};
 
 use super::helper::{Client, Happened, member_options, offsets, producer, take, tp, values, write_numbers};
 use super::{World, topic, unique, until};
@@ -88,6 +88,39 @@ pub async fn committed_offsets_survive_close_and_rejoin(world: &impl World) {
     assert_eq!(offsets(&take(&mut *zero.fetch, 2).await), [3, 4]);
     let one = client.take(&tp(&name, 1));
     assert_eq!((one.start, one.committed), (0, false));
+    client.close().await;
+}
+
+/// The text of a committed offset comes back with it, from a member's commit and from a transaction's.
+pub async fn committed_metadata_comes_back(world: &impl World) {
+    let (log, name, group) = (world.log(), topic(world, 2).await, unique("g"));
+    let client = Client::join(&log, member_options(&group, &[&name]));
+    client.owns(2).await;
+    let with = |partition, offset, text: &str| (tp(&name, partition), OffsetAndMetadata::new(offset, text));
+    client.group.commit_with_metadata(vec![with(0, 3, "topic=ü/x"), with(1, 4, "")]).await.unwrap();
+    client.close().await;
+    let client = Client::join(&log, member_options(&group, &[&name]));
+    client.owns(2).await;
+    let (zero, one) = (client.take(&tp(&name, 0)), client.take(&tp(&name, 1)));
+    assert_eq!((zero.start, zero.committed, &*zero.metadata), (3, true, "topic=ü/x"));
+    assert_eq!((one.start, one.committed, &*one.metadata), (4, true, ""));
+    if world.caps().transactions {
+        let mut options = ProducerOptions::default();
+        options.transactional_id = Some(unique("id").into());
+        let writer = log.producer(options).await.unwrap();
+        writer.begin_transaction().await.unwrap();
+        let offsets = vec![with(0, 5, "by a transaction")];
+        writer.commit_transaction_with_metadata(offsets, client.group.metadata()).await.unwrap();
+    }
+    // A commit without a text takes the old one away.
+    client.group.commit(vec![(tp(&name, 1), 4)]).await.unwrap();
+    client.close().await;
+    let client = Client::join(&log, member_options(&group, &[&name]));
+    client.owns(2).await;
+    let zero = client.take(&tp(&name, 0));
+    if world.caps().transactions {
+        assert_eq!((zero.start, &*zero.metadata), (5, "by a transaction"));
+    }
     client.close().await;
 }
 

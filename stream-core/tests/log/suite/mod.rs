@@ -227,6 +227,7 @@ macro_rules! log_suite {
             a_member_without_partitions_is_told_so_once
             start_without_a_commit_is_explicit
             committed_offsets_survive_close_and_rejoin
+            committed_metadata_comes_back
             offsets_of_a_group
             members_of_a_group
             metadata_only_while_a_member

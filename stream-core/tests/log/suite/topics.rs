@@ -21,7 +21,6 @@ pub async fn create_and_look_up(world: &impl World) {
         timestamp_type: Some(TimestampType::LogAppendTime),
         timestamp_before_max_ms: Some(86_400_000),
         timestamp_after_max_ms: Some(60_000),
-        compression_type: Some("zstd".to_owned()),
         min_insync_replicas: Some(1),
         compression_type: Some("lz4".to_owned()),
         other: vec![("segment.bytes".to_owned(), "1048576".to_owned())],

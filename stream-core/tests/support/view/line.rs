@@ -8,9 +8,9 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use stream_core::clock::Clock;
 use stream_core::log::{
-    Delivery, Fetch, FetchLimits, Fetched, GroupMember, GroupMetadata, Isolation, Log, LogError, LogHandle, LogResult,
-    Member, MemberOptions, OffsetSpec, Offsets, ProduceBatch, Producer, ProducerOptions, Reader, RecordBatch,
-    TopicInfo, TopicPartition, TopicSpec,
+    Commits, Delivery, Fetch, FetchLimits, Fetched, GroupMember, GroupMetadata, Isolation, Log, LogError, LogHandle,
+    LogResult, Member, MemberOptions, OffsetSpec, Offsets, ProduceBatch, Producer, ProducerOptions, Reader,
+    RecordBatch, TopicInfo, TopicPartition, TopicSpec,
 };
 
 /// A log at the end of a line.
@@ -221,8 +221,12 @@ impl Producer for LineProducer {
     fn begin_transaction(&self) -> BoxFuture<'static, LogResult<()>> {
         self.producer.begin_transaction()
     }
-    fn commit_transaction(&self, offsets: Offsets, member: Option<GroupMetadata>) -> BoxFuture<'static, LogResult<()>> {
-        self.producer.commit_transaction(offsets, member)
+    fn commit_transaction_with_metadata(
+        &self,
+        offsets: Commits,
+        member: Option<GroupMetadata>,
+    ) -> BoxFuture<'static, LogResult<()>> {
+        self.producer.commit_transaction_with_metadata(offsets, member)
     }
     fn abort_transaction(&self) -> BoxFuture<'static, LogResult<()>> {
         self.producer.abort_transaction()

@@ -33,7 +33,7 @@ use super::connection::Connection;
 use super::context::{Ctx, Health};
 use super::error::{Scene, code, words};
 use crate::log::{
-    Delivery, FailedRecord, GroupMetadata, LogError, LogResult, NewRecord, Offsets, ProduceBatch, Producer,
+    Commits, Delivery, FailedRecord, GroupMetadata, LogError, LogResult, NewRecord, ProduceBatch, Producer,
     ProducerOptions, TopicPartition,
 };
 
@@ -41,7 +41,7 @@ use crate::log::{
 enum Command {
     Send { batch: Arc<ProduceBatch>, seq: u64, epoch: u64, at: Instant, done: oneshot::Sender<Delivery> },
     Begin { before: u64, done: oneshot::Sender<LogResult<()>> },
-    Commit { before: u64, offsets: Offsets, member: Option<GroupMetadata>, done: oneshot::Sender<LogResult<()>> },
+    Commit { before: u64, offsets: Commits, member: Option<GroupMetadata>, done: oneshot::Sender<LogResult<()>> },
     Abort { before: u64, done: oneshot::Sender<LogResult<()>> },
     LimitBatches { before: u64, bytes: usize, done: oneshot::Sender<LogResult<()>> },
     Purge,
@@ -202,7 +202,11 @@ impl Producer for KafkaProducer {
         self.order("beginning a transaction", false, |before, done| Command::Begin { before, done })
     }
 
-    fn commit_transaction(&self, offsets: Offsets, member: Option<GroupMetadata>) -> BoxFuture<'static, LogResult<()>> {
+    fn commit_transaction_with_metadata(
+        &self,
+        offsets: Commits,
+        member: Option<GroupMetadata>,
+    ) -> BoxFuture<'static, LogResult<()>> {
         self.order("committing a transaction", false, move |before, done| Command::Commit {
             before,
             offsets,

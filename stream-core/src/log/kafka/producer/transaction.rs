@@ -5,7 +5,6 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::Offset;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _};
@@ -13,8 +12,8 @@ use rdkafka::producer::{BaseProducer, Producer as _};
 use super::ProducerCtx;
 use super::sender::Sender;
 use crate::log::kafka::error::{Scene, membership_over, passing};
-use crate::log::kafka::query::{again_if, list};
-use crate::log::{GroupMetadata, LogError, LogResult, Offsets};
+use crate::log::kafka::query::{again_if, commits};
+use crate::log::{Commits, GroupMetadata, LogError, LogResult};
 
 /// Where this producer's transaction is.
 pub(super) enum Transaction {
@@ -117,7 +116,7 @@ impl Sender {
         Ok(())
     }
 
-    pub(super) fn commit(&mut self, before: u64, offsets: &Offsets, member: Option<&GroupMetadata>) -> LogResult<()> {
+    pub(super) fn commit(&mut self, before: u64, offsets: &Commits, member: Option<&GroupMetadata>) -> LogResult<()> {
         let what = "committing a transaction";
         self.alive(what)?;
         if !self.transaction.is_open() {
@@ -156,14 +155,13 @@ impl Sender {
         }
     }
 
-    fn send_offsets(&mut self, offsets: &Offsets, member: Option<&GroupMetadata>, until: Instant) -> LogResult<()> {
+    fn send_offsets(&mut self, offsets: &Commits, member: Option<&GroupMetadata>, until: Instant) -> LogResult<()> {
         let what = "adding offsets to a transaction";
         let abort = |reason: &str| LogError::Abortable { what: what.into(), reason: reason.to_owned() };
         let member = member.ok_or_else(|| abort("there is no membership to commit them under"))?;
         let metadata = member.detail.downcast_ref::<ConsumerGroupMetadata>();
         let metadata = metadata.ok_or_else(|| abort("the membership is of another log"))?;
-        let list = list(offsets.iter().map(|(tp, offset)| (tp, Offset::Offset(*offset))));
-        let list = list.map_err(|e| self.scene.error(what, &e))?;
+        let list = commits(offsets).map_err(|e| self.scene.error(what, &e))?;
         let sent = again(until, |time| self.client.send_offsets_to_transaction(&list, metadata, time));
         sent.map_err(|e| match classed(&self.scene, what, &e) {
             LogError::NotMember { what, reason, .. } => {
