@@ -61,6 +61,7 @@ mod processor_topics;
 mod processor_visitors;
 mod store_conformance;
 mod store_crash;
+mod store_large;
 mod store_sled;
 mod table_reads;
 #[cfg(feature = "monitor")]
