@@ -54,9 +54,7 @@ fn assert_large(dir: &Path, count: usize, what: &str) {
 
 fn disk(path: &Path) -> u64 {
     let entries = fs::read_dir(path).unwrap().map(Result::unwrap);
-    entries
-        .map(|entry| if entry.path().is_dir() { disk(&entry.path()) } else { entry.metadata().unwrap().len() })
-        .sum()
+    entries.map(|entry| if entry.path().is_dir() { disk(&entry.path()) } else { entry.metadata().unwrap().len() }).sum()
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -70,7 +68,8 @@ fn copy(from: &Path, to: &Path) {
 #[test]
 fn values_written_again_and_again_take_a_small_multiple_of_their_size() {
     // Length of a value, keys, writes of each key in a run, runs.
-    for (length, keys, writes, runs) in [(200_000, 5, 40, 1), (150_000, 5, 5, 4), (60_000, 8, 4, 12), (9_000, 40, 3, 12)]
+    for (length, keys, writes, runs) in
+        [(200_000, 5, 40, 1), (150_000, 5, 5, 4), (60_000, 8, 4, 12), (9_000, 40, 3, 12)]
     {
         let dir = tempfile::tempdir().unwrap();
         for run in 0..runs {

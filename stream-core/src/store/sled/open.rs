@@ -100,9 +100,7 @@ fn try_open(dir: &Arc<StateDir>, path: &Path, fingerprint: &str, options: &SledO
     match recorded.fingerprint {
         Some(found) if found != fingerprint => Err(match old_format(&found, table) {
             Some(format) => Trouble::OldFormat(format),
-            None => {
-                Trouble::Error(StoreError::Fingerprint { path: path.to_owned(), found, expected: fingerprint })
-            }
+            None => Trouble::Error(StoreError::Fingerprint { path: path.to_owned(), found, expected: fingerprint }),
         }),
         Some(_) if recorded.checkpoint.is_none() && recorded.has_keys => Err(Trouble::NeverCheckpointed),
         Some(_) => {
