@@ -95,8 +95,8 @@ fn parts_go_with_their_values() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     for key in 0..6_u8 {
-        put(&*store, &[key], &[key; 40_000]);
-        put(&*store, &[key], &[key; 70_000]);
+        put(&*store, &[key], &vec![key; 40_000]);
+        put(&*store, &[key], &vec![key; 70_000]);
     }
     put(&*store, &[0], &[9; INLINE]);
     put(&*store, &[1], b"small");
@@ -107,7 +107,7 @@ fn parts_go_with_their_values() {
     assert_large(dir.path(), 3, "overwritten and deleted");
     let store = open(dir.path());
     store.clear().unwrap();
-    put(&*store, b"a", &[1; 30_000]);
+    put(&*store, b"a", &vec![1; 30_000]);
     store.checkpoint(at(2)).unwrap();
     drop(store);
     assert_large(dir.path(), 1, "cleared");
@@ -124,7 +124,7 @@ fn a_log_cut_anywhere_gives_whole_values_and_no_parts_beside_them() {
     let lengths = [60_000, 90_000, 10, 70_000, 0, 80_000, 30_000];
     let values: Vec<Vec<u8>> = (1..).zip(lengths).map(|(n, length)| vec![n; length]).collect();
     let store = open(sound.path());
-    put(&*store, b"steady", &[7; 50_000]);
+    put(&*store, b"steady", &vec![7; 50_000]);
     put(&*store, b"a", &values[0]);
     store.checkpoint(at(1)).unwrap();
     for value in &values[1..] {
@@ -158,7 +158,7 @@ fn a_half_written_value_is_removed_when_the_store_is_opened() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     for key in [b"a", b"b", b"c"] {
-        put(&*store, key, &[key[0]; 40_000]);
+        put(&*store, key, &vec![key[0]; 40_000]);
     }
     store.checkpoint(at(3)).unwrap();
     drop(store);
@@ -174,7 +174,7 @@ fn a_half_written_value_is_removed_when_the_store_is_opened() {
     drop(db);
     let store = open(dir.path());
     assert_eq!(all(&*store), [(b"a".to_vec(), vec![b'a'; 40_000]), (b"c".to_vec(), vec![b'c'; 40_000])]);
-    put(&*store, b"a", &[1; 50_000]);
+    put(&*store, b"a", &vec![1; 50_000]);
     assert_eq!(store.get(b"a").unwrap(), Some(vec![1; 50_000]));
     drop(store);
     assert_large(dir.path(), 2, "after the half-written one");
@@ -191,7 +191,7 @@ fn a_value_whose_parts_are_missing_or_changed_is_damage() {
     for (what, damage) in damages {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path());
-        put(&*store, b"a", &[7; 40_000]);
+        put(&*store, b"a", &vec![7; 40_000]);
         store.checkpoint(at(1)).unwrap();
         drop(store);
         let db = raw(dir.path());
@@ -266,7 +266,7 @@ fn a_store_of_the_layout_before_is_wiped_to_be_restored() {
     assert_eq!(store.checkpointed().unwrap(), None);
     assert_eq!(store.origin().unwrap(), None);
     assert_eq!(all(&*store), []);
-    put(&*store, b"large", &[8; 600_000]);
+    put(&*store, b"large", &vec![8; 600_000]);
     store.checkpoint(at(1)).unwrap();
     drop(store);
     assert_eq!(fs::read_dir(database(dir.path()).join("blobs")).unwrap().count(), 0);
