@@ -64,7 +64,7 @@ impl SledOptions {
 /// only; they need no runtime and end with the process. Memory beyond the cache is about one buffer of 512 KiB or a few
 /// per store.
 ///
-/// Values above 5 KiB are stored in parts of that size, which takes about three times the CPU per byte; the disk stays at
+/// Values above 5 KiB are stored in parts of that size, which takes three to six times the CPU; the disk stays at
 /// a small multiple of what the store contains, however often values are replaced.
 ///
 /// sled finds out about a damaged page only when it reads it. Then the call is an error, and the store is wiped
