@@ -68,6 +68,7 @@ mod processor_visitors;
 mod refusals;
 mod store_conformance;
 mod store_crash;
+mod store_large;
 mod store_sled;
 mod table_reads;
 #[cfg(feature = "monitor")]

@@ -33,6 +33,7 @@ macro_rules! store_suite {
                 reads_what_was_written
                 empty_keys_and_values
                 large_values
+                values_of_every_length_replace_each_other
                 keys_that_look_like_metadata
                 ranges_of_every_kind
                 ranges_that_end_before_they_begin
@@ -133,6 +134,39 @@ pub fn large_values(world: &mut dyn World) {
     let long_key = vec![0xff; 60_000];
     put(&*store, &long_key, b"long");
     assert_eq!(store.get(&long_key).unwrap(), Some(b"long".to_vec()));
+}
+
+pub fn values_of_every_length_replace_each_other(world: &mut dyn World) {
+    // Around the lengths at which stores change how they store a value, and several times those.
+    const LENGTHS: [usize; 15] =
+        [0, 1, 5_119, 5_120, 5_121, 5_139, 5_140, 5_141, 10_239, 10_240, 10_241, 10_260, 20_480, 51_201, 140_000];
+    let mut store = open(world);
+    let mut model = BTreeMap::new();
+    for (first, a) in (0_u8..).zip(LENGTHS) {
+        for (second, b) in (0_u8..).zip(LENGTHS) {
+            let key = [first, second];
+            put(&*store, &key, &vec![first; a]);
+            let value = vec![second ^ 0x80; b];
+            put(&*store, &key, &value);
+            assert_eq!(store.get(&key).unwrap().as_ref(), Some(&value), "{a} bytes, then {b}");
+            model.insert(key.to_vec(), value);
+            if (first + second) % 4 == 0 {
+                delete(&*store, &key);
+                model.remove(&key[..]);
+                assert_eq!(store.get(&key).unwrap(), None, "{a} bytes, then {b}, then none");
+            }
+        }
+    }
+    for checkpoint in [1, 2] {
+        check_range(&*store, &model, Bound::Unbounded, Bound::Unbounded);
+        check_range(&*store, &model, Bound::Excluded(&[3, 4]), Bound::Included(&[9, 1]));
+        store.checkpoint(at(checkpoint)).unwrap();
+        drop(store);
+        world.restart();
+        store = open(world);
+        assert_eq!(store.checkpointed().unwrap(), Some(at(checkpoint)));
+    }
+    check_range(&*store, &model, Bound::Unbounded, Bound::Unbounded);
 }
 
 pub fn keys_that_look_like_metadata(world: &mut dyn World) {
@@ -497,7 +531,14 @@ pub fn random_operations_match_a_model(world: &mut dyn World) {
                 0..60 => {
                     let entries: Vec<(Vec<u8>, Option<Vec<u8>>)> = (0..=random.below(4))
                         .map(|_| {
-                            let value = (random.below(3) > 0).then(|| random.key(alphabet, 40));
+                            let large = random.below(60) == 0;
+                            let value = (random.below(3) > 0).then(|| {
+                                let mut value = random.key(alphabet, 40);
+                                if large {
+                                    value.resize(random.below(40_000), random.next().to_le_bytes()[0]);
+                                }
+                                value
+                            });
                             (random.key(alphabet, 12), value)
                         })
                         .collect();

@@ -2,6 +2,7 @@
 //!
 //! The child is this test binary once more, told by an environment variable where to write.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -89,6 +90,23 @@ fn killed_at_any_moment_a_checkpoint_has_its_data() {
                 assert_eq!(bytes, Some(write(n).1), "round {round}: the value is as it was written");
             }
         }
+        // Nothing of a value that was half written or half removed stays.
+        let live = (0..KEYS).filter_map(|key| store.get(&key.to_be_bytes()).unwrap());
+        let live = live.filter(|value| value.len() > 5 * 1024).count();
+        drop(store);
+        assert_eq!(large_values(dir.path()), live, "round {round}");
         last = checkpoint;
     }
+}
+
+/// How many large values have parts in a closed store.
+fn large_values(dir: &Path) -> usize {
+    let db = loop {
+        match sled::open(dir.join("numbers-table/3")) {
+            Err(error) if error.to_string().contains("acquire lock") => std::thread::yield_now(),
+            other => break other.unwrap(),
+        }
+    };
+    let parts = db.open_tree("parts").unwrap().iter().keys();
+    parts.map(|key| key.unwrap()[..8].to_vec()).collect::<BTreeSet<_>>().len()
 }

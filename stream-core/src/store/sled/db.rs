@@ -1,4 +1,5 @@
-//! An open store: one sled database with the user's keys in one tree and the metadata in another.
+//! An open store: one sled database with the user's keys in one tree, the metadata in another, and the parts of large
+//! values in two more.
 //!
 //! Invariant: the checkpoint on the disk never says more than the data on the disk. Hence the order in
 //! [`checkpoint`](SledStore::checkpoint), and no checkpoint any more after a call that failed.
@@ -17,6 +18,7 @@ use sled::{Db, Error, IVec, Tree};
 use super::dir::StateDir;
 use super::files::Files;
 use super::key;
+use super::large::{Head, INLINE, LargeValues};
 use crate::store::{Checkpoint, Direction, KeyRange, Pair, Scan, Store, StoreError};
 
 /// A file whose presence says that the database beside it is damaged.
@@ -25,6 +27,9 @@ pub(super) const DAMAGED: &str = "damaged";
 const CHECKPOINT: &str = "checkpoint";
 const FINGERPRINT: &str = "fingerprint";
 const ORIGIN: &str = "origin";
+/// Present while a large value may be half written or half removed: from before the first such change until the next
+/// checkpoint.
+const UNFINISHED: &str = "unfinished";
 
 /// One partition of a table.
 pub(super) struct SledStore {
@@ -34,6 +39,9 @@ pub(super) struct SledStore {
     path: PathBuf,
     keys: Tree,
     meta: Tree,
+    large: LargeValues,
+    /// Whether [`UNFINISHED`] is recorded.
+    unfinished: AtomicBool,
     db: Db,
     files: Files,
     /// Held, never read: the lock of the state directory must outlive the database.
@@ -52,15 +60,18 @@ impl SledStore {
     pub(super) fn new(db: Db, path: PathBuf, fingerprint: String, dir: Arc<StateDir>) -> Result<Self, Error> {
         let keys = db.open_tree("keys")?;
         let meta = db.open_tree("meta")?;
+        let large = LargeValues::open(&db)?;
+        let unfinished = AtomicBool::new(meta.contains_key(UNFINISHED)?);
         let files = Files::open(&path)?;
-        Ok(Self { failed: AtomicBool::new(false), fingerprint, path, keys, meta, db, files, _dir: dir })
+        let failed = AtomicBool::new(false);
+        Ok(Self { failed, fingerprint, path, keys, meta, large, unfinished, db, files, _dir: dir })
     }
 
     /// What an earlier run left.
     pub(super) fn recorded(&self) -> Result<Recorded, Error> {
         let fingerprint = self.read_text(FINGERPRINT)?;
         let checkpoint = self.read_checkpoint()?;
-        let has_keys = self.keys.iter().next().transpose()?.is_some();
+        let has_keys = self.large.any() || self.keys.iter().next().transpose()?.is_some();
         Ok(Recorded { fingerprint, checkpoint, has_keys })
     }
 
@@ -68,6 +79,14 @@ impl SledStore {
     pub(super) fn record_fingerprint(&self, fingerprint: &str) -> Result<(), Error> {
         self.meta.insert(FINGERPRINT, fingerprint)?;
         self.db.flush()?;
+        Ok(())
+    }
+
+    /// Removes what a process left that died while it wrote or removed a large value.
+    pub(super) fn sweep(&self) -> Result<(), Error> {
+        if self.unfinished.load(Ordering::Acquire) {
+            self.large.sweep(&self.keys)?;
+        }
         Ok(())
     }
 
@@ -97,15 +116,54 @@ impl SledStore {
     }
 
     fn write_all(&self, entries: &mut dyn Iterator<Item = (&[u8], Option<&[u8]>)>) -> Result<(), Error> {
-        let mut scratch = Vec::new();
+        if self.large.any() {
+            guarded(|| self.begin())?;
+        }
+        let (mut scratch, mut head) = (Vec::new(), Vec::new());
         for (key, value) in entries {
             let key = key::encode(key, &mut scratch);
-            guarded(|| match value {
-                Some(value) => self.keys.insert(key, value),
-                None => self.keys.remove(key),
-            })?;
+            guarded(|| self.write_one(key, value, &mut head))?;
         }
         Ok(())
+    }
+
+    fn write_one(&self, key: &[u8], value: Option<&[u8]>, head: &mut Vec<u8>) -> Result<(), Error> {
+        let old = match value {
+            Some(value) if value.len() > INLINE => {
+                self.begin()?;
+                self.large.write(key, value, head)?;
+                self.keys.insert(key, head.as_slice())?
+            }
+            Some(value) => self.keys.insert(key, value)?,
+            None => self.keys.remove(key)?,
+        };
+        let Some(old) = old else { return Ok(()) };
+        Head::of(&old)?.map_or(Ok(()), |head| self.large.remove(&head))
+    }
+
+    /// Records that large values are about to be written or removed.
+    fn begin(&self) -> Result<(), Error> {
+        if !self.unfinished.swap(true, Ordering::AcqRel) {
+            self.meta.insert(UNFINISHED, &[])?;
+        }
+        Ok(())
+    }
+
+    /// The value that something stored at a key is or stands for; `None` when the key was removed meanwhile.
+    fn value(&self, key: &[u8], stored: IVec) -> Result<Option<Vec<u8>>, Error> {
+        let mut stored = stored;
+        loop {
+            let Some(head) = Head::of(&stored)? else { return Ok(Some(stored.to_vec())) };
+            if let Some(value) = self.large.read(&head)? {
+                return Ok(Some(value));
+            }
+            // The writer removes parts when their head is replaced: then the key has another value by now.
+            let Some(now) = self.keys.get(key)? else { return Ok(None) };
+            if Head::of(&now)?.is_some_and(|now| now.is(&head)) {
+                return Err(unreadable("large value"));
+            }
+            stored = now;
+        }
     }
 
     fn checkpoint_now(&self, at: Checkpoint) -> Result<(), Error> {
@@ -115,6 +173,9 @@ impl SledStore {
         offset.copy_from_slice(&at.offset.to_be_bytes());
         at_ms.copy_from_slice(&at.at_ms.to_be_bytes());
         self.meta.insert(CHECKPOINT, &value)?;
+        if self.unfinished.swap(false, Ordering::AcqRel) {
+            self.meta.remove(UNFINISHED)?;
+        }
         self.flush()
     }
 
@@ -122,6 +183,7 @@ impl SledStore {
         self.meta.remove(CHECKPOINT)?;
         self.flush()?;
         self.keys.clear()?;
+        self.large.clear()?;
         self.meta.remove(ORIGIN)?;
         self.flush()
     }
@@ -159,10 +221,10 @@ impl SledStore {
         StoreError::Failed { path: self.path.clone(), reason: error.to_string() }
     }
 
-    fn pair(&self, found: Result<(IVec, IVec), Error>) -> Result<Pair, StoreError> {
-        let pair = found.and_then(|(key, value)| {
-            let key = key::decode(&key).ok_or_else(|| unreadable("key"))?;
-            Ok((key, value.to_vec()))
+    fn pair(&self, found: Result<(IVec, IVec), Error>) -> Result<Option<Pair>, StoreError> {
+        let pair = found.and_then(|(stored_key, stored)| {
+            let key = key::decode(&stored_key).ok_or_else(|| unreadable("key"))?;
+            Ok(guarded(|| self.value(&stored_key, stored))?.map(|value| (key, value)))
         });
         pair.map_err(|error| self.report(&error))
     }
@@ -170,8 +232,10 @@ impl SledStore {
 
 impl Store for SledStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let found = guarded(|| self.keys.get(key::encode(key, &mut Vec::new())));
-        Ok(found.map_err(|error| self.report(&error))?.map(|value| value.to_vec()))
+        let mut scratch = Vec::new();
+        let key = key::encode(key, &mut scratch);
+        let found = guarded(|| self.keys.get(key)?.map_or(Ok(None), |stored| self.value(key, stored)));
+        found.map_err(|error| self.report(&error))
     }
 
     fn range(&self, range: KeyRange<'_>, direction: Direction) -> Scan<'_> {
@@ -183,14 +247,21 @@ impl Store for SledStore {
         let mut pairs = self.keys.range((stored(range.from), stored(range.to)));
         let mut over = false;
         Box::new(std::iter::from_fn(move || {
-            let next = match direction {
-                _ if over => return None,
-                Direction::Forward => guarded(|| pairs.next().transpose()),
-                Direction::Reverse => guarded(|| pairs.next_back().transpose()),
-            };
-            let pair = next.transpose().map(|found| self.pair(found));
-            over = !matches!(pair, Some(Ok(_)));
-            pair
+            loop {
+                let next = match direction {
+                    _ if over => return None,
+                    Direction::Forward => guarded(|| pairs.next().transpose()),
+                    Direction::Reverse => guarded(|| pairs.next_back().transpose()),
+                };
+                let found = next.transpose().map(|found| self.pair(found));
+                over = !matches!(found, Some(Ok(_)));
+                match found.map(Result::transpose) {
+                    // Removed since the cursor read its page.
+                    Some(None) => {}
+                    Some(Some(pair)) => return Some(pair),
+                    None => return None,
+                }
+            }
         }))
     }
 
@@ -263,6 +334,7 @@ fn mark_damaged(path: &Path, error: &Error) {
     }
 }
 
-fn unreadable(what: &str) -> Error {
+/// The error of something stored that this library never writes so.
+pub(super) fn unreadable(what: &str) -> Error {
     Error::Io(std::io::Error::new(ErrorKind::InvalidData, format!("its {what} can't be read")))
 }

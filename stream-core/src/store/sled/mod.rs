@@ -9,12 +9,14 @@
 //! - `log_check` finds damage that sled would pass over;
 //! - `db` is an open store;
 //! - `files` brings its files to the disk;
+//! - `large` stores large values in parts;
 //! - `key` spells keys so that sled can scan them.
 
 mod db;
 mod dir;
 mod files;
 mod key;
+mod large;
 mod log_check;
 mod open;
 
@@ -60,7 +62,10 @@ impl SledOptions {
 ///
 /// sled has its own threads, seven and under load more, shared by every store of the process. They write and read pages
 /// only; they need no runtime and end with the process. Memory beyond the cache is about one buffer of 512 KiB or a few
-/// per store. A value above that size gets a file of its own.
+/// per store.
+///
+/// Values above 5 KiB are stored in parts of that size, which takes three to six times the CPU; the disk stays at
+/// a small multiple of what the store contains, however often values are replaced.
 ///
 /// sled finds out about a damaged page only when it reads it. Then the call is an error, and the store is wiped
 /// when it is next opened.

@@ -18,7 +18,10 @@ use super::log_check;
 use crate::store::{StoreError, StoreId};
 
 /// How the files are laid out: the trees, how keys are spelled, what the metadata looks like.
-const FORMAT: &str = "sled-1";
+const FORMAT: &str = "sled-2";
+
+/// Layouts of earlier versions, which can't be read any more. `sled-1` stored large values whole, as files of sled's own.
+const FORMATS_BEFORE: [&str; 1] = ["sled-1"];
 
 /// How often, and how long between, a database that was just closed is asked for its lock.
 const LOCK_TRIES: u32 = 500;
@@ -30,6 +33,8 @@ enum Trouble {
     Damaged(String),
     /// Wipe it: it has keys, but nothing says which part of the changelog they are.
     NeverCheckpointed,
+    /// Wipe it: an earlier version of this library wrote it, with this layout.
+    OldFormat(&'static str),
     /// Give up.
     Error(StoreError),
 }
@@ -47,8 +52,7 @@ pub(super) fn open(
     fingerprint: &str,
     options: &SledOptions,
 ) -> Result<SledStore, StoreError> {
-    let fingerprint = full_fingerprint(fingerprint);
-    let attempt = || try_open(dir, path, &fingerprint, options);
+    let attempt = || try_open(dir, path, fingerprint, options);
     match attempt() {
         Ok(store) => return Ok(store),
         Err(Trouble::Error(error)) => return Err(error),
@@ -58,19 +62,30 @@ pub(super) fn open(
         Err(Trouble::NeverCheckpointed) => {
             tracing::info!(store = %path.display(), "store has no checkpoint: wiped, to be restored from its changelog");
         }
+        Err(Trouble::OldFormat(format)) => {
+            tracing::warn!(store = %path.display(), format, now = FORMAT, "store has the layout of an earlier version: wiped, to be restored from its changelog");
+        }
     }
     dir.remove(id)?;
     attempt().map_err(|trouble| match trouble {
         Trouble::Error(error) => error,
         Trouble::Damaged(reason) => StoreError::Failed { path: path.to_owned(), reason },
-        Trouble::NeverCheckpointed => {
-            StoreError::Failed { path: path.to_owned(), reason: "it has keys just after it was wiped".into() }
+        Trouble::NeverCheckpointed | Trouble::OldFormat(_) => {
+            StoreError::Failed { path: path.to_owned(), reason: "it is not empty just after it was wiped".into() }
         }
     })
 }
 
+/// The earlier layout of a store that is the right one otherwise.
+fn old_format(found: &str, table: &str) -> Option<&'static str> {
+    let (format, found_table) = found.split_once(' ')?;
+    FORMATS_BEFORE.into_iter().find(|before| *before == format && found_table == table)
+}
+
 fn try_open(dir: &Arc<StateDir>, path: &Path, fingerprint: &str, options: &SledOptions) -> Result<SledStore, Trouble> {
     let trouble = |error: Error| classify(path, &error);
+    let table = fingerprint;
+    let fingerprint = full_fingerprint(table);
     if path.join(DAMAGED).exists() {
         return Err(Trouble::Damaged("a page could not be read in an earlier run".into()));
     }
@@ -79,22 +94,24 @@ fn try_open(dir: &Arc<StateDir>, path: &Path, fingerprint: &str, options: &SledO
         return Err(Trouble::Damaged(damage.into()));
     }
     let db = open_db(path, options)?;
-    let store = guarded(|| SledStore::new(db, path.to_owned(), fingerprint.to_owned(), Arc::clone(dir)));
+    let store = guarded(|| SledStore::new(db, path.to_owned(), fingerprint.clone(), Arc::clone(dir)));
     let store = store.map_err(trouble)?;
     let recorded = guarded(|| store.recorded()).map_err(trouble)?;
     match recorded.fingerprint {
-        Some(found) if found != fingerprint => Err(Trouble::Error(StoreError::Fingerprint {
-            path: path.to_owned(),
-            found,
-            expected: fingerprint.to_owned(),
-        })),
+        Some(found) if found != fingerprint => Err(match old_format(&found, table) {
+            Some(format) => Trouble::OldFormat(format),
+            None => Trouble::Error(StoreError::Fingerprint { path: path.to_owned(), found, expected: fingerprint }),
+        }),
         Some(_) if recorded.checkpoint.is_none() && recorded.has_keys => Err(Trouble::NeverCheckpointed),
-        Some(_) => Ok(store),
+        Some(_) => {
+            guarded(|| store.sweep()).map_err(trouble)?;
+            Ok(store)
+        }
         None if recorded.checkpoint.is_some() || recorded.has_keys => {
             Err(Trouble::Damaged("it has lost its fingerprint".into()))
         }
         None => {
-            guarded(|| store.record_fingerprint(fingerprint)).map_err(trouble)?;
+            guarded(|| store.record_fingerprint(&fingerprint)).map_err(trouble)?;
             Ok(store)
         }
     }
