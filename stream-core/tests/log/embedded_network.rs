@@ -274,3 +274,17 @@ async fn a_refused_batch_takes_its_time_each_time() {
     }
     assert!(began.elapsed() >= Duration::from_millis(50), "{:?}", began.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn answers_keep_the_order_of_the_requests_when_the_way_becomes_shorter() {
+    let h = here().await;
+    let writer = producer(&h.log).await;
+    h.network(|n| n.round_trip = Duration::from_millis(200));
+    let first = writer.send(batch(&h.topic, 0, &[("k", "1")]));
+    h.network(|n| n.round_trip = Duration::from_millis(1));
+    let second = writer.send(batch(&h.topic, 1, &[("k", "2")]));
+    let began = Instant::now();
+    all_arrived(&second.await);
+    assert_eq!(began.elapsed().as_millis(), 200);
+    all_arrived(&first.now_or_never().unwrap());
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use stream_core::log::TopicConfig;
 use stream_core::prelude::*;
-use stream_core::testing::simulator::{CheckResult, Comparison, Fault, Simulation};
+use stream_core::testing::simulator::{CheckResult, Comparison, Fault, Faults, Simulation};
 
 use crate::groups::{last_word, record};
 
@@ -13,6 +13,11 @@ type Graph = Result<Arc<GroupGraph>, BuildError>;
 
 const HOUR: i64 = 3_600_000;
 const RECORDS: u64 = 150;
+
+/// All but for those that have other records put aside.
+fn faults() -> Faults {
+    [Fault::Refusal, Fault::SmallBatches, Fault::Callback].into_iter().fold(crate::faults(), Faults::without)
+}
 
 /// How often each record came out.
 fn times(c: &Comparison<'_>, topic: &str) -> Result<BTreeMap<String, usize>, String> {
@@ -50,8 +55,7 @@ pub(crate) fn blamed(simulation: Simulation) -> Simulation {
         });
         g.build()
     };
-    // What a broker refuses of other records would go there, too.
-    let faults = crate::faults().without(Fault::Refusal).without(Fault::SmallBatches);
+    let faults = faults();
     simulation.faults(faults).instances(1).group(graph).input("words", Text, RECORDS, record).check(move |c| {
         all_there(c, "dead", bad)?;
         all_there(c, "copies", |id| !bad(id))
@@ -69,7 +73,7 @@ pub(crate) fn crowded(simulation: Simulation) -> Simulation {
         });
         g.build()
     };
-    let faults = crate::faults().without(Fault::Refusal).without(Fault::SmallBatches);
+    let faults = faults();
     let small = TopicConfig { max_message_bytes: Some(900), ..TopicConfig::default() };
     let simulation = simulation.faults(faults).instances(1).topic("copies", small);
     simulation.group(graph).input("words", Text, RECORDS, record).check(|c| all_there(c, "copies", |_| true))

@@ -414,7 +414,8 @@ impl State {
                 outbox.wire.gaps.insert(flying.place);
             }
             flying.verdict = Some(verdict);
-            flying.at = now + network.round_trip;
+            // Answers come in the order of the requests, also where the way has become shorter.
+            flying.at = kept.back().map_or(now, |before: &Flying| before.at).max(now + network.round_trip);
             if let Some(due) = writer.due {
                 self.due_at(due);
             }

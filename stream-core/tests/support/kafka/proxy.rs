@@ -136,12 +136,12 @@ impl Shared {
         way.carried.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         for piece in bytes.chunks(16 << 10) {
             let rate = self.rate.load(Ordering::Relaxed);
-            if rate > 0 {
+            if let Some(micros) = (piece.len() as u64 * 1_000_000).checked_div(rate) {
                 let over = {
                     let mut free = way.free.lock().unwrap();
                     let now = Instant::now();
                     let begins = free.map_or(now, |free| free.max(now));
-                    *free.insert(begins + Duration::from_micros(piece.len() as u64 * 1_000_000 / rate))
+                    *free.insert(begins + Duration::from_micros(micros))
                 };
                 tokio::time::sleep_until(over).await;
             }
