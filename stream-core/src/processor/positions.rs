@@ -229,37 +229,31 @@ pub(super) fn decide(facts: &Facts<'_>, differ: OnPositionMismatch) -> Result<St
     };
     let lost = |at, (old, new)| Err(Problem::Lost(Lost::OtherTopic { at, old, new }));
     let state = facts.state.filter(|s| other(&s.metadata).is_none());
-    let found = match (facts.committed, state) {
-        (Some((at, metadata)), state) if other(metadata).is_some() => match (state, other(metadata)) {
-            (Some(state), _) => Start {
-                at: state.offset,
-                warning: Some(format!(
-                    "the committed offset {at} belongs to a topic that was deleted: the state's position {} counts",
-                    state.offset
-                )),
-            },
-            (None, Some(ids)) => return lost(at, ids),
-            (None, None) => Start { at, warning: None },
-        },
-        (Some((at, metadata)), _) => match facts.state {
-            Some(state) if state.offset != at || other(&state.metadata).is_some() => {
-                let exact = facts.exactly_once && state.exact;
-                differing(at, is_ours(metadata), state.offset, exact.then_some(differ))?
-            }
-            _ => Start { at, warning: None },
-        },
-        (None, Some(state)) => Start {
+    let committed = facts.committed.map(|(at, metadata)| (at, metadata, other(metadata)));
+    let found = match (committed, state, facts.state) {
+        (Some((at, _, Some(_))), Some(state), _) => {
+            let there = state.offset;
+            let warning = format!(
+                "the committed offset {at} belongs to a topic that was deleted: the state's position {there} counts"
+            );
+            Start { at: there, warning: Some(warning) }
+        }
+        (Some((at, _, Some(ids))), None, _) => return lost(at, ids),
+        (Some((at, metadata, None)), _, Some(kept)) if kept.offset != at || state.is_none() => {
+            let exact = facts.exactly_once && kept.exact;
+            differing(at, is_ours(metadata), kept.offset, exact.then_some(differ))?
+        }
+        (Some((at, ..)), ..) => Start { at, warning: None },
+        (None, Some(state), _) => Start {
             at: state.offset,
             warning: Some(format!("the committed offset is missing: the state's position {} counts", state.offset)),
         },
-        (None, None) => match facts.state {
-            Some(state) => match other(&state.metadata) {
-                Some(ids) => return lost(state.offset, ids),
-                None => Start { at: state.offset, warning: None },
-            },
-            None if facts.unplaced => return Err(Problem::Lost(Lost::Unplaced)),
-            None => Start { at: facts.reset, warning: None },
-        },
+        (None, None, Some(kept)) => {
+            let ids = other(&kept.metadata).unwrap_or_default();
+            return lost(kept.offset, ids);
+        }
+        (None, None, None) if facts.unplaced => return Err(Problem::Lost(Lost::Unplaced)),
+        (None, None, None) => Start { at: facts.reset, warning: None },
     };
     let (start, end) = facts.range;
     if found.at < start || found.at > end {

@@ -76,10 +76,10 @@ impl Processor {
             let taken_over = self.counters.taken_over.load(Ordering::Relaxed);
             let result = self.run_once(&workers, &mut stop).await;
             let Err(error) = result else { break result };
-            let lost = self.counters.losses.load(Ordering::Relaxed) > losses;
+            let has_lost = self.counters.losses.load(Ordering::Relaxed) > losses;
             let fenced = self.counters.taken_over.load(Ordering::Relaxed) > taken_over
                 || matches!(&error, ProcessorError::Log { error: LogError::Fenced { .. }, .. });
-            if fenced && !lost && fencings.is_second() {
+            if fenced && !has_lost && fencings.is_second() {
                 break Err(self.same_id());
             }
             // What other partitions do meanwhile is no progress of a record that fails again.
@@ -274,12 +274,11 @@ impl Processor {
     /// The name of this instance among the producers of its group, and where it comes from.
     fn transactional_id(&self, stores: &dyn StoreBackend) -> ProcessorResult<(String, String)> {
         let group = self.graph.name();
-        let (instance, from) = match &self.options.instance_id {
-            Some(id) => (id.to_string(), "the option instance_id".to_owned()),
-            None => {
-                let id = stores.instance_id().map_err(|e| ProcessorError::store(group, e))?;
-                (id, stores.instance_id_place())
-            }
+        let (instance, from) = if let Some(id) = &self.options.instance_id {
+            (id.to_string(), "the option instance_id".to_owned())
+        } else {
+            let id = stores.instance_id().map_err(|e| ProcessorError::store(group, e))?;
+            (id, stores.instance_id_place())
         };
         Ok((format!("{group}-{instance}"), from))
     }

@@ -256,9 +256,8 @@ pub(super) async fn run(spec: TaskSpec) -> Warm {
     };
     let mut task = match Task::start(spec).await {
         Ok(Some(task)) => task,
-        Ok(None) => return before,
-        // The partition is another's, of which the instance will hear, too.
-        Err(ProcessorError::Log { error: LogError::NotMember { .. }, .. }) => return before,
+        // In the second case the partition is another's, of which the instance will hear, too.
+        Ok(None) | Err(ProcessorError::Log { error: LogError::NotMember { .. }, .. }) => return before,
         Err(error) => return failed(error),
     };
     drop(before);
