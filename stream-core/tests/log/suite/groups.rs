@@ -106,7 +106,7 @@ pub async fn committed_metadata_comes_back(world: &impl World) {
     assert_eq!((one.start, one.committed, &*one.metadata), (4, true, ""));
     if world.caps().transactions {
         let mut options = ProducerOptions::default();
-        options.transactional_id = Some(unique("id").into());
+        options.transactional_id = Some(unique("id"));
         let writer = log.producer(options).await.unwrap();
         writer.begin_transaction().await.unwrap();
         let offsets = vec![with(0, 5, "by a transaction")];
