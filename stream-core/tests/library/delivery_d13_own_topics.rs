@@ -71,12 +71,11 @@ fn with_topics() -> Arc<Embedded> {
     log
 }
 
-/// Puts a topic of other settings in a topic's place.
-fn replace(log: &Embedded, topic: &str, change: impl FnOnce(&mut TopicConfig)) {
+/// Gives a topic other settings.
+fn alter(log: &Embedded, topic: &str, change: impl FnOnce(&mut TopicConfig)) {
     let mut config = config(log, topic);
     change(&mut config);
-    wait(log.delete_topics(vec![topic.into()])).unwrap();
-    wait(log.create_topics(vec![TopicSpec::new(topic).partitions(1).config(config)])).unwrap();
+    log.alter_topic(topic, &config).unwrap();
 }
 
 #[test]
@@ -115,7 +114,7 @@ fn outputs_and_inputs_are_the_users() {
     for topic in ["in", "left", "right", "out"] {
         // The embedded log's defaults, which are Kafka's.
         assert_eq!(config(&log, topic).timestamp_after_max_ms, Some(3_600_000), "{topic}");
-        replace(&log, topic, |c| {
+        alter(&log, topic, |c| {
             (c.timestamp_type, c.retention_bytes) = (Some(TimestampType::LogAppendTime), Some(1_000_000));
             c.cleanup = Some(Cleanup::Compact);
         });
@@ -154,7 +153,7 @@ fn an_own_topic_on_whose_settings_results_depend_is_refused_with_the_command_tha
     for (topics, change, what, mended) in wrong() {
         for topic in topics {
             let log = with_topics();
-            replace(&log, topic, change);
+            alter(&log, topic, change);
             let before = config(&log, topic);
             let error = run(group(), Arc::clone(&log) as _).unwrap_err();
             assert!(error.contains(&format!("topic {topic} has {what}")), "{error}");
@@ -185,10 +184,10 @@ fn topics_that_earlier_releases_made_on_a_clusters_usual_defaults_start_with_one
 #[test]
 fn all_that_is_wrong_is_said_at_once() {
     let log = with_topics();
-    replace(&log, "work-loop", |c| {
+    alter(&log, "work-loop", |c| {
         (c.timestamp_type, c.retention_bytes) = (Some(TimestampType::LogAppendTime), Some(5));
     });
-    replace(&log, "work-time", |c| c.cleanup = Some(Cleanup::CompactDelete));
+    alter(&log, "work-time", |c| c.cleanup = Some(Cleanup::CompactDelete));
     let error = run(group(), Arc::clone(&log) as _).unwrap_err();
     assert!(error.contains("work-time has cleanup.policy=compact,delete"), "{error}");
     assert!(error.contains("--entity-name work-time --add-config cleanup.policy=compact"), "{error}");
@@ -199,9 +198,9 @@ fn all_that_is_wrong_is_said_at_once() {
 #[test]
 fn what_no_result_depends_on_is_warned_of_once() {
     let log = with_topics();
-    replace(&log, "work-table", |c| c.compression_type = Some("gzip".to_owned()));
-    replace(&log, "work-time", |c| c.timestamp_before_max_ms = Some(5 * DAY_MS));
-    replace(&log, "dead", |c| c.retention_ms = Some(DAY_MS));
+    alter(&log, "work-table", |c| c.compression_type = Some("gzip".to_owned()));
+    alter(&log, "work-time", |c| c.timestamp_before_max_ms = Some(5 * DAY_MS));
+    alter(&log, "dead", |c| c.retention_ms = Some(DAY_MS));
     let (ran, lines) = logged(|| run(group(), Arc::clone(&log) as _));
     ran.unwrap();
     let warnings: Vec<_> = lines.lines().filter(|l| l.contains("WARN")).collect();
