@@ -430,7 +430,9 @@ impl State {
         let mut any = false;
         let mut failed = None;
         // Answers come in the order of the requests.
-        while let Some(flying) = outbox.wire.flying.pop_front_if(|f| f.verdict.is_some() && f.at <= now) {
+        while outbox.wire.flying.front().is_some_and(|f| f.verdict.is_some() && f.at <= now)
+            && let Some(flying) = outbox.wire.flying.pop_front()
+        {
             any = true;
             if let Some(lane) = outbox.lanes.get_mut(&flying.place) {
                 lane.flying -= 1;

@@ -109,7 +109,7 @@ impl World {
         let on = self.embedded.faults().on(move |record| {
             let mut hash = FxHasher::default();
             (salt, record.key, record.value).hash(&mut hash);
-            record.topic == topic && hash.finish() % one_of == 0
+            record.topic == topic && hash.finish().is_multiple_of(one_of)
         });
         BrokerFault::Refusal(on.refuse())
     }

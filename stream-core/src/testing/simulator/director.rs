@@ -59,7 +59,9 @@ pub(super) async fn trouble(world: &Shared) {
         };
         if now >= began + until {
             let mut world = world.borrow_mut();
-            lasting.iter().for_each(|(_, what)| _ = world.end(what));
+            for (_, what) in &lasting {
+                world.end(what);
+            }
             break;
         }
         // Whatever else comes up meanwhile, such as an instance to be started again, need not be exact.
