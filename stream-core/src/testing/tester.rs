@@ -17,7 +17,7 @@ use crate::group::{CallbackError, GroupGraph, Visitor};
 use crate::log::embedded::Embedded;
 use crate::log::{
     Delivery, Fetched, Isolation, LogError, LogHandle, NewRecord, ProduceBatch, Producer, ProducerOptions, RecordBatch,
-    TopicPartition,
+    TopicConfig, TopicPartition,
 };
 use crate::processor::progress::{Unfinished, input_ends, unfinished};
 use crate::processor::{CallbackFaults, Counters, Handle, Moment, Processor, ProcessorError, ProcessorResult};
@@ -95,6 +95,9 @@ const STEP: Duration = Duration::from_millis(20);
 
 impl Tester {
     /// A tester whose topics have one partition each. The wall clock stands at 2024-01-01 00:00 UTC until it is moved.
+    ///
+    /// Topics take records of any time, however far ahead of that clock; a broker's default is an hour
+    /// (`message.timestamp.after.max.ms`). `tester.log().set_topic_defaults` sets such a limit.
     #[allow(clippy::new_without_default, reason = "it starts a runtime")]
     pub fn new() -> Self {
         Self::with_partitions(1)
@@ -110,6 +113,8 @@ impl Tester {
         let runtime = runtime.expect("a runtime for the tester");
         let clock = Arc::new(ManualClock::new(1_704_067_200_000));
         let embedded = Embedded::on_runtime(Arc::clone(&clock) as Arc<dyn Clock>, &runtime);
+        let any_time = TopicConfig { timestamp_after_max_ms: Some(i64::MAX), ..TopicConfig::default() };
+        embedded.set_topic_defaults(&any_time);
         let log: LogHandle = Arc::clone(&embedded) as LogHandle;
         let producer = runtime.block_on(log.producer(ProducerOptions::default())).expect("a producer for the tester");
         let faults = CallbackFaults::settable();
