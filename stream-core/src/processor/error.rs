@@ -53,9 +53,10 @@ pub enum ProcessorError {
     /// asks what is committed.
     #[error("group {group}: commit a transaction: {error}")]
     Transaction { group: String, error: LogError },
-    /// A topic refuses, again and again, what the library itself writes to it: stream time, or the end of a timer.
-    #[error("group {group}: {topic}[{partition}] refuses a record that the library itself writes: {error}")]
-    OwnRecord { group: String, topic: String, partition: i32, error: LogError },
+    /// A topic refuses, again and again, what the library itself writes to it: stream time, the end of a timer, or the
+    /// positions that the state contains.
+    #[error("group {group}: {topic} refuses a record that the library itself writes: {error}")]
+    OwnRecord { group: String, topic: String, error: LogError },
     /// The store failed.
     #[error("group {group}: {error}")]
     Store { group: String, error: StoreError },

@@ -11,6 +11,7 @@
 //! - The group's metadata is taken at the commit, so that a generation that is over makes the commit fail.
 //! - A transaction has no more bytes than its [`Budget`], or one batch; a batch that is to go alone has one to itself. One
 //!   whose records are not acknowledged in time is aborted here, before the log does it and takes us for a zombie.
+//! - Positions that their topic refuses again and again end the work: no record is at fault, and no policy applies.
 //! - Nothing but transactions commits offsets: a plain commit under way could set one back.
 //! - The positions that a group's state contains are in the transaction that commits them as offsets.
 
@@ -27,6 +28,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::budget::Budget;
 use super::env::Counters;
 use super::positions::{Recorded, position_key};
+use super::task::OWN_REFUSALS;
 use crate::log::{
     Commits, Delivery, ErrorClass, FailedRecord, GroupHandle, LogError, LogResult, NewRecord, OffsetAndMetadata,
     ProduceBatch, Producer, TopicPartition,
@@ -105,6 +107,7 @@ impl Transactions {
             opened: Instant::now(),
             state: None,
             recorded: BTreeMap::new(),
+            positions_refused: 0,
         };
         (Self { messages, budget: shared }, work)
     }
@@ -186,6 +189,8 @@ struct Work {
     state: Option<Arc<str>>,
     /// The last ones written there, by task.
     recorded: BTreeMap<(u64, TopicPartition), OffsetAndMetadata>,
+    /// So many times in a row that topic has refused them.
+    positions_refused: u32,
 }
 
 /// A batch in the open transaction.
@@ -201,6 +206,18 @@ struct Filled {
     begun: Instant,
     /// When it is given up.
     deadline: Instant,
+}
+
+/// A transaction whose records are waited for.
+struct Ending {
+    bytes: usize,
+    begun: Instant,
+    /// When it is given up.
+    deadline: Instant,
+    /// The first error.
+    error: Option<LogError>,
+    /// It was aborted, because its records took too long.
+    aborted: Option<LogResult<()>>,
 }
 
 /// Positions of a task in the open transaction.
@@ -330,44 +347,28 @@ impl Work {
     /// Commits the open transaction, or aborts it and says so to everybody in it.
     async fn finish(&mut self, filled: Filled) -> LogResult<()> {
         let Filled { sent, bytes, begun, deadline } = filled;
-        let mut done = Vec::new();
-        let mut error: Option<LogError> = None;
         // What is to go alone shares the wire with nothing, positions included.
         let alone = sent.iter().any(|sent| sent.what.alone);
         let mut positions = if alone { Vec::new() } else { self.send_positions(sent.iter().map(|sent| &sent.what)) };
-        let mut aborted = None;
-        for Sent { what, mut delivery } in sent {
-            let delivered = if aborted.is_none() { timeout_at(deadline, delivery.as_mut()).await.ok() } else { None };
-            let delivery = match delivered {
-                Some(delivery) => delivery,
-                None if aborted.is_some() => delivery.await,
-                None => {
-                    // Nobody else does it: the log would take this producer for one that hangs.
-                    let reason = format!("its {bytes} bytes were not acknowledged within {:?}", begun.elapsed());
-                    error = Some(LogError::Timeout { what: "a transaction".to_owned(), reason });
-                    aborted = Some(self.producer.abort_transaction().await);
-                    delivery.await
-                }
-            };
-            if error.is_none() {
-                error = delivery.failed.first().map(|f| f.error.clone());
-            }
+        let mut ending = Ending { bytes, begun, deadline, error: None, aborted: None };
+        let mut done = Vec::new();
+        for Sent { what, delivery } in sent {
+            let delivery = self.delivered(delivery, &mut ending).await;
             done.push((what, delivery));
         }
-        if alone && error.is_none() {
+        if alone && ending.error.is_none() {
             positions = self.send_positions(done.iter().map(|(what, _)| what));
         }
-        let mut moved = Vec::new();
+        let (mut moved, mut refused) = (Vec::new(), None);
         for SentPositions { index, moved: of, delivery } in positions {
-            let written = delivery.await;
-            if error.is_none() {
-                error = written.failed.first().map(|f| f.error.clone());
-            }
+            let written = self.delivered(delivery, &mut ending).await;
+            refused = refused.or(written.failed.iter().map(|f| &f.error).find(|e| e.blames_record()).cloned());
             if let Some((what, delivery)) = done.get_mut(index) {
                 self.count_positions(what, delivery, &written);
             }
             moved.extend(of);
         }
+        let Ending { mut error, aborted, .. } = ending;
         if aborted.is_some() {
             let came = done.iter().filter(|(_, delivery)| delivery.failed.is_empty());
             self.budget.given_up(came.map(|(what, _)| what.batch.bytes()).sum(), begun.elapsed());
@@ -407,6 +408,7 @@ impl Work {
         }
         let Some(error) = error else {
             self.counters.committed.fetch_add(1, Ordering::Relaxed);
+            self.positions_refused = 0;
             self.recorded.extend(moved);
             count_markers(&mut done);
             for (what, delivery) in done {
@@ -440,7 +442,38 @@ impl Work {
         }
         // Taken in before it was known that the transaction fails.
         self.refuse_void();
-        abort
+        match refused {
+            // No record's policy has a say in it, and the tasks would go back for ever.
+            Some(refused) if self.positions_refused >= OWN_REFUSALS => Err(refused),
+            refused => {
+                self.positions_refused += u32::from(refused.is_some());
+                abort
+            }
+        }
+    }
+
+    /// Waits for records of the open transaction, and aborts it if they take too long.
+    async fn delivered(&self, mut delivery: BoxFuture<'static, Delivery>, ending: &mut Ending) -> Delivery {
+        let in_time = match ending.aborted {
+            None => timeout_at(ending.deadline, delivery.as_mut()).await.ok(),
+            Some(_) => None,
+        };
+        let delivery = if let Some(delivery) = in_time {
+            delivery
+        } else {
+            if ending.aborted.is_none() {
+                // Nobody else does it: the log would take this producer for one that hangs.
+                let (bytes, open) = (ending.bytes, ending.begun.elapsed());
+                let reason = format!("its {bytes} bytes were not acknowledged within {open:?}");
+                ending.error.get_or_insert(LogError::Timeout { what: "a transaction".to_owned(), reason });
+                ending.aborted = Some(self.producer.abort_transaction().await);
+            }
+            delivery.await
+        };
+        if ending.error.is_none() {
+            ending.error = delivery.failed.first().map(|f| f.error.clone());
+        }
+        delivery
     }
 
     /// Sends the positions that the state contains with this transaction, of inputs that moved since the last one: one batch

@@ -191,7 +191,11 @@ impl<'a> Instance<'a> {
                 Some(news) = self.standby_news.recv() => self.standby_news(news),
                 _ = sweeps.tick() => self.sweep(),
                 ended = pending_or(&mut self.sending) => if let Err(error) = ended {
-                    self.fail(ProcessorError::Transaction { group: self.env.graph.name().to_owned(), error });
+                    let group = self.env.graph.name().to_owned();
+                    self.fail(match self.env.graph.positions().filter(|_| error.blames_record()) {
+                        Some(topic) => ProcessorError::OwnRecord { group, topic: topic.to_string(), error },
+                        None => ProcessorError::Transaction { group, error },
+                    });
                 },
                 _ = trims.tick(), if loops => self.trim(),
                 (below, result) = pending_or(&mut self.trimming) => self.trimmed(below, result),

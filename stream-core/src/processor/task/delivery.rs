@@ -59,7 +59,7 @@ pub(super) struct Poison {
 }
 
 /// So often a record of the task's own may be refused in a row: for about ten seconds.
-const OWN_REFUSALS: u32 = 6;
+pub(in crate::processor) const OWN_REFUSALS: u32 = 6;
 
 impl Replay {
     pub(super) fn is_waiting(&self) -> bool {
@@ -285,8 +285,8 @@ impl Task {
         {
             // With each attempt it would be the same.
             self.replay.dead = true;
-            let (group, topic) = (group.to_string(), topic.to_string());
-            return Err(ProcessorError::OwnRecord { group, topic, partition, error: error.clone() });
+            let (group, topic) = (group.to_string(), format!("{topic}[{partition}]"));
+            return Err(ProcessorError::OwnRecord { group, topic, error: error.clone() });
         }
         self.look_for_culprit(failed).await?;
         self.rewind().await?;

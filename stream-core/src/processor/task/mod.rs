@@ -51,6 +51,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Sleep;
 
 use self::checkpoint::Checkpointing;
+pub(super) use self::delivery::OWN_REFUSALS;
 pub(super) use self::dispatch::panic_text;
 use self::ending::{End, Ending};
 use self::input::TaskInput;
