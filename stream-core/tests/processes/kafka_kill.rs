@@ -79,12 +79,13 @@ impl World {
             .unwrap();
         let restored = Arc::new(Mutex::new(Vec::new()));
         let (seen, out) = (Arc::clone(&restored), child.stdout.take().unwrap());
+        let table = table_topic(&self.group);
         let reading = std::thread::spawn(move || {
             for line in BufReader::new(out).lines().map_while(Result::ok) {
                 if std::env::var_os("RUST_LOG").is_some() {
                     eprintln!("child: {line}");
                 }
-                seen.lock().unwrap().extend(restore(&line));
+                seen.lock().unwrap().extend(restore(&line, &table));
             }
         });
         Killed { child, restored, reading }
@@ -137,7 +138,7 @@ impl Killed {
     }
 }
 
-/// What a process says of a restore.
+/// What a process says of a restore of its table. The positions have no store: they are read at each start.
 #[derive(Debug)]
 struct Restore {
     partition: i32,
@@ -146,14 +147,14 @@ struct Restore {
     to: i64,
 }
 
-/// Reads `… restored partition=TOPIC[P] records=N from=A to=B …`.
-fn restore(line: &str) -> Option<Restore> {
-    let (_, line) = line.split_once(" restored ")?;
+/// Reads `… restored partition=TABLE[P] records=N from=A to=B …`.
+fn restore(line: &str, table: &str) -> Option<Restore> {
+    let (_, line) = line.split_once(&format!(" restored partition={table}["))?;
     let number = |name: &str| {
         let (_, rest) = line.split_once(&format!("{name}="))?;
         rest.split(' ').next()?.parse::<i64>().ok()
     };
-    let partition = line.split_once('[')?.1.split_once(']')?.0.parse().ok()?;
+    let partition = line.split_once(']')?.0.parse().ok()?;
     Some(Restore { partition, records: number(" records")?, from: number(" from")?, to: number(" to")? })
 }
 

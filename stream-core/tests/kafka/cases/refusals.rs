@@ -290,7 +290,7 @@ pub async fn a_topic_that_refuses_the_library_s_own_records_ends_the_run(log: &L
     write(log, &input, None, &[("a", "0")]).await;
     let text = running.failure().await;
     let says = "refuses a record that the library itself writes";
-    assert!(text.contains(&*time) && text.contains(says) && text.contains("timestamp"), "{text}");
+    assert!(text.contains(&*time) && text.contains(says) && text.contains("is refused"), "{text}");
 }
 
 /// Copies texts of 2 kB.
