@@ -8,8 +8,8 @@
 #   docker/kafka.sh kill      end it at once, as a crash would, and keep its data
 #   docker/kafka.sh restart   stop, then up on the same data
 #   docker/kafka.sh down      end it and delete its data (the jars stay)
-#   docker/kafka.sh tool CLASS ARGUMENTS
-#                             run one of Kafka's command-line tools by its class, as kafka.admin.ConfigCommand
+#   docker/kafka.sh tool NAME ARGUMENTS
+#                             run one of Kafka's command-line tools by its class's name, as ConfigCommand
 #
 # KAFKA_PORT     PLAINTEXT port on 127.0.0.1 (9092)
 # TLS=1          also SSL on the next port and SASL_SSL (SCRAM and PLAIN) on the one after, with certificates and a
@@ -331,10 +331,16 @@ case ${1:-} in
     rm -rf "$dir/data" "$dir/tls" "$dir/scram" "$password"
     ;;
   tool)
-    shift
+    name=${2:?the name of a tool}
+    shift 2
     find_java
     fetch
-    exec "$java" -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$jars/*" "$@"
+    # Releases moved them from one package to the other.
+    for package in org.apache.kafka.tools kafka.admin; do
+      "$java" --dry-run -cp "$jars/*" "$package.$name" > /dev/null 2>&1 || continue
+      exec "$java" -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$jars/*" "$package.$name" "$@"
+    done
+    die 2 "Kafka $version has no tool $name"
     ;;
   status)
     our_pid > /dev/null && env_of | sed -n 's/^KAFKA_BROKERS=//p' || true

@@ -256,7 +256,7 @@ async fn the_command_in_a_refusal_mends_the_topic() {
         for command in commands {
             let command = command.split(';').next().unwrap();
             let arguments: Vec<&str> = command.split_whitespace().skip(1).collect();
-            broker.tool("kafka.admin.ConfigCommand", &arguments).await;
+            broker.tool("ConfigCommand", &arguments).await;
         }
         Running::up(processor(&log, graph())).await.stop().await;
     })
@@ -329,7 +329,7 @@ async fn where_settings_are_hidden_the_defaults_are_assumed_and_that_is_said_onc
         for (who, operation) in [("--allow-principal", "All"), ("--deny-principal", "DescribeConfigs")] {
             let of = ["--bootstrap-server", &brokers, "--add", who, "User:ANONYMOUS", "--operation", operation];
             let on = ["--topic", &group, "--resource-pattern-type", "prefixed"];
-            broker.tool("org.apache.kafka.tools.AclCommand", &[&of[..], &on[..]].concat()).await;
+            broker.tool("AclCommand", &[&of[..], &on[..]].concat()).await;
         }
         let input: Arc<str> = format!("{group}-in").into();
         let graph = || {
