@@ -155,6 +155,14 @@ mod failed_once {
     fn a_task_that_was_gone_wrote_behind_its_successor() {
         super::all_hold("two_inputs", Guarantee::AtLeastOnce, std::iter::once(97));
     }
+
+    /// The embedded log's own fault: a batch that was on its way at its delivery time-out, and found too few replicas, was
+    /// sent again for ever.
+    #[test]
+    fn what_was_given_up_was_sent_again() {
+        super::all_hold("count", Guarantee::AtLeastOnce, std::iter::once(709));
+        super::all_hold("deferred", Guarantee::AtLeastOnce, std::iter::once(709));
+    }
 }
 
 #[test]
