@@ -6,9 +6,12 @@
 //!
 //! Invariant: the batches of a task are sent in the order in which they were handed over. A task hands nothing over behind a
 //! batch that is to be sent alone before that is delivered.
+//!
+//! Invariant: nothing that waits here is sent once its task is gone, or after a purge: the partition may have another owner
+//! by then, and the write would land behind the owner's own.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -28,12 +31,16 @@ pub(super) struct Gate {
 #[derive(Default)]
 struct Queue {
     closed: bool,
+    /// How often all was failed: what was asked for before is void.
+    purges: u64,
     waiting: VecDeque<(Arc<ProduceBatch>, oneshot::Sender<Sent>)>,
 }
 
 struct Alone {
     batch: Arc<ProduceBatch>,
     done: oneshot::Sender<Delivery>,
+    /// The purges when it was handed over.
+    purges: u64,
 }
 
 impl Gate {
@@ -50,7 +57,7 @@ impl Gate {
     }
 
     pub(super) fn send(&self, batch: Arc<ProduceBatch>) -> Sent {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = lock(&self.queue);
         if !queue.closed {
             return self.producer.send(batch);
         }
@@ -67,17 +74,26 @@ impl Gate {
 
     pub(super) fn send_alone(&self, batch: Arc<ProduceBatch>) -> Sent {
         let (done, delivery) = oneshot::channel();
+        let purges = lock(&self.queue).purges;
         // One that can't be sent drops `done`, which is answered below.
-        _ = self.alone.send(Alone { batch, done });
+        _ = self.alone.send(Alone { batch, done, purges });
         delivery.map(|d| d.unwrap_or_else(|_| failed(LogError::Closed { what: "the producer".into() }))).boxed()
     }
 
     /// Fails all that is not acknowledged.
     pub(super) fn purge(&self) {
-        let waiting = std::mem::take(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner).waiting);
+        let waiting = {
+            let mut queue = lock(&self.queue);
+            queue.purges += 1;
+            std::mem::take(&mut queue.waiting)
+        };
         self.producer.purge();
         drop(waiting);
     }
+}
+
+fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn send_alone(
@@ -85,16 +101,22 @@ async fn send_alone(
     queue: Arc<Mutex<Queue>>,
     mut asked: mpsc::UnboundedReceiver<Alone>,
 ) -> LogResult<()> {
-    while let Some(Alone { batch, done }) = asked.recv().await {
-        // Its task may be gone.
-        if done.is_closed() {
-            continue;
+    while let Some(Alone { batch, done, purges }) = asked.recv().await {
+        if !done.is_closed() {
+            lock(&queue).closed = true;
+            // It fails only if the producer is closed, which the batch is told as well.
+            _ = producer.flush().await;
         }
-        queue.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
-        // It fails only if the producer is closed, which the batch is told as well.
-        _ = producer.flush().await;
-        let delivery = producer.send(batch).await;
-        let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+        // Its task may be gone, also since the flush began.
+        let sent = {
+            let queue = lock(&queue);
+            (!done.is_closed() && queue.purges == purges).then(|| producer.send(batch))
+        };
+        let delivery = match sent {
+            Some(sent) => sent.await,
+            None => failed(LogError::Purged),
+        };
+        let mut queue = lock(&queue);
         queue.closed = false;
         for (batch, go) in queue.waiting.drain(..).filter(|(_, go)| !go.is_closed()) {
             _ = go.send(producer.send(batch));
@@ -108,4 +130,75 @@ async fn send_alone(
 /// The index is of no meaning: the whole batch is meant.
 fn failed(error: LogError) -> Delivery {
     Delivery { last_offsets: Vec::new(), failed: vec![FailedRecord { index: 0, error }] }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::log::embedded::Embedded;
+    use crate::log::{Isolation, Log, NewRecord, OffsetSpec, ProducerOptions, TopicPartition, TopicSpec};
+
+    fn one(text: &str) -> Arc<ProduceBatch> {
+        let (topic, bytes) = (Arc::from("out"), Some(text.as_bytes()));
+        let record = NewRecord { topic: &topic, partition: Some(0), timestamp: None, key: bytes, value: bytes };
+        let mut batch = ProduceBatch::new();
+        batch.push(record, std::iter::empty());
+        Arc::new(batch)
+    }
+
+    /// Hands over a batch, and a second one to be sent alone; does something while that waits for the first one's end.
+    /// Gives the number of batches that are written in the end.
+    async fn written(meanwhile: impl FnOnce(&Gate, Sent) -> Option<Sent>) -> (i64, Option<Delivery>) {
+        let log = Embedded::new();
+        log.create_topics(vec![TopicSpec::new("out").partitions(1)]).await.unwrap();
+        let (gate, work) = Gate::new(log.producer(ProducerOptions::default()).await.unwrap());
+        tokio::spawn(work);
+        let held = log.faults().on(|r| r.key == Some(b"first")).hold_acks();
+        let first = gate.send(one("first"));
+        let alone = gate.send_alone(one("alone"));
+        // Everybody who has something to do does it before time passes.
+        sleep(Duration::from_millis(1)).await;
+        let kept = meanwhile(&gate, alone);
+        drop(held);
+        first.await;
+        let kept = match kept {
+            Some(alone) => Some(alone.await),
+            None => None,
+        };
+        sleep(Duration::from_millis(1)).await;
+        let end = vec![(TopicPartition::new("out", 0), OffsetSpec::Latest)];
+        (log.offsets(end, Isolation::ReadUncommitted).await.unwrap()[0], kept)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_to_be_sent_alone_is_sent_once_the_others_are_done() {
+        let (written, delivery) = written(|_, alone| Some(alone)).await;
+        assert_eq!((written, delivery.map(|d| d.failed.len())), (2, Some(0)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_to_be_sent_alone_is_not_sent_when_its_task_is_gone() {
+        let (written, _) = written(|_, alone| {
+            drop(alone);
+            None
+        })
+        .await;
+        assert_eq!(written, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_to_be_sent_alone_is_not_sent_after_a_purge() {
+        let (written, delivery) = written(|gate, alone| {
+            gate.purge();
+            Some(alone)
+        })
+        .await;
+        let delivery = delivery.unwrap();
+        assert!(delivery.failed.iter().any(|f| matches!(f.error, LogError::Purged)), "{delivery:?}");
+        assert_eq!(written, 1);
+    }
 }

@@ -1,6 +1,7 @@
 //! D2: what a task has begun when it fails is finished or taken back, so that the next start applies nothing twice.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use stream_core::codec::{Int64, Text};
@@ -52,6 +53,38 @@ fn a_table_write_whose_neighbour_is_refused_is_taken_back_before_the_failure() -
         input.send("old", "4".to_owned())?;
         assert_eq!(table(&tester, "count", Int64), pairs([("old", 3), ("new", 1)]), "{error}");
     }
+    Ok(())
+}
+
+/// The write that takes another one back is refused. It is written again, for nothing else writes to its key.
+#[test]
+fn a_write_stays_suspect_until_the_changelog_has_what_takes_it_back() -> Done {
+    let mut g = Group::define("count").table(Int64);
+    let out = g.output("out", Text);
+    let again = AtomicBool::new(false);
+    g.input("in", Text, move |ctx, text: String| {
+        // What it does depends on more than its record: the second time, on nothing of the first.
+        if again.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        ctx.set(1)?;
+        ctx.emit(out, ctx.key(), &text)
+    });
+    let tester = Tester::new();
+    tester.add(g.build()?)?;
+    let failed = tester.log().faults().on(|r| r.topic == "out").times(1).fail(crate::support::passing());
+    let mut writes = 0;
+    let second = move |r: &stream_core::log::embedded::Outgoing<'_>| {
+        writes += u32::from(r.topic == "count-table");
+        r.topic == "count-table" && writes == 2
+    };
+    let refused = tester.log().faults().on(second).refuse();
+    tester.input("in", Text).push("k", "1".to_owned())?;
+    tester.drain()?;
+    assert_eq!((failed.hits(), refused.hits(), tester.committed("count", "in", 0)?), (1, 1, Some(1)));
+    assert_eq!(table(&tester, "count", Int64), pairs([]));
+    let changelog = tester.output("count-table", Int64).read()?;
+    assert_eq!(changelog.last().map(|r| r.value), Some(None), "a restore gives what the store has: {changelog:?}");
     Ok(())
 }
 

@@ -138,6 +138,31 @@ mod failed_once {
         super::all_hold("two_inputs", Guarantee::AtLeastOnce, std::iter::once(1674));
         super::all_hold("awaiting", Guarantee::AtLeastOnce, std::iter::once(1551));
     }
+
+    /// A write that takes another back was refused and not written again: a restore gave what had been taken back. Also
+    /// `a_write_stays_suspect_until_the_changelog_has_what_takes_it_back`.
+    #[test]
+    fn a_write_was_taken_back_in_vain() {
+        super::all_hold("delayed", Guarantee::AtLeastOnce, [44, 153, 217, 482].into_iter());
+        super::all_hold("batches", Guarantee::AtLeastOnce, [81, 153, 168].into_iter());
+        super::all_hold("late_sessions", Guarantee::AtLeastOnce, std::iter::once(182));
+        super::all_hold("hopping", Guarantee::AtLeastOnce, std::iter::once(417));
+    }
+
+    /// A batch that was to be sent alone was sent after its partition had moved. Also
+    /// `what_waits_to_be_sent_alone_is_not_sent_when_its_task_is_gone`.
+    #[test]
+    fn a_task_that_was_gone_wrote_behind_its_successor() {
+        super::all_hold("two_inputs", Guarantee::AtLeastOnce, std::iter::once(97));
+    }
+
+    /// The embedded log's own fault: a batch that was on its way at its delivery time-out, and found too few replicas, was
+    /// sent again for ever.
+    #[test]
+    fn what_was_given_up_was_sent_again() {
+        super::all_hold("count", Guarantee::AtLeastOnce, std::iter::once(709));
+        super::all_hold("deferred", Guarantee::AtLeastOnce, std::iter::once(709));
+    }
 }
 
 #[test]

@@ -112,6 +112,12 @@ impl Outbox {
         self.sends.first_key_value().is_none_or(|(send, _)| *send > up_to)
     }
 
+    /// Whether nobody was told yet what became of a record.
+    pub(super) fn is_open(&self, queued: &Queued) -> bool {
+        let sending = self.sends.get(&queued.send);
+        sending.and_then(|s| s.open.get(queued.index)).copied().unwrap_or_default()
+    }
+
     /// The newest send under way.
     pub(super) fn newest(&self) -> u64 {
         self.sends.last_key_value().map_or(0, |(send, _)| *send)

@@ -396,11 +396,15 @@ impl State {
             any = true;
             let topic = self.topics.at(flying.place.0).map(|t| Arc::clone(&t.name));
             let short = topic.is_some_and(|t| self.rules.is_short(&t));
-            let lane = outbox.lanes.entry(flying.place).or_default();
             // What comes behind a batch that has to be sent again is out of order.
-            if short || lane.is_ahead(flying.number) {
+            if short || outbox.lanes.get(&flying.place).is_some_and(|lane| lane.is_ahead(flying.number)) {
+                // Without what was failed meanwhile: librdkafka sends nothing again that it has given up.
+                flying.batch.retain(|queued| outbox.is_open(queued));
+                let lane = outbox.lanes.entry(flying.place).or_default();
                 lane.flying -= 1;
-                lane.send_again(flying.number, flying.batch, now + RETRY_BACKOFF);
+                if !flying.batch.is_empty() {
+                    lane.send_again(flying.number, flying.batch, now + RETRY_BACKOFF);
+                }
                 continue;
             }
             let mut writer = self.writer(now);

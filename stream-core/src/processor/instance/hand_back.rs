@@ -78,7 +78,7 @@ impl Instance<'_> {
                         env.egress.producer().flush().await
                     };
                     if env.egress.transactions().is_none() && !matches!(timeout(AFTER_DRAIN, over).await, Ok(Ok(()))) {
-                        env.egress.producer().purge();
+                        env.egress.purge();
                     }
                 }
                 // Errors are how they tell.

@@ -36,7 +36,7 @@ pub(super) struct Replay {
     pub(super) hopeless: Option<(usize, i64, String, LogError)>,
     /// How often in a row a record of the task's own was refused.
     own_refused: u32,
-    /// Keys, by table, whose changelog may have a write that is taken back.
+    /// Keys, by table, whose changelog may have a write that is taken back, until it is known to have a later one.
     suspects: BTreeSet<(usize, Box<[u8]>)>,
     /// A failure that does not pass was met with before: it is not to be waited for again.
     fatal: bool,
@@ -148,6 +148,12 @@ impl Task {
 
     fn acknowledge(&mut self, done: &mut HandOver, delivery: &Delivery) {
         self.acknowledge_tables(&done.batch, delivery);
+        if !self.replay.suspects.is_empty() {
+            // What took them back, or came behind that.
+            for key in self.written_keys(&done.batch, delivery) {
+                self.replay.suspects.remove(&key);
+            }
+        }
         let mut forward = false;
         for (input, position) in self.inputs.iter_mut().zip(&done.positions) {
             forward |= input.acknowledged < *position;
@@ -318,15 +324,16 @@ impl Task {
     }
 
     /// Writes the acknowledged values again of keys whose changelog may have a later one: what was taken back here must
-    /// not come back by a restore, for the record that wrote it may end otherwise this time, or elsewhere.
+    /// not come back by a restore, for the record that wrote it may end otherwise this time, or elsewhere. These writes may
+    /// fail as well, and be refused together with others: each key stays suspect until its changelog has one of them.
     fn take_writes_back(&mut self) -> ProcessorResult<()> {
         let (core, now) = (Rc::clone(&self.core), self.core.clock.now_ms());
-        for (number, key) in std::mem::take(&mut self.replay.suspects) {
-            let Some((table, _)) = core.table_at(number) else { continue };
-            let value = table.borrow().with_value(&key, |value| value.map(<[u8]>::to_vec));
+        for (number, key) in &self.replay.suspects {
+            let Some((table, _)) = core.table_at(*number) else { continue };
+            let value = table.borrow().with_value(key, |value| value.map(<[u8]>::to_vec));
             let value = value.map_err(|e| ProcessorError::store(core.graph.name(), e))?;
-            table.borrow_mut().apply(&key, value.as_deref());
-            push_changelog(&core, &mut self.stage, number, Some(&key), value.as_deref(), now);
+            table.borrow_mut().apply(key, value.as_deref());
+            push_changelog(&core, &mut self.stage, *number, Some(key), value.as_deref(), now);
         }
         self.made_by(OWN, 0);
         Ok(())

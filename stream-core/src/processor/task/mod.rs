@@ -211,6 +211,7 @@ struct Task {
     time: Time,
     futures: FuturesUnordered<SlotFuture>,
     deferred: mpsc::UnboundedReceiver<DeferredEnd>,
+    /// Dropped before `ending`, whose end says that this task hands nothing over any more.
     outbox: Outbox,
     joins: Vec<Follower>,
     /// The joins had the last turn: it is the records' turn, if there are any.
