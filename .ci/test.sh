@@ -11,7 +11,7 @@ features=${FEATURES:-avro,testing} tls=
 if command -v openssl >/dev/null && pkg-config --exists openssl 2>/dev/null; then tls=1 features=$features,tls; fi
 # One selection of packages, features and targets for all of it: with another, cargo builds much of it a second time.
 read -ra flags <<< "${CARGO_FLAGS:-} --workspace --features $features"
-# Most of the time they wait, for sessions and outages: more threads than processors.
+# Most of the time they wait, for sessions and outages: more threads than processors, on a real Kafka even more.
 threads=${TEST_THREADS:-8}
 kafka="tests on a real Kafka"
 # Its tests are #[ignore]d as those on a real Kafka are; told apart by this part of their name.
@@ -67,7 +67,9 @@ kafka_tests() {
   STREAM_TEST_KAFKA_SSL=$(printed KAFKA_BROKERS_SSL) STREAM_TEST_KAFKA_SASL_SSL=$(printed KAFKA_BROKERS_SASL_SSL)
   STREAM_TEST_KAFKA_CA=$(printed KAFKA_CA) STREAM_TEST_KAFKA_USER=$(printed KAFKA_SASL_USER)
   STREAM_TEST_KAFKA_PASSWORD=$(printed KAFKA_SASL_PASSWORD)
+  threads=$((threads * 2))
   step "$kafka" tests --ignored --skip "$registry" --skip "$postgres" --skip many_seeds --skip kafka_chaos --skip kafka_kill || true
+  threads=$((threads / 2))
   step "tests that kill processes on a real Kafka" tests --ignored kafka_chaos kafka_kill || true
 }
 

@@ -4,6 +4,7 @@
 //! bench --brokers HOST:PORT load                 # writes the input once
 //! bench --brokers HOST:PORT run --engine group --store sled
 //! bench --brokers HOST:PORT run --engine bare --store sled
+//! bench --brokers HOST:PORT filter
 //! bench --brokers HOST:PORT join --store sled --exactly-once
 //! bench --brokers HOST:PORT --topic one --partitions 1 --keys 1000000 load
 //! bench --brokers HOST:PORT --topic one --partitions 1 --keys 1000000 takeover --standbys
@@ -13,6 +14,7 @@
 //! Compare runs made side by side, as ratios: the machine's other load moves all of them.
 
 mod bare;
+mod filter;
 mod group;
 mod join;
 mod load;
@@ -61,6 +63,8 @@ enum What {
         #[arg(long)]
         exactly_once: bool,
     },
+    /// Lets every second record pass and measures it.
+    Filter(filter::Filter),
     /// Kills an instance and measures until the other has taken over.
     Takeover(takeover::Takeover),
     /// Writes two topics of so many records each, joins them and measures it.
@@ -120,6 +124,7 @@ fn main() -> Outcome<()> {
     let args = Args::parse();
     let (engine, store, exactly_once) = match args.what {
         What::Load => return load::load(&args),
+        What::Filter(how) => return filter::run(&args, &how),
         What::Takeover(how) => return takeover::run(&args, how),
         What::Join(how) => return join::run(&args, how),
         What::Run { engine, store, exactly_once } => (engine, store, exactly_once),

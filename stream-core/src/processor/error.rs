@@ -108,12 +108,11 @@ impl ProcessorError {
 
     /// Whether neither a record nor the group is at fault, so that a new start mends it.
     pub(crate) fn is_nobodys_fault(&self) -> bool {
-        matches!(
-            self,
-            Self::Transaction { .. }
-                | Self::Log { error: LogError::Stranded { .. }, .. }
-                | Self::Position { by_option: true, .. }
-        )
+        match self {
+            Self::Transaction { error, .. } => !matches!(error, LogError::Config { .. } | LogError::Auth { .. }),
+            Self::Log { error: LogError::Stranded { .. }, .. } | Self::Position { by_option: true, .. } => true,
+            _ => false,
+        }
     }
 
     /// Whether a new start may help. Not so if a topic is wrong, which stays so until somebody mends it; a record that

@@ -66,6 +66,23 @@ fn an_outage_of_any_length_costs_nothing_but_time() -> Done {
 }
 
 #[test]
+fn a_group_without_a_coordinator_is_waited_for_and_shown() -> Done {
+    let tester = Tester::new();
+    tester.add(counter())?;
+    tester.stop("count")?;
+    tester.log().faults().set_coordinating(false);
+    tester.restart("count")?;
+    push(&tester, 0, 10)?;
+    let handle = tester.handle("count", 0)?;
+    tester.wait_until("it says that it waits", || handle.status().state == State::Waiting)?;
+    assert!(handle.status().waiting.unwrap().on.contains("coordinator"));
+    tester.log().faults().set_coordinating(true);
+    tester.drain()?;
+    assert_eq!((handle.status().state, handle.status().waiting), (State::Running, None));
+    Ok(())
+}
+
+#[test]
 fn an_outage_during_callbacks_and_a_stop_loses_nothing() -> Done {
     let gate = Gate::new();
     let mut g = Group::define("count").table(Int64);

@@ -251,6 +251,25 @@ fn stream_time_is_written_with_the_time_of_its_writing() -> Done {
     Ok(())
 }
 
+/// A transaction with such an offset has to be aborted, and so would each one after it.
+#[test]
+fn offsets_whose_metadata_the_brokers_refuse_end_the_run_and_nothing_is_lost() -> Done {
+    for guarantee in BOTH {
+        let tester = Tester::new();
+        tester.log().faults().limit_offset_metadata(16);
+        tester.add_with(sized(0), move |p| p.guarantee(guarantee))?;
+        tester.input("in", Text).push("k", "1".to_owned())?;
+        let error = tester.drain().unwrap_err().to_string();
+        assert!(error.contains("offset.metadata.max.bytes"), "{guarantee:?}: {error}");
+        tester.log().faults().limit_offset_metadata(4_096);
+        tester.restart("work")?;
+        tester.drain()?;
+        let counted = tester.table("work", Int64).get("k")?;
+        assert!(counted == Some(1) || guarantee == Guarantee::AtLeastOnce && counted == Some(2), "{counted:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn what_passes_is_waited_for_without_end_and_shown() -> Done {
     for guarantee in BOTH {

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::state::Shared;
-use crate::log::{LogError, NewRecord, Offsets};
+use crate::log::{Commits, LogError, LogResult, NewRecord, Offsets};
 
 pub(super) type RuleId = u64;
 type Matches = Box<dyn FnMut(&Outgoing<'_>) -> bool + Send>;
@@ -90,6 +90,8 @@ pub(super) struct Rules {
     pub(super) commit_errors: VecDeque<(LogError, bool)>,
     /// Errors of the next commits of offsets by members, and whether the commit takes effect all the same.
     pub(super) offset_errors: VecDeque<(LogError, bool)>,
+    /// The most bytes of the text of a committed offset.
+    pub(super) offset_metadata_bytes: usize,
     /// Whether the groups' coordinators answer.
     pub(super) coordinating: bool,
     /// Topics whose fetches bring nothing, with the number of guards.
@@ -111,6 +113,7 @@ impl Default for Rules {
             commit_holds: 0,
             commit_errors: VecDeque::new(),
             offset_errors: VecDeque::new(),
+            offset_metadata_bytes: 4_096,
             coordinating: true,
             fetch_holds: BTreeMap::new(),
             short: BTreeMap::new(),
@@ -123,6 +126,21 @@ impl Default for Rules {
 }
 
 impl Rules {
+    /// Whether the text of each offset is short enough.
+    pub(super) fn take_metadata(&self, what: &str, offsets: &Commits) -> LogResult<()> {
+        let most = self.offset_metadata_bytes;
+        match offsets.iter().map(|(_, offset)| offset.metadata.len()).find(|bytes| *bytes > most) {
+            None => Ok(()),
+            Some(bytes) => Err(LogError::Config {
+                what: what.to_owned(),
+                reason: format!(
+                    "the metadata of an offset has {bytes} bytes, the most is {most}: raise the brokers' \
+                     offset.metadata.max.bytes"
+                ),
+            }),
+        }
+    }
+
     /// Whether records are written and acknowledged at once.
     pub(super) fn is_quiet(&self) -> bool {
         self.available && self.deliveries.is_empty() && self.short.is_empty() && self.network == Network::default()
@@ -288,6 +306,11 @@ impl Faults {
     /// The next commit of offsets by a member takes effect and is reported as this error: its answer was lost.
     pub fn fail_offset_commit_after(&self, error: LogError) {
         self.shared.with(|state| state.rules.offset_errors.push_back((error, true)));
+    }
+
+    /// Refuses offsets whose metadata has more bytes, as brokers do by `offset.metadata.max.bytes` (4,096 unless set).
+    pub fn limit_offset_metadata(&self, bytes: usize) {
+        self.shared.with(|state| state.rules.offset_metadata_bytes = bytes);
     }
 
     /// Forgets the errors that commits were to fail with and have not yet.

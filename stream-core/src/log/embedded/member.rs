@@ -254,6 +254,7 @@ impl GroupHandle for Handle {
                 Some((error, false)) => return Err(error),
                 other => other.map(|(error, _)| error),
             };
+            state.rules.take_metadata(what, &offsets)?;
             for (partition, _) in &offsets {
                 state.topics.partition(partition)?;
             }

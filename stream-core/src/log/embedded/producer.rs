@@ -92,6 +92,10 @@ fn prepare(state: &mut State, who: &Identity, offsets: Commits, member: Option<&
         state.transactions.fail(who, &error.to_string());
     }
     checked?;
+    if let Err(error) = state.rules.take_metadata(what, &offsets) {
+        state.transactions.fail(who, &error.to_string());
+        return Err(error);
+    }
     state.add_offsets(who, &member.group, offsets)
 }
 

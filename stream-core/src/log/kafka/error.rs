@@ -71,7 +71,9 @@ impl Scene {
             | C::InvalidArgument
             | C::InvalidGroupId
             | C::InvalidSessionTimeout
-            | C::InvalidTransactionTimeout => LogError::Config { what, reason },
+            | C::InvalidTransactionTimeout
+            | C::OffsetMetadataTooLarge
+            | C::InvalidCommitOffsetSize => LogError::Config { what, reason: format!("{reason}{}", remedy(code)) },
             _ if passing(code) => LogError::Retriable { what, reason },
             _ => LogError::Fatal { what, reason },
         }
@@ -95,6 +97,24 @@ impl Scene {
             }
             None => LogError::Unreachable { what, brokers: self.brokers.clone(), reason },
         }
+    }
+}
+
+/// What to do where a setting of the brokers forbids what we ask for.
+fn remedy(code: RDKafkaErrorCode) -> &'static str {
+    use RDKafkaErrorCode as C;
+    match code {
+        C::OffsetMetadataTooLarge | C::InvalidCommitOffsetSize => {
+            ": raise the brokers' offset.metadata.max.bytes to 64 or more"
+        }
+        C::InvalidSessionTimeout => {
+            ": set the session timeout between the brokers' group.min.session.timeout.ms and group.max.session.timeout.ms"
+        }
+        C::InvalidTransactionTimeout => {
+            ": raise the brokers' transaction.max.timeout.ms, or shorten the commit interval (a transaction may take three of \
+             them, and at least ten seconds)"
+        }
+        _ => "",
     }
 }
 
@@ -137,6 +157,21 @@ pub(super) fn passing(code: RDKafkaErrorCode) -> bool {
             | C::InProgress
             | C::PreviousInProgress
             | C::Partial
+    )
+}
+
+/// Whether it stays until somebody changes a setting or a right.
+pub(super) fn lasting(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as C;
+    matches!(
+        code,
+        C::InvalidTransactionTimeout
+            | C::OffsetMetadataTooLarge
+            | C::InvalidCommitOffsetSize
+            | C::TopicAuthorizationFailed
+            | C::GroupAuthorizationFailed
+            | C::TransactionalIdAuthorizationFailed
+            | C::ClusterAuthorizationFailed
     )
 }
 

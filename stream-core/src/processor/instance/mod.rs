@@ -25,7 +25,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, join_all};
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 pub(super) use self::hand_back::AFTER_DRAIN;
 use self::hand_back::HandedBack;
@@ -42,6 +42,9 @@ use super::worker::Workers;
 use super::{Listeners, Stop};
 use crate::log::{Commits, GroupHandle, LogError, LogResult, Member, MemberEvent, Offsets, TopicPartition};
 use crate::topics::{TopicFacts, check_growth};
+
+/// So long a group may take to assign partitions, before the status says that it is waited for.
+const JOIN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A task as its instance knows it.
 struct LiveTask {
@@ -83,6 +86,8 @@ pub(super) struct Instance<'a> {
     trimmed: BTreeMap<TopicPartition, i64>,
     /// The commits do not get through.
     commit_waits: Option<Waiting>,
+    /// The group has not assigned anything for a while.
+    join_waits: Option<Waiting>,
     /// Another commit is to follow at once.
     commit_again: bool,
     /// An assignment was seen, so that "no partitions" means that others have them.
@@ -135,6 +140,7 @@ impl<'a> Instance<'a> {
             trimming: None,
             trimmed: BTreeMap::new(),
             commit_waits: None,
+            join_waits: None,
             commit_again: false,
             assigned: false,
             early_visits: Vec::new(),
@@ -161,6 +167,7 @@ impl<'a> Instance<'a> {
         let loops = self.env.graph.inputs.iter().any(|e| e.own);
         let mut growing: Option<BoxFuture<'static, Result<(), ProcessorError>>> = None;
         let mut stranded = self.env.log.stranded().fuse();
+        let mut unassigned = Box::pin(sleep(JOIN_PATIENCE).fuse());
         loop {
             if self.stopping && self.tasks.is_empty() && self.handing_back.is_empty() && self.commit.is_none() {
                 break;
@@ -185,6 +192,7 @@ impl<'a> Instance<'a> {
                 error = &mut stranded => {
                     self.fail(ProcessorError::log(self.env.graph.name(), "reach the brokers", error));
                 }
+                () = &mut unassigned, if !self.assigned => self.waits_for_the_group(),
                 _ = commits.tick() => self.begin_round(),
                 () = Pace::held(self.env.pace.as_deref()) => self.begin_round(),
                 _ = recommits.tick() => self.recommit(),
@@ -239,6 +247,7 @@ impl<'a> Instance<'a> {
         match event {
             MemberEvent::Assigned(assigned) => {
                 self.assigned = true;
+                self.join_waits = None;
                 if !self.stopping {
                     self.assign(assigned);
                 }
@@ -357,15 +366,28 @@ impl<'a> Instance<'a> {
     }
 
     /// Publishes what the instance is doing.
+    /// The group says nothing to a member until all members have answered its coordinator, if there is one.
+    fn waits_for_the_group(&mut self) {
+        let group = self.env.graph.name();
+        let on =
+            format!("group {group} to assign partitions: its coordinator, or its other members, have yet to answer");
+        tracing::warn!(group, "{on}");
+        let waited = i64::try_from(JOIN_PATIENCE.as_millis()).unwrap_or(i64::MAX);
+        let since_ms = self.env.log.clock().now_ms().saturating_sub(waited);
+        self.join_waits = Some(Waiting { on, since_ms });
+        self.show();
+    }
+
     fn show(&mut self) {
         let restoring = self.tasks.values().any(|t| t.state == TaskState::Restoring);
-        let waits = self.tasks.values().filter_map(|t| t.waiting.as_ref()).chain(&self.commit_waits);
+        let waits =
+            self.tasks.values().filter_map(|t| t.waiting.as_ref()).chain(&self.commit_waits).chain(&self.join_waits);
         let waiting = waits.min_by_key(|w| w.since_ms).cloned();
         let state = match (self.stopping, self.assigned, restoring) {
             (true, ..) => State::Stopping,
-            (false, false, _) => State::Starting,
             (false, true, true) => State::Restoring,
-            (false, true, false) if waiting.is_some() => State::Waiting,
+            (false, ..) if waiting.is_some() => State::Waiting,
+            (false, false, _) => State::Starting,
             (false, true, false) => State::Running,
         };
         let tasks = self.tasks.values().flat_map(|t| t.partitions.iter().map(|p| (p.clone(), t.state))).collect();

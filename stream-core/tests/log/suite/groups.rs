@@ -4,9 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stream_core::log::{AutoOffsetReset, LogError, MemberEvent, OffsetAndMetadata, ProducerOptions, TopicPartition};
+use stream_core::log::{
+    AutoOffsetReset, ErrorClass, LogError, MemberEvent, OffsetAndMetadata, ProducerOptions, TopicPartition,
+};
 
-use super::helper::{Client, Happened, member_options, offsets, producer, take, tp, values, write_numbers};
+use super::helper::{
+    Client, Happened, member_options, offsets, producer, take, tp, transactional, values, write_numbers,
+};
 use super::{World, topic, unique, until};
 
 /// The partitions `0..n` of a topic.
@@ -88,6 +92,31 @@ pub async fn committed_offsets_survive_close_and_rejoin(world: &impl World) {
     assert_eq!(offsets(&take(&mut *zero.fetch, 2).await), [3, 4]);
     let one = client.take(&tp(&name, 1));
     assert_eq!((one.start, one.committed), (0, false));
+    client.close().await;
+}
+
+/// Brokers bound the text of an offset (`offset.metadata.max.bytes`, 4,096 by default), and go on refusing a longer one.
+pub async fn metadata_above_the_limit_is_refused_for_good_and_the_limit_is_named(world: &impl World) {
+    if !world.caps().refusals {
+        return;
+    }
+    let (log, name, group) = (world.log(), topic(world, 1).await, unique("g"));
+    let client = Client::join(&log, member_options(&group, &[&name]));
+    client.owns(1).await;
+    let with = |bytes| vec![(tp(&name, 0), OffsetAndMetadata::new(1, "x".repeat(bytes)))];
+    let refused = |error: LogError| {
+        assert_eq!(error.class(), ErrorClass::Fatal, "{error}");
+        assert!(error.to_string().contains("offset.metadata.max.bytes"), "{error}");
+    };
+    refused(client.group.commit_with_metadata(with(4_097)).await.unwrap_err());
+    client.group.commit_with_metadata(with(4_096)).await.unwrap();
+    let writer = transactional(&log, &unique("id")).await;
+    writer.begin_transaction().await.unwrap();
+    refused(writer.commit_transaction_with_metadata(with(4_097), client.group.metadata()).await.unwrap_err());
+    // The producer is still of use.
+    writer.abort_transaction().await.unwrap();
+    writer.begin_transaction().await.unwrap();
+    writer.commit_transaction_with_metadata(with(4_096), client.group.metadata()).await.unwrap();
     client.close().await;
 }
 

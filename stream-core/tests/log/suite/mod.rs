@@ -228,6 +228,7 @@ macro_rules! log_suite {
             start_without_a_commit_is_explicit
             committed_offsets_survive_close_and_rejoin
             committed_metadata_comes_back
+            metadata_above_the_limit_is_refused_for_good_and_the_limit_is_named
             offsets_of_a_group
             members_of_a_group
             metadata_only_while_a_member

@@ -11,7 +11,7 @@ use rdkafka::producer::{BaseProducer, Producer as _};
 
 use super::ProducerCtx;
 use super::sender::Sender;
-use crate::log::kafka::error::{Scene, membership_over, passing};
+use crate::log::kafka::error::{Scene, lasting, membership_over, passing};
 use crate::log::kafka::query::{again_if, commits};
 use crate::log::{Commits, GroupMetadata, LogError, LogResult};
 
@@ -57,6 +57,8 @@ fn classed(scene: &Scene, what: &str, error: &KafkaError) -> LogError {
     let named = what.to_owned();
     match code {
         C::Fenced | C::ProducerFenced | C::InvalidProducerEpoch => LogError::Fenced { what: named, reason },
+        // To abort, as librdkafka asks for some of them, helps nobody: the next transaction would end the same way.
+        _ if lasting(code) => scene.coded(what, code, &reason),
         _ if e.is_fatal() => LogError::Fatal { what: named, reason },
         _ if membership_over(code) => LogError::NotMember { what: named, group: "of the offsets".into(), reason },
         _ if e.txn_requires_abort() => LogError::Abortable { what: named, reason },
