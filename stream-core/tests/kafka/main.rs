@@ -20,6 +20,7 @@ mod bad_input;
 mod compression;
 mod delivery;
 mod faults;
+mod given_up;
 mod joins;
 mod mock_moves;
 mod mock_rules;
@@ -31,5 +32,7 @@ mod restart;
 mod rules;
 #[cfg(feature = "monitor")]
 mod tables;
+mod tiny_topics;
+mod trusted_state;
 mod view;
 mod windows;
