@@ -27,9 +27,7 @@ fn start(log: &LogHandle, dir: &Path, guarantee: Guarantee) -> Processor {
 async fn gone_on(log: &LogHandle, start: Processor) {
     let handle = start.handle();
     let task = tokio::spawn(start.run());
-    if handle.running().await.is_err() {
-        panic!("it does not start: {:?}", task.await);
-    }
+    assert!(handle.running().await.is_ok(), "it does not start: {:?}", task.await);
     write(log, "in", &[("a", "four", T + 4_000)]).await;
     write(log, "right", &[("j", "r", T + 30_000)]).await;
     // Later than all that is open, and than its own timer.

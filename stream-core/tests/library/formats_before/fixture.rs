@@ -154,7 +154,7 @@ async fn write_again(log: &LogHandle, topic: Topic) {
     let producer = log.producer(options).await.unwrap();
     let (mut open, mut next) = (false, 0);
     let plain = log.producer(ProducerOptions::default()).await.unwrap();
-    let in_transactions = topic.end != topic.records.len() as i64;
+    let in_transactions = topic.end != i64::try_from(topic.records.len()).unwrap();
     for kept in topic.records {
         if kept.offset != next {
             assert_eq!(kept.offset, next + 1);
