@@ -194,6 +194,9 @@ impl Processor {
         let group = graph.name();
         let doing = |what: &'static str| move |e| ProcessorError::log(group, what, e);
         let facts = topics::ensure(&self.log, graph, &options.topics).await?;
+        if options.guarantee == Guarantee::ExactlyOnce {
+            topics::take_markers(&self.log, graph, &facts)?;
+        }
         for (topic, codec) in graph.codecs() {
             codec.prepare(topic).await.map_err(|error| ProcessorError::Codec {
                 group: group.to_owned(),

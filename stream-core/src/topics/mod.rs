@@ -2,6 +2,7 @@
 //!
 //! It never changes a topic that exists, and never deletes one. What the group's own topics are made with is in `own`.
 
+mod markers;
 mod own;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub(crate) use self::markers::take_markers;
 use self::own::{Faults, Use};
 use crate::group::GroupGraph;
 use crate::log::{Cleanup, LogError, LogHandle, TopicConfig, TopicInfo, TopicSpec};

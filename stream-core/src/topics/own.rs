@@ -9,7 +9,7 @@
 use crate::log::{Cleanup, TimestampType, TopicConfig, TopicInfo, TopicSpec};
 
 /// Kafka's default of `max.message.bytes`.
-const MAX_MESSAGE_BYTES: i64 = 1_048_588;
+pub(super) const MAX_MESSAGE_BYTES: i64 = 1_048_588;
 
 /// What the library adds to a record that it passes on: a dead letter's headers, a key of a join's.
 const ROOM: i64 = 64 << 10;

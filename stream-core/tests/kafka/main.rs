@@ -21,6 +21,7 @@ mod cluster;
 mod compression;
 mod delivery;
 mod faults;
+mod given_up;
 mod joins;
 mod mock_moves;
 mod mock_rules;
@@ -32,5 +33,7 @@ mod restart;
 mod rules;
 #[cfg(feature = "monitor")]
 mod tables;
+mod tiny_topics;
+mod trusted_state;
 mod view;
 mod windows;

@@ -25,6 +25,13 @@ async fn a_slow_link_gets_small_transactions() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a real Kafka: make test starts one where Java is"]
+async fn a_write_that_takes_another_back_is_repeated_when_it_is_refused() {
+    use crate::cases::refusals::a_write_that_takes_another_back_is_repeated_when_it_is_refused as case;
+    crate::kafka_support::bounded(400, case()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a real Kafka: make test starts one where Java is"]
 async fn too_few_replicas_are_waited_for_and_shown_at_least_once() {
     use crate::cases::refusals::too_few_replicas_are_waited_for_and_shown as case;
     crate::kafka_support::bounded(400, case(stream_core::processor::Guarantee::AtLeastOnce)).await;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use stream_core::log::LogError;
+use stream_core::log::embedded::Network;
 use stream_core::prelude::*;
 use stream_core::testing::{Tester, TesterError};
 
@@ -192,4 +193,35 @@ fn a_failing_record_commits_what_came_before_it() -> Outcome {
     let error = tester.drain().expect_err("the record's policy is to fail");
     assert!(matches!(error, TesterError::Processor(ProcessorError::Record { offset: 1, .. })), "{error}");
     check(&tester, "a", 1)
+}
+
+/// A backlog on twelve partitions, over a link that takes 40 s for it: four times as long as a transaction may.
+#[test]
+fn a_slow_link_gets_small_transactions() -> Outcome {
+    const RECORDS: usize = 1_000;
+    let mut g = Group::define("copy");
+    let out = g.output("out", Text);
+    g.input("in", Text, move |ctx, text: String| ctx.emit(out, ctx.key(), &text));
+    let tester = Tester::with_partitions(12);
+    tester.add_with(g.build()?, exactly_once)?;
+    tester.stop("copy")?;
+    let text = "x".repeat(2_000);
+    for n in 0..RECORDS {
+        tester.input("in", Text).push(format!("k{n}").as_str(), text.clone())?;
+    }
+    let mut slow = Network::default();
+    slow.bytes_per_second = Some(50_000);
+    tester.log().faults().set_network(slow);
+    let now = || tester.block_on(async { tokio::time::Instant::now() });
+    let began = now();
+    tester.restart("copy")?;
+    tester.drain()?;
+    let took = now() - began;
+    assert!((40..80).contains(&took.as_secs()), "half of what the link carries at least: {took:?}");
+    let mut keys: Vec<_> = tester.output("out", Text).read_pairs()?.into_iter().map(|(key, _)| key).collect();
+    keys.sort_unstable();
+    let mut expected: Vec<_> = (0..RECORDS).map(|n| format!("k{n}")).collect();
+    expected.sort_unstable();
+    assert_eq!(keys, expected);
+    Ok(())
 }

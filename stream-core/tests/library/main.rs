@@ -45,6 +45,7 @@ mod delivery_moves;
 mod emit_instead;
 mod emitter_delivery;
 mod exactly_once;
+mod formats_before;
 mod join_backlog;
 mod join_build;
 mod join_cases;

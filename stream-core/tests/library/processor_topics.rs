@@ -7,7 +7,7 @@ use stream_core::codec::{Int64, Text};
 use stream_core::group::{ErrorPolicy, Group, GroupGraph, Input};
 use stream_core::log::embedded::Embedded;
 use stream_core::log::{Cleanup, Log, TopicConfig, TopicSpec};
-use stream_core::processor::Processor;
+use stream_core::processor::{Guarantee, Processor};
 use stream_core::store::MemoryStores;
 use stream_core::testing::Tester;
 use stream_core::topics::TopicOptions;
@@ -26,11 +26,15 @@ fn group() -> Arc<GroupGraph> {
 
 /// Runs the group on a log until it fails, or until it runs.
 fn run(log: &Arc<Embedded>, options: TopicOptions) -> Result<(), String> {
+    run_with(log, options, Guarantee::AtLeastOnce)
+}
+
+fn run_with(log: &Arc<Embedded>, options: TopicOptions, guarantee: Guarantee) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let processor = Processor::new(group(), Arc::clone(log) as _).stores(Arc::new(MemoryStores::new())).workers(1);
     let handle = processor.handle();
     let runs = async move { _ = handle.running().await };
-    let ended = runtime.block_on(processor.topics(options).run_until(runs));
+    let ended = runtime.block_on(processor.topics(options).guarantee(guarantee).run_until(runs));
     ended.map_err(|e| e.to_string())
 }
 
@@ -89,6 +93,22 @@ fn a_table_that_is_not_compacted_is_an_error_that_says_how_to_mend_it() {
         let error = run(&log, TopicOptions::default()).unwrap_err();
         assert!(error.contains(&format!("table topic work-table has cleanup.policy={word}")), "{error}");
         assert!(error.contains("--add-config cleanup.policy=compact"), "{error}");
+    }
+}
+
+#[test]
+fn a_topic_that_takes_no_marker_is_an_error_with_exactly_once() {
+    for (topic, bytes, refused) in [("out", 77, true), ("dead", 77, true), ("out", 78, false), ("left", 77, false)] {
+        let log = Embedded::new();
+        let config = TopicConfig { max_message_bytes: Some(bytes), ..TopicConfig::default() };
+        make(&log, vec![TopicSpec::new(topic).config(config)]);
+        run(&log, TopicOptions::default()).unwrap();
+        let ended = run_with(&log, TopicOptions::default(), Guarantee::ExactlyOnce);
+        assert_eq!(ended.is_err(), refused, "{topic} {bytes}");
+        if let Err(error) = ended {
+            assert!(error.contains(&format!("topic {topic} has max.message.bytes=77")), "{error}");
+            assert!(error.contains("--add-config max.message.bytes=1048588"), "{error}");
+        }
     }
 }
 

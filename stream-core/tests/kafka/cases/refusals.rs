@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use stream_core::codec::{EventTime, Int64, Text};
@@ -200,6 +201,52 @@ pub async fn the_last_value_of_each_key_is_the_newest_with_five_requests_in_flig
     let found = table(log, &group, 1).await.into_iter();
     let found: BTreeMap<_, _> = found.map(|(k, v)| (k, v.split(' ').next().unwrap().to_owned())).collect();
     assert_eq!(found, newest);
+}
+
+/// The write that takes another one back is refused with its batch, and nothing else writes to that key: the record whose
+/// write is taken back does nothing the second time.
+pub async fn a_write_that_takes_another_back_is_repeated_when_it_is_refused() {
+    let first = Broker::started().await;
+    let log = connect(&first.brokers());
+    let (group, input) = (unique("back"), topic(&log, "in", 1).await);
+    let hourly =
+        TopicConfig { cleanup: Some(Cleanup::Compact), timestamp_after_max_ms: Some(HOUR), ..TopicConfig::default() };
+    log.create_topics(vec![TopicSpec::new(table_topic(&group)).partitions(1).config(hourly)]).await.unwrap();
+    let mut g = Group::define(group.as_str()).table(Text);
+    let out: Arc<str> = unique("out").into();
+    let told = g.output(&*out, Text);
+    let calls = Arc::new(AtomicU64::new(0));
+    let called = Arc::clone(&calls);
+    let codec = EventTime::by(Text, |text: &String| now() + if text == "ahead" { 2 * HOUR } else { 0 });
+    let edge = Input::topic(Arc::clone(&input)).on_error(ErrorPolicy::skip()).max_ahead(Duration::from_secs(24 * 3600));
+    g.input(edge, codec, move |ctx, text| match text.as_str() {
+        "first" if called.fetch_add(1, Ordering::Relaxed) > 0 => Ok(()),
+        "first" => {
+            ctx.emit(told, ctx.key(), &"x".repeat(10_000))?;
+            ctx.set(text)
+        }
+        _ => ctx.set(text),
+    });
+    let graph = g.build().unwrap();
+    // The output needs a second broker, which is not there: its first record fails after the delivery's time-out.
+    let second = Broker::new().joining(&first);
+    second.start().await;
+    let both = TopicConfig { min_insync_replicas: Some(2), ..TopicConfig::default() };
+    let mut spec = TopicSpec::new(Arc::clone(&out)).partitions(1).config(both);
+    spec.replication = Some(2);
+    log.create_topics(vec![spec]).await.unwrap();
+    second.stop().await;
+    // The other records wait until it is known that the first one failed, and go with what takes its write back.
+    let start = processor(&log, graph, Guarantee::AtLeastOnce).in_flight_bytes(5_000);
+    let running = Running::up(start.session_timeout(Duration::from_secs(6))).await;
+    write(&log, &input, None, &[("once", "first"), ("late", "ahead"), ("other", "x")]).await;
+    done(&log, &group, &[(&input, 1)]).await;
+    running.stop().await;
+    let written = read(&log, &table_topic(&group), 1).await;
+    assert!(written.iter().any(|r| r.key.as_deref() == Some("once")), "it was not written at all: {written:?}");
+    assert!(calls.load(Ordering::Relaxed) > 1, "its first delivery did not fail");
+    let expected = BTreeMap::from([("other".to_owned(), "x".to_owned())]);
+    assert_eq!(table(&log, &group, 1).await, expected, "{written:?}");
 }
 
 /// For longer than a transaction, a delivery and a start of an instance may take.

@@ -1,4 +1,5 @@
-//! A TCP proxy between clients and a broker that delays and cuts connections at random, or is a slow link.
+//! A TCP proxy between clients and a broker that delays and cuts connections at random, is a slow link, or holds requests
+//! back until long after their client has given them up.
 //!
 //! It knows as much of Kafka's protocol as it takes to tell a commit from the rest: each request begins with its length
 //! and its kind. So a commit can be cut off before the broker gets it, or after it, when only the answer is lost.
@@ -12,6 +13,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -32,13 +34,19 @@ struct Shared {
     to: AtomicU16,
     on: AtomicBool,
     drawn: Mutex<(Random, Faults)>,
-    /// Bytes a second of each way, of all connections together; 0 for no limit.
+    /// Bytes a second to the broker, of all connections together; 0 for no limit.
     rate: AtomicU64,
     to_broker: Way,
-    to_client: Way,
+    /// Connections accepted so far.
+    accepted: AtomicU64,
+    /// Writes of connections up to this one are held back.
+    holding: watch::Sender<u64>,
+    /// Writes that were held back, and those of them that the broker has answered since.
+    held: AtomicU64,
+    held_answered: AtomicU64,
 }
 
-/// One way of the link.
+/// The link's way to the broker.
 #[derive(Default)]
 struct Way {
     /// When it has carried what it was given.
@@ -78,7 +86,10 @@ impl Proxy {
             drawn,
             rate: AtomicU64::new(0),
             to_broker: Way::default(),
-            to_client: Way::default(),
+            accepted: AtomicU64::new(0),
+            holding: watch::Sender::new(0),
+            held: AtomicU64::new(0),
+            held_answered: AtomicU64::new(0),
         });
         let theirs = Arc::clone(&shared);
         let accepting = tokio::spawn(async move {
@@ -109,7 +120,8 @@ impl Proxy {
         self.shared.on.store(on, Ordering::Relaxed);
     }
 
-    /// Carries no more than so many bytes a second each way from now on.
+    /// Carries no more than so many bytes a second to the broker from now on. What comes from there is not held up: records
+    /// are read faster than results can be written.
     pub fn limit(&self, bytes_per_second: u64) {
         self.shared.rate.store(bytes_per_second, Ordering::Relaxed);
     }
@@ -117,6 +129,22 @@ impl Proxy {
     /// Bytes carried to the broker so far.
     pub fn carried(&self) -> u64 {
         self.shared.to_broker.carried.load(Ordering::Relaxed)
+    }
+
+    /// Holds back what is written on connections that there are now, also after their client has closed them. What comes on
+    /// later ones passes.
+    pub fn hold(&self) {
+        self.shared.holding.send_replace(self.shared.accepted.load(Ordering::Relaxed));
+    }
+
+    /// Carries what was held back to the broker.
+    pub fn release(&self) {
+        self.shared.holding.send_replace(0);
+    }
+
+    /// Writes that were held back, and those of them that the broker has answered since.
+    pub fn held(&self) -> (u64, u64) {
+        (self.shared.held.load(Ordering::Relaxed), self.shared.held_answered.load(Ordering::Relaxed))
     }
 
     pub fn faults(&self) -> Faults {
@@ -131,8 +159,9 @@ impl Drop for Proxy {
 }
 
 impl Shared {
-    /// Sends something over the link, in pieces, so that connections share it.
-    async fn carry(&self, way: &Way, to: &mut OwnedWriteHalf, bytes: &[u8]) -> io::Result<()> {
+    /// Sends something over the link to the broker, in pieces, so that connections share it.
+    async fn carry(&self, to: &mut OwnedWriteHalf, bytes: &[u8]) -> io::Result<()> {
+        let way = &self.to_broker;
         way.carried.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         for piece in bytes.chunks(16 << 10) {
             let rate = self.rate.load(Ordering::Relaxed);
@@ -192,51 +221,73 @@ async fn connection(client: TcpStream, shared: &Shared) -> io::Result<()> {
     broker.set_nodelay(true)?;
     let ((asking, answered), (answering, asked)) = (client.into_split(), broker.into_split());
     let mute = AtomicBool::new(false);
-    tokio::select! {
+    let number = shared.accepted.fetch_add(1, Ordering::Relaxed) + 1;
+    let (mut asking, mut asked, mut answering) = (asking, asked, answering);
+    let first = tokio::select! {
         biased;
-        ended = requests(asking, asked, shared, &mute) => ended,
-        ended = answers(answering, answered, shared, &mute) => ended,
+        held = requests(&mut asking, &mut asked, shared, &mute, number) => held?,
+        ended = answers(&mut answering, answered, &mute) => return ended,
+    };
+    let Some(first) = first else { return Ok(()) };
+    // All that the client sends until it gives up.
+    let mut writes = vec![first];
+    let mut next = Vec::new();
+    while read_request(&mut asking, &mut next).await.is_ok() {
+        shared.held.fetch_add(1, Ordering::Relaxed);
+        writes.push(std::mem::take(&mut next));
     }
+    let mut holding = shared.holding.subscribe();
+    holding.wait_for(|up_to| *up_to < number).await.map_err(io::Error::other)?;
+    for request in writes {
+        asked.write_all(&request).await?;
+        read_request(&mut answering, &mut next).await?;
+        shared.held_answered.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(())
 }
 
+/// Reads a request, or an answer, with its length.
+async fn read_request(from: &mut OwnedReadHalf, request: &mut Vec<u8>) -> io::Result<()> {
+    let length = from.read_u32().await?;
+    request.clear();
+    request.extend(length.to_be_bytes());
+    let got = from.take(length.into()).read_to_end(request).await?;
+    if got < length as usize { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+}
+
+/// Carries requests; ends with the first one that is to be held back.
 async fn requests(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
+    from: &mut OwnedReadHalf,
+    to: &mut OwnedWriteHalf,
     shared: &Shared,
     mute: &AtomicBool,
-) -> io::Result<()> {
+    connection: u64,
+) -> io::Result<Option<Vec<u8>>> {
     let mut request = Vec::new();
     loop {
-        let length = from.read_u32().await?;
-        request.clear();
-        request.extend(length.to_be_bytes());
-        let got = (&mut from).take(length.into()).read_to_end(&mut request).await?;
-        if got < length as usize {
-            return Ok(());
-        }
+        read_request(from, &mut request).await?;
         let kind = request.get(4..6).map_or(-1, |k| i16::from_be_bytes([k[0], k[1]]));
+        if kind == PRODUCE && connection <= *shared.holding.borrow() {
+            shared.held.fetch_add(1, Ordering::Relaxed);
+            return Ok(Some(request));
+        }
         match shared.draw(kind) {
             Fault::None => {}
             Fault::Delay(delay) => tokio::time::sleep(delay).await,
-            Fault::CutBefore => return Ok(()),
+            Fault::CutBefore => return Ok(None),
             Fault::CutAfter => {
                 mute.store(true, Ordering::Relaxed);
                 to.write_all(&request).await?;
                 // Time for the broker to take it in.
                 tokio::time::sleep(Duration::from_millis(150)).await;
-                return Ok(());
+                return Ok(None);
             }
         }
-        shared.carry(&shared.to_broker, &mut to, &request).await?;
+        shared.carry(to, &request).await?;
     }
 }
 
-async fn answers(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    shared: &Shared,
-    mute: &AtomicBool,
-) -> io::Result<()> {
+async fn answers(from: &mut OwnedReadHalf, mut to: OwnedWriteHalf, mute: &AtomicBool) -> io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
     loop {
         let got = from.read(&mut buffer).await?;
@@ -244,7 +295,7 @@ async fn answers(
             return Ok(());
         }
         if !mute.load(Ordering::Relaxed) {
-            shared.carry(&shared.to_client, &mut to, &buffer[..got]).await?;
+            to.write_all(&buffer[..got]).await?;
         }
     }
 }

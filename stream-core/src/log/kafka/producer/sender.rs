@@ -24,7 +24,9 @@ use crate::log::{Delivery, Headers, LogError, LogResult, NewRecord, ProduceBatch
 /// How long to wait for room before looking again.
 const MOMENT: Duration = Duration::from_micros(500);
 
-/// After this long, what was given up as unanswered has come to the broker or never will.
+/// After this long, what was given up as unanswered has come to the broker, unless the link is very slow. One client needs no
+/// such wait: it goes on with a new epoch of its producer id, and the broker refuses batches of an older one. A new client has
+/// another id.
 const SETTLED: Duration = Duration::from_secs(5);
 
 pub(super) struct Sender {

@@ -1,0 +1,59 @@
+//! A request that its client has given up, and that reaches the broker after all: on a slow link, long after what was sent
+//! again has landed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use stream_core::codec::Text;
+use stream_core::group::Group;
+use stream_core::processor::{Guarantee, Processor};
+use stream_core::store::MemoryStores;
+
+use crate::kafka_support::broker::Broker;
+use crate::kafka_support::proxy::Proxy;
+use crate::kafka_support::{Running, bounded, connect, done, read, table, topic, unique, until, write};
+
+/// librdkafka goes on with the next epoch of its producer id, and the broker refuses what is of an earlier one than it has
+/// seen in that partition.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a real Kafka: make test starts one where Java is"]
+async fn a_write_that_was_given_up_does_not_land_behind_what_was_sent_again() {
+    bounded(240, async {
+        let proxy = Proxy::new(1).await;
+        let (broker, listener) = Broker::new().proxied(proxy.port());
+        proxy.lead_to(listener);
+        broker.start().await;
+        let (log, through) = (connect(&broker.brokers()), connect(&proxy.address()));
+        let (group, input) = (unique("late"), topic(&log, "in", 1).await);
+        let mut g = Group::define(group.as_str()).table(Text);
+        g.input(&*input, Text, |ctx, text| ctx.set(text));
+        let start = Processor::new(g.build().unwrap(), through).stores(Arc::new(MemoryStores::new())).workers(1);
+        // Writes are given up after four seconds.
+        let start = start.commit_interval(Duration::from_millis(100)).session_timeout(Duration::from_secs(6));
+        let running = Running::up(start.guarantee(Guarantee::AtLeastOnce)).await;
+        let say = async |text: &str| {
+            write(&log, &input, Some(0), &[("k", text)]).await;
+        };
+        say("first").await;
+        done(&log, &group, &[(&input, 1)]).await;
+        proxy.hold();
+        say("second").await;
+        until("its write is held back", async || proxy.held().0 > 0).await;
+        // It is given up, sent again on another connection, and followed by a later one.
+        done(&log, &group, &[(&input, 1)]).await;
+        say("third").await;
+        done(&log, &group, &[(&input, 1)]).await;
+        let changelog = async || {
+            let records = read(&log, &format!("{group}-table"), 1).await;
+            records.into_iter().filter_map(|r| r.value).collect::<Vec<_>>()
+        };
+        let before = changelog().await;
+        assert_eq!(before.last().map(String::as_str), Some("third"));
+        proxy.release();
+        until("the broker has answered", async || proxy.held().0 == proxy.held().1).await;
+        running.stop().await;
+        assert_eq!(table(&log, &group, 1).await.get("k").map(String::as_str), Some("third"));
+        assert_eq!(changelog().await, before, "nothing more was written");
+    })
+    .await;
+}
