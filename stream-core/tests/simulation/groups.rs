@@ -11,7 +11,7 @@ use stream_core::testing::simulator::{CheckResult, Comparison, Random, Simulatio
 type Graph = Result<Arc<GroupGraph>, BuildError>;
 
 /// Every group, by name.
-pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 27] = [
+pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 31] = [
     ("count", count),
     ("absolute", absolute),
     ("looped", looped),
@@ -39,6 +39,10 @@ pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 27] = [
     ("table_join", super::open::table_join),
     ("blamed", super::refused::blamed),
     ("crowded", super::refused::crowded),
+    ("expired", super::positions::expired),
+    ("recreated", super::positions::recreated),
+    ("reset", super::positions::reset),
+    ("never_taken", super::positions::never_taken),
 ];
 
 /// A record's number, under one of a few keys.

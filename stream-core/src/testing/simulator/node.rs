@@ -100,9 +100,7 @@ impl Node {
         self.lives += 1;
         self.start_at = None;
         // In earnest a start takes longer than what is left in a dead process's connections (seed 1050).
-        for life in &self.graves {
-            life.forget_producers();
-        }
+        self.forget_graves();
         let name = format!("{}.{}", self.name, self.lives);
         let life = Life::new(name, Arc::clone(&self.trace), self.random.fork(), slow);
         life.note(format_args!("starts"));
@@ -114,6 +112,13 @@ impl Node {
         let run = local.spawn_local(processor.run_here());
         self.running = Some(Running { local, run, handle, life, faults, stopping: false });
         self.woken.wake_by_ref();
+    }
+
+    /// Nothing comes any more of what earlier lives had on its way.
+    pub(super) fn forget_graves(&self) {
+        for life in &self.graves {
+            life.forget_producers();
+        }
     }
 
     /// It goes on after a standstill.
