@@ -43,7 +43,7 @@ use crate::log::{
     ProducerOptions, Reader, TopicConfig, TopicInfo, TopicPartition, TopicSpec,
 };
 #[cfg(feature = "testing")]
-use crate::log::{FetchLimits, OffsetAndMetadata, Offsets, RecordBatch};
+use crate::log::{FetchLimits, OffsetAndMetadata, RecordBatch};
 
 const NAME: &str = "the embedded log";
 

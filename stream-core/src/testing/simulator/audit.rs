@@ -21,14 +21,14 @@ use crate::store::{Direction, KeyRange, StoreBackend, StoreId};
 const PATIENCE: Duration = Duration::from_secs(900);
 const STEP: Duration = Duration::from_millis(50);
 /// Failures after the end of all faults that are their consequence at most.
-const FAILURES: usize = 30;
+pub(super) const FAILURES: usize = 30;
 
 /// Waits until every group has done everything.
 pub(super) async fn drained(world: &Shared) -> Result<(), SimulationError> {
     let (embedded, log, graphs, flushed, failures) = {
         let world = world.borrow();
         let (embedded, log) = (Arc::clone(&world.embedded), Arc::clone(&world.log));
-        (embedded, log, world.graphs.clone(), world.flush(), world.report.failures)
+        (embedded, log, world.graphs.clone(), world.flush(), world.report.failures + world.plan.failures)
     };
     flushed.await?;
     // What is due by the wall clock moves no offset, and waits for what is still on its way, and for the sessions of the dead.
@@ -39,7 +39,7 @@ pub(super) async fn drained(world: &Shared) -> Result<(), SimulationError> {
     // Once more after a while: a group may have been done before another wrote to its input.
     while done < 3 {
         world.borrow_mut().start_due();
-        if world.borrow().report.failures > failures + FAILURES
+        if world.borrow().report.failures > failures
             && let Some(error) = world.borrow().last_error.clone()
         {
             return Err(SimulationError::Failing(error));

@@ -212,6 +212,7 @@ impl Simulation {
             session: Duration::from_secs(6),
             within: self.within,
             workload,
+            failures: if self.failure.is_some() { 2 } else { audit::FAILURES },
             topics: self.topics,
             set: self.set,
         });
