@@ -237,11 +237,15 @@ fn what_is_written_back_beside_a_refused_record_does_not_end_the_run() -> Done {
     for i in 0..16_000 {
         input.push(format!("k{i}").as_str(), "x".repeat(100))?;
     }
-    let _refused = tester.log().faults().on(|r| r.topic == "work-table" && r.key == Some(b"k3") && r.value.is_some()).refuse();
+    let _refused =
+        tester.log().faults().on(|r| r.topic == "work-table" && r.key == Some(b"k3") && r.value.is_some()).refuse();
     tester.restart("work")?;
     tester.drain()?;
     let dead = tester.output("dead", Text).read_pairs()?;
-    assert_eq!(dead.into_iter().map(|(key, _)| key).collect::<std::collections::BTreeSet<_>>(), ["k3".to_owned()].into());
+    assert_eq!(
+        dead.into_iter().map(|(key, _)| key).collect::<std::collections::BTreeSet<_>>(),
+        ["k3".to_owned()].into()
+    );
     assert_eq!(tester.table("work", Text).all()?.len(), 15_999);
     Ok(())
 }

@@ -102,14 +102,11 @@ pub(crate) fn never_taken(simulation: Simulation) -> Simulation {
         });
         g.build()
     };
-    let tiny = TopicConfig {
-        cleanup: Some(Cleanup::Compact),
-        max_message_bytes: Some(70),
-        ..TopicConfig::default()
-    };
+    let tiny = TopicConfig { cleanup: Some(Cleanup::Compact), max_message_bytes: Some(70), ..TopicConfig::default() };
     // That one sets the topic's limit.
     let faults = crate::faults().without(Fault::SmallBatches);
-    let simulation = simulation.faults(faults).group(graph).topic("never-positions", tiny).input("words", Text, 20, record);
+    let simulation =
+        simulation.faults(faults).group(graph).topic("never-positions", tiny).input("words", Text, 20, record);
     simulation.must_fail(|error| match error {
         ProcessorError::OwnRecord { topic, .. } if topic.starts_with("never-positions") => Ok(()),
         other => Err(format!("it fails with: {other}")),

@@ -38,12 +38,12 @@ use self::member::EmbeddedMember;
 use self::producer::EmbeddedProducer;
 use self::state::{Shared, State, ready};
 use crate::clock::{Clock, SystemClock};
+#[cfg(feature = "testing")]
+use crate::log::{FetchLimits, OffsetAndMetadata, RecordBatch};
 use crate::log::{
     GroupMember, Isolation, Log, LogError, LogResult, Member, MemberOptions, OffsetSpec, Offsets, Producer,
     ProducerOptions, Reader, TopicConfig, TopicInfo, TopicPartition, TopicSpec,
 };
-#[cfg(feature = "testing")]
-use crate::log::{FetchLimits, OffsetAndMetadata, RecordBatch};
 
 const NAME: &str = "the embedded log";
 
@@ -110,6 +110,12 @@ impl Embedded {
                 topic.partitions.iter_mut().for_each(|p| p.wake(&mut state.wake));
             }
         });
+    }
+
+    /// The id of a topic, whether the log is in reach or not.
+    #[cfg(feature = "testing")]
+    pub(crate) fn id_of(&self, topic: &Arc<str>) -> Option<String> {
+        self.shared.with(|state| state.topics.number(topic).map(|n| n.to_string()))
     }
 
     /// The committed offsets of a group.

@@ -147,6 +147,7 @@ impl Task {
     }
 
     fn acknowledge(&mut self, done: &mut HandOver, delivery: &Delivery) {
+        self.recommit = false;
         self.acknowledge_tables(&done.batch, delivery);
         if !self.replay.suspects.is_empty() {
             // What took them back, or came behind that.
@@ -261,7 +262,7 @@ impl Task {
         self.time.rollback(&self.core);
         self.recording.go_back();
         // Positions that are acknowledged may wait for the stream time behind them.
-        self.moved = self.time.to_write().is_some();
+        self.moved = self.recommit || self.time.to_write().is_some();
         self.paced.rest();
         for visit in self.visits.drain(..) {
             visit.fail(visit_failed(&group, error));

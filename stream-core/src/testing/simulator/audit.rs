@@ -20,6 +20,8 @@ use crate::store::{Direction, KeyRange, StoreBackend, StoreId};
 /// Virtual time after which a run that is not done counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(900);
 const STEP: Duration = Duration::from_millis(50);
+/// How often partitions move whose offsets are forgotten.
+const MOVE: Duration = Duration::from_secs(30);
 /// Failures after the end of all faults that are their consequence at most.
 pub(super) const FAILURES: usize = 30;
 
@@ -47,13 +49,25 @@ pub(super) async fn drained(world: &Shared) -> Result<(), SimulationError> {
         match unfinished(&embedded, &log, &graphs).await? {
             None => done += 1,
             Some(stuck) if waited >= PATIENCE => return Err(stuck),
-            Some(_) => done = 0,
+            Some(stuck) => {
+                done = 0;
+                commit_again(&embedded, &stuck, waited);
+            }
         }
         let step = if done > 0 { calm } else { STEP };
         sleep(step).await;
         waited += step;
     }
     Ok(())
+}
+
+/// A forgotten offset of an idle partition is committed again at the partition's next assignment, else within half an hour: so
+/// partitions move now and then while one is missing.
+fn commit_again(embedded: &Embedded, stuck: &SimulationError, waited: Duration) {
+    let SimulationError::Stuck { group, partition, .. } = stuck else { return };
+    if !embedded.committed(group).contains_key(partition) && waited.as_millis().is_multiple_of(MOVE.as_millis()) {
+        embedded.faults().rebalance(group);
+    }
 }
 
 /// The first partition whose committed offset is not its end, or that is not settled.

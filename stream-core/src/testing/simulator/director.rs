@@ -81,12 +81,6 @@ pub(super) fn end_trouble(world: &Shared) {
         node.thaw();
         node.spare();
     }
-    if world.faults.has(Fault::ForgottenOffsets) {
-        // An idle partition's offset is committed again at its assignment, else twice an hour.
-        for graph in &world.graphs {
-            world.embedded.faults().rebalance(graph.name());
-        }
-    }
     world.faults = world.faults.clone().without(Fault::Latency).without(Fault::LostStore);
     // Each group has somebody.
     let idle: Vec<usize> = world.alive().into_iter().filter(|(_, n)| *n == 0).map(|(group, _)| group).collect();

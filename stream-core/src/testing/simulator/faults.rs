@@ -151,12 +151,8 @@ impl Faults {
 
     /// One of those that happen at a moment.
     pub(super) fn pick(&self, random: &mut Random) -> Option<Fault> {
-        let moments: Vec<Fault> = self
-            .0
-            .iter()
-            .copied()
-            .filter(|f| !matches!(f, Fault::Latency | Fault::LostStore))
-            .collect();
+        let moments: Vec<Fault> =
+            self.0.iter().copied().filter(|f| !matches!(f, Fault::Latency | Fault::LostStore)).collect();
         random.pick(&moments).copied()
     }
 }

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use super::world::World;
-use crate::log::TopicPartition;
+use crate::log::{OffsetAndMetadata, TopicPartition};
+use crate::processor::tagged_id;
 
 impl World {
     /// An input that nobody in the simulation writes to, but for the workload, drawn.
@@ -24,7 +25,13 @@ impl World {
     /// Below this everything is committed by every group that reads it.
     fn committed(&self, of: &TopicPartition) -> i64 {
         let readers = self.graphs.iter().filter(|g| g.input_topics().any(|t| *t == of.topic));
-        let committed = |group: &str| self.embedded.committed(group).get(of).map_or(0, |at| at.offset);
+        let id = self.embedded.id_of(&of.topic);
+        let committed = |group: &str| {
+            let committed = self.embedded.committed(group);
+            // One of a topic that was deleted says nothing of this one.
+            let of_this = |at: &&OffsetAndMetadata| tagged_id(&at.metadata).is_none_or(|of| Some(of) == id.as_deref());
+            committed.get(of).filter(of_this).map_or(0, |at| at.offset)
+        };
         readers.map(|g| committed(g.name())).min().unwrap_or_default()
     }
 

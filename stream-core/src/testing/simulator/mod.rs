@@ -217,7 +217,8 @@ impl Simulation {
             set: self.set,
         });
         if let Some(check) = self.failure {
-            let report = SimulationReport { seed: self.seed, faults: self.faults.clone(), ..SimulationReport::default() };
+            let report =
+                SimulationReport { seed: self.seed, faults: self.faults.clone(), ..SimulationReport::default() };
             let failed = |failure| SimulationError::Check { failure, report: Box::new(report.clone()) };
             return match world::run(&plan, self.faults) {
                 Err(SimulationError::Failing(error)) => check(&error).map_err(failed).map(|()| report),
