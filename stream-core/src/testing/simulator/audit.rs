@@ -160,7 +160,7 @@ pub(super) fn commits(world: &Shared) -> Result<(), SimulationError> {
 pub(super) async fn stores(world: &Shared) -> Result<(), SimulationError> {
     let (log, nodes, graphs) = {
         let world = world.borrow();
-        if world.report.zombies > 0 && world.plan.guarantee == Guarantee::AtLeastOnce {
+        if world.zombies_wrote() && world.plan.guarantee == Guarantee::AtLeastOnce {
             // A zombie's write may come between those of its successor, who does not see it (semantics D2).
             return Ok(());
         }

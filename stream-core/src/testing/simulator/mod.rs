@@ -50,6 +50,7 @@ mod inputs;
 mod life;
 mod node;
 mod outcome;
+mod owners;
 mod plan;
 mod random;
 mod report;
@@ -228,7 +229,7 @@ impl Simulation {
         }
         let (expected, _) = world::run(&plan, Faults::none())?;
         let (actual, report) = world::run(&plan, self.faults)?;
-        let zombies = report.zombies > 0;
+        let zombies = report.zombies > 0 && report.stale_writes > 0;
         let comparison = Comparison { guarantee: self.guarantee, expected: &expected, actual: &actual, zombies };
         let failed = |failure| SimulationError::Check { failure, report: Box::new(report.clone()) };
         if self.checks.is_empty() {

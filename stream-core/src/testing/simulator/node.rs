@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::client::Client;
 use super::life::Life;
+use super::owners::Owners;
 use super::random::Random;
 use super::trace::Trace;
 use crate::log::LogHandle;
@@ -25,6 +26,7 @@ pub(super) struct Node {
     pub(super) name: String,
     random: Random,
     trace: Arc<Trace>,
+    owners: Arc<Owners>,
     pub(super) stores: MemoryStores,
     /// How often its disk was replaced.
     disks: u32,
@@ -77,13 +79,14 @@ pub(super) enum Ended {
 }
 
 impl Node {
-    pub(super) fn new(group: usize, name: String, trace: Arc<Trace>, random: Random) -> Self {
+    pub(super) fn new(group: usize, name: String, trace: Arc<Trace>, owners: Arc<Owners>, random: Random) -> Self {
         let stores = MemoryStores::crashable().named(format!("{name}-disk0"));
         Self {
             group,
             name,
             random,
             trace,
+            owners,
             stores,
             disks: 0,
             lives: 0,
@@ -102,7 +105,8 @@ impl Node {
         // In earnest a start takes longer than what is left in a dead process's connections (seed 1050).
         self.forget_graves();
         let name = format!("{}.{}", self.name, self.lives);
-        let life = Life::new(name, Arc::clone(&self.trace), self.random.fork(), slow);
+        let (trace, owners) = (Arc::clone(&self.trace), Arc::clone(&self.owners));
+        let life = Life::new((self.group, name), trace, owners, self.random.fork(), slow);
         life.note(format_args!("starts"));
         let client: LogHandle = Arc::new(Client::new(Arc::clone(log), Arc::clone(&life)));
         let faults = CallbackFaults::settable();

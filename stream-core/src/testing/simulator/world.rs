@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use super::faults::Faults;
 use super::node::{Ended, Node};
 use super::outcome::{Fates, Outcome, collect};
+use super::owners::Owners;
 use super::plan::Plan;
 use super::random::Random;
 use super::trace::Trace;
@@ -65,6 +66,7 @@ pub(super) struct World {
     pub(super) embedded: Arc<Embedded>,
     pub(super) log: LogHandle,
     pub(super) trace: Arc<Trace>,
+    pub(super) owners: Arc<Owners>,
     pub(super) nodes: Vec<Node>,
     /// One of each group, to know its topics by.
     pub(super) graphs: Vec<Arc<GroupGraph>>,
@@ -121,6 +123,7 @@ async fn direct(world: Shared) -> Result<(Outcome, SimulationReport), Simulation
     let mut world = world.borrow_mut();
     outcome.fates = std::mem::take(&mut world.fates);
     world.report.trace = world.trace.hash();
+    world.report.stale_writes = world.owners.stale();
     Ok((outcome, world.report.clone()))
 }
 
@@ -188,6 +191,7 @@ impl World {
             embedded,
             log,
             trace,
+            owners: Arc::default(),
             nodes: Vec::new(),
             graphs,
             report,
@@ -218,7 +222,8 @@ impl World {
     pub(super) fn add_node(&mut self, group: usize, wait: Duration) {
         let number = self.nodes.iter().filter(|n| n.group == group).count();
         let of = self.graphs.get(group).map_or("", |g| g.name());
-        let mut node = Node::new(group, format!("{of}-{number}"), Arc::clone(&self.trace), self.random.fork());
+        let (trace, owners) = (Arc::clone(&self.trace), Arc::clone(&self.owners));
+        let mut node = Node::new(group, format!("{of}-{number}"), trace, owners, self.random.fork());
         node.start_at = Some(Instant::now() + wait);
         self.nodes.push(node);
     }
@@ -323,6 +328,11 @@ impl World {
     /// Whether the log's producer may still have inputs to write.
     pub(super) fn flush(&self) -> BoxFuture<'static, crate::log::LogResult<()>> {
         self.producer.flush()
+    }
+
+    /// Whether an instance that was taken for dead may have written over newer values of tables.
+    pub(super) fn zombies_wrote(&self) -> bool {
+        self.report.zombies > 0 && self.owners.stale() > 0
     }
 
     /// Machines by whether they have an instance that is neither stopping nor standing still.
