@@ -45,6 +45,8 @@ pub(crate) use self::env::{CallbackFaults, Counters, Moment};
 pub use self::error::{ProcessorError, ProcessorResult};
 use self::options::Options;
 pub use self::options::{Guarantee, OnFailure, OnLostPosition, OnPositionMismatch, Standbys};
+#[cfg(feature = "testing")]
+pub(crate) use self::positions::tagged_id;
 pub use self::read::{ReadError, TablePage, TableRange, TableRow};
 use self::state::Request;
 pub use self::state::{Handle, Rebalance, StandbyState, State, Status, TaskState, Waiting};

@@ -68,7 +68,7 @@ pub(super) fn tag(id: Option<&str>) -> Arc<str> {
 }
 
 /// The topic's id in the metadata of a committed offset.
-pub(super) fn tagged_id(metadata: &str) -> Option<&str> {
+pub(crate) fn tagged_id(metadata: &str) -> Option<&str> {
     metadata.strip_prefix(TAG)?.strip_prefix(ID)
 }
 

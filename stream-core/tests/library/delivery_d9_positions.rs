@@ -6,6 +6,7 @@ use std::time::Duration;
 use stream_core::codec::{Int64, Text};
 use stream_core::group::{Group, GroupGraph};
 use stream_core::log::{AutoOffsetReset, Log, LogError, TopicSpec};
+use stream_core::processor::Guarantee;
 use stream_core::testing::Tester;
 
 use crate::support::{Done, Notes, ms};
@@ -65,6 +66,21 @@ fn latest_becomes_a_number_that_is_committed() -> Done {
         tester.restart("notes")?;
         tester.drain()?;
         assert_eq!(seen.all(), ["new 1"]);
+    }
+    Ok(())
+}
+
+#[test]
+fn positions_of_an_assignment_are_committed_though_the_first_transaction_is_aborted() -> Done {
+    let abortable = || LogError::Abortable { what: "commit".into(), reason: "on purpose".into() };
+    for with_table in [false, true] {
+        let tester = Tester::new();
+        tester.log().faults().fail_commit(abortable());
+        tester.add_with(noter(&Notes::new(), with_table), |p| p.guarantee(Guarantee::ExactlyOnce))?;
+        tester.run_for(Duration::from_secs(10));
+        for topic in ["in", "idle"] {
+            assert_eq!(tester.committed("notes", topic, 0)?, Some(0), "{topic}, with a table: {with_table}");
+        }
     }
     Ok(())
 }

@@ -225,6 +225,31 @@ fn a_record_of_the_library_s_own_that_is_refused_for_good_ends_the_run() -> Done
     Ok(())
 }
 
+/// The table has writes of a later batch to be taken back, while the search goes through the records of the refused one.
+#[test]
+fn what_is_written_back_beside_a_refused_record_does_not_end_the_run() -> Done {
+    let tester = Tester::new();
+    let mut g = Group::define("work").table(Text);
+    g.input(Input::topic("in").on_error(ErrorPolicy::dead_letter("dead")), Text, |ctx, text| ctx.set(text));
+    tester.add(g.build()?)?;
+    tester.stop("work")?;
+    let input = tester.input("in", Text);
+    for i in 0..16_000 {
+        input.push(format!("k{i}").as_str(), "x".repeat(100))?;
+    }
+    let _refused =
+        tester.log().faults().on(|r| r.topic == "work-table" && r.key == Some(b"k3") && r.value.is_some()).refuse();
+    tester.restart("work")?;
+    tester.drain()?;
+    let dead = tester.output("dead", Text).read_pairs()?;
+    assert_eq!(
+        dead.into_iter().map(|(key, _)| key).collect::<std::collections::BTreeSet<_>>(),
+        ["k3".to_owned()].into()
+    );
+    assert_eq!(tester.table("work", Text).all()?.len(), 15_999);
+    Ok(())
+}
+
 /// Also one that passes after some attempts.
 #[test]
 fn a_refusal_of_the_library_s_own_record_that_ends_in_time_is_waited_for() -> Done {

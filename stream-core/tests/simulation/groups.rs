@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use stream_core::codec::Int64;
 use stream_core::prelude::*;
-use stream_core::testing::simulator::{CheckResult, Comparison, Random, Simulation};
+use stream_core::testing::simulator::{CheckResult, Comparison, Outcome, Random, Simulation};
 
 type Graph = Result<Arc<GroupGraph>, BuildError>;
 
 /// Every group, by name.
-pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 27] = [
+pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 31] = [
     ("count", count),
     ("absolute", absolute),
     ("looped", looped),
@@ -39,6 +39,10 @@ pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 27] = [
     ("table_join", super::open::table_join),
     ("blamed", super::refused::blamed),
     ("crowded", super::refused::crowded),
+    ("expired", super::positions::expired),
+    ("recreated", super::positions::recreated),
+    ("reset", super::positions::reset),
+    ("never_taken", super::positions::never_taken),
 ];
 
 /// A record's number, under one of a few keys.
@@ -50,7 +54,7 @@ pub(crate) fn record(random: &mut Random, n: u64) -> (String, String) {
 
 /// Each record has an output at least once (exactly once: once), whatever else it says: the value ends in its number.
 fn one_output_each(c: &Comparison<'_>, topic: &str, name: impl Fn(&str) -> String) -> CheckResult {
-    let numbers = |outcome: &stream_core::testing::simulator::Outcome| -> Result<BTreeMap<String, usize>, String> {
+    let numbers = |outcome: &Outcome| -> Result<BTreeMap<String, usize>, String> {
         let mut numbers = BTreeMap::new();
         for (_, text) in outcome.decoded(topic, &Text).map_err(|e| e.to_string())? {
             *numbers.entry(name(&text)).or_default() += 1;
@@ -136,7 +140,7 @@ fn counted_and_told(c: &Comparison<'_>, group: &str) -> CheckResult {
     counted(c, group)
 }
 
-/// Counts by the last digit, by way of the group's loop.
+/// Counts by the last digit, through the group's loop, where each record keeps its time.
 fn looped(simulation: Simulation) -> Simulation {
     let graph = || -> Graph {
         let mut g = Group::define("looped").table(Int64);
@@ -148,13 +152,21 @@ fn looped(simulation: Simulation) -> Simulation {
         });
         g.on_loop(again, move |ctx, id| {
             let n = ctx.value()?.unwrap_or(0) + 1;
-            ctx.emit(out, ctx.key(), &format!("{n} {id}"))?;
+            ctx.emit(out, ctx.key(), &format!("{n} {} {id}", ctx.timestamp()))?;
             ctx.set(n)
         });
         g.build()
     };
     simulation.group(graph).input("words", Text, 100, record).check(|c| {
         one_output_each(c, "digits", last_word)?;
+        let times = |outcome: &Outcome| -> Result<BTreeMap<String, String>, String> {
+            let all = outcome.decoded("digits", &Text).map_err(|e| e.to_string())?;
+            let timed = |text: &str| text.split(' ').nth(1).unwrap_or_default().to_owned();
+            Ok(all.into_iter().map(|(_, text)| (last_word(&text), timed(&text))).collect())
+        };
+        if times(c.expected)? != times(c.actual)? {
+            return Err("digits: records have come through the loop with other times than they had".to_owned());
+        }
         counted(c, "looped")
     })
 }

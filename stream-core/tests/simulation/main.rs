@@ -9,6 +9,7 @@ mod failing;
 mod groups;
 mod joined;
 mod open;
+mod positions;
 mod refused;
 mod timed;
 
@@ -99,7 +100,11 @@ fixed_seeds!(
     batches,
     table_join,
     blamed,
-    crowded
+    crowded,
+    expired,
+    recreated,
+    reset,
+    never_taken
 );
 
 /// Seeds that failed once, by their cause. A change of what the simulator draws makes them other runs: where a test is

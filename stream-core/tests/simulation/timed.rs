@@ -135,6 +135,9 @@ pub(crate) fn debounced(simulation: Simulation) -> Simulation {
             c.same_output_in_order("lasts")?;
             return c.same_table("debounced-time");
         }
+        if !c.tables_hold() {
+            return Ok(());
+        }
         let told = |outcome: &stream_core::testing::simulator::Outcome| {
             let told = outcome.decoded("lasts", &Text).map_err(|e| e.to_string())?;
             Ok::<BTreeSet<_>, String>(told.into_iter().collect())

@@ -332,9 +332,12 @@ impl Group {
     /// Commits offsets.
     pub(super) fn commit(&mut self, offsets: Commits) {
         for (partition, position) in offsets {
-            let to = position.offset;
-            match self.committed.insert(partition.clone(), position).map(|p| p.offset) {
-                Some(from) if from > to => _ = self.set_back.get_or_insert((partition, from, to)),
+            let (to, of) = (position.offset, Arc::clone(&position.metadata));
+            // The metadata names the topic's id: an offset in a topic that was recreated does not go back.
+            match self.committed.insert(partition.clone(), position) {
+                Some(before) if before.offset > to && (before.metadata == of || before.metadata.is_empty()) => {
+                    _ = self.set_back.get_or_insert((partition, before.offset, to));
+                }
                 _ => {}
             }
         }

@@ -24,6 +24,8 @@ mod topics;
 mod transactions;
 mod wire;
 
+#[cfg(feature = "testing")]
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -36,6 +38,8 @@ use self::member::EmbeddedMember;
 use self::producer::EmbeddedProducer;
 use self::state::{Shared, State, ready};
 use crate::clock::{Clock, SystemClock};
+#[cfg(feature = "testing")]
+use crate::log::{FetchLimits, OffsetAndMetadata, RecordBatch};
 use crate::log::{
     GroupMember, Isolation, Log, LogError, LogResult, Member, MemberOptions, OffsetSpec, Offsets, Producer,
     ProducerOptions, Reader, TopicConfig, TopicInfo, TopicPartition, TopicSpec,
@@ -105,6 +109,71 @@ impl Embedded {
                 topic.retain(now);
                 topic.partitions.iter_mut().for_each(|p| p.wake(&mut state.wake));
             }
+        });
+    }
+
+    /// The id of a topic, whether the log is in reach or not.
+    #[cfg(feature = "testing")]
+    pub(crate) fn id_of(&self, topic: &Arc<str>) -> Option<String> {
+        self.shared.with(|state| state.topics.number(topic).map(|n| n.to_string()))
+    }
+
+    /// The committed offsets of a group.
+    #[cfg(feature = "testing")]
+    pub(crate) fn committed(&self, group: &str) -> BTreeMap<TopicPartition, OffsetAndMetadata> {
+        self.shared.with(|state| state.groups.get(group).map(|g| g.committed.clone()).unwrap_or_default())
+    }
+
+    /// Sets committed offsets of a group, as `kafka-consumer-groups.sh --reset-offsets` does. It refuses, and gives false,
+    /// while the group has members, or a transaction that is not decided has offsets of it.
+    #[cfg(feature = "testing")]
+    pub(crate) fn reset_offsets(&self, group: &str, to: Offsets) -> bool {
+        self.shared.with(|state| {
+            let Some(group) = state.groups.get_mut(group) else { return false };
+            let quiet = group.members.is_empty() && group.pending.is_empty();
+            if quiet {
+                group.committed.extend(crate::log::types::without_metadata(to));
+            }
+            quiet
+        })
+    }
+
+    /// Offsets and values of a partition's records, committed or not.
+    #[cfg(feature = "testing")]
+    pub(crate) fn records(&self, of: &TopicPartition) -> Vec<(i64, Vec<u8>)> {
+        self.shared.with(|state| {
+            let Ok(partition) = state.topics.partition(of) else { return Vec::new() };
+            let mut records = RecordBatch::new();
+            let limits = FetchLimits { records: usize::MAX, bytes: usize::MAX };
+            partition.read(partition.start, Isolation::ReadUncommitted, limits, &mut records);
+            records.iter().map(|r| (r.offset, r.value.unwrap_or_default().to_vec())).collect()
+        })
+    }
+
+    /// Deletes a partition's records below an offset, whether the log is in reach or not.
+    #[cfg(feature = "testing")]
+    pub(crate) fn delete_below(&self, of: &TopicPartition, offset: i64) {
+        self.shared.with(|state| {
+            if let Ok(partition) = state.topics.partition(of) {
+                partition.delete_below(offset);
+                partition.wake(&mut state.wake);
+            }
+        });
+    }
+
+    /// Deletes a topic and makes it again with its settings. Its committed offsets are forgotten, or stay for a while.
+    #[cfg(feature = "testing")]
+    pub(crate) fn recreate_topic(&self, name: &str, forget: bool) {
+        self.shared.with(|state| {
+            let name: Arc<str> = name.into();
+            let Ok(mut topic) = state.topics.delete(&name) else { return };
+            topic.partitions.iter_mut().for_each(|p| p.wake(&mut state.wake));
+            for group in state.groups.values_mut().filter(|_| forget) {
+                group.committed.retain(|of, _| of.topic != name);
+            }
+            // It is there already, with the same settings.
+            _ = state.topics.create(topic.spec());
+            state.topic_changed(&name);
         });
     }
 

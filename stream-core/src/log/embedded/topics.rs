@@ -93,6 +93,12 @@ impl Topic {
         create.then(|| (earliest, now.saturating_add(after)))
     }
 
+    /// What it was made with, and how it was altered since.
+    #[cfg(feature = "testing")]
+    pub(super) fn spec(&self) -> TopicSpec {
+        TopicSpec::new(Arc::clone(&self.name)).partitions(self.count()).config(self.set.clone())
+    }
+
     /// How many partitions.
     pub(super) fn count(&self) -> i32 {
         i32::try_from(self.partitions.len()).unwrap_or(i32::MAX)

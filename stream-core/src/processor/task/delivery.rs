@@ -34,7 +34,7 @@ pub(super) struct Replay {
     pub(super) poison: Vec<Poison>,
     /// A record whose effects can't be delivered even after its policy was applied: input, offset, key, why.
     pub(super) hopeless: Option<(usize, i64, String, LogError)>,
-    /// How often in a row a record of the task's own was refused.
+    /// How often in a row a record of the task's own was refused, and nothing else that shared its batch.
     own_refused: u32,
     /// Keys, by table, whose changelog may have a write that is taken back, until it is known to have a later one.
     suspects: BTreeSet<(usize, Box<[u8]>)>,
@@ -147,6 +147,7 @@ impl Task {
     }
 
     fn acknowledge(&mut self, done: &mut HandOver, delivery: &Delivery) {
+        self.recommit = false;
         self.acknowledge_tables(&done.batch, delivery);
         if !self.replay.suspects.is_empty() {
             // What took them back, or came behind that.
@@ -175,8 +176,10 @@ impl Task {
         }
         let mark = done.time.as_deref_mut();
         if mark.is_some_and(|mark| !self.time.acknowledge(mark)) && !self.time.atomic {
-            // Stream time is still to be written for what was acknowledged now.
+            // Stream time is still to be written for what was acknowledged now. While a culprit is looked for, nothing goes
+            // with it.
             self.moved = true;
+            self.replay.search.close();
         }
         self.recorded(done);
         self.delete_fired();
@@ -259,7 +262,7 @@ impl Task {
         self.time.rollback(&self.core);
         self.recording.go_back();
         // Positions that are acknowledged may wait for the stream time behind them.
-        self.moved = self.time.to_write().is_some();
+        self.moved = self.recommit || self.time.to_write().is_some();
         self.paced.rest();
         for visit in self.visits.drain(..) {
             visit.fail(visit_failed(&group, error));
@@ -268,7 +271,7 @@ impl Task {
             _ = visited.done.send(Err(visit_failed(&group, error)));
         }
         let ending = self.ending.is_some();
-        if failed.own.is_some() {
+        if failed.own_culprit().is_some() {
             self.replay.own_refused += 1;
             self.replay.rest_for(error, ending);
         } else if !error.blames_record() {
@@ -287,7 +290,7 @@ impl Task {
             self.fail(ProcessorError::Record { group, topic, partition, offset, key, reason });
         }
         if self.replay.own_refused > OWN_REFUSALS
-            && let Some((topic, error)) = &failed.own
+            && let Some((topic, error)) = failed.own_culprit()
         {
             // With each attempt it would be the same.
             self.replay.dead = true;

@@ -257,6 +257,8 @@ impl Task {
 
     /// Adds stream time to what is handed over next.
     pub(super) fn write_time(&mut self) {
+        // A batch that looks for a record that can't be written must be of that record only.
+        self.time.waits = !self.time.atomic && !self.stage.out.is_empty() && self.replay.search.is_on(&self.inputs);
         let Some(at) = self.time.to_write() else { return };
         let core = Rc::clone(&self.core);
         let Some(table) = core.state.first() else { return };

@@ -207,6 +207,8 @@ struct Task {
     sources: Vec<Made>,
     /// Something was released since the last hand-over, if only a position.
     moved: bool,
+    /// The positions are to be committed, moved or not (semantics D9), and nothing that brings them is acknowledged yet.
+    recommit: bool,
     slots: Slots,
     time: Time,
     futures: FuturesUnordered<SlotFuture>,
@@ -312,7 +314,7 @@ impl Task {
                         Ok(())
                     }
                     Turn::Command(Some(Command::Recommit)) => {
-                        self.moved = true;
+                        (self.moved, self.recommit) = (true, true);
                         Ok(())
                     }
                     Turn::Command(Some(Command::Record)) => {

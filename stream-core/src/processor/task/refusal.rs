@@ -1,6 +1,6 @@
 //! Who is to blame for a refusal: what the broker says, then what is known of the topic, then the search.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Task;
@@ -16,11 +16,21 @@ use crate::processor::error::{ProcessorError, ProcessorResult};
 pub(super) struct Failed {
     /// The worst: the first that blames a record, else the first.
     pub(super) error: LogError,
-    /// A record of the task's own was refused, for this topic and reason.
-    pub(super) own: Option<(Arc<str>, LogError)>,
+    /// Topics that refused records of the task's own, and why.
+    own: BTreeMap<Arc<str>, LogError>,
+    /// Topics that refused records of others.
+    others: BTreeSet<Arc<str>>,
     /// What was refused for its size, and need not be to blame.
     large: Vec<Large>,
     trace: Trace,
+}
+
+impl Failed {
+    /// A topic that refuses a record of the task's own, and nothing else that could have taken it along. Nobody else
+    /// writes to the partition.
+    pub(super) fn own_culprit(&self) -> Option<(&Arc<str>, &LogError)> {
+        self.own.iter().find(|(topic, _)| !self.others.contains(*topic))
+    }
 }
 
 /// A record that was refused for its size, or together with others.
@@ -41,7 +51,13 @@ impl Task {
         let mut failed = match self.replay.waiting.take() {
             Some(failed) if gravity(&failed.error) >= gravity(&worst.error) => failed,
             Some(failed) => Failed { error: worst.error.clone(), ..failed },
-            None => Failed { error: worst.error.clone(), own: None, large: Vec::new(), trace: Trace::default() },
+            None => Failed {
+                error: worst.error.clone(),
+                own: BTreeMap::new(),
+                others: BTreeSet::new(),
+                large: Vec::new(),
+                trace: Trace::default(),
+            },
         };
         let alone = batch.alone && batch.makers() <= 1;
         for record in delivery.failed.iter().filter(|f| f.error.blames_record()) {
@@ -56,8 +72,11 @@ impl Task {
                 LogError::Refused { .. } => alone,
                 _ => alone && self.was_alone_in_its_batch(batch, index),
             };
+            if maker != Maker::Own {
+                failed.others.insert(Arc::clone(topic));
+            }
             match maker {
-                Maker::Own => failed.own = Some((Arc::clone(topic), error.clone())),
+                Maker::Own => _ = failed.own.entry(Arc::clone(topic)).or_insert_with(|| error.clone()),
                 // It fails with the visit, and is not written again.
                 Maker::Visit => {}
                 _ if certain => self.blame(batch, index, maker, error),

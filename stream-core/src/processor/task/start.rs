@@ -95,6 +95,7 @@ impl Task {
             sources: Vec::new(),
             // The positions are committed at the assignment (semantics D9), here by the first transaction.
             moved: env.egress.transactions().is_some(),
+            recommit: env.egress.transactions().is_some(),
             slots: Slots::default(),
             time,
             futures: FuturesUnordered::new(),

@@ -150,6 +150,8 @@ pub(super) struct Time {
     acknowledged: i64,
     handed_over: i64,
     pub(super) written: i64,
+    /// Stream time does not go with what is handed over next.
+    pub(super) waits: bool,
     /// What a record waits for that is not dispatched before everything due until then has fired.
     target: i64,
     held: bool,
@@ -195,6 +197,7 @@ impl Time {
             acknowledged: at,
             handed_over: at,
             written: at,
+            waits: false,
             target: i64::MIN,
             held: false,
             queues,
@@ -330,7 +333,7 @@ impl Time {
     /// What is to be written of stream time with the next batch, if it has moved on.
     pub(super) fn to_write(&self) -> Option<i64> {
         let time = if self.atomic { self.released } else { self.acknowledged };
-        (self.on && time > self.handed_over).then_some(time)
+        (self.on && !self.waits && time > self.handed_over).then_some(time)
     }
 
     /// What the next batch brings, if the group keeps time.
@@ -366,6 +369,7 @@ impl Time {
         self.handed_over = self.written;
         self.target = i64::MIN;
         self.held = false;
+        self.waits = false;
         self.overcoming = None;
         self.overcame = 0;
         self.fired.clear();

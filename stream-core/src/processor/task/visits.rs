@@ -163,10 +163,8 @@ impl Task {
     /// Notes that the batch from `first` on is no record's work, but a visitor's or the task's own.
     pub(super) fn made_by(&mut self, whom: usize, first: usize) {
         if self.stage.out.len() > first {
-            if whom == VISIT {
-                // No record goes with it while a culprit is looked for.
-                self.replay.search.close();
-            }
+            // No record goes with it while a culprit is looked for.
+            self.replay.search.close();
             self.sources.push((first, whom, -1));
             self.moved = true;
         }

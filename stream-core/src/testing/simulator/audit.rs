@@ -12,21 +12,25 @@ use super::outcome::{Contents, apply, ends, partitions, read};
 use super::plan::Plan;
 use super::world::Shared;
 use crate::group::GroupGraph;
-use crate::log::{LogHandle, LogResult, TopicPartition};
-use crate::processor::Guarantee;
+use crate::log::embedded::Embedded;
+use crate::log::{Isolation, LogHandle, LogResult, OffsetSpec, TopicPartition};
+use crate::processor::{Guarantee, tagged_id};
 use crate::store::{Direction, KeyRange, StoreBackend, StoreId};
 
 /// Virtual time after which a run that is not done counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(900);
 const STEP: Duration = Duration::from_millis(50);
+/// How often partitions move whose offsets are forgotten.
+const MOVE: Duration = Duration::from_secs(30);
 /// Failures after the end of all faults that are their consequence at most.
-const FAILURES: usize = 30;
+pub(super) const FAILURES: usize = 30;
 
 /// Waits until every group has done everything.
 pub(super) async fn drained(world: &Shared) -> Result<(), SimulationError> {
-    let (log, graphs, flushed, failures) = {
+    let (embedded, log, graphs, flushed, failures) = {
         let world = world.borrow();
-        (Arc::clone(&world.log), world.graphs.clone(), world.flush(), world.report.failures)
+        let (embedded, log) = (Arc::clone(&world.embedded), Arc::clone(&world.log));
+        (embedded, log, world.graphs.clone(), world.flush(), world.report.failures + world.plan.failures)
     };
     flushed.await?;
     // What is due by the wall clock moves no offset, and waits for what is still on its way, and for the sessions of the dead.
@@ -37,15 +41,18 @@ pub(super) async fn drained(world: &Shared) -> Result<(), SimulationError> {
     // Once more after a while: a group may have been done before another wrote to its input.
     while done < 3 {
         world.borrow_mut().start_due();
-        if world.borrow().report.failures > failures + FAILURES
+        if world.borrow().report.failures > failures
             && let Some(error) = world.borrow().last_error.clone()
         {
             return Err(SimulationError::Failing(error));
         }
-        match unfinished(&log, &graphs).await? {
+        match unfinished(&embedded, &log, &graphs).await? {
             None => done += 1,
             Some(stuck) if waited >= PATIENCE => return Err(stuck),
-            Some(_) => done = 0,
+            Some(stuck) => {
+                done = 0;
+                commit_again(&embedded, &stuck, waited);
+            }
         }
         let step = if done > 0 { calm } else { STEP };
         sleep(step).await;
@@ -54,9 +61,23 @@ pub(super) async fn drained(world: &Shared) -> Result<(), SimulationError> {
     Ok(())
 }
 
+/// A forgotten offset of an idle partition is committed again at the partition's next assignment, else within half an hour: so
+/// partitions move now and then while one is missing.
+fn commit_again(embedded: &Embedded, stuck: &SimulationError, waited: Duration) {
+    let SimulationError::Stuck { group, partition, .. } = stuck else { return };
+    if !embedded.committed(group).contains_key(partition) && waited.as_millis().is_multiple_of(MOVE.as_millis()) {
+        embedded.faults().rebalance(group);
+    }
+}
+
 /// The first partition whose committed offset is not its end, or that is not settled.
-async fn unfinished(log: &LogHandle, graphs: &[Arc<GroupGraph>]) -> LogResult<Option<SimulationError>> {
+async fn unfinished(
+    embedded: &Embedded,
+    log: &LogHandle,
+    graphs: &[Arc<GroupGraph>],
+) -> LogResult<Option<SimulationError>> {
     for graph in graphs {
+        let committed = embedded.committed(graph.name());
         let group: Arc<str> = graph.name().into();
         let stuck = |partition: TopicPartition, done: i64, end: Option<i64>| {
             let end = end.map_or("an open transaction".to_owned(), |end| end.to_string());
@@ -64,13 +85,17 @@ async fn unfinished(log: &LogHandle, graphs: &[Arc<GroupGraph>]) -> LogResult<Op
         };
         for topic in graph.input_topics() {
             let of = partitions(log, topic).await?;
-            let done = log.group_offsets(Arc::clone(&group), of.clone()).await?;
-            for ((partition, end), done) in of.clone().into_iter().zip(ends(log, &of).await?).zip(done) {
-                let done = done.unwrap_or_default();
+            let id = log.topic_id(Arc::clone(topic)).await?;
+            for (partition, end) in of.clone().into_iter().zip(ends(log, &of).await?) {
+                let found = committed.get(&partition);
+                let done = found.map_or(0, |at| at.offset);
+                // A position in a topic that was recreated since.
+                let old = found.and_then(|at| tagged_id(&at.metadata)).is_some_and(|of| Some(of) != id.as_deref());
                 let behind = match end {
                     None => true,
+                    Some(_) if old => true,
                     // Behind the last record there may be markers of transactions.
-                    Some(end) => done > end || (done < end && !read(log, partition.clone(), done).await?.is_empty()),
+                    Some(end) => done > end || (done < end && has_records(log, &partition, done).await?),
                 };
                 if behind {
                     return stuck(partition, done, end);
@@ -87,6 +112,13 @@ async fn unfinished(log: &LogHandle, graphs: &[Arc<GroupGraph>]) -> LogResult<Op
         }
     }
     Ok(None)
+}
+
+/// Whether a partition has committed records from an offset on.
+async fn has_records(log: &LogHandle, partition: &TopicPartition, from: i64) -> LogResult<bool> {
+    let first = log.offsets(vec![(partition.clone(), OffsetSpec::Earliest)], Isolation::ReadCommitted).await?;
+    let from = first.into_iter().chain([from]).max().unwrap_or(from);
+    Ok(!read(log, partition.clone(), from).await?.is_empty())
 }
 
 /// Stops everybody in good order.
@@ -128,7 +160,7 @@ pub(super) fn commits(world: &Shared) -> Result<(), SimulationError> {
 pub(super) async fn stores(world: &Shared) -> Result<(), SimulationError> {
     let (log, nodes, graphs) = {
         let world = world.borrow();
-        if world.report.zombies > 0 && world.plan.guarantee == Guarantee::AtLeastOnce {
+        if world.zombies_wrote() && world.plan.guarantee == Guarantee::AtLeastOnce {
             // A zombie's write may come between those of its successor, who does not see it (semantics D2).
             return Ok(());
         }

@@ -8,8 +8,10 @@ use rustc_hash::FxHasher;
 
 use super::faults::Fault;
 use super::world::World;
+use crate::group::GroupGraph;
 use crate::log::TopicConfig;
 use crate::log::embedded::{Denial, Fault as Rule, Network, ReplicaLoss};
+use crate::processor::Guarantee;
 
 /// What a broker does for a while; to be ended by [`World::end_broker_fault`], and dropped.
 pub(super) enum BrokerFault {
@@ -24,7 +26,9 @@ impl World {
     /// Makes it, and says how long it lasts if it does.
     pub(super) fn broker_fault(&mut self, fault: Fault) -> Option<(Duration, BrokerFault)> {
         self.report.broker_faults += 1;
-        let lasts = self.ms(3000);
+        // Longer than the library tries to write its own records.
+        let long = fault == Fault::Refusal && self.random.chance(100);
+        let lasts = self.ms(if long { 40_000 } else { 3000 });
         Some((
             lasts,
             match fault {
@@ -63,8 +67,9 @@ impl World {
                     return None;
                 }
                 Fault::ForgottenOffsets => {
+                    let exactly_once = self.plan.guarantee == Guarantee::ExactlyOnce;
                     let group = self.random.index(self.graphs.len());
-                    if let Some(graph) = self.graphs.get(group) {
+                    if let Some(graph) = self.graphs.get(group).filter(|g| !exactly_once || g.positions().is_some()) {
                         self.embedded.faults().forget_offsets(graph.name(), None);
                     }
                     return None;
@@ -98,8 +103,15 @@ impl World {
 
     /// A topic that a group writes to, drawn.
     fn written(&mut self) -> Option<String> {
-        let written: Vec<Arc<str>> = self.graphs.iter().flat_map(|g| g.written()).cloned().collect();
+        let written = self.written_topics();
         self.random.pick(&written).map(ToString::to_string)
+    }
+
+    /// The topics that groups write to.
+    pub(super) fn written_topics(&self) -> Vec<Arc<str>> {
+        // The positions may be in a table, which is there already.
+        let positions = |g: &Arc<GroupGraph>| g.positions().filter(|topic| !g.written().any(|t| t == topic));
+        self.graphs.iter().flat_map(|g| g.written().cloned().chain(positions(g))).collect()
     }
 
     /// Some records of one topic are refused each time that they come, and no others.

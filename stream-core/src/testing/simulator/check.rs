@@ -15,8 +15,9 @@ pub struct Comparison<'a> {
     pub expected: &'a Outcome,
     /// What the run with faults left behind.
     pub actual: &'a Outcome,
-    /// At least once, an instance that the group took for dead may overwrite newer values of a table when it wakes
-    /// (semantics D2): there was such a one, so that tables hold for exactly-once only.
+    /// An instance that the group took for dead wrote to tables of partitions that another had by then. With at-least-once
+    /// delivery it may have overwritten newer values (semantics D2), so that tables hold for exactly-once only, and so does
+    /// what is emitted from them.
     pub zombies: bool,
 }
 

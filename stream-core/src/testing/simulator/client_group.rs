@@ -23,6 +23,7 @@ impl SimMember {
         let life = &self.life;
         match event {
             MemberEvent::Assigned(assigned) => {
+                life.gains(assigned.iter().map(|a| &a.partition));
                 let wrap = |a: Assigned| {
                     let fetch = SimFetch::new(a.fetch, a.partition.clone(), Arc::clone(life));
                     life.note(format_args!("assigned {} from {}", a.partition, a.start));

@@ -26,7 +26,7 @@ impl Producer for SimProducer {
         if !self.life.pass("send") {
             return std::future::pending().boxed();
         }
-        let records = batch.len();
+        let (records, number) = (batch.len(), self.life.sends(&batch));
         // Handed over at once: batches are taken in the order of the calls.
         let delivery = self.inner.send(batch);
         if !self.life.pass("send") {
@@ -37,6 +37,7 @@ impl Producer for SimProducer {
         let way = life.delay();
         async move {
             let delivery = delivery.await;
+            life.hears(number);
             if way > Duration::ZERO {
                 sleep(way).await;
             }

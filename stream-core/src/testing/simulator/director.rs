@@ -34,14 +34,12 @@ pub(super) async fn trouble(world: &Shared) {
         (until, 200 + world.random.below(3000))
     };
     let mut next_fault = began + Duration::from_secs(1);
-    let mut written = 0;
     loop {
         let now = Instant::now();
         let next = {
             let mut world = world.borrow_mut();
             let due = world.plan.workload.partition_point(|p| began + p.at <= now);
-            world.write(written, due);
-            written = due;
+            world.write(due);
             lasting.retain(|(end, what)| *end > now || world.end(what));
             if now >= next_fault {
                 next_fault = now + Duration::from_millis(1 + world.random.below(2 * mean));
@@ -53,7 +51,7 @@ pub(super) async fn trouble(world: &Shared) {
                 }
             }
             world.start_due();
-            let write = world.plan.workload.get(written).map(|p| began + p.at);
+            let write = world.plan.workload.get(world.written).map(|p| began + p.at);
             let moments = lasting.iter().map(|(end, _)| *end).chain(write).chain(world.next_start());
             moments.chain([next_fault, began + until]).min()
         };
@@ -161,7 +159,11 @@ impl World {
             }
             Fault::Callback => self.bad_callback(),
             Fault::Compaction => self.embedded.compact_now(),
-            Fault::Latency | Fault::LostStore | Fault::ClusterDefaults => {}
+            Fault::Latency | Fault::LostStore => {}
+            Fault::ClusterDefaults => self.embedded.apply_retention(),
+            Fault::Retention => self.expire_records(),
+            Fault::Recreation => self.recreate_input(),
+            Fault::Reset => self.reset_group(),
             Fault::RoundTrip
             | Fault::SlowLink
             | Fault::Quota
@@ -201,7 +203,13 @@ impl World {
 
     /// All instances of a group die at once: nobody is left who remembers anything.
     fn power_failure(&mut self, at: usize) {
-        let Some(group) = self.nodes.get(at).map(|n| n.group) else { return };
+        if let Some(group) = self.nodes.get(at).map(|n| n.group) {
+            self.end_group(group);
+        }
+    }
+
+    /// All instances of a group die.
+    pub(super) fn end_group(&mut self, group: usize) {
         for at in 0..self.nodes.len() {
             let wait = self.ms(3000);
             let Some(node) = self.nodes.get_mut(at).filter(|n| n.group == group && n.running.is_some()) else {
@@ -262,7 +270,7 @@ impl World {
 
     fn bad_deliveries(&mut self) -> embedded::Fault {
         // The inputs themselves arrive.
-        let written: Vec<String> = self.graphs.iter().flat_map(|g| g.written()).map(ToString::to_string).collect();
+        let written: Vec<String> = self.written_topics().iter().map(ToString::to_string).collect();
         let topic = self.random.chance(600).then(|| self.random.pick(&written).cloned()).flatten();
         let often = 20 + self.random.below(600);
         let mut coin = self.random.fork();

@@ -52,15 +52,26 @@ pub enum Fault {
     ExpiredId,
     /// The settings of topics are not shown.
     HiddenSettings,
-    /// A group's committed offsets are forgotten. Not among [`Faults::all`].
+    /// A group's committed offsets are forgotten. With exactly-once delivery this is drawn for groups with state only:
+    /// without state a group knows nothing else, and begins again.
     ForgottenOffsets,
-    /// The cluster's defaults of topics are others than Kafka's, as hostile as brokers allow: the inputs and outputs say
-    /// what they need themselves. Not among [`Faults::all`].
+    /// The cluster's defaults of topics are others than Kafka's, as hostile as brokers allow, and topics are cleaned up by
+    /// them. The inputs and outputs set what they need themselves.
     ClusterDefaults,
+    /// Old records of an input are deleted, whether they were processed or not. Not among [`Faults::all`]: a group needs
+    /// [`Processor::on_lost_position`](crate::processor::Processor::on_lost_position) to go on, and a check that asks for
+    /// [`Outcome::fate`](super::Outcome::fate).
+    Retention,
+    /// An input is deleted and recreated under its name. Not among [`Faults::all`], as [`Retention`](Self::Retention).
+    Recreation,
+    /// All instances of a group end, and a tool sets its committed offsets back. Not among [`Faults::all`]: a group needs
+    /// [`Processor::on_position_mismatch`](crate::processor::Processor::on_position_mismatch) to go on, and a check that
+    /// asks for [`Outcome::fate`](super::Outcome::fate).
+    Reset,
 }
 
 impl Fault {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 23] = [
         Self::Crash,
         Self::LostStore,
         Self::Zombie,
@@ -82,10 +93,12 @@ impl Fault {
         Self::Replicas,
         Self::ExpiredId,
         Self::HiddenSettings,
+        Self::ForgottenOffsets,
+        Self::ClusterDefaults,
     ];
 
     /// Those that a simulation draws only if it is told to.
-    const MORE: [Self; 2] = [Self::ForgottenOffsets, Self::ClusterDefaults];
+    const MORE: [Self; 3] = [Self::Retention, Self::Recreation, Self::Reset];
 
     /// The fault of a name, as `Debug` writes it.
     pub fn named(name: &str) -> Option<Self> {
@@ -138,12 +151,8 @@ impl Faults {
 
     /// One of those that happen at a moment.
     pub(super) fn pick(&self, random: &mut Random) -> Option<Fault> {
-        let moments: Vec<Fault> = self
-            .0
-            .iter()
-            .copied()
-            .filter(|f| !matches!(f, Fault::Latency | Fault::LostStore | Fault::ClusterDefaults))
-            .collect();
+        let moments: Vec<Fault> =
+            self.0.iter().copied().filter(|f| !matches!(f, Fault::Latency | Fault::LostStore)).collect();
         random.pick(&moments).copied()
     }
 }

@@ -13,14 +13,17 @@ use futures::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::owners::Owners;
 use super::random::Random;
 use super::trace::Trace;
-use crate::log::{Commits, Producer, RevokeToken, TopicPartition};
+use crate::log::{Commits, ProduceBatch, Producer, RevokeToken, TopicPartition};
 
 /// Shared by an instance's connection, its stores' crash points and the simulator.
 pub(super) struct Life {
     pub(super) name: String,
+    group: usize,
     trace: Arc<Trace>,
+    owners: Arc<Owners>,
     state: Mutex<State>,
 }
 
@@ -46,7 +49,13 @@ struct State {
 }
 
 impl Life {
-    pub(super) fn new(name: String, trace: Arc<Trace>, random: Random, slow: bool) -> Arc<Self> {
+    pub(super) fn new(
+        (group, name): (usize, String),
+        trace: Arc<Trace>,
+        owners: Arc<Owners>,
+        random: Random,
+        slow: bool,
+    ) -> Arc<Self> {
         let state = State {
             random,
             dead: false,
@@ -59,7 +68,7 @@ impl Life {
             tokens: Vec::new(),
             producers: Vec::new(),
         };
-        Arc::new(Self { name, trace, state: Mutex::new(state) })
+        Arc::new(Self { name, group, trace, owners, state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -236,8 +245,24 @@ impl Life {
         self.state().producers.push(Arc::clone(producer));
     }
 
+    /// It is given partitions.
+    pub(super) fn gains<'a>(&self, partitions: impl Iterator<Item = &'a TopicPartition>) {
+        self.owners.assigned(self.group, &self.name, partitions.map(|of| of.partition));
+    }
+
+    /// It sends a batch. Gives a number, for [`hears`](Self::hears).
+    pub(super) fn sends(&self, batch: &ProduceBatch) -> u64 {
+        self.owners.sends(self.group, &self.name, batch)
+    }
+
+    /// It hears what became of a batch.
+    pub(super) fn hears(&self, number: u64) {
+        self.owners.heard(&self.name, number);
+    }
+
     /// What is on its way is lost.
     pub(super) fn forget_producers(&self) {
+        self.owners.forget(&self.name);
         let gone = std::mem::take(&mut self.state().producers);
         drop(gone);
     }

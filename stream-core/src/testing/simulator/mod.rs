@@ -6,6 +6,11 @@
 //! log, commits fail, callbacks panic, the log is away. Then all faults end, everything is finished, and what is left is
 //! compared with a run of the same seed without faults. The same seed is the same run, always: a failing one is a test.
 //!
+//! Three faults change what must be left: retention that deletes records nobody has processed, an input that is recreated, and
+//! offsets that a tool sets back. They are drawn only where they are asked for ([`Faults::with`]), for groups that say how to
+//! go on and whose check asks for the [`Outcome::fate`] of each record. Records of the groups' own topics are never deleted by
+//! these faults: such topics have no retention, and a group whose own topic is deleted has lost its state.
+//!
 //! ```
 //! use stream_core::prelude::*;
 //! use stream_core::testing::simulator::{Faults, Simulation};
@@ -41,9 +46,11 @@ mod client_group;
 mod client_producer;
 mod director;
 mod faults;
+mod inputs;
 mod life;
 mod node;
 mod outcome;
+mod owners;
 mod plan;
 mod random;
 mod report;
@@ -57,7 +64,7 @@ use std::time::Duration;
 
 pub use self::check::{CheckResult, Comparison};
 pub use self::faults::{Fault, Faults};
-pub use self::outcome::{Contents, Emitted, Outcome};
+pub use self::outcome::{Contents, Emitted, Fate, Outcome};
 use self::plan::{MakeGraph, Plan};
 pub use self::random::Random;
 pub use self::report::{SimulationError, SimulationReport};
@@ -65,9 +72,10 @@ use self::workload::Source;
 use crate::codec::Codec;
 use crate::group::{BuildError, GroupGraph};
 use crate::log::TopicConfig;
-use crate::processor::{Guarantee, Processor};
+use crate::processor::{Guarantee, Processor, ProcessorError};
 
 type Check = Box<dyn Fn(&Comparison<'_>) -> CheckResult>;
+type FailureCheck = Box<dyn Fn(&ProcessorError) -> CheckResult>;
 
 /// A run of groups under faults, drawn from a seed. See [the module](self).
 pub struct Simulation {
@@ -82,6 +90,7 @@ pub struct Simulation {
     faults: Faults,
     set: Rc<dyn Fn(Processor) -> Processor>,
     checks: Vec<Check>,
+    failure: Option<FailureCheck>,
 }
 
 impl Simulation {
@@ -100,6 +109,7 @@ impl Simulation {
             faults: Faults::all(),
             set: Rc::new(|processor| processor),
             checks: Vec::new(),
+            failure: None,
         }
     }
 
@@ -152,7 +162,7 @@ impl Simulation {
         self
     }
 
-    /// Settings of a topic that somebody made before the groups.
+    /// Makes a topic with these settings before the groups start.
     #[must_use]
     pub fn topic(mut self, name: &str, config: TopicConfig) -> Self {
         self.topics.push((name.into(), config));
@@ -180,6 +190,14 @@ impl Simulation {
         self
     }
 
+    /// The instances are to fail for good in place of coming to an end, and to say why: `check` gets the last error. Nothing
+    /// else is checked.
+    #[must_use]
+    pub fn must_fail(mut self, check: impl Fn(&ProcessorError) -> CheckResult + 'static) -> Self {
+        self.failure = Some(Box::new(check));
+        self
+    }
+
     /// Runs it, without faults and with them, and checks.
     ///
     /// # Errors
@@ -195,12 +213,23 @@ impl Simulation {
             session: Duration::from_secs(6),
             within: self.within,
             workload,
+            failures: if self.failure.is_some() { 2 } else { audit::FAILURES },
             topics: self.topics,
             set: self.set,
         });
+        if let Some(check) = self.failure {
+            let report =
+                SimulationReport { seed: self.seed, faults: self.faults.clone(), ..SimulationReport::default() };
+            let failed = |failure| SimulationError::Check { failure, report: Box::new(report.clone()) };
+            return match world::run(&plan, self.faults) {
+                Err(SimulationError::Failing(error)) => check(&error).map_err(failed).map(|()| report),
+                Err(other) => Err(other),
+                Ok(_) => Err(failed("nothing failed".to_owned())),
+            };
+        }
         let (expected, _) = world::run(&plan, Faults::none())?;
         let (actual, report) = world::run(&plan, self.faults)?;
-        let zombies = report.zombies > 0;
+        let zombies = report.zombies > 0 && report.stale_writes > 0;
         let comparison = Comparison { guarantee: self.guarantee, expected: &expected, actual: &actual, zombies };
         let failed = |failure| SimulationError::Check { failure, report: Box::new(report.clone()) };
         if self.checks.is_empty() {

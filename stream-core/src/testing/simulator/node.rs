@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::client::Client;
 use super::life::Life;
+use super::owners::Owners;
 use super::random::Random;
 use super::trace::Trace;
 use crate::log::LogHandle;
@@ -25,6 +26,7 @@ pub(super) struct Node {
     pub(super) name: String,
     random: Random,
     trace: Arc<Trace>,
+    owners: Arc<Owners>,
     pub(super) stores: MemoryStores,
     /// How often its disk was replaced.
     disks: u32,
@@ -77,13 +79,14 @@ pub(super) enum Ended {
 }
 
 impl Node {
-    pub(super) fn new(group: usize, name: String, trace: Arc<Trace>, random: Random) -> Self {
+    pub(super) fn new(group: usize, name: String, trace: Arc<Trace>, owners: Arc<Owners>, random: Random) -> Self {
         let stores = MemoryStores::crashable().named(format!("{name}-disk0"));
         Self {
             group,
             name,
             random,
             trace,
+            owners,
             stores,
             disks: 0,
             lives: 0,
@@ -100,11 +103,10 @@ impl Node {
         self.lives += 1;
         self.start_at = None;
         // In earnest a start takes longer than what is left in a dead process's connections (seed 1050).
-        for life in &self.graves {
-            life.forget_producers();
-        }
+        self.forget_graves();
         let name = format!("{}.{}", self.name, self.lives);
-        let life = Life::new(name, Arc::clone(&self.trace), self.random.fork(), slow);
+        let (trace, owners) = (Arc::clone(&self.trace), Arc::clone(&self.owners));
+        let life = Life::new((self.group, name), trace, owners, self.random.fork(), slow);
         life.note(format_args!("starts"));
         let client: LogHandle = Arc::new(Client::new(Arc::clone(log), Arc::clone(&life)));
         let faults = CallbackFaults::settable();
@@ -114,6 +116,13 @@ impl Node {
         let run = local.spawn_local(processor.run_here());
         self.running = Some(Running { local, run, handle, life, faults, stopping: false });
         self.woken.wake_by_ref();
+    }
+
+    /// Nothing comes any more of what earlier lives had on its way.
+    pub(super) fn forget_graves(&self) {
+        for life in &self.graves {
+            life.forget_producers();
+        }
     }
 
     /// It goes on after a standstill.

@@ -29,9 +29,25 @@ impl Emitted {
 /// The content of a table.
 pub type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
 
+/// What a group has to do with a record of an input, after what was done to its topic or to its position.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Fate {
+    /// It was deleted before it was committed: it may be left out.
+    pub may_be_missing: bool,
+    /// Its topic was recreated before: it may be done twice even with exactly-once delivery.
+    pub may_repeat: bool,
+    /// So often its group's position was set back to before it: it is to be done so many times more.
+    pub again: usize,
+}
+
+/// By topic and value.
+pub(super) type Fates = BTreeMap<(Arc<str>, Vec<u8>), Fate>;
+
 /// What a run leaves behind: everything that was committed.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
+    pub(super) fates: Fates,
     pub(super) outputs: BTreeMap<Arc<str>, Vec<Emitted>>,
     pub(super) tables: BTreeMap<Arc<str>, Contents>,
 }
@@ -49,6 +65,12 @@ impl Outcome {
     pub fn decoded<M: 'static>(&self, topic: &str, codec: &impl Codec<M>) -> Result<Vec<(String, M)>, CodecError> {
         let values = self.output(topic).iter().filter_map(|r| Some((r.key_text(), r.value.as_deref()?)));
         values.map(|(key, value)| Ok((key, codec.decode(value)?))).collect()
+    }
+
+    /// What the faults that touch inputs and positions made of a record of this topic and value. By default it is to be
+    /// done, once.
+    pub fn fate(&self, topic: &str, value: &[u8]) -> Fate {
+        self.fates.get(&(topic.into(), value.to_vec())).copied().unwrap_or_default()
     }
 
     /// The table of a group, decoded, with keys as text.

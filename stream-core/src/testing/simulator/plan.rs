@@ -24,6 +24,8 @@ pub(super) struct Plan {
     /// How long the inputs are written to.
     pub(super) within: Duration,
     pub(super) workload: Vec<Planned>,
+    /// Failures after the end of all faults, above which the instances count as failing for good.
+    pub(super) failures: usize,
     /// Topics that are there before the groups.
     pub(super) topics: Vec<(Arc<str>, TopicConfig)>,
     pub(super) set: Rc<dyn Fn(Processor) -> Processor>,

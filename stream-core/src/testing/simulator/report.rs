@@ -23,6 +23,8 @@ pub struct SimulationReport {
     pub lost_stores: usize,
     /// Instances that the group took for dead while they were not.
     pub zombies: usize,
+    /// Batches for tables of partitions that another instance had by then, or was given while they were on their way.
+    pub stale_writes: usize,
     pub rebalances: usize,
     /// Instances that stopped in good order.
     pub stops: usize,
@@ -47,6 +49,7 @@ impl Default for SimulationReport {
             crashes: 0,
             lost_stores: 0,
             zombies: 0,
+            stale_writes: 0,
             rebalances: 0,
             stops: 0,
             bad_deliveries: 0,
@@ -67,6 +70,7 @@ impl fmt::Display for SimulationReport {
             (self.crashes, "crashes"),
             (self.lost_stores, "lost stores"),
             (self.zombies, "zombies"),
+            (self.stale_writes, "stale writes"),
             (self.rebalances, "rebalances"),
             (self.stops, "stops"),
             (self.bad_deliveries, "bad deliveries"),

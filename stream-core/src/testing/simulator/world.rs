@@ -18,7 +18,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::faults::Faults;
 use super::node::{Ended, Node};
-use super::outcome::{Outcome, collect};
+use super::outcome::{Fates, Outcome, collect};
+use super::owners::Owners;
 use super::plan::Plan;
 use super::random::Random;
 use super::trace::Trace;
@@ -65,10 +66,17 @@ pub(super) struct World {
     pub(super) embedded: Arc<Embedded>,
     pub(super) log: LogHandle,
     pub(super) trace: Arc<Trace>,
+    pub(super) owners: Arc<Owners>,
     pub(super) nodes: Vec<Node>,
     /// One of each group, to know its topics by.
     pub(super) graphs: Vec<Arc<GroupGraph>>,
     pub(super) report: SimulationReport,
+    /// How many records of the workload are written.
+    pub(super) written: usize,
+    /// So many were written when an input was recreated.
+    pub(super) recreated: BTreeMap<Arc<str>, usize>,
+    /// What became of records of inputs by what was done to their topics and positions.
+    pub(super) fates: Fates,
     /// What instances failed with, of late.
     pub(super) last_error: Option<ProcessorError>,
     /// The instances' settings were drawn from this.
@@ -111,16 +119,19 @@ async fn direct(world: Shared) -> Result<(Outcome, SimulationReport), Simulation
     };
     audit::commits(&world)?;
     audit::stores(&world).await?;
-    let outcome = collect(&log, &outputs, &tables).await?;
+    let mut outcome = collect(&log, &outputs, &tables).await?;
     let mut world = world.borrow_mut();
+    outcome.fates = std::mem::take(&mut world.fates);
     world.report.trace = world.trace.hash();
+    world.report.stale_writes = world.owners.stale();
     Ok((outcome, world.report.clone()))
 }
 
 /// Makes the topics that are not the groups' own, with what results depend on: their records keep their times.
 async fn make_topics(plan: &Plan, graphs: &[Arc<GroupGraph>], log: &LogHandle) -> Result<(), SimulationError> {
     let inputs = plan.workload.iter().map(|p| Arc::clone(&p.topic));
-    let names: BTreeSet<Arc<str>> = inputs.chain(plan.outputs(graphs)).collect();
+    let set = plan.topics.iter().map(|(name, _)| Arc::clone(name));
+    let names: BTreeSet<Arc<str>> = inputs.chain(plan.outputs(graphs)).chain(set).collect();
     let specs = names.into_iter().map(|name| {
         let set = plan.topics.iter().find(|(of, _)| *of == name).map(|(_, config)| config.clone());
         let mut config = set.unwrap_or_default();
@@ -128,14 +139,17 @@ async fn make_topics(plan: &Plan, graphs: &[Arc<GroupGraph>], log: &LogHandle) -
         config.timestamp_before_max_ms = config.timestamp_before_max_ms.or(Some(i64::MAX));
         config.cleanup = config.cleanup.or(Some(Cleanup::Delete));
         config.retention_ms = config.retention_ms.or(Some(-1));
+        config.retention_bytes = config.retention_bytes.or(Some(-1));
         TopicSpec::new(name).partitions(plan.partitions).config(config)
     });
     Ok(log.create_topics(specs.collect()).await?)
 }
 
 /// Defaults that no group may depend on.
-fn hostile() -> TopicConfig {
+fn hostile(random: &mut Random) -> TopicConfig {
+    let cleanup = if random.chance(500) { Cleanup::Compact } else { Cleanup::Delete };
     TopicConfig {
+        cleanup: Some(cleanup),
         timestamp_type: Some(TimestampType::LogAppendTime),
         timestamp_before_max_ms: Some(1000),
         timestamp_after_max_ms: Some(1000),
@@ -156,7 +170,7 @@ impl World {
         let mut graphs = plan.groups.iter().map(|make| make()).collect::<Result<Vec<_>, _>>()?;
         make_topics(plan, &graphs, &log).await?;
         if faults.has(super::Fault::ClusterDefaults) {
-            embedded.set_topic_defaults(&hostile());
+            embedded.set_topic_defaults(&hostile(&mut random));
         }
         for graph in &mut graphs {
             let options = TopicOptions { partitions: Some(plan.partitions), ..TopicOptions::default() };
@@ -177,9 +191,13 @@ impl World {
             embedded,
             log,
             trace,
+            owners: Arc::default(),
             nodes: Vec::new(),
             graphs,
             report,
+            written: 0,
+            recreated: BTreeMap::new(),
+            fates: Fates::new(),
             last_error: None,
             settings,
             producer,
@@ -204,7 +222,8 @@ impl World {
     pub(super) fn add_node(&mut self, group: usize, wait: Duration) {
         let number = self.nodes.iter().filter(|n| n.group == group).count();
         let of = self.graphs.get(group).map_or("", |g| g.name());
-        let mut node = Node::new(group, format!("{of}-{number}"), Arc::clone(&self.trace), self.random.fork());
+        let (trace, owners) = (Arc::clone(&self.trace), Arc::clone(&self.owners));
+        let mut node = Node::new(group, format!("{of}-{number}"), trace, owners, self.random.fork());
         node.start_at = Some(Instant::now() + wait);
         self.nodes.push(node);
     }
@@ -284,9 +303,10 @@ impl World {
         node.start_at = Some(Instant::now() + wait);
     }
 
-    /// Writes records of the plan to their inputs.
-    pub(super) fn write(&mut self, from: usize, to: usize) {
+    /// Writes records of the plan to their inputs, those that are due.
+    pub(super) fn write(&mut self, to: usize) {
         let mut batch = ProduceBatch::new();
+        let from = std::mem::replace(&mut self.written, to);
         for planned in self.plan.workload.get(from..to).unwrap_or_default() {
             let timestamp = BEGIN_MS + i64::try_from(planned.at.as_millis()).unwrap_or_default();
             let record = NewRecord {
@@ -308,6 +328,11 @@ impl World {
     /// Whether the log's producer may still have inputs to write.
     pub(super) fn flush(&self) -> BoxFuture<'static, crate::log::LogResult<()>> {
         self.producer.flush()
+    }
+
+    /// Whether an instance that was taken for dead may have written over newer values of tables.
+    pub(super) fn zombies_wrote(&self) -> bool {
+        self.report.zombies > 0 && self.owners.stale() > 0
     }
 
     /// Machines by whether they have an instance that is neither stopping nor standing still.

@@ -1,0 +1,74 @@
+//! Who has which partition of a group, and whether anybody wrote to a partition's tables behind a new owner's back.
+//!
+//! With at-least-once delivery, an instance that was taken for dead may do that when it wakes (semantics D2). Only then do the
+//! checks excuse what the tables say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::log::ProduceBatch;
+
+/// A partition of a group.
+type Of = (usize, i32);
+
+/// Shared by the instances' connections.
+#[derive(Debug, Default)]
+pub(super) struct Owners(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// The instance that was given a partition last.
+    of: BTreeMap<Of, String>,
+    /// Batches on their way, by instance, with the partitions of their table writes.
+    flying: BTreeMap<String, BTreeMap<u64, BTreeSet<i32>>>,
+    batches: u64,
+    stale: usize,
+}
+
+impl Owners {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An instance is given partitions. What others have on its way to them may land behind its writes.
+    pub(super) fn assigned(&self, group: usize, life: &str, partitions: impl Iterator<Item = i32>) {
+        let mut state = self.state();
+        for partition in partitions {
+            let before = state.of.insert((group, partition), life.to_owned());
+            let flying = before.filter(|before| before != life).and_then(|before| state.flying.get(&before));
+            let late = flying.is_some_and(|batches| batches.values().any(|to| to.contains(&partition)));
+            state.stale += usize::from(late);
+        }
+    }
+
+    /// An instance sends a batch. Gives its number.
+    pub(super) fn sends(&self, group: usize, life: &str, batch: &ProduceBatch) -> u64 {
+        // Only tables are written to by number.
+        let to: BTreeSet<i32> = batch.iter().filter_map(|(record, _)| record.partition).collect();
+        let mut state = self.state();
+        let others = |partition: &&i32| state.of.get(&(group, **partition)).is_some_and(|owner| owner != life);
+        let stale = to.iter().filter(others).count();
+        state.stale += stale;
+        state.batches += 1;
+        let number = state.batches;
+        state.flying.entry(life.to_owned()).or_default().insert(number, to);
+        number
+    }
+
+    /// It has heard what became of a batch.
+    pub(super) fn heard(&self, life: &str, number: u64) {
+        if let Some(batches) = self.state().flying.get_mut(life) {
+            batches.remove(&number);
+        }
+    }
+
+    /// Nothing of an instance is on its way any more.
+    pub(super) fn forget(&self, life: &str) {
+        self.state().flying.remove(life);
+    }
+
+    /// How often somebody wrote, or may have written, to a partition that another had by then.
+    pub(super) fn stale(&self) -> usize {
+        self.state().stale
+    }
+}
