@@ -38,7 +38,8 @@ pub(crate) fn utc(ms: i64) -> String {
 
 /// A span of milliseconds in words: in the largest unit of which there are two at least.
 pub(crate) fn span(ms: i64) -> String {
-    let units = [(365 * 24 * 3_600_000, "years"), (24 * 3_600_000, "days"), (3_600_000, "h"), (60_000, "min"), (1000, "s")];
+    let units =
+        [(365 * 24 * 3_600_000, "years"), (24 * 3_600_000, "days"), (3_600_000, "h"), (60_000, "min"), (1000, "s")];
     let found = units.into_iter().find(|(unit, _)| ms >= 2 * unit);
     found.map_or_else(|| format!("{ms} ms"), |(unit, name)| format!("{} {name}", ms / unit))
 }
@@ -116,7 +117,13 @@ mod tests {
             assert_eq!(utc(ms), text);
         }
         assert!(!utc(i64::MAX).is_empty() && !utc(i64::MIN).is_empty());
-        let spans = [(1999, "1999 ms"), (2000, "2 s"), (7_200_000, "2 h"), (7_199_999, "119 min"), (i64::MAX, "292471208 years")];
+        let spans = [
+            (1999, "1999 ms"),
+            (2000, "2 s"),
+            (7_200_000, "2 h"),
+            (7_199_999, "119 min"),
+            (i64::MAX, "292471208 years"),
+        ];
         for (ms, text) in spans {
             assert_eq!(span(ms), text);
         }

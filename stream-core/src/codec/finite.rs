@@ -55,9 +55,20 @@ impl Serializer for Finite {
     type SerializeStructVariant = Self;
 
     nothing_in!(
-        serialize_bool(bool), serialize_i8(i8), serialize_i16(i16), serialize_i32(i32), serialize_i64(i64),
-        serialize_i128(i128), serialize_u8(u8), serialize_u16(u16), serialize_u32(u32), serialize_u64(u64),
-        serialize_u128(u128), serialize_char(char), serialize_str(&str), serialize_bytes(&[u8]),
+        serialize_bool(bool),
+        serialize_i8(i8),
+        serialize_i16(i16),
+        serialize_i32(i32),
+        serialize_i64(i64),
+        serialize_i128(i128),
+        serialize_u8(u8),
+        serialize_u16(u16),
+        serialize_u32(u32),
+        serialize_u64(u64),
+        serialize_u128(u128),
+        serialize_char(char),
+        serialize_str(&str),
+        serialize_bytes(&[u8]),
         serialize_unit_struct(&'static str)
     );
     fn serialize_f32(self, value: f32) -> Checked {
@@ -99,13 +110,7 @@ impl Serializer for Finite {
     fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self, NotFinite> {
         Ok(self)
     }
-    fn serialize_tuple_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self, NotFinite> {
+    fn serialize_tuple_variant(self, _: &'static str, _: u32, _: &'static str, _: usize) -> Result<Self, NotFinite> {
         Ok(self)
     }
     fn serialize_map(self, _: Option<usize>) -> Result<Self, NotFinite> {
@@ -114,13 +119,7 @@ impl Serializer for Finite {
     fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self, NotFinite> {
         Ok(self)
     }
-    fn serialize_struct_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self, NotFinite> {
+    fn serialize_struct_variant(self, _: &'static str, _: u32, _: &'static str, _: usize) -> Result<Self, NotFinite> {
         Ok(self)
     }
     fn collect_str<T: Display + ?Sized>(self, _: &T) -> Checked {

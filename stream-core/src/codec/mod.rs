@@ -103,7 +103,11 @@ pub trait Codec<T>: Send + Sync + 'static {
 }
 
 /// Appends the bytes of a value that becomes state: what can't be read back never does.
-pub(crate) fn encode_state<T>(codec: &(impl Codec<T> + ?Sized), value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+pub(crate) fn encode_state<T>(
+    codec: &(impl Codec<T> + ?Sized),
+    value: &T,
+    out: &mut Vec<u8>,
+) -> Result<(), CodecError> {
     let start = out.len();
     codec.encode(value, out)?;
     if codec.reads_back() {

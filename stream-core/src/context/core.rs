@@ -87,9 +87,7 @@ impl Core {
 
     /// Gives a record's event time back if it is one that counts (semantics T1).
     pub(crate) fn check_time(&self, input: usize, at: i64) -> Result<i64, CallbackError> {
-        if at < 0 {
-            return Err(CallbackError::of(Failure::Negative { at }));
-        }
+        self.check_no_time(at)?;
         let limit = self.max_ahead.get(input).copied().unwrap_or(i64::MAX);
         let ahead = |now: i64| limit < i64::MAX && at > now.saturating_add(limit);
         if ahead(self.now.get()) {
@@ -99,6 +97,12 @@ impl Core {
             }
         }
         Ok(at)
+    }
+
+    /// Checks the timestamp of a record that has no event time: nothing is ever written for a time below zero.
+    #[allow(clippy::unused_self, reason = "beside check_time")]
+    pub(crate) fn check_no_time(&self, timestamp: i64) -> Result<(), CallbackError> {
+        if timestamp < 0 { Err(CallbackError::of(Failure::Negative { at: timestamp })) } else { Ok(()) }
     }
 
     /// Reads the clock, and keeps what it says for the next records.

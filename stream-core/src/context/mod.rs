@@ -179,8 +179,7 @@ impl<'a, S> Ctx<'a, S> {
             Some(value) => self.stage.out.push_with(record, headers, |out| {
                 // What the group itself reads must be readable, as its state must.
                 let encoded = if edge.own { encode_state(&**codec, value, out) } else { codec.encode(value, out) };
-                encoded
-                    .map_err(|error| CallbackError::of(Failure::Encode { edge: format!("{what} {topic:?}"), error }))
+                encoded.map_err(|error| CallbackError::of(Failure::Encode { edge: format!("{what} {topic:?}"), error }))
             })?,
         }
         let size = self.stage.out.bytes() - size;

@@ -55,7 +55,8 @@ impl LeftOutOf {
     }
 
     pub(crate) fn iter(self) -> impl Iterator<Item = (LeftOut, u32)> {
-        let all = [(LeftOut::Late, self.late), (LeftOut::NullKey, self.null_key), (LeftOut::NullValue, self.null_value)];
+        let all =
+            [(LeftOut::Late, self.late), (LeftOut::NullKey, self.null_key), (LeftOut::NullValue, self.null_value)];
         all.into_iter().filter(|(_, n)| *n > 0)
     }
 }
@@ -141,7 +142,11 @@ impl Stage {
     }
 
     /// A record arrives: stream time gets to its event time, if it has one. Gives the record as its callback sees it.
-    pub(crate) fn arrive<'r>(&mut self, at: Option<i64>, record: RecordRef<'r>) -> Result<RecordRef<'r>, CallbackError> {
+    pub(crate) fn arrive<'r>(
+        &mut self,
+        at: Option<i64>,
+        record: RecordRef<'r>,
+    ) -> Result<RecordRef<'r>, CallbackError> {
         match at {
             Some(at) => self.reach(at)?,
             None => self.at = record.timestamp,

@@ -42,8 +42,9 @@ impl<S> Ctx<'_, S> {
             }
             ctx.stage_state(TIME, &place, Some(&keys::time(at)));
             ctx.stage_encoded(TIME, &due, |out| {
-                encode_state(&**codec, value, out)
-                    .map_err(|error| CallbackError::of(Failure::Encode { edge: format!("timer {:?}", edge.name), error }))
+                encode_state(&**codec, value, out).map_err(|error| {
+                    CallbackError::of(Failure::Encode { edge: format!("timer {:?}", edge.name), error })
+                })
             })
         })
     }

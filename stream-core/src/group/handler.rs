@@ -197,7 +197,7 @@ pub(crate) fn event_time<M>(
 ) -> Result<Option<i64>, CallbackError> {
     let at = match message.filter(|_| record.value.is_some()) {
         Some(message) => codec.event_time(message).unwrap_or(record.timestamp),
-        None if codec.reads_event_time() => return Ok(None),
+        None if codec.reads_event_time() => return core.check_no_time(record.timestamp).map(|()| None),
         None => record.timestamp,
     };
     core.check_time(input, at).map(Some)

@@ -54,7 +54,12 @@ fn keeper(state: &'static str, codec: impl Codec<f64> + Copy) -> Arc<GroupGraph>
     g.build().unwrap()
 }
 
-fn told(state: &'static str, codec: impl Codec<f64> + Copy, bad: &str, guarantee: Guarantee) -> Result<Tester, Box<dyn std::error::Error>> {
+fn told(
+    state: &'static str,
+    codec: impl Codec<f64> + Copy,
+    bad: &str,
+    guarantee: Guarantee,
+) -> Result<Tester, Box<dyn std::error::Error>> {
     let tester = Tester::new();
     tester.add_with(keeper(state, codec), move |p| p.guarantee(guarantee))?;
     for text in ["1", bad, "2"] {

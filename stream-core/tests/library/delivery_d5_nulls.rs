@@ -8,7 +8,7 @@ use stream_core::group::{CallbackResult, ErrorPolicy, Group, Input, LeftOut, Nil
 use stream_core::testing::Tester;
 use stream_core::window::{Batches, Sessions, Windows};
 
-use crate::support::{Done, Notes, pairs, table, values};
+use crate::support::{Done, Notes, pairs, small_topic, table, values};
 
 const NO_KEY: Option<&str> = None;
 
@@ -250,8 +250,7 @@ fn keyed(kind: &str, input: Input) -> std::sync::Arc<stream_core::group::GroupGr
 fn state_by_key_is_more_than_the_table() -> Done {
     for kind in ["window", "session", "batch", "timer", "join"] {
         let tester = Tester::new();
-        let spec = stream_core::log::TopicSpec::new("other-table").partitions(1);
-        tester.block_on(stream_core::log::Log::create_topics(&**tester.log(), vec![spec]))?;
+        small_topic(&tester, "other-table", 1_000_000)?;
         tester.add(keyed(kind, Input::topic("in").nil_key(NilKey::Skip)))?;
         let input = tester.input("in", Text);
         input.send(NO_KEY, "1".to_owned())?;
@@ -260,8 +259,7 @@ fn state_by_key_is_more_than_the_table() -> Done {
         assert_eq!(tester.left_out("keyed", LeftOut::NullKey)?, 1, "{kind}");
 
         let tester = Tester::new();
-        let spec = stream_core::log::TopicSpec::new("other-table").partitions(1);
-        tester.block_on(stream_core::log::Log::create_topics(&**tester.log(), vec![spec]))?;
+        small_topic(&tester, "other-table", 1_000_000)?;
         tester.add(keyed(kind, Input::topic("in")))?;
         let error = tester.input("in", Text).send(NO_KEY, "1".to_owned()).unwrap_err().to_string();
         assert!(error.contains("the record has no key, and a group with state by key needs one"), "{kind}: {error}");

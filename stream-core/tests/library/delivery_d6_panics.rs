@@ -222,7 +222,9 @@ fn a_listener_that_panics_is_logged_and_the_group_goes_on() -> Done {
     });
     done?;
     assert_eq!(values(&tester.output("out", Text)), ["a"]);
-    for part in ["a listener panicked", "at the state", "at the rebalance", "a listener of the table's updates panicked"] {
+    for part in
+        ["a listener panicked", "at the state", "at the rebalance", "a listener of the table's updates panicked"]
+    {
         assert!(logged.contains(part), "{part}: {logged}");
     }
     Ok(())

@@ -219,12 +219,7 @@ fn others() -> Vec<Made> {
     let (left, right) = (TableSide::topic(input("left"), Text), TableSide::topic(input("right"), Text));
     g.table_join("t", left, right).inner(|l, r| format!("{l}{r}"));
     g.visitor("unused", move |ctx, (): &(), text| ctx.emit(out, "k", &text));
-    vec![
-        (joined, &["ab"]),
-        (re_keyed, &["ab"]),
-        (batches, &["a", "b"]),
-        (g.build().unwrap(), &[]),
-    ]
+    vec![(joined, &["ab"]), (re_keyed, &["ab"]), (batches, &["a", "b"]), (g.build().unwrap(), &[])]
 }
 
 #[test]
@@ -279,8 +274,33 @@ fn the_clock_is_blamed_when_most_records_of_several_partitions_are_ahead() -> Do
         _ = tester.restart("g");
         let error = tester.drain().unwrap_err().to_string();
         assert!(error.contains("ahead of this host's clock"), "{error}");
-        assert_eq!(error.contains("of 4 partitions are ahead, so this host's clock is probably behind"), blamed, "{error}");
+        assert_eq!(
+            error.contains("of 4 partitions are ahead, so this host's clock is probably behind"),
+            blamed,
+            "{error}"
+        );
     }
+    Ok(())
+}
+
+#[test]
+fn the_clock_is_blamed_while_records_are_left_out_too() -> Done {
+    let tester = Tester::with_partitions(4);
+    tester.add_with(teller(Kind::Sync, skipping(), Int64), |p| p.max_ahead(HOUR))?;
+    let (input, at) = (tester.input("in", Int64), tester.now_ms() + 3 * HOUR_MS);
+    let (done, logged) = crate::support::logged(|| -> Done {
+        for _ in 0..5 {
+            for partition in 0..4 {
+                input.push_at("k", Some(&1), Some(at), Some(partition))?;
+            }
+            tester.drain()?;
+        }
+        Ok(())
+    });
+    done?;
+    let blame = "the newest records of 4 of 4 partitions are ahead, so this host's clock is probably behind";
+    assert!(logged.contains(blame), "{logged}");
+    assert_eq!(logged.matches("this host's clock is probably behind").count(), 1, "{logged}");
     Ok(())
 }
 
@@ -306,7 +326,13 @@ fn run_with_defaults(at: i64) -> Result<(), ProcessorError> {
         log.set_topic_defaults(&TopicConfig { timestamp_after_max_ms: Some(i64::MAX), ..TopicConfig::default() });
         log.create_topics(vec![TopicSpec::new("in").partitions(1)]).await.unwrap();
         let mut batch = ProduceBatch::new();
-        let new = NewRecord { topic: &"in".into(), partition: Some(0), timestamp: Some(at), key: Some(b"k"), value: Some(b"1") };
+        let new = NewRecord {
+            topic: &"in".into(),
+            partition: Some(0),
+            timestamp: Some(at),
+            key: Some(b"k"),
+            value: Some(b"1"),
+        };
         batch.push(new, std::iter::empty());
         let producer = log.producer(ProducerOptions::default()).await.unwrap();
         assert!(producer.send(Arc::new(batch)).await.failed.is_empty());

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use stream_core::codec::{Bytes, Codec, CodecError, Text};
 use stream_core::group::{
-    BuildError, CallbackError, CallbackResult, ErrorPolicy, Group, GroupGraph, LeftOut, Side, dead_letter, session_topic,
-    time_topic, window_topic,
+    BuildError, CallbackError, CallbackResult, ErrorPolicy, Group, GroupGraph, LeftOut, Side, dead_letter,
+    session_topic, time_topic, window_topic,
 };
 use stream_core::log::{Log as _, TopicConfig, TopicSpec};
 use stream_core::processor::{Guarantee, ProcessorError};
@@ -41,7 +41,8 @@ impl Bad {
     }
 
     fn judge(&self, key: Option<&[u8]>) -> CallbackResult {
-        let bad = self.0.lock().unwrap();
+        // A panic must not poison the lock.
+        let bad = self.0.lock().unwrap().clone();
         match key.and_then(|key| std::str::from_utf8(key).ok()).filter(|key| bad.contains(key)) {
             Some("panic") => panic!("at the key"),
             Some(key) => Err(CallbackError::msg(format!("{key} is bad"))),
@@ -293,7 +294,10 @@ fn an_accumulator_that_can_not_be_read_follows_the_policy_too() -> Done {
 }
 
 /// A window of four keys, one of which emits more than the topic takes, which nobody knows before.
-fn refused(policy: ErrorPolicy, guarantee: Guarantee) -> Outcome<(Tester, Result<(), stream_core::testing::TesterError>)> {
+fn refused(
+    policy: ErrorPolicy,
+    guarantee: Guarantee,
+) -> Outcome<(Tester, Result<(), stream_core::testing::TesterError>)> {
     let mut g = Group::define("g");
     let out = g.output("unused", Text);
     let narrow: Arc<str> = "narrow".into();
@@ -326,7 +330,8 @@ fn what_kafka_refuses_of_a_due_callback_follows_the_policy_too() -> Done {
         keys.sort();
         keys.dedup();
         assert_eq!(keys, ["a", "c", "d"]);
-        let mut dead: Vec<_> = tester.output("dead", Text).read()?.into_iter().map(|r| (r.key_text(), r.value)).collect();
+        let mut dead: Vec<_> =
+            tester.output("dead", Text).read()?.into_iter().map(|r| (r.key_text(), r.value)).collect();
         dead.dedup();
         assert_eq!(dead, [("b".to_owned(), Some("large".to_owned()))]);
         let (tester, drained) = refused(ErrorPolicy::fail(), guarantee)?;

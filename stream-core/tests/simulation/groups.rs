@@ -26,6 +26,8 @@ pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 27] = [
     ("taken_back", super::failing::taken_back),
     ("windowed", super::timed::windowed),
     ("late", super::timed::late),
+    ("due_letters", super::due::due_letters),
+    ("due_retries", super::due::due_retries),
     ("hopping", super::timed::hopping),
     ("debounced", super::timed::debounced),
     ("delayed", super::timed::delayed),

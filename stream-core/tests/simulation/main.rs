@@ -5,6 +5,7 @@
 
 #![cfg(feature = "testing")]
 
+mod due;
 mod failing;
 mod groups;
 mod joined;
@@ -87,6 +88,8 @@ fixed_seeds!(
     taken_back,
     windowed,
     late,
+    due_letters,
+    due_retries,
     hopping,
     debounced,
     delayed,

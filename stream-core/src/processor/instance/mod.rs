@@ -28,8 +28,8 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
-pub(super) use self::hand_back::AFTER_DRAIN;
 use self::clock_check::ClockCheck;
+pub(super) use self::hand_back::AFTER_DRAIN;
 use self::hand_back::HandedBack;
 use self::loops::TRIM_INTERVAL;
 use self::stores::Idle;

@@ -167,7 +167,8 @@ impl Task {
         self.env.counters.left_out.count(reason, records);
         let since = match (route, reason) {
             (Some(To::Call(call)), _) => {
-                work.iter().for_each(|work| work.each(&mut |record| self.show(call, topic, reason, Some(error), record)));
+                work.iter()
+                    .for_each(|work| work.each(&mut |record| self.show(call, topic, reason, Some(error), record)));
                 None
             }
             (Some(_), _) => None,
@@ -178,7 +179,7 @@ impl Task {
         if let Some(since) = since {
             let to = to.map_or("nowhere", |to| to);
             tracing::warn!(
-                group = graph.name(), %topic, partition, offset, key, %error, to, since, "a record is left out: it failed"
+                group = graph.name(), %topic, partition, offset, %key, %error, to, since, "a record is left out: it failed"
             );
         }
         if reason == LeftOut::Ahead {

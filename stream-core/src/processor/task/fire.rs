@@ -148,16 +148,20 @@ impl Task {
                     return Ok(Outcome::Fired);
                 };
                 let window = windows.starting(start);
-                self.call_due(core, due, &DueCall {
-                    topic,
-                    handler: edge.handler.as_deref(),
-                    policy: &edge.policy,
-                    of: DueOf::Window(&edge.name, window),
-                    key,
-                    value: &value,
-                    at: window.end.saturating_sub(1),
-                    entries: Entries::of(&[&due.key]),
-                })
+                self.call_due(
+                    core,
+                    due,
+                    &DueCall {
+                        topic,
+                        handler: edge.handler.as_deref(),
+                        policy: &edge.policy,
+                        of: DueOf::Window(&edge.name, window),
+                        key,
+                        value: &value,
+                        at: window.end.saturating_sub(1),
+                        entries: Entries::of(&[&due.key]),
+                    },
+                )
             }
             Kind::Joined(index, side, _) => {
                 let (Some(place), Some(join)) = (Place::of_time(&due.key), graph.stream_joins.get(index)) else {
@@ -176,16 +180,20 @@ impl Task {
                     }
                 }
                 let entries: [&[u8]; 2] = [&entry, &due.key];
-                self.call_due(core, due, &DueCall {
-                    topic,
-                    handler,
-                    policy: &join.policy,
-                    of: DueOf::Null(&join.name, side),
-                    key: place.key,
-                    value: &kept,
-                    at: place.time,
-                    entries: Entries::of(&entries),
-                })
+                self.call_due(
+                    core,
+                    due,
+                    &DueCall {
+                        topic,
+                        handler,
+                        policy: &join.policy,
+                        of: DueOf::Null(&join.name, side),
+                        key: place.key,
+                        value: &kept,
+                        at: place.time,
+                        entries: Entries::of(&entries),
+                    },
+                )
             }
             Kind::Open(_) => self.fire_open(core, due, topic),
             Kind::Timers(by) => {
@@ -212,16 +220,20 @@ impl Task {
                 };
                 let (alone, both): ([&[u8]; 1], [&[u8]; 2]) = ([&due.key], [&due.key, &place]);
                 let entries = Entries::of(if set_anew { &alone } else { &both });
-                self.call_due(core, due, &DueCall {
-                    topic,
-                    handler: timer.handler.as_deref(),
-                    policy: &timer.policy,
-                    of: DueOf::Timer(&timer.name),
-                    key,
-                    value: &value,
-                    at: due.at,
-                    entries,
-                })
+                self.call_due(
+                    core,
+                    due,
+                    &DueCall {
+                        topic,
+                        handler: timer.handler.as_deref(),
+                        policy: &timer.policy,
+                        of: DueOf::Timer(&timer.name),
+                        key,
+                        value: &value,
+                        at: due.at,
+                        entries,
+                    },
+                )
             }
         }
     }

@@ -42,7 +42,7 @@ fn left_out_at(
         return core.check_time(input, record.timestamp).map(Some);
     }
     if record.value.is_none() {
-        return Ok(None);
+        return core.check_no_time(record.timestamp).map(|()| None);
     }
     let mut at = None;
     let found = guarded(|| {

@@ -60,6 +60,12 @@ impl Task {
     pub(super) fn release(&mut self) {
         while let Some(mut slot) = self.slots.pop_done() {
             let first = self.stage.out.len();
+            // Of a batch that failed, only what comes before its record is left out with it.
+            for (reason, record) in &slot.left_out {
+                let mut left_out = LeftOutOf::default();
+                left_out.add(*reason);
+                self.leave_out(slot.input, left_out, record.view());
+            }
             self.stage.out.append(&slot.stage.out);
             if let (Some(value), Some(Work::One(record))) = (slot.stage.written(), &slot.work) {
                 let key = record.view().key;
@@ -72,11 +78,6 @@ impl Task {
             }
             if let (true, Some(Work::One(record))) = (slot.stage.left_out.is_any(), &slot.work) {
                 self.leave_out(slot.input, slot.stage.left_out, record.view());
-            }
-            for (reason, record) in &slot.left_out {
-                let mut left_out = LeftOutOf::default();
-                left_out.add(*reason);
-                self.leave_out(slot.input, left_out, record.view());
             }
             self.released(slot.input, first, slot.next - 1, slot.next);
         }

@@ -192,7 +192,10 @@ fn warn_of_time(env: &Env, partition: i32, time: &Time) {
     if time.on && limit < i64::MAX && time.seen > now.saturating_add(limit) {
         let (stream_time, clock) = (utc(time.seen), utc(now));
         tracing::warn!(
-            group = env.graph.name(), partition, stream_time, clock,
+            group = env.graph.name(),
+            partition,
+            stream_time,
+            clock,
             "the stream time that was restored lies ahead of this host's clock: until then every record is late"
         );
     }
