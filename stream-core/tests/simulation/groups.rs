@@ -11,7 +11,7 @@ use stream_core::testing::simulator::{CheckResult, Comparison, Random, Simulatio
 type Graph = Result<Arc<GroupGraph>, BuildError>;
 
 /// Every group, by name.
-pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 27] = [
+pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 29] = [
     ("count", count),
     ("absolute", absolute),
     ("looped", looped),
