@@ -19,6 +19,31 @@ pub trait Clock: Debug + Send + Sync + 'static {
     fn sleep_until(&self, at: i64) -> BoxFuture<'static, ()>;
 }
 
+/// A time in milliseconds since the epoch as RFC 3339 has it, with as many digits of the year as it takes.
+pub(crate) fn utc(ms: i64) -> String {
+    const DAY_MS: i64 = 24 * 3600 * 1000;
+    let of_day = ms.rem_euclid(DAY_MS);
+    // Days since 0000-03-01, in eras of 400 years: so that a leap day is the last of its year.
+    let days = ms.div_euclid(DAY_MS) + 719_468;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let since_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * since_march + 2) / 5 + 1;
+    let month = if since_march < 10 { since_march + 3 } else { since_march - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1000 % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", of_day % 1000)
+}
+
+/// A span of milliseconds in words: in the largest unit of which there are two at least.
+pub(crate) fn span(ms: i64) -> String {
+    let units =
+        [(365 * 24 * 3_600_000, "years"), (24 * 3_600_000, "days"), (3_600_000, "h"), (60_000, "min"), (1000, "s")];
+    let found = units.into_iter().find(|(unit, _)| ms >= 2 * unit);
+    found.map_or_else(|| format!("{ms} ms"), |(unit, name)| format!("{} {name}", ms / unit))
+}
+
 /// The machine's clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
@@ -72,5 +97,35 @@ impl Clock for ManualClock {
                 futures::future::pending::<()>().await;
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_spans_are_written_as_people_read_them() {
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+            (1_704_067_200_000, "2024-01-01T00:00:00.000Z"),
+            (1_709_210_096_789, "2024-02-29T12:34:56.789Z"),
+            (4_107_542_399_999, "2100-02-28T23:59:59.999Z"),
+            (253_402_300_800_000, "10000-01-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(utc(ms), text);
+        }
+        assert!(!utc(i64::MAX).is_empty() && !utc(i64::MIN).is_empty());
+        let spans = [
+            (1999, "1999 ms"),
+            (2000, "2 s"),
+            (7_200_000, "2 h"),
+            (7_199_999, "119 min"),
+            (i64::MAX, "292471208 years"),
+        ];
+        for (ms, text) in spans {
+            assert_eq!(span(ms), text);
+        }
     }
 }

@@ -25,6 +25,10 @@ impl Codec<Vec<u8>> for Bytes {
         Ok(bytes.to_vec())
     }
 
+    fn reads_back(&self) -> bool {
+        true
+    }
+
     fn name(&self) -> &str {
         "bytes"
     }

@@ -52,6 +52,12 @@ where
     fn event_time(&self, value: &T) -> Option<i64> {
         Some((self.read)(value))
     }
+    fn reads_event_time(&self) -> bool {
+        true
+    }
+    fn reads_back(&self) -> bool {
+        self.codec.reads_back()
+    }
     fn name(&self) -> &str {
         self.codec.name()
     }

@@ -37,6 +37,10 @@ macro_rules! integer {
                 })
             }
 
+            fn reads_back(&self) -> bool {
+                true
+            }
+
             fn name(&self) -> &str {
                 $name
             }

@@ -2,17 +2,20 @@
 
 use std::any::type_name;
 use std::fmt;
+use std::io;
 use std::marker::PhantomData;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Serializer;
+use serde_json::ser::Formatter;
 
-use super::{Codec, CodecError};
+use super::{Codec, CodecError, finite};
 
 /// JSON of whatever serde can write and read.
 ///
-/// It gives back what it was given as far as JSON can: a float that is no number (NaN, infinity) has no JSON, is written
-/// as `null` and can't be read again; object keys must be strings or numbers.
+/// It gives back what it was given as far as JSON can: a float that is no number (NaN, infinity) has no JSON, and is an
+/// error wherever it is in the value; object keys must be strings or numbers.
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
@@ -43,7 +46,13 @@ impl<T> Json<T> {
 
 impl<T: Serialize + DeserializeOwned + 'static> Codec<T> for Json<T> {
     fn encode(&self, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        serde_json::to_writer(out, value).map_err(|error| problem::<T>("has no JSON", &error))
+        let mut null = false;
+        let mut to = Serializer::with_formatter(out, NoteNull(&mut null));
+        value.serialize(&mut to).map_err(|error| problem::<T>("has no JSON", &error))?;
+        if null {
+            finite::check(value).map_err(|error| problem::<T>("has no JSON", &error))?;
+        }
+        Ok(())
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<T, CodecError> {
@@ -55,7 +64,17 @@ impl<T: Serialize + DeserializeOwned + 'static> Codec<T> for Json<T> {
     }
 }
 
-fn problem<T>(what: &str, error: &serde_json::Error) -> CodecError {
+/// Compact JSON, and whether it has a null: only then can a float be lost.
+struct NoteNull<'a>(&'a mut bool);
+
+impl Formatter for NoteNull<'_> {
+    fn write_null<W: io::Write + ?Sized>(&mut self, to: &mut W) -> io::Result<()> {
+        *self.0 = true;
+        to.write_all(b"null")
+    }
+}
+
+fn problem<T>(what: &str, error: &impl fmt::Display) -> CodecError {
     CodecError::invalid(format!("{} {what}: {error}", type_name::<T>()))
 }
 
@@ -99,6 +118,35 @@ mod tests {
         let mut out = Vec::new();
         Json::new().encode(&(u64::MAX, i64::MIN, 0.1), &mut out).unwrap();
         assert_eq!(Json::<(u64, i64, f64)>::new().decode(&out).unwrap(), (u64::MAX, i64::MIN, 0.1));
+    }
+
+    #[test]
+    fn a_float_that_is_no_number_is_an_error_wherever_it_is() {
+        #[derive(Serialize, serde::Deserialize)]
+        enum Shape {
+            Point(f64, Option<f32>),
+            Circle { radius: f64 },
+            Flat(f32),
+        }
+        type Nested = BTreeMap<String, Vec<Option<f64>>>;
+        let nan = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+        for nan in nan {
+            assert!(Json::new().encode(&nan, &mut Vec::new()).is_err());
+            assert!(Json::new().encode(&Some(nan), &mut Vec::new()).is_err());
+            assert!(Json::new().encode(&(1, nan), &mut Vec::new()).is_err());
+            let nested: Nested = BTreeMap::from([("a".to_owned(), vec![None, Some(nan)])]);
+            assert!(Json::new().encode(&nested, &mut Vec::new()).is_err());
+            for shape in [Shape::Point(nan, None), Shape::Circle { radius: nan }] {
+                assert!(Json::new().encode(&shape, &mut Vec::new()).is_err());
+            }
+        }
+        let narrow = [Shape::Flat(f32::NAN), Shape::Point(0.0, Some(f32::INFINITY))];
+        assert!(narrow.iter().all(|shape| Json::new().encode(shape, &mut Vec::new()).is_err()));
+        // A null that is meant stays one.
+        let mut out = Vec::new();
+        Json::new().encode(&Some(Shape::Point(1.0, None)), &mut out).unwrap();
+        Json::new().encode(&(None::<f64>, "null", ()), &mut out).unwrap();
+        assert_eq!(out, br#"{"Point":[1.0,null]}[null,"null",null]"#);
     }
 
     #[test]

@@ -34,6 +34,7 @@
 mod avro;
 mod bytes;
 mod event_time;
+mod finite;
 mod integer;
 mod json;
 mod text;
@@ -82,10 +83,42 @@ pub trait Codec<T>: Send + Sync + 'static {
         None
     }
 
+    /// Whether [`event_time`](Self::event_time) gives times, so that a record without a value has no event time. `false` by
+    /// default.
+    fn reads_event_time(&self) -> bool {
+        false
+    }
+
+    /// Whether everything that [`encode`](Self::encode) writes can be decoded again, whatever the value. `false` by default:
+    /// then a value is decoded once before it becomes state, and one for which that fails is an encode error.
+    fn reads_back(&self) -> bool {
+        false
+    }
+
     /// What a value's bytes are, in a word or two with a version, such as `json` or `avro:v2`. Part of a store's
     /// fingerprint: a store written under another name is refused, not misread.
     fn name(&self) -> &str {
         "custom"
+    }
+}
+
+/// Appends the bytes of a value that becomes state: what can't be read back never does.
+pub(crate) fn encode_state<T>(
+    codec: &(impl Codec<T> + ?Sized),
+    value: &T,
+    out: &mut Vec<u8>,
+) -> Result<(), CodecError> {
+    let start = out.len();
+    codec.encode(value, out)?;
+    if codec.reads_back() {
+        return Ok(());
+    }
+    match codec.decode(out.get(start..).unwrap_or_default()) {
+        Err(CodecError::Invalid(reason)) => {
+            Err(CodecError::Invalid(format!("it is encoded as something that can't be read back: {reason}")))
+        }
+        // What has to be loaded first says nothing about the value.
+        Ok(_) | Err(CodecError::NotLoaded(_) | CodecError::Unavailable(_)) => Ok(()),
     }
 }
 
@@ -126,6 +159,12 @@ impl<T: 'static, C: Codec<T> + ?Sized> Codec<T> for Arc<C> {
     }
     fn event_time(&self, value: &T) -> Option<i64> {
         (**self).event_time(value)
+    }
+    fn reads_event_time(&self) -> bool {
+        (**self).reads_event_time()
+    }
+    fn reads_back(&self) -> bool {
+        (**self).reads_back()
     }
     fn name(&self) -> &str {
         (**self).name()

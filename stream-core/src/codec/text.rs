@@ -28,6 +28,10 @@ impl Codec<String> for Text {
         }
     }
 
+    fn reads_back(&self) -> bool {
+        true
+    }
+
     fn name(&self) -> &str {
         "text"
     }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::deferred::DeferredEnd;
 use super::gone::Gone;
 use crate::clock::Clock;
-use crate::group::GroupGraph;
+use crate::group::{CallbackError, Failure, GroupGraph};
 use crate::log::{Headers, RecordBatch, RecordRef};
 use crate::store::{Store, StoreError};
 use crate::table::TablePartition;
@@ -36,6 +36,12 @@ pub(crate) struct Core {
     /// Largest record that a topic takes which has refused one.
     pub(crate) learned: RefCell<BTreeMap<Arc<str>, usize>>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// What the clock said when somebody looked last: not long ago, for it is read with each slice of records.
+    pub(crate) now: Cell<i64>,
+    /// How far ahead of the clock event times of each input may be, in milliseconds; `i64::MAX` for no limit.
+    pub(crate) max_ahead: Vec<i64>,
+    /// Callbacks can read or write state by key.
+    pub(crate) keyed: bool,
     pub(crate) deferrals: mpsc::UnboundedSender<DeferredEnd>,
     pub(crate) slots: Cell<u64>,
 }
@@ -77,6 +83,33 @@ impl Core {
 
     pub(crate) fn input_topic(&self, input: usize) -> Arc<str> {
         self.graph.inputs.get(input).map_or_else(|| Arc::from(""), |e| Arc::clone(&e.input.topic))
+    }
+
+    /// Gives a record's event time back if it is one that counts (semantics T1).
+    pub(crate) fn check_time(&self, input: usize, at: i64) -> Result<i64, CallbackError> {
+        self.check_no_time(at)?;
+        let limit = self.max_ahead.get(input).copied().unwrap_or(i64::MAX);
+        let ahead = |now: i64| limit < i64::MAX && at > now.saturating_add(limit);
+        if ahead(self.now.get()) {
+            let now = self.look_at_clock();
+            if ahead(now) {
+                return Err(CallbackError::of(Failure::Ahead { at, now, limit }));
+            }
+        }
+        Ok(at)
+    }
+
+    /// Checks the timestamp of a record that has no event time: nothing is ever written for a time below zero.
+    #[allow(clippy::unused_self, reason = "beside check_time")]
+    pub(crate) fn check_no_time(&self, timestamp: i64) -> Result<(), CallbackError> {
+        if timestamp < 0 { Err(CallbackError::of(Failure::Negative { at: timestamp })) } else { Ok(()) }
+    }
+
+    /// Reads the clock, and keeps what it says for the next records.
+    pub(crate) fn look_at_clock(&self) -> i64 {
+        let now = self.clock.now_ms();
+        self.now.set(now);
+        now
     }
 
     /// Shows `read` the table's value of a key as later records of the partition see it.

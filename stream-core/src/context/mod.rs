@@ -21,9 +21,9 @@ pub(crate) use self::core::{Core, OwnedRecord, Source};
 pub use self::deferred::Deferred;
 pub(crate) use self::deferred::DeferredEnd;
 pub(crate) use self::joined::Kept;
-pub(crate) use self::stage::{Obstacle, Stage, Write};
+pub(crate) use self::stage::{LeftOutOf, Obstacle, Stage, Write};
 pub(crate) use self::state_writes::{StateWrites, table_time};
-use crate::codec::CodecError;
+use crate::codec::{CodecError, encode_state};
 use crate::group::handler::{CodecOf, typed};
 use crate::group::{AnyCodec, CallbackError, CallbackResult, Failure, Join, Lookup, Loop, Output};
 use crate::log::{Headers, LogError, NewRecord, RecordRef};
@@ -167,15 +167,19 @@ impl<'a, S> Ctx<'a, S> {
         let topic = instead.unwrap_or(&edge.topic);
         let before = self.stage.out.savepoint();
         let size = self.stage.out.bytes();
-        let timestamp = Some(with.timestamp.unwrap_or(self.record.timestamp));
+        if let Some(at) = with.timestamp.filter(|at| *at < 0) {
+            return Err(CallbackError::of(Failure::Negative { at }));
+        }
+        // Of an entry that an earlier version has kept, or a null without an event time.
+        let timestamp = Some(with.timestamp.unwrap_or(self.record.timestamp.max(0)));
         let record = NewRecord { topic, partition: with.partition, timestamp, key, value: None };
         let headers = with.headers.iter().map(|(name, value)| (*name, Some(*value)));
         match value {
             None => self.stage.out.push(record, headers),
             Some(value) => self.stage.out.push_with(record, headers, |out| {
-                codec
-                    .encode(value, out)
-                    .map_err(|error| CallbackError::of(Failure::Encode { edge: format!("{what} {topic:?}"), error }))
+                // What the group itself reads must be readable, as its state must.
+                let encoded = if edge.own { encode_state(&**codec, value, out) } else { codec.encode(value, out) };
+                encoded.map_err(|error| CallbackError::of(Failure::Encode { edge: format!("{what} {topic:?}"), error }))
             })?,
         }
         let size = self.stage.out.bytes() - size;

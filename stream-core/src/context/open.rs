@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Ctx;
-use crate::codec::Codec;
+use crate::codec::{Codec, encode_state};
 use crate::group::graph::{OpenEdge, Opened};
 use crate::group::handler::{CodecOf, typed};
 use crate::group::{Batched, CallbackError, CallbackResult, Failure, Sessioned};
@@ -93,7 +93,7 @@ impl<S> Ctx<'_, S> {
         let session = Session { start, end };
         let due = sessions.closes(session);
         if due <= self.stage.time {
-            self.stage.late += 1;
+            self.stage.left_out.late += 1;
             return Ok(Vec::new());
         }
         let (topic, codec) = self.open_codec::<A>(edge, "session")?;
@@ -116,8 +116,7 @@ impl<S> Ctx<'_, S> {
         self.all_or_nothing(|ctx| {
             ctx.stage_open(edge.state, &entry, |out| {
                 out.extend_from_slice(&keys::time(start));
-                codec
-                    .encode(&value, out)
+                encode_state(&**codec, &value, out)
                     .map_err(|error| CallbackError::of(Failure::Encode { edge: format!("table {topic:?}"), error }))
             })
         })?;
@@ -140,8 +139,7 @@ impl<S> Ctx<'_, S> {
         let Opened::Batch(batches) = edge.kind else { return Err(foreign("batch")) };
         let (topic, codec) = self.open_codec::<T>(edge, "batch")?;
         let mut bytes = Vec::new();
-        codec
-            .encode(value.borrow(), &mut bytes)
+        encode_state(&**codec, value.borrow(), &mut bytes)
             .map_err(|error| CallbackError::of(Failure::Encode { edge: format!("table {topic:?}"), error }))?;
         let origin =
             (self.record.offset >= 0).then_some((&**self.source.topic, self.record.offset, self.stage.collected));
@@ -253,17 +251,6 @@ impl<S> Ctx<'_, S> {
             }
         }
         Err(CallbackError::msg("there are too many entries of a key at one time"))
-    }
-
-    /// Takes back what was staged if it fails, for the callback may go on.
-    fn all_or_nothing(&mut self, stage: impl FnOnce(&mut Self) -> CallbackResult) -> CallbackResult {
-        let (before, voids) = (self.stage.state.savepoint(), self.stage.void.len());
-        let done = stage(self);
-        if done.is_err() {
-            self.stage.state.truncate(before);
-            self.stage.void.truncate(voids);
-        }
-        done
     }
 
     fn stage_open(

@@ -2,8 +2,8 @@
 
 use super::StateWrites;
 use crate::group::handler::CodecOf;
-use crate::group::{CallbackError, CallbackResult, Failure};
-use crate::log::ProduceBatch;
+use crate::group::{CallbackError, CallbackResult, Failure, LeftOut};
+use crate::log::{ProduceBatch, RecordRef};
 use crate::store::StoreError;
 
 /// What a callback did with its key's value.
@@ -30,6 +30,37 @@ pub(crate) enum Obstacle {
     Store(StoreError),
 }
 
+/// How often a record is left out, by reason.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LeftOutOf {
+    /// Windows, sessions and joins that it was late for.
+    pub(crate) late: u32,
+    pub(crate) null_key: u32,
+    pub(crate) null_value: u32,
+}
+
+impl LeftOutOf {
+    pub(crate) fn add(&mut self, reason: LeftOut) {
+        match reason {
+            LeftOut::Late => self.late += 1,
+            LeftOut::NullKey => self.null_key += 1,
+            LeftOut::NullValue => self.null_value += 1,
+            // Errors of a record, which its input's policy meets.
+            LeftOut::Ahead | LeftOut::Negative | LeftOut::Failed => {}
+        }
+    }
+
+    pub(crate) fn is_any(self) -> bool {
+        self.late + self.null_key + self.null_value > 0
+    }
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = (LeftOut, u32)> {
+        let all =
+            [(LeftOut::Late, self.late), (LeftOut::NullKey, self.null_key), (LeftOut::NullValue, self.null_value)];
+        all.into_iter().filter(|(_, n)| *n > 0)
+    }
+}
+
 /// The staged effects of one record. Reused from record to record, so that it allocates nothing.
 #[derive(Debug)]
 pub(crate) struct Stage {
@@ -54,10 +85,8 @@ pub(crate) struct Stage {
     pub(crate) time: i64,
     /// When something is due that comes before the record.
     pub(crate) due: i64,
-    /// Windows and joins that the record was late for.
-    pub(crate) late: u64,
-    /// Records of a join that mean nothing to it.
-    pub(crate) dropped: u64,
+    /// Why it is left out, if it is.
+    pub(crate) left_out: LeftOutOf,
     /// How many values the callback has added to batches.
     pub(crate) collected: u32,
     /// Number of deferred works still open.
@@ -79,8 +108,7 @@ impl Default for Stage {
             at: i64::MIN,
             time: i64::MIN,
             due: i64::MAX,
-            late: 0,
-            dropped: 0,
+            left_out: LeftOutOf::default(),
             collected: 0,
             deferred: 0,
             obstacle: None,
@@ -95,7 +123,7 @@ impl Stage {
         self.slot = None;
         self.deferred = 0;
         self.obstacle = None;
-        (self.late, self.dropped, self.collected) = (0, 0, 0);
+        (self.left_out, self.collected) = (LeftOutOf::default(), 0);
         if !self.state.is_empty() {
             self.state.clear();
         }
@@ -113,10 +141,22 @@ impl Stage {
         Ok(())
     }
 
+    /// A record arrives: stream time gets to its event time, if it has one. Gives the record as its callback sees it.
+    pub(crate) fn arrive<'r>(
+        &mut self,
+        at: Option<i64>,
+        record: RecordRef<'r>,
+    ) -> Result<RecordRef<'r>, CallbackError> {
+        match at {
+            Some(at) => self.reach(at)?,
+            None => self.at = record.timestamp,
+        }
+        Ok(RecordRef { timestamp: self.at, ..record })
+    }
+
     /// Whether there is more to release than emits.
     pub(crate) fn has_written(&self) -> bool {
-        let counted = self.late + self.dropped > 0;
-        self.write != Write::None || counted || !self.state.is_empty() || !self.void.is_empty()
+        self.write != Write::None || !self.state.is_empty() || !self.void.is_empty()
     }
 
     /// The value that the table gets: `None` for no write, `Some(None)` for a deletion.

@@ -43,10 +43,10 @@ impl StateWrites {
         let (topic, partition, timestamp) = (&edge.topic, Some(core.partition), Some(table_time(at)));
         let record = NewRecord { topic, partition, timestamp, key: Some(key), value: None };
         let (before, bytes) = (self.batch.savepoint(), self.batch.bytes());
-        let pushed = self.batch.push_with(record, std::iter::empty(), encode);
-        // A topic stays with the batch, even if its record does not.
+        // A topic stays with the batch, even if its record does not, because `encode` fails or panics.
+        self.batch.add_topic(topic);
         self.note_topic(table);
-        pushed?;
+        self.batch.push_with(record, std::iter::empty(), encode)?;
         let size = self.batch.bytes() - bytes;
         let limit = core.state_limits.get(table).copied().unwrap_or(usize::MAX);
         if size > limit {

@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 
 use super::{Ctx, Write, too_large};
+use crate::codec::encode_state;
 use crate::group::handler::{CodecOf, typed};
 use crate::group::{CallbackError, CallbackResult, Failure, Table};
 
@@ -59,7 +60,7 @@ impl<V: 'static> Ctx<'_, Table<V>> {
         // What was set before must survive a value that can't be encoded, for the callback may go on.
         let mut bytes = std::mem::take(&mut self.stage.spare);
         bytes.clear();
-        let encoded = codec.encode(value.borrow(), &mut bytes);
+        let encoded = encode_state(&**codec, value.borrow(), &mut bytes);
         let size = key.len() + bytes.len();
         if encoded.is_ok() && size <= self.core.table_limit {
             std::mem::swap(&mut self.stage.value, &mut bytes);

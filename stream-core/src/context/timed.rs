@@ -2,7 +2,10 @@
 //!
 //! Both are entries of the library's own tables. As everything else, their writes are staged.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use super::Ctx;
+use crate::codec::encode_state;
 use crate::context::Obstacle;
 use crate::group::graph::TimerEdge;
 use crate::group::handler::{CodecOf, typed};
@@ -24,25 +27,26 @@ impl<S> Ctx<'_, S> {
     /// that is due already fires right after this callback.
     ///
     /// # Errors
-    /// When the record has no key, or the value can't be encoded or is larger than the topic takes.
+    /// When the record has no key, the time is below zero, or the value can't be encoded or is larger than the topic takes.
     pub fn set_timer<T: 'static>(&mut self, timer: Timer<T>, at: i64, value: &T) -> CallbackResult {
         let (edge, key) = self.timer_edge(&timer, "set_timer()")?;
         let codec = typed::<T>(&edge.codec).ok_or_else(|| CallbackError::of(Failure::ForeignHandle("timer")))?;
         let (place, due) = (keys::timer(&edge.name, key), keys::due(edge.by, at, &edge.name, key));
-        let before = self.stage.state.savepoint();
-        if let Some(old) = self.due_at(&place)?.filter(|old| *old != at) {
-            self.stage_state(TIME, &keys::due(edge.by, old, &edge.name, key), None);
+        if at < 0 {
+            return Err(CallbackError::of(Failure::Negative { at }));
         }
-        self.stage_state(TIME, &place, Some(&keys::time(at)));
-        let staged = self.stage_encoded(TIME, &due, |out| {
-            codec
-                .encode(value, out)
-                .map_err(|error| CallbackError::of(Failure::Encode { edge: format!("timer {:?}", edge.name), error }))
-        });
-        if staged.is_err() {
-            self.stage.state.truncate(before);
-        }
-        staged
+        let old = self.due_at(&place)?.filter(|old| *old != at);
+        self.all_or_nothing(|ctx| {
+            if let Some(old) = old {
+                ctx.stage_state(TIME, &keys::due(edge.by, old, &edge.name, key), None);
+            }
+            ctx.stage_state(TIME, &place, Some(&keys::time(at)));
+            ctx.stage_encoded(TIME, &due, |out| {
+                encode_state(&**codec, value, out).map_err(|error| {
+                    CallbackError::of(Failure::Encode { edge: format!("timer {:?}", edge.name), error })
+                })
+            })
+        })
     }
 
     /// Cancels the key's timer. One that is not set is no error.
@@ -85,25 +89,29 @@ impl<S> Ctx<'_, S> {
     ) -> Result<Vec<(Window, A)>, CallbackError> {
         let (windows, state) = self.window_edge(&to)?;
         let key = self.record.key.ok_or_else(|| CallbackError::of(Failure::NoKey("aggregate()")))?;
-        let mut all = Vec::new();
-        for window in windows.at(self.record.timestamp) {
-            if windows.closes(window) <= self.stage.time {
-                self.stage.late += 1;
-                continue;
+        let core = self.core;
+        let foreign = || CallbackError::of(Failure::ForeignHandle("window"));
+        let edge = core.graph.state.get(state).ok_or_else(foreign)?;
+        let codec = typed::<A>(&edge.codec).ok_or_else(foreign)?;
+        let (mut all, mut late) = (Vec::new(), 0);
+        self.all_or_nothing(|ctx| {
+            for window in windows.at(ctx.record.timestamp) {
+                if windows.closes(window) <= ctx.stage.time {
+                    late += 1;
+                    continue;
+                }
+                let place = keys::window(window.start, key);
+                let value = fold(ctx.accumulator(state, &place)?);
+                ctx.stage_encoded(state, &place, |out| {
+                    encode_state(&**codec, &value, out).map_err(|error| {
+                        CallbackError::of(Failure::Encode { edge: format!("table {:?}", edge.topic), error })
+                    })
+                })?;
+                all.push((window, value));
             }
-            let place = keys::window(window.start, key);
-            let value = fold(self.accumulator(state, &place)?);
-            let graph = &self.core.graph;
-            let foreign = || CallbackError::of(Failure::ForeignHandle("window"));
-            let edge = graph.state.get(state).ok_or_else(foreign)?;
-            let codec = typed::<A>(&edge.codec).ok_or_else(foreign)?;
-            self.stage_encoded(state, &place, |out| {
-                codec.encode(&value, out).map_err(|error| {
-                    CallbackError::of(Failure::Encode { edge: format!("table {:?}", edge.topic), error })
-                })
-            })?;
-            all.push((window, value));
-        }
+            Ok(())
+        })?;
+        self.stage.left_out.late += late;
         Ok(all)
     }
 
@@ -115,6 +123,17 @@ impl<S> Ctx<'_, S> {
         let (_, state) = self.window_edge(&of)?;
         let key = self.record.key.ok_or_else(|| CallbackError::of(Failure::NoKey("window_value()")))?;
         self.accumulator(state, &keys::window(start, key))
+    }
+
+    /// Takes back what was staged if it fails or panics, for the callback may go on.
+    pub(super) fn all_or_nothing(&mut self, stage: impl FnOnce(&mut Self) -> CallbackResult) -> CallbackResult {
+        let (before, voids) = (self.stage.state.savepoint(), self.stage.void.len());
+        let done = catch_unwind(AssertUnwindSafe(|| stage(self)));
+        if !matches!(done, Ok(Ok(()))) {
+            self.stage.state.truncate(before);
+            self.stage.void.truncate(voids);
+        }
+        done.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// Keeps the newest value of a key in a state table as it came; a null deletes it.

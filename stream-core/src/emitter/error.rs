@@ -22,6 +22,9 @@ pub enum EmitError {
     /// A value has no bytes. Nothing was taken.
     #[error("emit to {topic}: the value can't be encoded: {error}")]
     Encode { topic: Arc<str>, error: CodecError },
+    /// A time below zero, in milliseconds since the epoch. Nothing was taken.
+    #[error("emit to {topic}: the time {at} is below zero")]
+    Negative { topic: Arc<str>, at: i64 },
     /// So much is under way that nothing more is taken at present. Nothing was taken.
     #[error("emit to {topic}: {bytes} bytes are under way, which is the bound: use emit(), which waits")]
     Full { topic: Arc<str>, bytes: usize },

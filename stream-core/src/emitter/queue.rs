@@ -120,6 +120,9 @@ impl Queue {
         with: &Emit<'_>,
         encode: Option<impl FnOnce(&mut Vec<u8>) -> Result<(), CodecError>>,
     ) -> Result<Ack, EmitError> {
+        if let Some(at) = with.timestamp.filter(|at| *at < 0) {
+            return Err(EmitError::Negative { topic: Arc::clone(&self.topic), at });
+        }
         let mut taken = self.taken();
         let taken = &mut *taken;
         if taken.closed {

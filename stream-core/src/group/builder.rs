@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::error::{BuildError, CallbackResult};
 use super::graph::{GroupGraph, InputEdge, OutputEdge, TableEdge, UpdateListener, VisitorEdge};
 use super::handler::{Handler, Join, Lookup, Loop, NoTable, OnRecord, OnVisit, Output, Record, Table, Visitor, erase};
-use super::policy::{Input, OnError};
+use super::policy::Input;
 use super::topics::{lead_topic, loop_topic, table_topic};
 use crate::codec::Codec;
 use crate::context::Ctx;
@@ -276,13 +276,15 @@ impl<S> GroupBuilder<S> {
         read: &BTreeMap<&str, String>,
         owned: &[(Arc<str>, &str, &str)],
     ) -> Result<(), BuildError> {
-        for input in &self.graph.inputs {
-            let OnError::DeadLetter(topic) = &input.input.policy.then else { continue };
+        let named = |input: &InputEdge| format!("input {:?}", input.input.topic);
+        let inputs = self.graph.inputs.iter().flat_map(|e| e.input.dead_letters().map(move |t| (named(e), t)));
+        let due = self.graph.due_policies().filter_map(|(name, policy)| Some((name, policy.dead_letter_topic()?)));
+        for (edge, topic) in inputs.chain(due) {
             check_name(&format!("dead letter topic {topic:?}"), topic)?;
             let owned = owned.iter().find(|(own, ..)| own == topic).map(|(_, what, _)| format!("its own {what}"));
             let lead = (*topic == lead_topic(group)).then(|| "its own lead".to_owned());
             if let Some(other) = read.get(&**topic).cloned().or(owned).or(lead) {
-                let (group, edge) = (group.to_owned(), format!("input {:?}", input.input.topic));
+                let group = group.to_owned();
                 return Err(BuildError::DeadLetterBack { group, edge, topic: topic.to_string(), other });
             }
         }

@@ -33,7 +33,17 @@ pub const STREAMS_PARTITION: &str = "__streams.errors.partition";
 /// As [`OFFSET`].
 pub const STREAMS_OFFSET: &str = "__streams.errors.offset";
 
-/// All of them: a record that is put aside again loses those that it has.
+/// Of what was due: `timer`, `window`, `session`, `batch`, `left` or `right` (a side of a join whose record had no match). Its
+/// [`TOPIC`] is that of the group's own table, or, of a record of a batch, the input's; [`TIMESTAMP`] is when it was due.
+pub const DUE: &str = "dead-letter-due";
+/// Of what was due: the name of the timer, window, session, batch or join.
+pub const NAME: &str = "dead-letter-name";
+/// Of a window or session that was due: its first millisecond.
+pub const WINDOW_START: &str = "dead-letter-window-start";
+/// Of a window that was due: the first millisecond after it; of a session, the time of its last record.
+pub const WINDOW_END: &str = "dead-letter-window-end";
+
+/// All that a record has one of: a record that is put aside again loses those that it has.
 pub(crate) const ALL: [&str; 13] = [
     REASON,
     GROUP,

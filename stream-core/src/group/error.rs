@@ -1,7 +1,10 @@
 //! What can be wrong with a group graph, and what a callback can fail with.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::left_out::LeftOut;
+use crate::clock::{span, utc};
 use crate::codec::CodecError;
 use crate::log::LogError;
 use crate::store::StoreError;
@@ -95,9 +98,15 @@ pub enum Failure {
     /// A looked-up table can't be read.
     #[error("lookup {table}: {reason}")]
     Lookup { table: String, reason: String },
-    /// A record's event time is further ahead of the wall clock than its input allows.
-    #[error("its event time {at} is further ahead of the wall clock than {limit} ms")]
-    Future { at: i64, limit: i64 },
+    /// A record's event time is further ahead of the host's clock than its input allows; all in milliseconds.
+    #[error("{}", ahead_text(.at, .now, .limit))]
+    Ahead { at: i64, now: i64, limit: i64 },
+    /// A time below zero, in milliseconds since the epoch.
+    #[error("{}", negative_text(.at))]
+    Negative { at: i64 },
+    /// The record is left out.
+    #[error("it is left out: {0}")]
+    LeftOut(LeftOut),
     /// What is due comes before the record. Never seen by a callback.
     #[error("timers or windows are due first")]
     DueFirst,
@@ -107,6 +116,21 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Whether it is the same at each attempt, whatever happens meanwhile.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Self::NoKey(_) | Self::Negative { .. })
+    }
+
+    /// As what its record is counted, if that is left out.
+    pub(crate) fn left_out(&self) -> LeftOut {
+        match self {
+            Self::Ahead { .. } => LeftOut::Ahead,
+            Self::Negative { .. } => LeftOut::Negative,
+            Self::LeftOut(reason) => *reason,
+            _ => LeftOut::Failed,
+        }
+    }
+
     /// The variant's name, as dead letters have it.
     pub(crate) fn name(&self) -> &'static str {
         match self {
@@ -120,10 +144,40 @@ impl Failure {
             Self::ForeignHandle(_) => "Failure::ForeignHandle",
             Self::Store(_) => "Failure::Store",
             Self::Lookup { .. } => "Failure::Lookup",
-            Self::Future { .. } => "Failure::Future",
+            Self::Ahead { .. } => "Failure::Ahead",
+            Self::Negative { .. } => "Failure::Negative",
+            Self::LeftOut(_) => "Failure::LeftOut",
             Self::DueFirst => "Failure::DueFirst",
             Self::DeferredDropped => "Failure::DeferredDropped",
         }
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as the macro gives them")]
+fn ahead_text(at: &i64, now: &i64, limit: &i64) -> String {
+    let plausible = |per_ms: i64| (at / per_ms).abs_diff(*now) < PLAUSIBLE_MS;
+    let hint = match () {
+        () if plausible(1000) => "; is it in microseconds?",
+        () if plausible(1_000_000) => "; is it in nanoseconds?",
+        () => "",
+    };
+    format!(
+        "its event time {at} ({}) is {} ahead of this host's clock, {now} ({}), and {} is the most that is allowed{hint}",
+        utc(*at),
+        span(at.saturating_sub(*now)),
+        utc(*now),
+        span(*limit)
+    )
+}
+
+/// A time in another unit is that of something that happened within so long, as a rule.
+const PLAUSIBLE_MS: u64 = 20 * 365 * 24 * 3_600_000;
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as the macro gives it")]
+fn negative_text(at: &i64) -> String {
+    match at {
+        -1 => "it has no time (-1), and no event time in its value".to_owned(),
+        at => format!("the time {at} is below zero"),
     }
 }
 
@@ -151,17 +205,24 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for CallbackError {
 
 impl fmt::Display for CallbackError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)?;
-        let mut source = match &*self.0 {
-            Failure::User(error) => error.source(),
-            _ => None,
-        };
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
+        let Failure::User(error) = &*self.0 else { return fmt::Display::fmt(&self.0, f) };
+        // The text is made by code of the user's, too.
+        match catch_unwind(AssertUnwindSafe(|| with_sources(&**error))) {
+            Ok(text) => f.write_str(&text),
+            Err(_) => f.write_str("an error that panicked when it was to be shown"),
         }
-        Ok(())
     }
+}
+
+/// An error with what stands behind it, in words.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
 }
 
 impl fmt::Debug for CallbackError {

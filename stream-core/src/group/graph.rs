@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::handler::{Handler, SyncHandler, VisitHandler};
-use super::policy::{Input, OnError};
+use super::policy::{ErrorPolicy, Input};
 use super::topics::{lead_topic, loop_topic, positions_topic, time_topic};
 use crate::codec::{Codec, CodecError};
 use crate::window::keys::By;
@@ -66,6 +66,8 @@ pub(crate) struct TimerEdge {
     pub(crate) codec: Arc<dyn AnyCodec>,
     /// Set by `on_timer`.
     pub(crate) handler: Option<Box<dyn SyncHandler>>,
+    /// What follows an error of its callback.
+    pub(crate) policy: ErrorPolicy,
 }
 
 pub(crate) struct WindowEdge {
@@ -75,6 +77,8 @@ pub(crate) struct WindowEdge {
     pub(crate) state: usize,
     /// Set by `on_close`.
     pub(crate) handler: Option<Box<dyn SyncHandler>>,
+    /// What follows an error of its callback.
+    pub(crate) policy: ErrorPolicy,
 }
 
 pub(crate) struct StreamJoinEdge {
@@ -89,6 +93,8 @@ pub(crate) struct StreamJoinEdge {
     /// Called for an unmatched left or right record when none can come any more, where that is told.
     pub(crate) left: Option<Box<dyn SyncHandler>>,
     pub(crate) right: Option<Box<dyn SyncHandler>>,
+    /// What follows an error of such a call.
+    pub(crate) policy: ErrorPolicy,
 }
 
 impl StreamJoinEdge {
@@ -108,6 +114,8 @@ pub(crate) struct OpenEdge {
     pub(crate) state: usize,
     /// Set by `on_session_close` or `on_batch`.
     pub(crate) handler: Option<Box<dyn SyncHandler>>,
+    /// What follows an error of its callback.
+    pub(crate) policy: ErrorPolicy,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -161,6 +169,7 @@ pub(crate) struct VisitorEdge {
 pub(crate) trait AnyCodec: Send + Sync {
     fn prepare<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<(), CodecError>>;
     fn load(&self, id: u32) -> BoxFuture<'_, Result<(), CodecError>>;
+    fn reads_event_time(&self) -> bool;
     fn name(&self) -> &str;
     /// The `Arc<dyn Codec<T>>` inside.
     fn typed(&self) -> &dyn Any;
@@ -174,6 +183,9 @@ impl<T: 'static> AnyCodec for Erased<T> {
     }
     fn load(&self, id: u32) -> BoxFuture<'_, Result<(), CodecError>> {
         self.0.load(id)
+    }
+    fn reads_event_time(&self) -> bool {
+        self.0.reads_event_time()
     }
     fn name(&self) -> &str {
         self.0.name()
@@ -276,10 +288,27 @@ impl GroupGraph {
 
     /// Topics that hold dead letters.
     pub(crate) fn dead_letters(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.inputs.iter().filter_map(|e| match &e.input.policy.then {
-            OnError::DeadLetter(topic) => Some(topic),
-            _ => None,
-        })
+        let due = self.due_policies().filter_map(|(_, policy)| policy.dead_letter_topic());
+        self.inputs.iter().flat_map(|e| e.input.dead_letters()).chain(due)
+    }
+
+    /// The policies of what falls due, each with a name for messages.
+    pub(crate) fn due_policies(&self) -> impl Iterator<Item = (String, &ErrorPolicy)> {
+        let timers = self.timers.iter().map(|e| ("timer", &e.name, &e.policy));
+        let windows = self.windows.iter().map(|e| ("window", &e.name, &e.policy));
+        let open = self.open.iter().map(|e| (e.kind.what(), &e.name, &e.policy));
+        let joins = self.stream_joins.iter().map(|e| ("join", &e.name, &e.policy));
+        let all = timers.chain(windows).chain(open).chain(joins);
+        all.map(|(what, name, policy)| (format!("{what} {name:?}"), policy))
+    }
+
+    /// Whether a callback can read or write state by the key of its record.
+    pub(crate) fn has_keyed_state(&self) -> bool {
+        self.table.is_some()
+            || !self.joins.is_empty()
+            || !self.windows.is_empty()
+            || !self.open.is_empty()
+            || !self.timers.is_empty()
     }
 }
 

@@ -109,12 +109,20 @@ pub(crate) enum Handler {
 
 /// Knows a record's event time without a call of its callback.
 pub(crate) trait Timed: Send + Sync {
-    /// `None` for a value that can't be decoded, or that is too far ahead.
-    fn event_time(&self, core: &Core, input: usize, record: RecordRef<'_>) -> Option<i64>;
+    /// `None` where stream time does not move.
+    ///
+    /// # Errors
+    /// For a value that can't be decoded, or a time that is too far ahead or below zero: its callback is not called.
+    fn event_time(&self, core: &Core, input: usize, record: RecordRef<'_>) -> Result<Option<i64>, CallbackError>;
 }
 
 impl Handler {
-    pub(crate) fn event_time(&self, core: &Core, input: usize, record: RecordRef<'_>) -> Option<i64> {
+    pub(crate) fn event_time(
+        &self,
+        core: &Core,
+        input: usize,
+        record: RecordRef<'_>,
+    ) -> Result<Option<i64>, CallbackError> {
         match self {
             Self::Sync(handler) => handler.event_time(core, input, record),
             Self::Async(handler) => handler.event_time(core, input, record),
@@ -179,22 +187,32 @@ pub(crate) enum CodecOf {
     Timer(usize),
 }
 
-/// A record's event time (semantics T1).
+/// A record's event time (semantics T1). A null has none where times are read from values.
 pub(crate) fn event_time<M>(
     codec: &impl Codec<M>,
-    message: &M,
+    message: Option<&M>,
     core: &Core,
     input: usize,
     record: RecordRef<'_>,
-) -> Result<i64, CallbackError> {
-    let of_value = record.value.and_then(|_| codec.event_time(message));
-    let at = of_value.unwrap_or(record.timestamp);
-    if let Some(limit) = core.graph.inputs.get(input).and_then(|e| e.input.max_ahead)
-        && at > core.clock.now_ms().saturating_add(limit)
-    {
-        return Err(CallbackError::of(Failure::Future { at, limit }));
-    }
-    Ok(at)
+) -> Result<Option<i64>, CallbackError> {
+    let at = match message.filter(|_| record.value.is_some()) {
+        Some(message) => codec.event_time(message).unwrap_or(record.timestamp),
+        None if codec.reads_event_time() => return core.check_no_time(record.timestamp).map(|()| None),
+        None => record.timestamp,
+    };
+    core.check_time(input, at).map(Some)
+}
+
+/// A record's event time, of its bytes.
+pub(crate) fn event_time_of<M>(
+    codec: &impl Codec<M>,
+    core: &Core,
+    input: usize,
+    record: RecordRef<'_>,
+) -> Result<Option<i64>, CallbackError> {
+    let message = record.value.map(|value| codec.decode(value)).transpose();
+    let message = message.map_err(|error| CallbackError::of(Failure::Decode(error)))?;
+    event_time(codec, message.as_ref(), core, input, record)
 }
 
 impl<M, S, C, F> Timed for OnRecord<M, S, C, F>
@@ -204,9 +222,10 @@ where
     C: Codec<M>,
     F: Send + Sync,
 {
-    fn event_time(&self, core: &Core, input: usize, record: RecordRef<'_>) -> Option<i64> {
-        let message = self.codec.decode(record.value.unwrap_or_default()).ok()?;
-        event_time(&*self.codec, &message, core, input, record).ok()
+    fn event_time(&self, core: &Core, input: usize, record: RecordRef<'_>) -> Result<Option<i64>, CallbackError> {
+        let message = self.codec.decode(record.value.unwrap_or_default());
+        let message = message.map_err(|error| CallbackError::of(Failure::Decode(error)))?;
+        event_time(&*self.codec, Some(&message), core, input, record)
     }
 }
 
@@ -231,9 +250,8 @@ where
 {
     fn call(&self, core: &Core, source: Source<'_>, record: RecordRef<'_>, stage: &mut Stage) -> CallbackResult {
         let message = decode(&*self.codec, record.value, CodecOf::Input(source.input), stage)?;
-        let timestamp = event_time(&*self.codec, &message, core, source.input, record)?;
-        stage.reach(timestamp)?;
-        let record = RecordRef { timestamp, ..record };
+        let at = event_time(&*self.codec, Some(&message), core, source.input, record)?;
+        let record = stage.arrive(at, record)?;
         (self.callback)(&mut Ctx::new(core, source, record, stage), message)
     }
 }
@@ -250,8 +268,9 @@ where
         Box::pin(async move {
             let (source, view) = (record.source(), record.view());
             let result = match decode(&*codec, view.value, CodecOf::Input(source.input), &mut stage) {
-                Ok(message) => match event_time(&*codec, &message, &core, source.input, view) {
-                    Ok(timestamp) => {
+                Ok(message) => match event_time(&*codec, Some(&message), &core, source.input, view) {
+                    Ok(at) => {
+                        let timestamp = at.unwrap_or(view.timestamp);
                         stage.at = timestamp;
                         let record = RecordRef { timestamp, ..view };
                         callback(&mut Ctx::new(&core, source, record, &mut stage), message).await
@@ -279,8 +298,8 @@ where
             for record in records.iter() {
                 let decoded = decode(&*codec, record.value, CodecOf::Input(input), &mut stage);
                 let timed = decoded.and_then(|value| {
-                    let timestamp = event_time(&*codec, &value, &core, input, record)?;
-                    Ok((value, timestamp))
+                    let at = event_time(&*codec, Some(&value), &core, input, record)?;
+                    Ok((value, at.unwrap_or(record.timestamp)))
                 });
                 match timed {
                     Ok((value, timestamp)) => typed.push(Record {
@@ -289,6 +308,7 @@ where
                         offset: record.offset,
                         timestamp,
                     }),
+                    Err(error) if records.len() == 1 => return (stage, Err(error)),
                     Err(error) => {
                         let at = format!("offset {}: {error}", record.offset);
                         return (stage, Err(CallbackError::msg(at)));

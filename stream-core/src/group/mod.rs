@@ -24,9 +24,11 @@
 mod builder;
 pub mod dead_letter;
 mod describe;
+mod due;
 mod error;
 pub(crate) mod graph;
 pub(crate) mod handler;
+mod left_out;
 mod open;
 mod policy;
 mod stream_join;
@@ -36,6 +38,7 @@ mod timed;
 mod topics;
 
 pub use self::builder::{Group, GroupBuilder};
+pub use self::due::DueWork;
 pub use self::error::{BuildError, CallbackError, CallbackResult, Failure};
 pub use self::graph::GroupGraph;
 pub(crate) use self::graph::{AnyCodec, InputEdge, TableEdge};
@@ -43,6 +46,9 @@ pub(crate) use self::handler::Handler;
 pub use self::handler::{
     Batched, Join, Lookup, Loop, NoTable, Output, Record, Sessioned, Table, Timer, Visitor, Windowed,
 };
+pub(crate) use self::left_out::To;
+pub use self::left_out::{LeftOut, LeftOutRecord, Route};
+pub(crate) use self::policy::limit_ms;
 pub use self::policy::{ErrorPolicy, Input, KeyPartitioner, NilKey, NilValue, OnError, Retry};
 pub use self::stream_join::{Side, StreamJoin};
 pub use self::table_join::{TableJoin, TableSide};

@@ -6,6 +6,7 @@ use super::builder::GroupBuilder;
 use super::error::CallbackResult;
 use super::graph::{OpenEdge, Opened};
 use super::handler::{Batched, CodecOf, Sessioned};
+use super::policy::ErrorPolicy;
 use super::timed::OnDue;
 use super::topics::{batch_topic, session_topic};
 use crate::codec::{Codec, CodecError};
@@ -46,7 +47,8 @@ impl<S: 'static> GroupBuilder<S> {
     }
 
     /// Is called once for each session when it closes, with its final accumulator: when stream time is past its end, gap and
-    /// grace. Its time is the session's end. An error fails the instance, and the session closes again when it is restarted.
+    /// grace. Its time is the session's end. An error follows [`on_due_error`](Self::on_due_error): by default it fails the
+    /// instance, and the session closes again when that is restarted.
     pub fn on_session_close<A: 'static, F>(&mut self, sessions: Sessioned<A>, callback: F) -> &mut Self
     where
         F: Fn(&mut Ctx<'_, S>, Session, A) -> CallbackResult + Send + Sync + 'static,
@@ -91,7 +93,8 @@ impl<S: 'static> GroupBuilder<S> {
     }
 
     /// Is called with each batch when it closes, in the order in which its records came. Its time is the largest event time
-    /// among them. An error fails the instance, and the batch closes again when it is restarted.
+    /// among them. An error follows [`on_due_error`](Self::on_due_error): by default it fails the instance, and the batch
+    /// closes again when that is restarted.
     pub fn on_batch<T: 'static, F>(&mut self, batches: Batched<T>, callback: F) -> &mut Self
     where
         F: Fn(&mut Ctx<'_, S>, Vec<T>) -> CallbackResult + Send + Sync + 'static,
@@ -107,7 +110,7 @@ impl<S: 'static> GroupBuilder<S> {
 
     fn add_open<T: 'static>(&mut self, name: Arc<str>, topic: Arc<str>, kind: Opened, codec: impl Codec<T>) -> usize {
         let state = self.add_state(topic, codec);
-        self.graph.open.push(OpenEdge { name, kind, state, handler: None });
+        self.graph.open.push(OpenEdge { name, kind, state, handler: None, policy: ErrorPolicy::fail() });
         self.graph.open.len() - 1
     }
 

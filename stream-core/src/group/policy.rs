@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::left_out::{LeftOut, Route, To};
+
 /// An input topic and how it is read. A plain `&str` is one with the defaults.
 ///
 /// ```
@@ -19,12 +21,14 @@ pub struct Input {
     pub(crate) nil_key: NilKey,
     pub(crate) concurrency: usize,
     pub(crate) batch: usize,
+    /// In milliseconds; `i64::MAX` for no limit. The processor's where it is not set.
     pub(crate) max_ahead: Option<i64>,
+    pub(crate) routes: Vec<(LeftOut, Route)>,
     pub(crate) partitioner: KeyPartitioner,
 }
 
 impl Input {
-    /// An input with the defaults: fail on errors, skip null values, refuse null keys where there is a table.
+    /// An input with the defaults: fail on errors, skip null values, refuse null keys where there is state by key.
     pub fn topic(topic: impl Into<Arc<str>>) -> Self {
         Self {
             topic: topic.into(),
@@ -34,6 +38,7 @@ impl Input {
             concurrency: 64,
             batch: 500,
             max_ahead: None,
+            routes: Vec::new(),
             partitioner: KeyPartitioner::Warn,
         }
     }
@@ -52,7 +57,8 @@ impl Input {
         self
     }
 
-    /// What follows a null key in a group with a table (semantics D5); an error by default.
+    /// What follows a null key in a group with state by key (semantics D5); an error by default. Such state is a table, a
+    /// joined table, windows, sessions, batches or timers.
     #[must_use]
     pub fn nil_key(mut self, nil: NilKey) -> Self {
         self.nil_key = nil;
@@ -82,13 +88,66 @@ impl Input {
         self
     }
 
-    /// A record whose event time is further ahead of the wall clock than this is an error, and stream time does not jump
-    /// there; no limit by default.
+    /// How far a record's event time may be ahead of the host's clock; `None` for any. One that is further ahead is an
+    /// error, and stream time does not jump there. The default is that of
+    /// [`Processor::max_ahead`](crate::processor::Processor::max_ahead).
     #[must_use]
-    pub fn max_ahead(mut self, limit: Duration) -> Self {
-        self.max_ahead = Some(i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
+    pub fn max_ahead(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.max_ahead = Some(limit_ms(limit.into()));
         self
     }
+
+    /// Where records go that are left out for one reason. May be called for each reason.
+    ///
+    /// Without a route, records are counted in [`Status::left_out`](crate::processor::Status::left_out), and an example is
+    /// logged at most once a minute for each reason. A route for [`LeftOut::NullKey`] or [`LeftOut::NullValue`] has such
+    /// records left out, whatever [`nil_key`](Self::nil_key) or [`nil_value`](Self::nil_value) said before. What is
+    /// [ahead](LeftOut::Ahead), [negative](LeftOut::Negative) or has [failed](LeftOut::Failed) goes to its route in the place
+    /// of the end of the input's [error policy](Self::on_error), after its retries.
+    ///
+    /// ```
+    /// use stream_core::group::{Input, LeftOut, Route};
+    ///
+    /// let clicks = Input::topic("clicks")
+    ///     .left_out(LeftOut::Late, Route::dead_letter("late-clicks"))
+    ///     .left_out(LeftOut::NullValue, Route::drop())
+    ///     .left_out(LeftOut::Ahead, Route::call(|record| eprintln!("from the future: {:?}", record.key)));
+    /// ```
+    #[must_use]
+    pub fn left_out(mut self, reason: LeftOut, route: Route) -> Self {
+        match reason {
+            LeftOut::NullKey => self.nil_key = NilKey::Skip,
+            LeftOut::NullValue => self.nil_value = NilValue::Skip,
+            _ => {}
+        }
+        self.routes.retain(|(of, _)| *of != reason);
+        self.routes.push((reason, route));
+        self
+    }
+
+    /// The topics that its records may be put aside in.
+    pub(crate) fn dead_letters(&self) -> impl Iterator<Item = &Arc<str>> {
+        let routes = self.routes.iter().filter_map(|(_, route)| match &route.0 {
+            To::DeadLetter(topic) => Some(topic),
+            _ => None,
+        });
+        self.policy.dead_letter_topic().into_iter().chain(routes)
+    }
+
+    /// Whether it goes on behind a record that failed.
+    pub(crate) fn may_go_on(&self) -> bool {
+        let errors = [LeftOut::Ahead, LeftOut::Negative, LeftOut::Failed];
+        self.policy.then != OnError::Fail || self.routes.iter().any(|(of, _)| errors.contains(of))
+    }
+
+    pub(crate) fn route(&self, reason: LeftOut) -> Option<&To> {
+        self.routes.iter().find(|(of, _)| *of == reason).map(|(_, route)| &route.0)
+    }
+}
+
+/// A limit in milliseconds; `i64::MAX` is none.
+pub(crate) fn limit_ms(limit: Option<Duration>) -> i64 {
+    limit.and_then(|limit| i64::try_from(limit.as_millis()).ok()).unwrap_or(i64::MAX)
 }
 
 impl From<&str> for Input {
@@ -162,6 +221,14 @@ impl ErrorPolicy {
         Self { retry: None, then: OnError::DeadLetter(topic.into()) }
     }
 
+    /// Where it puts aside what fails.
+    pub(crate) fn dead_letter_topic(&self) -> Option<&Arc<str>> {
+        match &self.then {
+            OnError::DeadLetter(topic) => Some(topic),
+            _ => None,
+        }
+    }
+
     /// First try again so many times, with a back-off that doubles from `backoff`. The partition waits meanwhile.
     #[must_use]
     pub fn retry(mut self, attempts: u32, backoff: Duration) -> Self {
@@ -193,7 +260,7 @@ pub enum KeyPartitioner {
     Any,
 }
 
-/// What follows a null key on an input of a group with a table.
+/// What follows a null key on an input of a group with state by key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NilKey {

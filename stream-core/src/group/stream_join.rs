@@ -7,7 +7,7 @@ use super::builder::GroupBuilder;
 use super::error::CallbackResult;
 use super::graph::{OutputEdge, StreamJoinEdge};
 use super::handler::{Handler, SyncHandler, erase};
-use super::policy::{Input, NilKey, NilValue};
+use super::policy::{ErrorPolicy, Input, NilKey, NilValue};
 use super::stream_join_handler::{Arrival, Both, JoinCodec, KeyOf, LeftOf, Null, ReKey, RightOf, SideOf};
 use super::topics::{join_topic, repartition_topic};
 use crate::codec::{Bytes, Codec};
@@ -66,6 +66,7 @@ pub struct StreamJoin<'g, S, L, R> {
     left: Side<L>,
     right: Side<R>,
     nulls: Nulls,
+    policy: ErrorPolicy,
 }
 
 impl<S: 'static> GroupBuilder<S> {
@@ -99,7 +100,8 @@ impl<S: 'static> GroupBuilder<S> {
         left: Side<L>,
         right: Side<R>,
     ) -> StreamJoin<'_, S, L, R> {
-        StreamJoin { group: self, name: name.into(), windows, left, right, nulls: Nulls::OnClose }
+        let (name, nulls, policy) = (name.into(), Nulls::OnClose, ErrorPolicy::fail());
+        StreamJoin { group: self, name, windows, left, right, nulls, policy }
     }
 }
 
@@ -107,6 +109,14 @@ impl<'g, S: 'static, L: 'static, R: 'static> StreamJoin<'g, S, L, R> {
     /// When a record without a match is told; [`Nulls::OnClose`] by default.
     pub fn nulls(mut self, nulls: Nulls) -> Self {
         self.nulls = nulls;
+        self
+    }
+
+    /// Sets what follows an error in the call for a record that was left without a match ([`Nulls::OnClose`]); by default
+    /// the instance fails, and the record is told when it is restarted. It has the meaning that
+    /// [`on_due_error`](GroupBuilder::on_due_error) describes; a dead letter has the record's key and value.
+    pub fn on_null_error(mut self, policy: ErrorPolicy) -> Self {
+        self.policy = policy;
         self
     }
 
@@ -123,7 +133,7 @@ impl<'g, S: 'static, L: 'static, R: 'static> StreamJoin<'g, S, L, R> {
 
     /// Calls for each match, and for each left record that has none (semantics J2).
     ///
-    /// An error in the call for a record without a match fails the instance, and it is told when the group is restarted.
+    /// An error in the call for a record without a match follows [`on_null_error`](Self::on_null_error).
     pub fn left<F>(self, callback: F) -> &'g mut GroupBuilder<S>
     where
         F: Fn(&mut Ctx<'_, S>, &L, Option<&R>) -> CallbackResult + Send + Sync + 'static,
@@ -150,7 +160,7 @@ impl<'g, S: 'static, L: 'static, R: 'static> StreamJoin<'g, S, L, R> {
         (left_outer, right_outer): (bool, bool),
         call: impl Fn(&mut Ctx<'_, S>, Option<&L>, Option<&R>) -> CallbackResult + Send + Sync + 'static,
     ) -> &'g mut GroupBuilder<S> {
-        let Self { group, name, windows, left, right, nulls } = self;
+        let Self { group, name, windows, left, right, nulls, policy } = self;
         let codec = JoinCodec::of(left.codec.name(), right.codec.name());
         let state = group.add_state::<Vec<u8>>(join_topic(&group.graph.name, &name), codec);
 
@@ -178,7 +188,7 @@ impl<'g, S: 'static, L: 'static, R: 'static> StreamJoin<'g, S, L, R> {
         if nulls == Nulls::OnClose && right_outer {
             right = Some(Box::new(Null(RightOf(both))));
         }
-        group.graph.stream_joins.push(StreamJoinEdge { name, windows, kind, state, re_keys, left, right });
+        group.graph.stream_joins.push(StreamJoinEdge { name, windows, kind, state, re_keys, left, right, policy });
         group
     }
 }
@@ -206,7 +216,7 @@ impl<M: 'static> Side<M> {
         let bytes = erase::<Vec<u8>>(Arc::new(Bytes));
         group.graph.outputs.push(OutputEdge { topic: Arc::clone(&topic), own: true, codec: bytes });
         let output = group.graph.outputs.len() - 1;
-        let joined = Input { topic, max_ahead: None, ..input.clone() };
+        let joined = Input { topic, ..input.clone() };
         let handler = Box::new(ReKey { codec: Arc::clone(&codec), key, output, outer });
         group.add_input::<M>(input, false, Arc::new(Arc::clone(&codec)), Handler::Sync(handler));
         if let Some(edge) = group.graph.inputs.last_mut() {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::error::{CallbackError, CallbackResult, Failure};
-use super::handler::{CodecOf, SyncHandler, Timed, decode, event_time};
+use super::handler::{CodecOf, SyncHandler, Timed, decode, event_time, event_time_of};
 use crate::codec::{Bytes, Codec, CodecError};
 use crate::context::{Core, Ctx, Kept, Source, Stage, too_large};
 use crate::log::{NewRecord, RecordRef};
@@ -102,10 +102,8 @@ half!(RightOf, right of R, left of L, |mine, other| (other, Some(mine)));
 pub(super) struct Arrival<H>(pub(super) H);
 
 impl<H: Half> Timed for Arrival<H> {
-    fn event_time(&self, core: &Core, input: usize, record: RecordRef<'_>) -> Option<i64> {
-        let Some(value) = record.value else { return Some(record.timestamp) };
-        let codec = &self.0.mine().codec;
-        event_time(codec, &codec.decode(value).ok()?, core, input, record).ok()
+    fn event_time(&self, core: &Core, input: usize, record: RecordRef<'_>) -> Result<Option<i64>, CallbackError> {
+        event_time_of(&self.0.mine().codec, core, input, record)
     }
 }
 
@@ -113,23 +111,23 @@ impl<H: Half> SyncHandler for Arrival<H> {
     fn call(&self, core: &Core, source: Source<'_>, record: RecordRef<'_>, stage: &mut Stage) -> CallbackResult {
         let (mine, (windows, nulls)) = (self.0.mine(), self.0.windows());
         if record.value.is_none() {
-            stage.reach(record.timestamp)?;
-            stage.dropped += 1;
+            let at = event_time(&mine.codec, None, core, source.input, record)?;
+            stage.arrive(at, record)?;
+            stage.left_out.null_value += 1;
             return Ok(());
         }
         let message = decode(&mine.codec, record.value, CodecOf::Input(source.input), stage)?;
-        let timestamp = event_time(&mine.codec, &message, core, source.input, record)?;
-        stage.reach(timestamp)?;
-        if windows.kept_until(mine.which, timestamp) < stage.time {
-            stage.late += 1;
+        let at = event_time(&mine.codec, Some(&message), core, source.input, record)?;
+        let record = stage.arrive(at, record)?;
+        if windows.kept_until(mine.which, record.timestamp) < stage.time {
+            stage.left_out.late += 1;
             return Ok(());
         }
-        let record = RecordRef { timestamp, ..record };
         let Some(key) = record.key else {
             if mine.outer {
                 return self.0.tell(&mut Ctx::new(core, source, record, stage), &message, None);
             }
-            stage.dropped += 1;
+            stage.left_out.null_key += 1;
             return Ok(());
         };
         let kept = self.keep(core, record, key, stage)?;
@@ -186,8 +184,8 @@ impl<H: Half> Arrival<H> {
 pub(super) struct Null<H>(pub(super) H);
 
 impl<H: Half> Timed for Null<H> {
-    fn event_time(&self, _: &Core, _: usize, record: RecordRef<'_>) -> Option<i64> {
-        Some(record.timestamp)
+    fn event_time(&self, _: &Core, _: usize, record: RecordRef<'_>) -> Result<Option<i64>, CallbackError> {
+        Ok(Some(record.timestamp))
     }
 }
 
@@ -209,26 +207,28 @@ pub(super) struct ReKey<M> {
 }
 
 impl<M> Timed for ReKey<M> {
-    fn event_time(&self, _: &Core, _: usize, _: RecordRef<'_>) -> Option<i64> {
-        None
+    fn event_time(&self, _: &Core, _: usize, _: RecordRef<'_>) -> Result<Option<i64>, CallbackError> {
+        Ok(None)
     }
 }
 
 impl<M: 'static> SyncHandler for ReKey<M> {
     fn call(&self, core: &Core, source: Source<'_>, record: RecordRef<'_>, stage: &mut Stage) -> CallbackResult {
         if record.value.is_none() {
-            stage.dropped += 1;
+            event_time(&self.codec, None, core, source.input, record)?;
+            stage.left_out.null_value += 1;
             return Ok(());
         }
         let message = decode(&self.codec, record.value, CodecOf::Input(source.input), stage)?;
-        let timestamp = event_time(&self.codec, &message, core, source.input, record)?;
+        let at = event_time(&self.codec, Some(&message), core, source.input, record)?;
+        let timestamp = at.unwrap_or(record.timestamp);
         stage.at = timestamp;
         let mut key = std::mem::take(&mut stage.spare);
         key.clear();
         (self.key)(&message, &mut key);
         let sent = match key.as_slice() {
             [] if !self.outer => {
-                stage.dropped += 1;
+                stage.left_out.null_key += 1;
                 Ok(())
             }
             key => self.send(core, RecordRef { key: (!key.is_empty()).then_some(key), timestamp, ..record }, stage),
@@ -248,7 +248,7 @@ impl<M> ReKey<M> {
         let (before, bytes) = (stage.out.savepoint(), stage.out.bytes());
         let arrival = join_keys::arrival(core.partition, offset).to_be_bytes();
         let headers = headers.iter().filter(|(name, _)| *name != ARRIVAL).chain([(ARRIVAL, Some(arrival.as_slice()))]);
-        let timestamp = Some(timestamp.max(0));
+        let timestamp = Some(timestamp);
         stage.out.push(NewRecord { topic, partition, timestamp, key, value }, headers);
         let (size, limit) = (stage.out.bytes() - bytes, core.limits.get(self.output).copied().unwrap_or(usize::MAX));
         if size > limit {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::builder::GroupBuilder;
 use super::error::{CallbackError, CallbackResult, Failure};
 use super::graph::InputEdge;
-use super::handler::{CodecOf, Handler, SyncHandler, Table, Timed, decode, erase, event_time};
+use super::handler::{CodecOf, Handler, SyncHandler, Table, Timed, decode, erase, event_time, event_time_of};
 use super::policy::{Input, NilValue};
 use super::topics::side_topic;
 use crate::codec::Codec;
@@ -140,10 +140,8 @@ struct OnSide<T, O, V, F> {
 }
 
 impl<T: 'static, O, V, F: Send + Sync> Timed for OnSide<T, O, V, F> {
-    fn event_time(&self, core: &Core, input: usize, record: RecordRef<'_>) -> Option<i64> {
-        let Some(value) = record.value else { return Some(record.timestamp) };
-        let value = self.own.0.decode(value).ok()?;
-        event_time(&self.own.0, &value, core, input, record).ok()
+    fn event_time(&self, core: &Core, input: usize, record: RecordRef<'_>) -> Result<Option<i64>, CallbackError> {
+        event_time_of(&self.own.0, core, input, record)
     }
 }
 
@@ -156,16 +154,11 @@ where
 {
     fn call(&self, core: &Core, source: Source<'_>, record: RecordRef<'_>, stage: &mut Stage) -> CallbackResult {
         let (codec, kept) = &self.own;
-        let mut timestamp = record.timestamp;
-        let mut own = None;
-        if record.value.is_some() {
-            let value = decode(codec, record.value, CodecOf::Input(source.input), stage)?;
-            timestamp = event_time(codec, &value, core, source.input, record)?;
-            own = Some(value);
-        }
-        stage.reach(timestamp)?;
+        let own = record.value.map(|value| decode(codec, Some(value), CodecOf::Input(source.input), stage));
+        let own = own.transpose()?;
+        let at = event_time(codec, own.as_ref(), core, source.input, record)?;
         let bytes = record.value;
-        let record = RecordRef { timestamp, ..record };
+        let record = stage.arrive(at, record)?;
         let mut ctx = Ctx::<Table<V>>::new(core, source, record, stage);
         let key = record.key.ok_or_else(|| CallbackError::of(Failure::NoKey("table_join()")))?;
         ctx.keep(*kept, key, bytes)?;

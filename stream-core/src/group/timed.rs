@@ -8,6 +8,7 @@ use super::builder::{GroupBuilder, check_name};
 use super::error::{BuildError, CallbackError, CallbackResult, Failure};
 use super::graph::{AnyCodec, Opened, TableEdge, TimerEdge, WindowEdge};
 use super::handler::{CodecOf, SyncHandler, Timed, Timer, Windowed, erase, typed};
+use super::policy::ErrorPolicy;
 use super::topics::{time_topic, window_topic};
 use crate::codec::{Bytes, Codec, CodecError};
 use crate::context::{Core, Ctx, Obstacle, Source, Stage};
@@ -31,12 +32,13 @@ impl<S: 'static> GroupBuilder<S> {
     fn add_timer<T: 'static>(&mut self, name: Arc<str>, by: By, codec: impl Codec<T>) -> Timer<T> {
         self.keep_time();
         let codec = erase::<T>(Arc::new(codec));
-        self.graph.timers.push(TimerEdge { name, by, codec, handler: None });
+        self.graph.timers.push(TimerEdge { name, by, codec, handler: None, policy: ErrorPolicy::fail() });
         Timer::new(self.graph.id, self.graph.timers.len() - 1)
     }
 
     /// The callback of a timer. Its key is the timer's, its time the due time, and it may do what an input's callback may,
-    /// such as to set the timer again. An error fails the instance, and the timer fires again when it is restarted.
+    /// such as to set the timer again. An error follows [`on_due_error`](Self::on_due_error): by default it fails the
+    /// instance, and the timer fires again when that is restarted.
     pub fn on_timer<T: 'static, F>(&mut self, timer: Timer<T>, callback: F) -> &mut Self
     where
         F: Fn(&mut Ctx<'_, S>, T) -> CallbackResult + Send + Sync + 'static,
@@ -63,12 +65,13 @@ impl<S: 'static> GroupBuilder<S> {
     ) -> Windowed<A> {
         let name = name.into();
         let state = self.add_state(window_topic(&self.graph.name, &name), codec);
-        self.graph.windows.push(WindowEdge { name, windows, state, handler: None });
+        self.graph.windows.push(WindowEdge { name, windows, state, handler: None, policy: ErrorPolicy::fail() });
         Windowed::new(self.graph.id, self.graph.windows.len() - 1)
     }
 
     /// Is called once for each key and window when it closes, with its final accumulator (semantics W3). Its time is the
-    /// window's last millisecond. An error fails the instance, and the window closes again when it is restarted.
+    /// window's last millisecond. An error follows [`on_due_error`](Self::on_due_error): by default it fails the instance,
+    /// and the window closes again when that is restarted.
     pub fn on_close<A: 'static, F>(&mut self, window: Windowed<A>, callback: F) -> &mut Self
     where
         F: Fn(&mut Ctx<'_, S>, Window, A) -> CallbackResult + Send + Sync + 'static,
@@ -168,8 +171,8 @@ where
 }
 
 impl<T, V, S, F: Send + Sync> Timed for OnDue<T, V, S, F> {
-    fn event_time(&self, _: &Core, _: usize, record: RecordRef<'_>) -> Option<i64> {
-        Some(record.timestamp)
+    fn event_time(&self, _: &Core, _: usize, record: RecordRef<'_>) -> Result<Option<i64>, CallbackError> {
+        Ok(Some(record.timestamp))
     }
 }
 

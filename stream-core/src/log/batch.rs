@@ -239,6 +239,20 @@ pub struct Savepoint {
     entries: usize,
 }
 
+/// Cuts a batch back, also if what appends to it panics.
+struct Undo<'b> {
+    batch: &'b mut ProduceBatch,
+    to: Option<Savepoint>,
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if let Some(to) = self.to {
+            self.batch.truncate(to);
+        }
+    }
+}
+
 impl ProduceBatch {
     /// An empty batch.
     pub fn new() -> Self {
@@ -269,7 +283,7 @@ impl ProduceBatch {
         self.entries.push(OutEntry { topic, partition, timestamp, key, value, headers });
     }
 
-    /// Appends a record whose value `write` appends to the batch's buffer; on an error nothing is appended.
+    /// Appends a record whose value `write` appends to the batch's buffer; if that fails or panics, nothing is appended.
     pub fn push_with<'h, E>(
         &mut self,
         record: NewRecord<'_>,
@@ -278,17 +292,23 @@ impl ProduceBatch {
     ) -> Result<(), E> {
         let before = self.savepoint();
         let topic = self.topic_index(record.topic);
-        let key = self.arena.put(record.key);
-        let start = self.arena.data.len();
-        if let Err(error) = write(&mut self.arena.data) {
-            self.truncate(before);
-            return Err(error);
-        }
-        let value = Span { start, len: self.arena.data.len() - start };
+        let mut undo = Undo { batch: self, to: Some(before) };
+        let arena = &mut undo.batch.arena;
+        let key = arena.put(record.key);
+        let start = arena.data.len();
+        write(&mut arena.data)?;
+        let value = Span { start, len: arena.data.len() - start };
+        undo.to = None;
+        drop(undo);
         let headers = self.arena.put_headers(headers);
         let (partition, timestamp) = (record.partition, record.timestamp);
         self.entries.push(OutEntry { topic, partition, timestamp, key, value, headers });
         Ok(())
+    }
+
+    /// Has [`topics`](Self::topics) name a topic, though no record does yet.
+    pub(crate) fn add_topic(&mut self, topic: &Arc<str>) {
+        self.topic_index(topic);
     }
 
     /// Appends all records of another batch.

@@ -1,18 +1,18 @@
 //! What all tasks of an instance share.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
 
 use super::batch_limits::BatchLimits;
 use super::gate::Gate;
+use super::left_out::LeftOuts;
 use super::options::Options;
 use super::pace::Pace;
 use super::placement::Placement;
 use super::transactions::Transactions;
-use crate::context::Stage;
 use crate::group::{CallbackError, GroupGraph};
 use crate::log::{Commits, Delivery, LogHandle, LogResult, ProduceBatch, Producer, Reader};
 use crate::store::StoreBackend;
@@ -123,12 +123,7 @@ impl Egress {
 pub(crate) struct Counters {
     /// Records whose work is acknowledged.
     pub(crate) done: AtomicU64,
-    pub(crate) skipped: AtomicU64,
-    /// Windows and joins that records were too late for.
-    pub(crate) late: AtomicU64,
-    /// Records with a null value or key that mean nothing to a join.
-    pub(crate) dropped: AtomicU64,
-    pub(crate) dead_lettered: AtomicU64,
+    pub(crate) left_out: LeftOuts,
     /// Records looked at whose key another partitioner has put where it is.
     pub(crate) misplaced: AtomicU64,
     /// Instances that began to join their group.
@@ -140,17 +135,6 @@ pub(crate) struct Counters {
     pub(crate) taken_over: AtomicU64,
     /// How often the membership was lost, with partitions.
     pub(crate) losses: AtomicU64,
-}
-
-impl Counters {
-    /// Notes what a record that is released was too late for or meant nothing to.
-    pub(crate) fn leave_out(&self, stage: &Stage) {
-        for (counter, n) in [(&self.late, stage.late), (&self.dropped, stage.dropped)] {
-            if n > 0 {
-                counter.fetch_add(n, Ordering::Relaxed);
-            }
-        }
-    }
 }
 
 /// Where a callback is, when it is asked whether it fails.

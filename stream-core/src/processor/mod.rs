@@ -17,6 +17,7 @@ mod env;
 mod error;
 mod gate;
 mod instance;
+mod left_out;
 mod lookups;
 mod options;
 mod pace;
@@ -35,6 +36,7 @@ mod transactions;
 mod worker;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -97,7 +99,7 @@ struct Listeners {
 
 impl Listeners {
     fn rebalance(&self, what: &Rebalance) {
-        self.rebalances.iter().for_each(|listener| listener(what));
+        tell(&self.rebalances, what);
     }
 
     /// Publishes a status if it is a new one.
@@ -111,7 +113,16 @@ impl Listeners {
         });
         if changed {
             tracing::debug!(state = ?status.state, partitions = status.tasks.len(), "processor state");
-            self.states.iter().for_each(|listener| listener(&status));
+            tell(&self.states, &status);
+        }
+    }
+}
+
+/// Calls listeners. A panic of one is its own: the others are called, and the processor goes on.
+fn tell<T: fmt::Debug>(listeners: &[Listener<T>], what: &T) {
+    for listener in listeners {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| listener(what))) {
+            tracing::error!(?what, reason = task::panic_text(&*panic), "a listener panicked");
         }
     }
 }
@@ -122,8 +133,10 @@ impl Processor {
     pub fn new(graph: Arc<GroupGraph>, log: LogHandle) -> Self {
         let (status, seen) = watch::channel(Status::of(State::Created));
         let (requests, inbox) = mpsc::unbounded_channel();
+        let counters = Arc::<Counters>::default();
+        let seen_counters = Arc::clone(&counters);
         Self {
-            handle: Handle { graph: Arc::clone(&graph), log: Arc::clone(&log), status: seen, requests },
+            handle: Handle { graph: Arc::clone(&graph), log: Arc::clone(&log), status: seen, requests, counters },
             graph,
             log,
             options: Options::default(),
@@ -133,7 +146,7 @@ impl Processor {
             status,
             requests: inbox,
             batches: Arc::default(),
-            counters: Arc::default(),
+            counters: seen_counters,
             faults: CallbackFaults::default(),
         }
     }

@@ -1,10 +1,12 @@
 //! Runs of a processor, one after the other: what comes before an instance joins its group, and what follows a failure.
 
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -23,6 +25,7 @@ use super::state::{State, Status, Waiting};
 use super::stop::Stop;
 use super::transactions::Transactions;
 use super::worker::Workers;
+use crate::codec::CodecError;
 use crate::log::{Isolation, LogError, LogResult, Member, MemberOptions, Producer, ProducerOptions, Subscription};
 use crate::store::{SledStores, StoreBackend};
 use crate::topics::{self, TopicFacts};
@@ -133,7 +136,9 @@ impl Processor {
         }
         let wait = Duration::from_millis(500 << patience.waits.min(3));
         patience.waits += 1;
-        let status = Status::waits(Waiting { on: error.to_string(), since_ms: patience.since_ms });
+        let left_out = self.counters.left_out.all();
+        let waiting = Waiting { on: error.to_string(), since_ms: patience.since_ms };
+        let status = Status { left_out, ..Status::waits(waiting) };
         tracing::warn!(%error, ?wait, "the processor starts again once this has passed");
         self.listeners.publish(&self.status, status);
         tokio::time::sleep(wait).await;
@@ -198,7 +203,11 @@ impl Processor {
             topics::take_markers(&self.log, graph, &facts)?;
         }
         for (topic, codec) in graph.codecs() {
-            codec.prepare(topic).await.map_err(|error| ProcessorError::Codec {
+            let prepared = AssertUnwindSafe(async { codec.prepare(topic).await }).catch_unwind().await;
+            let prepared = prepared.unwrap_or_else(|panic| {
+                Err(CodecError::invalid(format!("it panicked: {}", super::task::panic_text(&*panic))))
+            });
+            prepared.map_err(|error| ProcessorError::Codec {
                 group: group.to_owned(),
                 topic: topic.to_string(),
                 error,
@@ -344,6 +353,7 @@ impl Processor {
     }
 
     fn publish(&self, state: State) {
-        self.listeners.publish(&self.status, Status::of(state));
+        let left_out = self.counters.left_out.all();
+        self.listeners.publish(&self.status, Status { left_out, ..Status::of(state) });
     }
 }

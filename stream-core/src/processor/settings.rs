@@ -9,6 +9,7 @@ use super::Processor;
 use super::env::CallbackFaults;
 use super::options::{Guarantee, LEAST_INTERVAL, OnFailure, OnLostPosition, OnPositionMismatch, Standbys};
 use super::state::{Rebalance, Status};
+use crate::group::limit_ms;
 use crate::log::{AutoOffsetReset, FetchLimits, Partitioner};
 use crate::store::StoreBackend;
 use crate::topics::TopicOptions;
@@ -109,6 +110,15 @@ impl Processor {
     #[must_use]
     pub fn max_task_idle(mut self, wait: Duration) -> Self {
         self.options.max_task_idle = wait;
+        self
+    }
+
+    /// How far a record's event time may be ahead of this host's clock; `None` for any. One that is further ahead is an error
+    /// of its record, and stream time does not jump there. Default: an hour, which is what Kafka 4 takes. An input's
+    /// [`max_ahead`](crate::group::Input::max_ahead) comes first.
+    #[must_use]
+    pub fn max_ahead(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.options.max_ahead = limit_ms(limit.into());
         self
     }
 

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::env::Counters;
 use super::error::{ProcessorError, ProcessorResult};
 use super::progress::{Unfinished, input_ends, unfinished};
 use super::read::{Asked, Question, ReadError};
-use crate::group::{GroupGraph, Visitor};
+use crate::group::{GroupGraph, LeftOut, Visitor};
 use crate::log::{LogError, LogHandle, TopicPartition};
 
 /// What a processor is doing.
@@ -84,6 +85,9 @@ pub struct Status {
     pub standbys: BTreeMap<TopicPartition, StandbyState>,
     /// What it has waited for longest, if anything keeps it from going on.
     pub waiting: Option<Waiting>,
+    /// How many records were left out, by reason, since the processor was made. A record that is processed again after a
+    /// failure is counted again.
+    pub left_out: BTreeMap<LeftOut, u64>,
 }
 
 impl Status {
@@ -94,7 +98,8 @@ impl Status {
 
     /// Without any partition.
     pub(super) fn of(state: State) -> Self {
-        Self { state, tasks: BTreeMap::new(), standbys: BTreeMap::new(), waiting: None }
+        let left_out = BTreeMap::new();
+        Self { state, tasks: BTreeMap::new(), standbys: BTreeMap::new(), waiting: None, left_out }
     }
 }
 
@@ -131,12 +136,13 @@ pub struct Handle {
     pub(super) log: LogHandle,
     pub(super) status: watch::Receiver<Status>,
     pub(super) requests: mpsc::UnboundedSender<Request>,
+    pub(super) counters: Arc<Counters>,
 }
 
 impl Handle {
     /// What the processor is doing now.
     pub fn status(&self) -> Status {
-        self.status.borrow().clone()
+        Status { left_out: self.counters.left_out.all(), ..self.status.borrow().clone() }
     }
 
     /// Resolves when the state is as asked, with what it was then. `None` if the processor is dropped before.

@@ -92,6 +92,7 @@ impl Tester {
             let processor = Processor::new(graph, Arc::clone(&self.0.log))
                 .stores(Arc::clone(&running.stores) as _)
                 .commit_interval(Duration::from_millis(10))
+                .max_ahead(None)
                 .callback_faults(self.0.faults.clone());
             let ran = Arc::new(AtomicBool::new(false));
             running.ran = Arc::clone(&ran);

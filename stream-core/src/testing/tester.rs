@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, LocalSet};
 use super::topics::{TestInput, TestOutput, TestTable};
 use crate::clock::{Clock, ManualClock};
 use crate::codec::{Codec, CodecError};
-use crate::group::{CallbackError, GroupGraph, Visitor};
+use crate::group::{CallbackError, GroupGraph, LeftOut, Visitor};
 use crate::log::embedded::Embedded;
 use crate::log::{
     Delivery, Fetched, Isolation, LogError, LogHandle, NewRecord, ProduceBatch, Producer, ProducerOptions, RecordBatch,
@@ -145,16 +145,24 @@ impl Tester {
     /// # Errors
     /// When there is no such group.
     pub fn late(&self, group: &str) -> Result<u64, TesterError> {
-        self.count(group, |counters| &counters.late)
+        self.left_out(group, LeftOut::Late)
     }
 
-    /// How many records of a group were dropped because a null value or key means nothing to a join (semantics J5), since
-    /// its instances were started.
+    /// How many records of a group were left out because they have no key or no value (semantics D5, J5), since its instances
+    /// were started.
     ///
     /// # Errors
     /// When there is no such group.
     pub fn dropped(&self, group: &str) -> Result<u64, TesterError> {
-        self.count(group, |counters| &counters.dropped)
+        Ok(self.left_out(group, LeftOut::NullKey)? + self.left_out(group, LeftOut::NullValue)?)
+    }
+
+    /// How many records of a group were left out for this reason, since its instances were started.
+    ///
+    /// # Errors
+    /// When there is no such group.
+    pub fn left_out(&self, group: &str, reason: LeftOut) -> Result<u64, TesterError> {
+        self.count(group, |counters| counters.left_out.get(reason))
     }
 
     /// How many of the records of a group that were looked at have a key which another partitioner has put where it is,
@@ -163,11 +171,11 @@ impl Tester {
     /// # Errors
     /// When there is no such group.
     pub fn misplaced(&self, group: &str) -> Result<u64, TesterError> {
-        self.count(group, |counters| &counters.misplaced)
+        self.count(group, |counters| counters.misplaced.load(Ordering::Relaxed))
     }
 
-    fn count(&self, group: &str, of: impl Fn(&Counters) -> &AtomicU64) -> Result<u64, TesterError> {
-        let count = |i: &Instance| of(&i.counters).load(Ordering::Relaxed);
+    fn count(&self, group: &str, of: impl Fn(&Counters) -> u64) -> Result<u64, TesterError> {
+        let count = |i: &Instance| of(&i.counters);
         self.with_group(group, |running| running.instances.iter().map(count).sum())
     }
 

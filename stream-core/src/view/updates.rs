@@ -27,7 +27,7 @@ pub(super) struct Listeners<V> {
 
 impl<V: 'static> Updates for Listeners<V> {
     fn tell(&self, partition: i32, key: &[u8], value: Option<&[u8]>) -> bool {
-        match value.map(|bytes| self.codec.decode(bytes)).transpose() {
+        match value.map(|bytes| decode(&*self.codec, bytes)).transpose() {
             Ok(value) => self.call(partition, key, value.as_ref()),
             Err(CodecError::NotLoaded(_)) => return false,
             Err(error) => self.undecodable(partition, key, &error),
@@ -71,11 +71,18 @@ const MAX_LOADS: usize = 8;
 /// Decodes a value, and loads what it needs for that.
 pub(super) async fn decode_loading<V: 'static>(codec: &dyn Codec<V>, bytes: &[u8]) -> Result<V, CodecError> {
     for _ in 0..MAX_LOADS {
-        let id = match codec.decode(bytes) {
+        let id = match decode(codec, bytes) {
             Err(CodecError::NotLoaded(id)) => id,
             decoded => return decoded,
         };
-        codec.load(id).await?;
+        let loaded = AssertUnwindSafe(async { codec.load(id).await }).catch_unwind().await;
+        loaded.unwrap_or_else(|_| Err(CodecError::invalid("the codec panicked")))?;
     }
-    codec.decode(bytes)
+    decode(codec, bytes)
+}
+
+/// Decodes a value; a panic of the codec is an error.
+fn decode<V: 'static>(codec: &dyn Codec<V>, bytes: &[u8]) -> Result<V, CodecError> {
+    catch_unwind(AssertUnwindSafe(|| codec.decode(bytes)))
+        .unwrap_or_else(|_| Err(CodecError::invalid("the codec panicked")))
 }

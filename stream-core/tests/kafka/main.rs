@@ -26,6 +26,7 @@ mod joins;
 mod mock_moves;
 mod mock_rules;
 mod moves;
+mod odd;
 mod own_topics;
 mod positions;
 mod refusals;

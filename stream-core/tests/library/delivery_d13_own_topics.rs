@@ -278,7 +278,7 @@ fn records_of_own_tables_have_no_time_below_zero() -> Done {
     // Kafka would never compact such a table again.
     let mut g = Group::define("work").table(Int64);
     let minutes = g.window("minutes", Windows::tumbling(Duration::from_secs(60)).grace(Duration::ZERO), Int64);
-    g.input("in", Text, move |ctx, _text: String| {
+    g.input(Input::topic("in").on_error(ErrorPolicy::skip()), Text, move |ctx, _text: String| {
         _ = ctx.aggregate(minutes, |n| n.unwrap_or(0) + 1)?;
         ctx.set(1)
     });

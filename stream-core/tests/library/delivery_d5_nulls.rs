@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use stream_core::codec::{Int64, Text};
 use stream_core::context::Ctx;
-use stream_core::group::{CallbackResult, ErrorPolicy, Group, Input, NilKey, NilValue, Table};
+use stream_core::group::{CallbackResult, ErrorPolicy, Group, Input, LeftOut, NilKey, NilValue, Table};
 use stream_core::testing::Tester;
+use stream_core::window::{Batches, Sessions, Windows};
 
-use crate::support::{Done, Notes, pairs, table, values};
+use crate::support::{Done, Notes, pairs, small_topic, table, values};
 
 const NO_KEY: Option<&str> = None;
 
@@ -220,5 +221,48 @@ fn a_null_key_is_not_tried_again() -> Done {
     tester.input("in", Text).push(NO_KEY, "2".to_owned())?;
     tester.drain()?;
     assert_eq!((batches.len(), values(&tester.output("dead", Text))), (0, vec!["2".to_owned()]));
+    Ok(())
+}
+
+/// A group with one kind of state by key, and no table.
+fn keyed(kind: &str, input: Input) -> std::sync::Arc<stream_core::group::GroupGraph> {
+    let mut g = Group::define("keyed");
+    let out = g.output("out", Text);
+    match kind {
+        "window" => _ = g.window("w", Windows::tumbling(Duration::from_millis(100)), Int64),
+        "session" => _ = g.session("s", Sessions::gap(Duration::from_millis(100)), Int64),
+        "batch" => {
+            let batch = g.batch_window("b", Batches::of(5).gap(Duration::from_secs(1)), Int64);
+            g.on_batch(batch, |_, _| Ok(()));
+        }
+        "timer" => {
+            let timer = g.timer("t", Text);
+            g.on_timer(timer, |_, _| Ok(()));
+        }
+        "join" => _ = g.join("other-table", Int64),
+        _ => {}
+    }
+    g.input(input, Text, move |ctx, text: String| ctx.emit(out, ctx.key(), &text));
+    g.build().unwrap()
+}
+
+#[test]
+fn state_by_key_is_more_than_the_table() -> Done {
+    for kind in ["window", "session", "batch", "timer", "join"] {
+        let tester = Tester::new();
+        small_topic(&tester, "other-table", 1_000_000)?;
+        tester.add(keyed(kind, Input::topic("in").nil_key(NilKey::Skip)))?;
+        let input = tester.input("in", Text);
+        input.send(NO_KEY, "1".to_owned())?;
+        input.send("k", "2".to_owned())?;
+        assert_eq!(values(&tester.output("out", Text)), ["2"], "{kind}");
+        assert_eq!(tester.left_out("keyed", LeftOut::NullKey)?, 1, "{kind}");
+
+        let tester = Tester::new();
+        small_topic(&tester, "other-table", 1_000_000)?;
+        tester.add(keyed(kind, Input::topic("in")))?;
+        let error = tester.input("in", Text).send(NO_KEY, "1".to_owned()).unwrap_err().to_string();
+        assert!(error.contains("the record has no key, and a group with state by key needs one"), "{kind}: {error}");
+    }
     Ok(())
 }

@@ -420,3 +420,13 @@ async fn records_wait_for_a_log_that_is_away_up_to_their_bound() {
     within(hasty.emit_acknowledged("k", &text("later"))).await.unwrap();
     assert_eq!(values(&log, 0).await, ["patient", "later"]);
 }
+
+#[tokio::test]
+async fn a_time_below_zero_is_refused() {
+    let (_, log) = world(1).await;
+    let words = open(&log).await;
+    let refused = words.emit_with("k", &text("early"), Emit::new().timestamp(-1)).await;
+    assert!(matches!(refused, Err(EmitError::Negative { at: -1, .. })));
+    within(words.emit_acknowledged("k", &text("fine"))).await.unwrap();
+    assert_eq!(values(&log, 0).await, ["fine"]);
+}

@@ -20,6 +20,7 @@ mod view_support;
 
 #[cfg(feature = "avro")]
 mod codec_avro;
+mod codec_state;
 mod delivery_d10_away;
 mod delivery_d11_meanings;
 mod delivery_d11_positions;
@@ -37,6 +38,7 @@ mod delivery_d4_order;
 mod delivery_d5_nulls;
 mod delivery_d6_batch;
 mod delivery_d6_loading;
+mod delivery_d6_panics;
 mod delivery_d6_policies;
 mod delivery_d7_effects;
 mod delivery_d8_too_large;
@@ -55,6 +57,7 @@ mod join_rules;
 mod join_stream_table;
 mod join_tables;
 mod key_partitioner;
+mod left_out;
 mod lookup_join;
 mod processor_back_pressure;
 mod processor_lifecycle;
@@ -74,7 +77,9 @@ mod store_sled;
 mod table_reads;
 #[cfg(feature = "monitor")]
 mod tables_http;
+mod time_t1_limits;
 mod time_t1_stream_time;
+mod time_t2_due_errors;
 mod time_t2_timers;
 mod time_t3_event_time;
 mod view_heals;

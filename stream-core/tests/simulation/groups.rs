@@ -11,7 +11,7 @@ use stream_core::testing::simulator::{CheckResult, Comparison, Outcome, Random, 
 type Graph = Result<Arc<GroupGraph>, BuildError>;
 
 /// Every group, by name.
-pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 31] = [
+pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 33] = [
     ("count", count),
     ("absolute", absolute),
     ("looped", looped),
@@ -26,6 +26,8 @@ pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 31] = [
     ("taken_back", super::failing::taken_back),
     ("windowed", super::timed::windowed),
     ("late", super::timed::late),
+    ("due_letters", super::due::due_letters),
+    ("due_retries", super::due::due_retries),
     ("hopping", super::timed::hopping),
     ("debounced", super::timed::debounced),
     ("delayed", super::timed::delayed),

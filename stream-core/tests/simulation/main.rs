@@ -5,6 +5,7 @@
 
 #![cfg(feature = "testing")]
 
+mod due;
 mod failing;
 mod groups;
 mod joined;
@@ -88,6 +89,8 @@ fixed_seeds!(
     taken_back,
     windowed,
     late,
+    due_letters,
+    due_retries,
     hopping,
     debounced,
     delayed,

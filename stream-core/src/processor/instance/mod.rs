@@ -9,6 +9,7 @@
 //! - Nothing of a lost partition is committed: its task's positions are voided, for others may hold them.
 //! - Of tasks, standbys and removals of one partition, each begins after the previous one is done with the stores.
 
+mod clock_check;
 mod commit;
 mod hand_back;
 mod loops;
@@ -27,6 +28,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
+use self::clock_check::ClockCheck;
 pub(super) use self::hand_back::AFTER_DRAIN;
 use self::hand_back::HandedBack;
 use self::loops::TRIM_INTERVAL;
@@ -168,6 +170,7 @@ impl<'a> Instance<'a> {
         let mut growing: Option<BoxFuture<'static, Result<(), ProcessorError>>> = None;
         let mut stranded = self.env.log.stranded().fuse();
         let mut unassigned = Box::pin(sleep(JOIN_PATIENCE).fuse());
+        let mut clock = ClockCheck::default();
         loop {
             if self.stopping && self.tasks.is_empty() && self.handing_back.is_empty() && self.commit.is_none() {
                 break;
@@ -217,6 +220,7 @@ impl<'a> Instance<'a> {
                         .boxed(),
                     );
                 }
+                () = clock.step(&self.env) => {}
                 grown = pending_or(&mut growing) => if let Err(error) = grown { self.fail(error) },
             }
         }
@@ -230,7 +234,7 @@ impl<'a> Instance<'a> {
         let flushed = self.env.egress.producer().flush().await;
         let closed = self.member.close().await;
         if let Some(error) = self.failure {
-            return Err(error);
+            return Err(clock_check::name_clock(&self.env, error).await);
         }
         flushed.map_err(|e| ProcessorError::log(&group, "flush", e))?;
         match closed {
@@ -392,7 +396,8 @@ impl<'a> Instance<'a> {
         };
         let tasks = self.tasks.values().flat_map(|t| t.partitions.iter().map(|p| (p.clone(), t.state))).collect();
         let standbys = self.idle.standbys.values().flat_map(|s| s.states.clone()).collect();
-        self.listeners.publish(self.status, Status { state, tasks, standbys, waiting });
+        let left_out = self.env.counters.left_out.all();
+        self.listeners.publish(self.status, Status { state, tasks, standbys, waiting, left_out });
     }
 }
 

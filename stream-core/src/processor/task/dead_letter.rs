@@ -28,6 +28,11 @@ pub(super) struct DeadLetter<'a> {
 impl DeadLetter<'_> {
     /// Stages it for its topic.
     pub(super) fn stage(&self, stage: &mut Stage, to: &Arc<str>) {
+        self.stage_with(stage, to, &[]);
+    }
+
+    /// Stages it for its topic, with more headers.
+    pub(super) fn stage_with(&self, stage: &mut Stage, to: &Arc<str>, more: &[(&str, &[u8])]) {
         let record = self.record;
         let message = self.error.to_string();
         let reason = start_of(&message, REASON_BYTES);
@@ -54,7 +59,7 @@ impl DeadLetter<'_> {
             (named::STREAMS_OFFSET, &origin.offset),
         ];
         let kept = record.headers.iter().filter(|(name, _)| !named::ALL.contains(name));
-        let headers = kept.chain(ours.iter().map(|(name, value)| (*name, Some(*value))));
+        let headers = kept.chain(ours.iter().chain(more).map(|(name, value)| (*name, Some(*value))));
         let new =
             NewRecord { topic: to, partition: None, timestamp: Some(self.now), key: record.key, value: record.value };
         stage.out.push(new, headers);

@@ -32,6 +32,8 @@ pub(super) struct Replay {
     pub(super) search: Search,
     /// The records whose effects can't be delivered.
     pub(super) poison: Vec<Poison>,
+    /// The same of what was due.
+    pub(super) poison_due: Vec<PoisonDue>,
     /// A record whose effects can't be delivered even after its policy was applied: input, offset, key, why.
     pub(super) hopeless: Option<(usize, i64, String, LogError)>,
     /// How often in a row a record of the task's own was refused, and nothing else that shared its batch.
@@ -53,6 +55,17 @@ pub(super) struct Replay {
 pub(super) struct Poison {
     pub(super) input: usize,
     pub(super) offset: i64,
+    pub(super) error: LogError,
+    /// The task's epoch when it was refused.
+    pub(super) epoch: u64,
+}
+
+/// Something that was due whose effects their topic refuses.
+#[derive(Debug)]
+pub(super) struct PoisonDue {
+    /// Its table, by its index in the graph, and its key.
+    pub(super) state: usize,
+    pub(super) key: Box<[u8]>,
     pub(super) error: LogError,
     /// The task's epoch when it was refused.
     pub(super) epoch: u64,
@@ -82,6 +95,12 @@ impl Replay {
     /// Why this record is known to fail, if it is.
     pub(super) fn poisoned(&self, input: usize, offset: i64) -> Option<CallbackError> {
         let poison = self.poison.iter().find(|p| p.input == input && p.offset == offset)?;
+        Some(CallbackError::of(Failure::Emit(poison.error.clone())))
+    }
+
+    /// Why what is due is known to fail, if it is.
+    pub(super) fn poisoned_due(&self, state: usize, key: &[u8]) -> Option<CallbackError> {
+        let poison = self.poison_due.iter().find(|p| p.state == state && *p.key == *key)?;
         Some(CallbackError::of(Failure::Emit(poison.error.clone())))
     }
 
@@ -117,8 +136,9 @@ impl Task {
         let delivery = self.env.egress.hand_over(self.id, self.epoch, Arc::clone(&batch), alone, named);
         self.replay.search.handed_over();
         let visited = std::mem::take(&mut self.visited);
-        let time = self.time.mark();
-        self.outbox.push(HandOver { batch, positions, sources, alone, batch_bytes, visited, recorded, time, delivery });
+        let (time, due) = (self.time.mark(), std::mem::take(&mut self.time.makers));
+        let handed = HandOver { batch, positions, sources, due, alone, batch_bytes, visited, recorded, time, delivery };
+        self.outbox.push(handed);
         self.moved = false;
     }
 
@@ -171,6 +191,7 @@ impl Task {
         }
         let inputs = &self.inputs;
         self.replay.poison.retain(|p| inputs.get(p.input).is_some_and(|i| i.acknowledged <= p.offset));
+        self.replay.poison_due.retain(|p| !done.due.iter().any(|(state, key)| *state == p.state && *key == p.key));
         if self.replay.search.has_goal() {
             self.replay.search.acknowledged(done.searched(), done.fires(), &self.inputs);
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 
-use super::nulls::{Nulls, no_key, nulls};
+use super::nulls::{Verdict, verdict};
 use super::search::Suspect;
 use super::slots::{Slot, State, Work};
 use super::{SlotEnd, Task};
@@ -54,6 +54,7 @@ impl Task {
             let (partition, counters) = (self.core.partition, &self.env.counters);
             placement.check(graph.name(), partition, &input.batch, &mut input.looked, counters)?;
         }
+        self.core.look_at_clock();
         let topic = Arc::clone(input.topic());
         let source = Source { input: input.edge, topic: &topic };
         let batch = std::mem::take(&mut input.batch);
@@ -124,10 +125,13 @@ impl Task {
         let first = self.stage.out.len();
         self.stage.reset();
         (self.stage.at, self.stage.time, self.stage.due) = (record.timestamp, self.time.seen, self.time.due);
-        let result = match nulls(edge, self.core.table.is_some(), &record) {
-            Nulls::LeaveOut => self.stage.reach(record.timestamp),
-            Nulls::Refuse => Err(no_key()),
-            Nulls::Call => match self.replay.poisoned(at, record.offset) {
+        let result = match verdict(&self.core, edge, source.input, record) {
+            Verdict::LeaveOut(reason, time) => {
+                self.stage.left_out.add(reason);
+                self.stage.arrive(time, record).map(drop)
+            }
+            Verdict::Refuse(error) => Err(error),
+            Verdict::Call => match self.replay.poisoned(at, record.offset) {
                 Some(error) => Err(error),
                 None => guarded(|| {
                     self.env.faults.check(source.topic, Moment::Before)?;
@@ -144,6 +148,9 @@ impl Task {
             if self.time.on {
                 self.time.release(self.stage.time);
             }
+            if self.stage.left_out.is_any() {
+                self.leave_out(at, self.stage.left_out, record);
+            }
             self.released(at, first, record.offset, record.offset + 1);
             return Ok(());
         }
@@ -157,7 +164,7 @@ impl Task {
         let mut stage = Stage { write: self.stage.write, deferred: self.stage.deferred, ..Stage::default() };
         (stage.slot, stage.obstacle) = (self.stage.slot, self.stage.obstacle.take());
         (stage.at, stage.time) = (self.stage.at, self.stage.time);
-        (stage.late, stage.dropped) = (self.stage.late, self.stage.dropped);
+        stage.left_out = self.stage.left_out;
         std::mem::swap(&mut stage.state, &mut self.stage.state);
         std::mem::swap(&mut stage.void, &mut self.stage.void);
         std::mem::swap(&mut stage.value, &mut self.stage.value);
@@ -178,21 +185,21 @@ impl Task {
         record: RecordRef<'_>,
     ) -> ProcessorResult<()> {
         let next = record.offset + 1;
-        let nulls = nulls(edge, self.core.table.is_some(), &record);
-        if !self.reach(edge, source.input, record, &nulls) {
+        let verdict = verdict(&self.core, edge, source.input, record);
+        if !self.reach(edge, source.input, record, &verdict) {
             return Ok(());
         }
-        match nulls {
-            Nulls::LeaveOut => {
-                self.push_slot(at, Work::One(Rc::new(OwnedRecord::new(source, record))), next, State::Done);
-                self.release();
-                Ok(())
+        let work = Work::One(Rc::new(OwnedRecord::new(source, record)));
+        if let Verdict::LeaveOut(reason, _) = verdict {
+            let id = self.push_slot(at, work, next, State::Done);
+            if let Some(slot) = self.slots.get(id) {
+                slot.stage.left_out.add(reason);
             }
-            Nulls::Call | Nulls::Refuse => {
-                let id = self.push_slot(at, Work::One(Rc::new(OwnedRecord::new(source, record))), next, State::Running);
-                self.call_slot(id)
-            }
+            self.release();
+            return Ok(());
         }
+        let id = self.push_slot(at, work, next, State::Running);
+        self.call_slot(id)
     }
 
     fn dispatch_batch(
@@ -208,22 +215,27 @@ impl Task {
         let single = self.inputs.get(at).map_or(i64::MIN, |i| i.single_until);
         let single = self.replay.search.is_on(&self.inputs) || batch.get(from).is_some_and(|r| r.offset < single);
         let most = if single { 1 } else { edge.input.batch };
+        let input = self.inputs.get(at).map_or(0, |i| i.edge);
+        let mut left_out = Vec::new();
         let mut offset = None;
         let mut refused = false;
         while records.len() < most
             && !refused
             && let Some(record) = batch.get(next).filter(|r| r.timestamp <= until)
         {
-            let nulls = nulls(edge, self.core.table.is_some(), &record);
-            if !self.reach(edge, self.inputs.get(at).map_or(0, |i| i.edge), record, &nulls) {
+            let verdict = verdict(&self.core, edge, input, record);
+            if !self.reach(edge, input, record, &verdict) {
                 break;
             }
-            match nulls {
+            match verdict {
                 // It fails alone: what is before it goes first.
-                Nulls::Refuse if !records.is_empty() => break,
-                Nulls::LeaveOut => {}
+                Verdict::Refuse(_) if !records.is_empty() => break,
+                Verdict::LeaveOut(reason, _) => {
+                    let source = Source { input, topic: &edge.input.topic };
+                    left_out.push((reason, Rc::new(OwnedRecord::new(source, record))));
+                }
                 called => {
-                    refused = matches!(called, Nulls::Refuse);
+                    refused = matches!(called, Verdict::Refuse(_));
                     records.push(record.offset, record.timestamp, record.key, record.value, record.headers.iter());
                 }
             }
@@ -233,6 +245,9 @@ impl Task {
         let Some(offset) = offset else { return (next, Ok(())) };
         let state = if records.is_empty() { State::Done } else { State::Running };
         let id = self.push_slot(at, Work::Many(Rc::new(records)), offset, state);
+        if let Some(slot) = self.slots.get(id) {
+            slot.left_out = left_out;
+        }
         if state == State::Running {
             return (next, self.call_slot(id));
         }
@@ -242,15 +257,22 @@ impl Task {
 
     /// A record that gets a slot takes stream time to its event time. False, and the record is held, if something is due
     /// before.
-    fn reach(&mut self, edge: &InputEdge, input: usize, record: RecordRef<'_>, nulls: &Nulls) -> bool {
+    fn reach(&mut self, edge: &InputEdge, input: usize, record: RecordRef<'_>, verdict: &Verdict) -> bool {
         if !self.time.on {
             return true;
         }
-        let at = match nulls {
-            Nulls::LeaveOut => Some(record.timestamp),
-            Nulls::Refuse => None,
-            Nulls::Call => edge.handler.event_time(&self.core, input, record),
-        };
+        let mut at = None;
+        match verdict {
+            Verdict::LeaveOut(_, time) => at = *time,
+            Verdict::Refuse(_) => {}
+            Verdict::Call => {
+                // An error or a panic of the codec is met again by the call, where the input's policy applies to it.
+                _ = guarded(|| {
+                    at = edge.handler.event_time(&self.core, input, record)?;
+                    Ok(())
+                });
+            }
+        }
         at.is_none_or(|at| self.time.dispatch(at))
     }
 
@@ -274,8 +296,23 @@ impl Task {
         // Known from the start: deferred work may end while the callback still awaits something else.
         let token = self.core.next_slot();
         slot.forget_attempt(Some(token));
-        let stage = Stage { slot: Some(token), time, ..Stage::default() };
-        let fault = work.is_refused(edge, self.core.table.is_some()).then(no_key);
+        let mut stage = Stage { slot: Some(token), time, ..Stage::default() };
+        let verdicts = |record: RecordRef<'_>| verdict(&self.core, edge, input_edge, record);
+        let fault = match &work {
+            Work::One(record) => match verdicts(record.view()) {
+                Verdict::Call => None,
+                Verdict::Refuse(error) => Some(error),
+                // It was ahead of the clock when it came, and no longer is.
+                Verdict::LeaveOut(reason, _) => {
+                    stage.left_out.add(reason);
+                    return self.slot_returned(id, stage, Ok(()));
+                }
+            },
+            Work::Many(records) => records.iter().find_map(|record| match verdicts(record) {
+                Verdict::Refuse(error) => Some(error),
+                Verdict::Call | Verdict::LeaveOut(..) => None,
+            }),
+        };
         let fault = fault.or_else(|| self.replay.poisoned(input, next - 1));
         let fault = fault.or_else(|| guarded(|| self.env.faults.check(&edge.input.topic, Moment::Before)).err());
         if let Some(error) = fault {
@@ -289,7 +326,6 @@ impl Task {
         }
         match (&edge.handler, work) {
             (Handler::Sync(handler), Work::One(record)) => {
-                let mut stage = stage;
                 let result = guarded(|| {
                     handler.call(&self.core, record.source(), record.view(), &mut stage)?;
                     self.env.faults.check(&edge.input.topic, Moment::After)

@@ -3,7 +3,6 @@
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -16,8 +15,8 @@ use super::{SlotEnd, Task};
 use crate::codec::CodecError;
 use crate::context::Obstacle;
 use crate::group::handler::CodecOf;
-use crate::group::{AnyCodec, CallbackError, Handler, OnError};
-use crate::log::RecordBatch;
+use crate::group::{AnyCodec, CallbackError, Handler, LeftOut, OnError, To};
+use crate::log::{RecordBatch, RecordRef};
 use crate::processor::error::{ProcessorError, ProcessorResult};
 
 /// How often a codec may ask for something to be loaded for one record: a value can hold several layers of it.
@@ -36,8 +35,7 @@ impl Task {
         let loads = slot.loads;
         let Some(edge) = self.inputs.get(input).and_then(|i| graph.inputs.get(i.edge)) else { return Ok(()) };
         slot.alone |= matches!(edge.handler, Handler::Sync(_));
-        let refused = slot.work.as_ref().is_some_and(|w| w.is_refused(edge, self.core.table.is_some()));
-        if !refused && self.replay.poisoned(input, next - 1).is_none() {
+        if !error.failure().is_final() && self.replay.poisoned(input, next - 1).is_none() {
             if let Some(overcoming) = obstacle.map(|o| self.overcome(o, loads)).transpose()?.flatten() {
                 if self.left_to_next_owner(id) {
                     return Ok(());
@@ -131,9 +129,9 @@ impl Task {
         let Some(edge) = self.inputs.get(slot.input).and_then(|i| graph.inputs.get(i.edge)) else { return Ok(()) };
         let (topic, partition, offset) = (&edge.input.topic, self.core.partition, slot.next - 1);
         let key = String::from_utf8_lossy(slot.key().unwrap_or(b"none")).into_owned();
-        if let (Some(Work::Many(records)), OnError::Skip | OnError::DeadLetter(_)) =
-            (&slot.work, &edge.input.policy.then)
+        if let Some(Work::Many(records)) = &slot.work
             && records.len() > 1
+            && edge.input.may_go_on()
         {
             tracing::warn!(
                 group = graph.name(), %topic, partition, offset, %error,
@@ -143,35 +141,57 @@ impl Task {
             self.one_at_a_time(id, input, &records);
             return Ok(());
         }
-        match &edge.input.policy.then {
-            OnError::Skip => {
-                tracing::warn!(group = graph.name(), %topic, partition, offset, key, %error, "a record is left out");
-                self.env.counters.skipped.fetch_add(1, Ordering::Relaxed);
-            }
-            OnError::DeadLetter(to) => {
-                tracing::warn!(group = graph.name(), %topic, partition, offset, key, %error, to = %to, "a record goes to the dead letters");
-                self.env.counters.dead_lettered.fetch_add(1, Ordering::Relaxed);
-                let now = self.env.log.clock().now_ms();
-                let of = |record| DeadLetter { group: graph.name(), topic, partition, record, error, now };
-                match slot.work.clone() {
-                    Some(Work::One(record)) => of(record.view()).stage(&mut slot.stage, to),
-                    Some(Work::Many(records)) => records.iter().for_each(|r| of(r).stage(&mut slot.stage, to)),
-                    None => {}
+        let reason = error.failure().left_out();
+        let (work, route) = (slot.work.clone(), edge.input.route(reason));
+        let to = match (route, &edge.input.policy.then) {
+            (Some(To::DeadLetter(to)), _) | (None, OnError::DeadLetter(to)) => Some(to),
+            (Some(To::Nowhere | To::Call(_)), _) | (None, OnError::Skip) => None,
+            (None, OnError::Fail) => {
+                if reason == LeftOut::Ahead {
+                    self.env.counters.left_out.fail_ahead();
                 }
-            }
-            OnError::Fail => {
                 let (group, topic) = (graph.name().to_owned(), topic.to_string());
                 let reason = error.to_string();
                 self.fail_at(id, ProcessorError::Record { group, topic, partition, offset, key, reason });
                 return Ok(());
             }
+        };
+        if let Some(to) = to {
+            let now = self.env.log.clock().now_ms();
+            let mut put = |record: RecordRef<'_>| {
+                DeadLetter { group: graph.name(), topic, partition, record, error, now }.stage(&mut slot.stage, to);
+            };
+            work.iter().for_each(|work| work.each(&mut put));
+        }
+        let records = work.iter().map(|work| work.len() as u64).sum();
+        self.env.counters.left_out.count(reason, records);
+        let since = match (route, reason) {
+            (Some(To::Call(call)), _) => {
+                work.iter()
+                    .for_each(|work| work.each(&mut |record| self.show(call, topic, reason, Some(error), record)));
+                None
+            }
+            (Some(_), _) => None,
+            // Each fails in its own way.
+            (None, LeftOut::Failed) => Some(1),
+            (None, _) => self.env.counters.left_out.to_log(reason, records),
+        };
+        if let Some(since) = since {
+            let to = to.map_or("nowhere", |to| to);
+            tracing::warn!(
+                group = graph.name(), %topic, partition, offset, %key, %error, to, since, "a record is left out: it failed"
+            );
+        }
+        if reason == LeftOut::Ahead {
+            self.env.counters.left_out.ahead.notify_one();
         }
         self.slot_done(id)
     }
 
     /// Dispatches the records of a batch anew, each in a batch of its own.
     fn one_at_a_time(&mut self, id: u64, input: usize, records: &RecordBatch) {
-        let first = records.get(0).map_or(i64::MAX, |r| r.offset);
+        let left_out = self.slots.get(id).and_then(|slot| slot.left_out.first().map(|(_, r)| r.view().offset));
+        let first = records.get(0).map(|r| r.offset).into_iter().chain(left_out).min().unwrap_or(i64::MAX);
         let last = records.get(records.len() - 1).map_or(i64::MIN, |r| r.offset);
         self.slots.take_back(id);
         if let Some(input) = self.inputs.get_mut(input) {

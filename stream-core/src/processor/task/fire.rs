@@ -1,7 +1,7 @@
 //! Timers that fire, windows that close and what a join no longer keeps, between records.
 //!
-//! As a visit's, their effects are released as those of records are, and are no record's work. One that fails ends the
-//! task: it stays where it is, and fires again when the group is started again.
+//! As a visit's, their effects are released as those of records are, and are no record's work. What follows an error is
+//! [`due_failure`](super::due_failure)'s to say.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use super::outbox::{OWN, TIMED};
 use super::release::push_changelog;
 use super::time::{Due, Fired, Kind};
 use crate::context::{Core, Source, StateWrites};
-use crate::group::CallbackError;
 use crate::group::handler::SyncHandler;
+use crate::group::{CallbackError, ErrorPolicy, TableEdge};
 use crate::log::{Headers, RecordRef};
 use crate::processor::env::Moment;
 use crate::processor::error::{ProcessorError, ProcessorResult};
 use crate::window::join_keys::{OPEN, Place};
-use crate::window::keys;
+use crate::window::{Which, Window, keys};
 
 /// Whether something is to fire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,31 @@ pub(super) enum Firing {
     Now,
     /// Something that has to fire waits for what its callback needs.
     Waits,
+}
+
+/// A call for something that is due.
+pub(super) struct DueCall<'a> {
+    /// That of its table.
+    pub(super) topic: &'a Arc<str>,
+    pub(super) handler: Option<&'a dyn SyncHandler>,
+    pub(super) policy: &'a ErrorPolicy,
+    pub(super) of: DueOf<'a>,
+    pub(super) key: &'a [u8],
+    pub(super) value: &'a [u8],
+    /// The event time of what it does.
+    pub(super) at: i64,
+    pub(super) entries: Entries<'a>,
+}
+
+/// What is due, by its name.
+#[derive(Clone, Copy)]
+pub(super) enum DueOf<'a> {
+    Timer(&'a str),
+    Window(&'a str, Window),
+    Session(&'a str),
+    Batch(&'a str),
+    /// The record of a side that has no match.
+    Null(&'a str, Which),
 }
 
 /// What stands for something that is due, and is deleted once it has fired.
@@ -64,9 +89,10 @@ impl Task {
             let Poll::Ready(overcome) = overcoming.as_mut().poll(cx) else { return Firing::Waits };
             self.time.overcoming = None;
             if let Err(error) = overcome {
-                let topic = self.core.graph.state.first().map_or_else(String::new, |e| e.topic.to_string());
-                self.fail(self.fire_error(topic, "", &error));
-                return Firing::Waits;
+                // It is an error of what waited for it, whose policy applies.
+                if let Some(trying) = &mut self.time.trying {
+                    trying.unloadable = Some(error);
+                }
             }
         }
         if self.time.is_due() {
@@ -110,16 +136,32 @@ impl Task {
     fn fire(&mut self, core: &Rc<Core>, due: &Due) -> ProcessorResult<Outcome> {
         let graph = Arc::clone(&core.graph);
         let value = core.state_value(due.state, &due.key).map_err(|e| ProcessorError::store(graph.name(), e))?;
-        let (Some(value), Some(edge)) = (value, graph.state.get(due.state)) else {
+        let (Some(value), Some(TableEdge { topic, .. })) = (value, graph.state.get(due.state)) else {
             self.time.pass(due);
             return Ok(Outcome::Fired);
         };
         match due.kind {
             Kind::Windows(index, windows) => {
                 let (start, key) = keys::read_time(&due.key).unwrap_or_default();
-                let handler = graph.windows.get(index).and_then(|w| w.handler.as_deref());
-                let last = windows.starting(start).end.saturating_sub(1);
-                self.call_due(core, due, &edge.topic, handler, (key, &value, last), Entries::of(&[&due.key]))
+                let Some(edge) = graph.windows.get(index) else {
+                    self.time.pass(due);
+                    return Ok(Outcome::Fired);
+                };
+                let window = windows.starting(start);
+                self.call_due(
+                    core,
+                    due,
+                    &DueCall {
+                        topic,
+                        handler: edge.handler.as_deref(),
+                        policy: &edge.policy,
+                        of: DueOf::Window(&edge.name, window),
+                        key,
+                        value: &value,
+                        at: window.end.saturating_sub(1),
+                        entries: Entries::of(&[&due.key]),
+                    },
+                )
             }
             Kind::Joined(index, side, _) => {
                 let (Some(place), Some(join)) = (Place::of_time(&due.key), graph.stream_joins.get(index)) else {
@@ -138,10 +180,22 @@ impl Task {
                     }
                 }
                 let entries: [&[u8]; 2] = [&entry, &due.key];
-                let what = (place.key, &*kept, place.time);
-                self.call_due(core, due, &edge.topic, handler, what, Entries::of(&entries))
+                self.call_due(
+                    core,
+                    due,
+                    &DueCall {
+                        topic,
+                        handler,
+                        policy: &join.policy,
+                        of: DueOf::Null(&join.name, side),
+                        key: place.key,
+                        value: &kept,
+                        at: place.time,
+                        entries: Entries::of(&entries),
+                    },
+                )
             }
-            Kind::Open(_) => self.fire_open(core, due, &edge.topic),
+            Kind::Open(_) => self.fire_open(core, due, topic),
             Kind::Timers(by) => {
                 let rest = due.key.get(by.prefix().len() + 8..).unwrap_or_default();
                 let found = keys::read_name(rest)
@@ -164,47 +218,46 @@ impl Task {
                         other.map_err(|e| ProcessorError::store(graph.name(), e))?.is_some()
                     }
                 };
-                let handler = timer.handler.as_deref();
                 let (alone, both): ([&[u8]; 1], [&[u8]; 2]) = ([&due.key], [&due.key, &place]);
                 let entries = Entries::of(if set_anew { &alone } else { &both });
-                self.call_due(core, due, &edge.topic, handler, (key, &value, due.at), entries)
+                self.call_due(
+                    core,
+                    due,
+                    &DueCall {
+                        topic,
+                        handler: timer.handler.as_deref(),
+                        policy: &timer.policy,
+                        of: DueOf::Timer(&timer.name),
+                        key,
+                        value: &value,
+                        at: due.at,
+                        entries,
+                    },
+                )
             }
         }
     }
 
     /// Calls for what is due, and releases what comes of it. Its entries are deleted then.
-    pub(super) fn call_due(
-        &mut self,
-        core: &Rc<Core>,
-        due: &Due,
-        topic: &Arc<str>,
-        handler: Option<&dyn SyncHandler>,
-        (key, value, at): (&[u8], &[u8], i64),
-        entries: Entries<'_>,
-    ) -> ProcessorResult<Outcome> {
+    pub(super) fn call_due(&mut self, core: &Rc<Core>, due: &Due, call: &DueCall<'_>) -> ProcessorResult<Outcome> {
         let (first, before, seen) = (self.stage.out.len(), self.stage.out.savepoint(), self.time.seen);
-        if !due.kind.is_wall() {
-            self.time.seen = seen.max(due.at);
-        }
-        self.stage.reset();
-        (self.stage.at, self.stage.time, self.stage.due) = (at, self.time.seen, i64::MAX);
-        for entry in entries.iter() {
-            if self.time.atomic {
-                self.stage.state.push(core, due.state, at, entry, None);
-            } else {
-                core.gone.borrow_mut().insert(due.state, entry.into());
-            }
-        }
+        self.begin_due(core, due, call);
+        let DueCall { topic, key, value, at, .. } = *call;
         let record =
             RecordRef { offset: -1, timestamp: at, key: Some(key), value: Some(value), headers: Headers::default() };
         let source = Source { input: usize::MAX, topic };
-        let result = handler.map_or(Ok(()), |handler| {
-            guarded(|| {
-                self.env.faults.check(topic, Moment::Before)?;
-                handler.call(core, source, record, &mut self.stage)?;
-                self.env.faults.check(topic, Moment::After)
-            })
-        });
+        let poisoned = self.replay.poisoned_due(due.state, &due.key);
+        let is_poisoned = poisoned.is_some();
+        let result = match poisoned.or_else(|| self.unloadable(due)) {
+            Some(error) => Err(error),
+            None => call.handler.map_or(Ok(()), |handler| {
+                guarded(|| {
+                    self.env.faults.check(topic, Moment::Before)?;
+                    handler.call(core, source, record, &mut self.stage)?;
+                    self.env.faults.check(topic, Moment::After)
+                })
+            }),
+        };
         let result = result.and_then(|()| match self.stage.deferred {
             0 => Ok(()),
             _ => Err(CallbackError::msg("a timer's or a window's callback can't defer(): it is done when it returns")),
@@ -212,35 +265,53 @@ impl Task {
         if let Err(error) = result {
             self.stage.out.truncate(before);
             self.time.seen = seen;
-            for entry in entries.iter() {
+            for entry in call.entries.iter() {
                 core.gone.borrow_mut().remove(due.state, entry);
             }
             let obstacle = self.stage.obstacle.take();
             self.stage.reset();
-            if let Some(overcoming) = obstacle.map(|o| self.overcome(o, self.time.overcame)).transpose()?.flatten() {
-                self.time.overcoming = Some(overcoming);
-                self.time.overcame += 1;
-            } else {
-                let key = String::from_utf8_lossy(key).into_owned();
-                self.fail(self.fire_error(topic.to_string(), &key, &error));
+            if !self.is_left_out(due, call, obstacle, &error, is_poisoned)? {
+                return Ok(Outcome::NotNow);
             }
-            return Ok(Outcome::NotNow);
+            // What stands for it is deleted all the same.
+            self.begin_due(core, due, call);
+            self.put_due_aside(call, &error);
         }
-        self.time.overcame = 0;
+        self.time.trying = None;
         self.apply_in_place(core, Some(key));
+        self.leave_out_own(self.stage.left_out, topic, record);
         if self.stage.out.len() > first {
-            self.sources.push((first, TIMED, -1));
+            self.sources.push((first, TIMED, i64::try_from(self.time.makers.len()).unwrap_or(i64::MAX)));
+            self.time.makers.push((due.state, due.key.as_slice().into()));
+        } else if is_poisoned {
+            self.time.makers.push((due.state, due.key.as_slice().into()));
         }
         if !self.time.atomic {
             let until = if due.kind.is_wall() { i64::MIN } else { due.at };
-            let then = entries.last.map(Box::from);
-            let first = entries.first.iter();
+            let then = call.entries.last.map(Box::from);
+            let first = call.entries.first.iter();
             let fired = first.map(|&e| Fired { state: due.state, key: e.into(), due: until, then: then.clone() });
             self.time.fired.extend(fired);
         }
         self.time.release(self.time.seen);
         self.moved = true;
         Ok(Outcome::Fired)
+    }
+
+    /// Begins the stage of something that is due: what stands for it is deleted.
+    fn begin_due(&mut self, core: &Rc<Core>, due: &Due, call: &DueCall<'_>) {
+        if !due.kind.is_wall() {
+            self.time.seen = self.time.seen.max(due.at);
+        }
+        self.stage.reset();
+        (self.stage.at, self.stage.time, self.stage.due) = (call.at, self.time.seen, i64::MAX);
+        for entry in call.entries.iter() {
+            if self.time.atomic {
+                self.stage.state.push(core, due.state, call.at, entry, None);
+            } else {
+                core.gone.borrow_mut().insert(due.state, entry.into());
+            }
+        }
     }
 
     /// Deletes an entry that means nothing any more, for what is staged instead.

@@ -4,10 +4,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Task;
-use super::fire::{Entries, Outcome};
+use super::fire::{DueCall, DueOf, Entries, Outcome};
 use super::time::Due;
 use crate::context::Core;
 use crate::group::CallbackError;
+use crate::group::graph::Opened;
 use crate::processor::error::{ProcessorError, ProcessorResult};
 use crate::window::open::{self, Open};
 
@@ -37,9 +38,17 @@ impl Task {
         }
         let graph = Arc::clone(&core.graph);
         let edge = graph.open.iter().find(|edge| edge.state == due.state);
-        let handler = edge.and_then(|edge| edge.handler.as_deref());
-        let entries = Entries { first: &[&place], last: Some(&due.key) };
-        self.call_due(core, due, topic, handler, (key, entry.body, entry.at), entries)
+        let Some(edge) = edge else {
+            self.time.pass(due);
+            return Ok(Outcome::Fired);
+        };
+        let of = match edge.kind {
+            Opened::Session(_) => DueOf::Session(&edge.name),
+            Opened::Batch(_) => DueOf::Batch(&edge.name),
+        };
+        let (handler, policy) = (edge.handler.as_deref(), &edge.policy);
+        let (value, at, entries) = (entry.body, entry.at, Entries { first: &[&place], last: Some(&due.key) });
+        self.call_due(core, due, &DueCall { topic, handler, policy, of, key, value, at, entries })
     }
 
     /// Replaces a marker by one at the time at which its entry is due by now.

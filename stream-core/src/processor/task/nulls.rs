@@ -1,38 +1,57 @@
-//! An input's rules for null keys and null values (semantics D5).
+//! What is said of a record before its callback: its input's rules for null keys and null values (semantics D5), and its
+//! time, where no callback is called for it.
 
-use super::slots::Work;
-use crate::group::{CallbackError, Failure, InputEdge, NilKey, NilValue};
+use super::dispatch::guarded;
+use crate::context::Core;
+use crate::group::{CallbackError, Failure, InputEdge, LeftOut, NilKey, NilValue};
 use crate::log::RecordRef;
 
-/// What the input's rules for nulls say of a record.
-pub(super) enum Nulls {
+/// What follows for a record.
+pub(super) enum Verdict {
     Call,
-    LeaveOut,
-    Refuse,
+    /// It is left out, and takes stream time to this event time, if it has one.
+    LeaveOut(LeftOut, Option<i64>),
+    /// It is an error.
+    Refuse(CallbackError),
 }
 
-pub(super) fn nulls(edge: &InputEdge, has_table: bool, record: &RecordRef<'_>) -> Nulls {
-    if record.value.is_none() && edge.input.nil_value == NilValue::Skip {
-        return Nulls::LeaveOut;
+/// What the rules say of a record of an input, by its index in the graph.
+pub(super) fn verdict(core: &Core, edge: &InputEdge, input: usize, record: RecordRef<'_>) -> Verdict {
+    let reason = match (record.key, edge.input.nil_key) {
+        _ if record.value.is_none() && edge.input.nil_value == NilValue::Skip => LeftOut::NullValue,
+        (None, NilKey::Skip) if core.keyed => LeftOut::NullKey,
+        (None, NilKey::Error) if core.keyed => return Verdict::Refuse(CallbackError::of(Failure::NoKey(STATE))),
+        _ => return Verdict::Call,
+    };
+    match left_out_at(core, edge, input, record) {
+        Ok(at) => Verdict::LeaveOut(reason, at),
+        Err(error) => Verdict::Refuse(error),
     }
-    match (record.key, has_table, edge.input.nil_key) {
-        (None, true, NilKey::Skip) => Nulls::LeaveOut,
-        (None, true, NilKey::Error) => Nulls::Refuse,
-        _ => Nulls::Call,
+}
+
+const STATE: &str = "a group with state by key";
+
+/// The event time of a record whose callback is not called.
+fn left_out_at(
+    core: &Core,
+    edge: &InputEdge,
+    input: usize,
+    record: RecordRef<'_>,
+) -> Result<Option<i64>, CallbackError> {
+    if !edge.codec.reads_event_time() {
+        return core.check_time(input, record.timestamp).map(Some);
     }
-}
-
-pub(super) fn no_key() -> CallbackError {
-    CallbackError::of(Failure::NoKey("a group with a table"))
-}
-
-impl Work {
-    /// Whether the input's rules for nulls say that this is an error, at each attempt.
-    pub(super) fn is_refused(&self, edge: &InputEdge, has_table: bool) -> bool {
-        let refuses = |record: &RecordRef<'_>| matches!(nulls(edge, has_table, record), Nulls::Refuse);
-        match self {
-            Self::One(record) => refuses(&record.view()),
-            Self::Many(records) => records.iter().any(|record| refuses(&record)),
-        }
+    if record.value.is_none() {
+        return core.check_no_time(record.timestamp).map(|()| None);
+    }
+    let mut at = None;
+    let found = guarded(|| {
+        at = edge.handler.event_time(core, input, record)?;
+        Ok(())
+    });
+    match found {
+        Err(error) if matches!(error.failure(), Failure::Ahead { .. } | Failure::Negative { .. }) => Err(error),
+        // One that can't be read has no time.
+        _ => Ok(at),
     }
 }

@@ -17,7 +17,7 @@ pub(super) type Made = (usize, usize, i64);
 /// In [`Made`]: the task itself.
 pub(super) const OWN: usize = usize::MAX;
 
-/// In [`Made`]: a timer or a window.
+/// In [`Made`]: a timer or a window, with its index in [`HandOver::due`].
 pub(super) const TIMED: usize = usize::MAX - 1;
 
 /// In [`Made`]: a visitor.
@@ -28,8 +28,8 @@ pub(super) const VISIT: usize = usize::MAX - 2;
 pub(super) enum Maker {
     /// A record of this input, at this offset.
     Record(usize, i64),
-    /// A timer or a window.
-    Timed,
+    /// A timer or a window, by its index in [`HandOver::due`].
+    Timed(usize),
     /// A visitor.
     Visit,
     /// The task itself.
@@ -43,6 +43,8 @@ pub(super) struct HandOver {
     pub(super) positions: Vec<i64>,
     /// Who made which part of the batch, in order and without a gap.
     pub(super) sources: Vec<Made>,
+    /// What was due and has a part in it: its table and its key.
+    pub(super) due: Vec<(usize, Box<[u8]>)>,
     /// Nothing else of the instance is on its way before this batch is acknowledged or failed.
     pub(super) alone: bool,
     /// The largest batch of several records that was sent when it was handed over.
@@ -68,7 +70,7 @@ impl HandOver {
         match at.checked_sub(1).and_then(|at| self.sources.get(at)) {
             None | Some((_, OWN, _)) => Maker::Own,
             Some((_, VISIT, _)) => Maker::Visit,
-            Some((_, TIMED, _)) => Maker::Timed,
+            Some((_, TIMED, index)) => Maker::Timed(usize::try_from(*index).unwrap_or(usize::MAX)),
             Some((_, input, offset)) => Maker::Record(*input, *offset),
         }
     }

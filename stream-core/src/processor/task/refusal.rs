@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Task;
-use super::delivery::Poison;
+use super::delivery::{Poison, PoisonDue};
 use super::outbox::{HandOver, Maker};
 use super::search::Trace;
 use crate::log::{Delivery, ErrorClass, LogError};
@@ -128,7 +128,18 @@ impl Task {
                     Some(_) => self.replay.hopeless = Some((input, offset, key(), error.clone())),
                 }
             }
-            Maker::Timed => self.replay.hopeless = Some((usize::MAX, -1, key(), error.clone())),
+            Maker::Timed(index) => {
+                let Some((state, due)) = batch.due.get(index) else { return };
+                let known = self.replay.poison_due.iter().find(|p| p.state == *state && p.key == *due);
+                match known.map(|poison| poison.epoch) {
+                    None => {
+                        let (state, key, error, epoch) = (*state, due.clone(), error.clone(), self.epoch);
+                        self.replay.poison_due.push(PoisonDue { state, key, error, epoch });
+                    }
+                    Some(epoch) if epoch == self.epoch => {}
+                    Some(_) => self.replay.hopeless = Some((usize::MAX, -1, key(), error.clone())),
+                }
+            }
             Maker::Visit | Maker::Own => {}
         }
     }
@@ -180,7 +191,7 @@ impl Trace {
     fn suspect(&mut self, maker: Maker) {
         match maker {
             Maker::Record(input, offset) => _ = self.suspects.insert((input, offset)),
-            Maker::Timed => self.unnamed = true,
+            Maker::Timed(_) => self.unnamed = true,
             Maker::Visit | Maker::Own => {}
         }
     }

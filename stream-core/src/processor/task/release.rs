@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::Task;
 use super::slots::{State, Work};
-use crate::context::{Core, Stage, table_time};
+use crate::context::{Core, LeftOutOf, Stage, table_time};
 use crate::log::NewRecord;
 use crate::processor::error::ProcessorResult;
 
@@ -30,7 +30,6 @@ impl Task {
             self.stage.out.append(self.stage.state.records());
             self.time.release_void(&mut self.stage);
         }
-        self.env.counters.leave_out(&self.stage);
     }
 
     /// Everything of a slot is done: its write is seen from now on, and what waits for its key begins.
@@ -61,6 +60,12 @@ impl Task {
     pub(super) fn release(&mut self) {
         while let Some(mut slot) = self.slots.pop_done() {
             let first = self.stage.out.len();
+            // Of a batch that failed, only what comes before its record is left out with it.
+            for (reason, record) in &slot.left_out {
+                let mut left_out = LeftOutOf::default();
+                left_out.add(*reason);
+                self.leave_out(slot.input, left_out, record.view());
+            }
             self.stage.out.append(&slot.stage.out);
             if let (Some(value), Some(Work::One(record))) = (slot.stage.written(), &slot.work) {
                 let key = record.view().key;
@@ -70,7 +75,9 @@ impl Task {
                 self.stage.out.append(slot.stage.state.records());
                 self.time.release_void(&mut slot.stage);
                 self.time.release(slot.seen.max(slot.stage.time));
-                self.env.counters.leave_out(&slot.stage);
+            }
+            if let (true, Some(Work::One(record))) = (slot.stage.left_out.is_any(), &slot.work) {
+                self.leave_out(slot.input, slot.stage.left_out, record.view());
             }
             self.released(slot.input, first, slot.next - 1, slot.next);
         }

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use crate::context::{OwnedRecord, Stage};
-use crate::group::CallbackError;
-use crate::log::RecordBatch;
+use crate::group::{CallbackError, LeftOut};
+use crate::log::{RecordBatch, RecordRef};
 
 /// What a slot works on.
 #[derive(Clone, Debug)]
@@ -16,6 +16,23 @@ pub(super) enum Work {
     One(Rc<OwnedRecord>),
     /// Records of a batch input.
     Many(Rc<RecordBatch>),
+}
+
+impl Work {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Many(records) => records.len(),
+        }
+    }
+
+    /// Its records, one after the other.
+    pub(super) fn each(&self, act: &mut dyn FnMut(RecordRef<'_>)) {
+        match self {
+            Self::One(record) => act(record.view()),
+            Self::Many(records) => records.iter().for_each(act),
+        }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -40,6 +57,8 @@ pub(super) struct Slot {
     /// Offset after its last record.
     pub(super) next: i64,
     pub(super) work: Option<Work>,
+    /// Records of a batch input that are left out with it.
+    pub(super) left_out: Vec<(LeftOut, Rc<OwnedRecord>)>,
     pub(super) state: State,
     pub(super) attempts: u32,
     /// How often a codec asked for something to be loaded since the last attempt that counts.
@@ -64,6 +83,7 @@ impl Slot {
             input,
             next,
             work: Some(work),
+            left_out: Vec::new(),
             state,
             attempts: 0,
             loads: 0,

@@ -22,8 +22,9 @@ use super::slots::Slots;
 use super::time::Time;
 use super::visits::Visit;
 use super::{Command, Task, TaskSpec};
+use crate::clock::utc;
 use crate::context::{Core, Stage};
-use crate::group::TableEdge;
+use crate::group::{InputEdge, TableEdge};
 use crate::log::{Assigned, ErrorClass, Isolation, LogResult, OffsetSpec, TopicPartition};
 use crate::processor::env::Env;
 use crate::processor::error::{ProcessorError, ProcessorResult};
@@ -73,6 +74,9 @@ impl Task {
             state_limits: env.state_limits.clone(),
             learned: RefCell::default(),
             gone: RefCell::default(),
+            now: Cell::new(env.log.clock().now_ms()),
+            max_ahead: max_ahead(&env),
+            keyed: env.graph.has_keyed_state(),
             clock: env.log.clock(),
             deferrals,
             slots: Cell::new(0),
@@ -85,6 +89,7 @@ impl Task {
         let next_checkpoint = Box::pin(tokio::time::sleep_until(Instant::now() + env.options.checkpoint_interval));
         let time = Time::new(&core.graph, env.egress.transactions().is_some(), &core);
         let time = time.map_err(|e| ProcessorError::store(core.graph.name(), e))?;
+        warn_of_time(&env, spec.partition, &time);
         Ok(Some(Self {
             id: spec.id,
             epoch: 0,
@@ -180,6 +185,30 @@ async fn patiently<T>(mut step: impl AsyncFnMut() -> ProcessorResult<T>) -> Proc
             restored => return restored,
         }
     }
+}
+
+/// Stream time from before there was a limit, or of a clock that was wrong.
+fn warn_of_time(env: &Env, partition: i32, time: &Time) {
+    let (now, limit) = (env.log.clock().now_ms(), env.options.max_ahead);
+    if time.on && limit < i64::MAX && time.seen > now.saturating_add(limit) {
+        let (stream_time, clock) = (utc(time.seen), utc(now));
+        tracing::warn!(
+            group = env.graph.name(),
+            partition,
+            stream_time,
+            clock,
+            "the stream time that was restored lies ahead of this host's clock: until then every record is late"
+        );
+    }
+}
+
+/// How far ahead of the clock event times of each input may be. The group's own topics have times that were checked.
+fn max_ahead(env: &Env) -> Vec<i64> {
+    let of = |edge: &InputEdge| match edge.own {
+        true => i64::MAX,
+        false => edge.input.max_ahead.unwrap_or(env.options.max_ahead),
+    };
+    env.graph.inputs.iter().map(of).collect()
 }
 
 async fn restore_all(env: &Env, number: i32) -> ProcessorResult<Restored> {

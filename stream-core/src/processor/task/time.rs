@@ -17,6 +17,7 @@ use std::rc::Rc;
 
 use futures::future::{BoxFuture, LocalBoxFuture};
 
+use super::due_failure::Trying;
 use crate::context::{Core, Stage};
 use crate::group::{CallbackError, GroupGraph};
 use crate::store::{StoreError, prefix_end};
@@ -164,9 +165,12 @@ pub(super) struct Time {
     pub(super) fired: Vec<Fired>,
     /// What has fired, is acknowledged, and waits for stream time to be written.
     deletable: Vec<Fired>,
-    /// What the next callback needs, and how often it needed something already.
+    /// What the next callback needs, or waits for before it is tried again.
     pub(super) overcoming: Option<LocalBoxFuture<'static, Result<(), CallbackError>>>,
-    pub(super) overcame: u32,
+    /// What was due and failed, and is to be called again.
+    pub(super) trying: Option<Trying>,
+    /// What has fired since the last hand-over and has written something: its table, by its index in the graph, and its key.
+    pub(super) makers: Vec<(usize, Box<[u8]>)>,
 }
 
 impl Time {
@@ -206,7 +210,8 @@ impl Time {
             fired: Vec::new(),
             deletable: Vec::new(),
             overcoming: None,
-            overcame: 0,
+            trying: None,
+            makers: Vec::new(),
         };
         time.bound();
         Ok(time)
@@ -371,7 +376,8 @@ impl Time {
         self.held = false;
         self.waits = false;
         self.overcoming = None;
-        self.overcame = 0;
+        self.trying = None;
+        self.makers.clear();
         self.fired.clear();
         let mut gone = core.gone.borrow_mut();
         // What came of these is acknowledged.

@@ -132,6 +132,7 @@ impl Task {
                 return Ok(());
             }
             self.apply_in_place(&core, Some(&key));
+            self.leave_out_own(self.stage.left_out, &topic, record);
             visit.count += 1;
             visit.overcame = 0;
             visit.after = Some(key);

@@ -157,7 +157,8 @@ impl World {
                     lasting.push((end, Lasting::Coordinator));
                 }
             }
-            Fault::Callback => self.bad_callback(),
+            Fault::Callback => self.bad_callback(false),
+            Fault::DueCallback => self.bad_callback(true),
             Fault::Compaction => self.embedded.compact_now(),
             Fault::Latency | Fault::LostStore => {}
             Fault::ClusterDefaults => self.embedded.apply_retention(),
@@ -318,7 +319,8 @@ impl World {
         }
     }
 
-    fn bad_callback(&mut self) {
+    /// `due` if only what is due fails.
+    fn bad_callback(&mut self, due: bool) {
         let Some(at) = self.victim() else { return };
         let (mut left, panics) = (self.random.below(10), self.random.chance(300));
         // More than once: a retry may fail as well.
@@ -327,8 +329,9 @@ impl World {
         self.report.bad_callbacks += 1;
         let Some(running) = self.nodes.get(at).and_then(|n| n.running.as_ref()) else { return };
         let life = std::sync::Arc::clone(&running.life);
+        let tables: Vec<_> = self.graphs.iter().flat_map(|g| g.table_topics()).map(ToString::to_string).collect();
         running.faults.set(move |topic, moment| {
-            if moment != when {
+            if moment != when || (due && !tables.iter().any(|table| table == topic)) {
                 return None;
             }
             if left > 0 || hits == 0 {

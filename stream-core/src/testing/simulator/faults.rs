@@ -32,6 +32,9 @@ pub enum Fault {
     Coordinator,
     /// Callbacks fail or panic, before or after they did their work.
     Callback,
+    /// The same of callbacks of what is due: timers, windows, sessions, batches and nulls of joins. Not among
+    /// [`Faults::all`].
+    DueCallback,
     /// Calls and answers are on their way for a while.
     Latency,
     /// Compacted topics are compacted.
@@ -98,7 +101,7 @@ impl Fault {
     ];
 
     /// Those that a simulation draws only if it is told to.
-    const MORE: [Self; 3] = [Self::Retention, Self::Recreation, Self::Reset];
+    const MORE: [Self; 4] = [Self::Retention, Self::Recreation, Self::Reset, Self::DueCallback];
 
     /// The fault of a name, as `Debug` writes it.
     pub fn named(name: &str) -> Option<Self> {

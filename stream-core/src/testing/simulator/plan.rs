@@ -63,6 +63,7 @@ impl Plan {
         let mut processor = Processor::new(graph, log)
             .guarantee(self.guarantee)
             .session_timeout(self.session)
+            .max_ahead(None)
             .commit_interval(ms(random, &[40, 150, 500]))
             .checkpoint_interval(ms(random, &[100, 500, 2000]))
             .checkpoint_chunk(small(random, 1, 256))

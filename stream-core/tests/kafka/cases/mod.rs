@@ -4,6 +4,7 @@
 pub mod delivery;
 pub mod mock;
 pub mod moves;
+pub mod odd;
 pub mod refusals;
 pub mod rules;
 pub mod table_joins;

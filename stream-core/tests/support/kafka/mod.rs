@@ -4,6 +4,7 @@
 //! [`LogHandle`] that it makes.
 #![allow(dead_code, unreachable_pub, unused_macros, reason = "each test binary uses a part")]
 
+pub mod behind;
 pub mod broker;
 pub mod counting;
 pub mod proxy;

@@ -1,0 +1,9 @@
+//! Odd data (semantics T1, D6, D14) on a real Kafka with both guarantees.
+
+with_both!(
+    180,
+    crate::cases::odd:
+    t1_limits,
+    a_clock_that_is_behind,
+    due_work_that_fails,
+);
