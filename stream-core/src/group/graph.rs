@@ -110,7 +110,7 @@ pub(crate) struct OpenEdge {
     pub(crate) handler: Option<Box<dyn SyncHandler>>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opened {
     Session(Sessions),
     Batch(Batches),

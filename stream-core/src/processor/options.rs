@@ -126,6 +126,8 @@ pub(crate) struct Options {
     pub(crate) in_flight_bytes: usize,
     pub(crate) fetch: FetchLimits,
     pub(crate) max_task_idle: Duration,
+    /// In milliseconds.
+    pub(crate) idle_close: Option<i64>,
     pub(crate) drain_timeout: Duration,
     pub(crate) session_timeout: Duration,
     pub(crate) instance_id: Option<Arc<str>>,
@@ -157,6 +159,7 @@ impl Default for Options {
             in_flight_bytes: 8 << 20,
             fetch: FetchLimits { records: 2_000, bytes: 1 << 20 },
             max_task_idle: Duration::from_secs(1),
+            idle_close: None,
             drain_timeout: Duration::from_secs(30),
             session_timeout: Duration::from_secs(45),
             instance_id: None,

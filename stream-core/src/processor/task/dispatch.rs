@@ -23,13 +23,13 @@ use crate::processor::error::ProcessorResult;
 
 impl Task {
     /// Whether the next record of an input may be dispatched.
-    pub(super) fn room_for(&self, input: usize) -> bool {
+    pub(super) fn room_for(&self, at: usize) -> bool {
         if self.slots.is_empty() {
             return true;
         }
-        let Some(input) = self.inputs.get(input) else { return false };
+        let Some(input) = self.inputs.get(at) else { return false };
         let Some(edge) = self.core.graph.inputs.get(input.edge) else { return false };
-        if self.slots.len() >= edge.input.concurrency {
+        if self.slots.len() >= edge.input.concurrency || self.is_blocked(at) {
             return false;
         }
         match edge.handler {
@@ -60,6 +60,8 @@ impl Task {
         let mut next = input.at;
         let searching = self.replay.search.is_on(&self.inputs);
         let mut result = Ok(());
+        self.blocked = None;
+        self.pulse.begin();
         if let Handler::Batch(_) = edge.handler {
             let suspect = batch.get(next).map(|record| (at, record.offset));
             if !searching || suspect.is_some_and(|s| self.admits(s)) {
@@ -91,8 +93,8 @@ impl Task {
                 if result.is_err() || closed || self.is_full() || self.ending.is_some() {
                     break;
                 }
-                // In slots, each record is asked for anew, for it may have to wait.
-                if !self.slots.is_empty() {
+                // In slots, each record is asked for anew, for it may have to wait. What has fallen due comes first.
+                if !self.slots.is_empty() || self.time.interrupts() || self.pulse.is_over() {
                     break;
                 }
             }
@@ -144,6 +146,9 @@ impl Task {
             if self.time.on {
                 self.time.release(self.stage.time);
             }
+            if self.paced.is_on() {
+                self.paced.released(at, record.timestamp);
+            }
             self.released(at, first, record.offset, record.offset + 1);
             return Ok(());
         }
@@ -179,7 +184,8 @@ impl Task {
     ) -> ProcessorResult<()> {
         let next = record.offset + 1;
         let nulls = nulls(edge, self.core.table.is_some(), &record);
-        if !self.reach(edge, source.input, record, &nulls) {
+        let time = self.event_time(edge, source.input, record, &nulls);
+        if !self.reach(at, time) {
             return Ok(());
         }
         match nulls {
@@ -190,6 +196,10 @@ impl Task {
             }
             Nulls::Call | Nulls::Refuse => {
                 let id = self.push_slot(at, Work::One(Rc::new(OwnedRecord::new(source, record))), next, State::Running);
+                let horizon = self.time.horizon(time);
+                if let Some(slot) = self.slots.get(id) {
+                    slot.horizon = horizon;
+                }
                 self.call_slot(id)
             }
         }
@@ -215,7 +225,8 @@ impl Task {
             && let Some(record) = batch.get(next).filter(|r| r.timestamp <= until)
         {
             let nulls = nulls(edge, self.core.table.is_some(), &record);
-            if !self.reach(edge, self.inputs.get(at).map_or(0, |i| i.edge), record, &nulls) {
+            let time = self.event_time(edge, self.inputs.get(at).map_or(0, |i| i.edge), record, &nulls);
+            if !self.reach(at, time) {
                 break;
             }
             match nulls {
@@ -240,18 +251,34 @@ impl Task {
         (next, Ok(()))
     }
 
-    /// A record that gets a slot takes stream time to its event time. False, and the record is held, if something is due
-    /// before.
-    fn reach(&mut self, edge: &InputEdge, input: usize, record: RecordRef<'_>, nulls: &Nulls) -> bool {
-        if !self.time.on {
-            return true;
-        }
-        let at = match nulls {
+    /// The event time of a record that gets a slot, as far as it moves stream time and is known before its callback.
+    fn event_time(&self, edge: &InputEdge, input: usize, record: RecordRef<'_>, nulls: &Nulls) -> Option<i64> {
+        match nulls {
+            _ if !self.time.on => None,
             Nulls::LeaveOut => Some(record.timestamp),
             Nulls::Refuse => None,
             Nulls::Call => edge.handler.event_time(&self.core, input, record),
-        };
-        at.is_none_or(|at| self.time.dispatch(at))
+        }
+    }
+
+    /// A record that gets a slot takes stream time to its event time. False, and the record is held, if something is due
+    /// before, or may be once a record under way is done.
+    fn reach(&mut self, at: usize, time: Option<i64>) -> bool {
+        if !self.time.on {
+            return true;
+        }
+        let reached = self.time.reached_by(time);
+        if self.slots.horizon() <= reached {
+            self.blocked = Some((at, reached));
+            self.time.block();
+            return false;
+        }
+        time.is_none_or(|time| self.time.dispatch(time))
+    }
+
+    /// Whether the next record of an input waits for a record under way, because of what that may set.
+    fn is_blocked(&self, at: usize) -> bool {
+        self.blocked.is_some_and(|(input, reached)| input == at && self.slots.horizon() <= reached)
     }
 
     fn push_slot(&mut self, input: usize, work: Work, next: i64, state: State) -> u64 {
@@ -355,6 +382,7 @@ impl Task {
             Err(error) => self.slot_failed(id, error),
             Ok(()) if slot.stage.deferred > 0 => {
                 slot.state = State::Open;
+                slot.set = self.time.first_due(&slot.stage.state);
                 Ok(())
             }
             Ok(()) => self.slot_done(id),

@@ -72,7 +72,7 @@ impl Task {
         if self.time.is_due() {
             return Firing::Now;
         }
-        let wall = self.time.wall_due();
+        let wall = self.time.look_at_wall();
         if wall == i64::MAX {
             return Firing::No;
         }
@@ -91,6 +91,7 @@ impl Task {
         const MOST: usize = 256;
         let core = Rc::clone(&self.core);
         let searching = self.replay.search.is_on(&self.inputs);
+        self.pulse.begin();
         for _ in 0..MOST {
             let next = self.time.next(&core).map_err(|e| ProcessorError::store(core.graph.name(), e))?;
             let Some(due) = next else { break };
@@ -99,7 +100,8 @@ impl Task {
                 self.replay.search.dispatched(None);
             }
             let closed = searching && self.replay.search.is_closed();
-            if matches!(outcome, Outcome::NotNow) || closed || self.is_full() || self.ending.is_some() {
+            let ends = closed || self.is_full() || self.ending.is_some() || self.pulse.is_over();
+            if matches!(outcome, Outcome::NotNow) || ends {
                 break;
             }
         }
@@ -229,6 +231,11 @@ impl Task {
         self.time.overcame = 0;
         self.apply_in_place(core, Some(key));
         if self.stage.out.len() > first {
+            if self.paced.is_on() {
+                for input in 0..self.inputs.len() {
+                    self.paced.released(input, at);
+                }
+            }
             self.sources.push((first, TIMED, -1));
         }
         if !self.time.atomic {
