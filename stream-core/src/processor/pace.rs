@@ -31,6 +31,8 @@ use crate::window::{JoinWindows, Session, Sessions, Which, Windows};
 
 /// How long a partition holds others without going on.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A partition that has had nothing for so long begins anew with its next record.
+const IDLE: Duration = Duration::from_secs(1);
 /// Between two looks at the partitions of other instances.
 const REST: Duration = Duration::from_millis(50);
 /// How far apart the records of a join may be in any case, in milliseconds: to keep them closer together takes too long.
@@ -78,8 +80,33 @@ pub(super) struct Seen {
 struct Seat {
     task: u64,
     seen: Seen,
+    /// The latest time that it has come to.
+    latest: i64,
+    /// Since when all is finished.
+    idle: Option<Instant>,
     /// When it went on last.
     moved: Instant,
+}
+
+impl Seat {
+    /// Takes in what its task says. Records of one time that go round and round are no progress, though they are finished
+    /// one after the other; of an input, each record that is released is.
+    fn take(&mut self, task: u64, is_own: bool, seen: Seen, now: Instant) {
+        let was_idle = self.idle.is_some_and(|since| now.duration_since(since) >= IDLE);
+        let goes_on = match seen.low {
+            Some(low) => low > self.latest || was_idle,
+            None => false,
+        };
+        if goes_on || (!is_own && seen.at > self.seen.at) {
+            self.moved = now;
+        }
+        self.latest = seen.low.map_or(self.latest, |low| low.max(self.latest));
+        self.idle = match seen.low {
+            Some(_) => None,
+            None => self.idle.or(Some(now)),
+        };
+        (self.task, self.seen) = (task, seen);
+    }
 }
 
 /// A partition of another instance.
@@ -200,18 +227,8 @@ impl Pace {
         }
         let now = Instant::now();
         let mut seats = self.seats();
-        if let Some(seat) = seats.get_mut(partition) {
-            let stands = match (seat.seen.low, seen.low) {
-                (Some(old), Some(new)) => new <= old,
-                _ => false,
-            };
-            if !stands || (!is_own && seen.at > seat.seen.at) {
-                seat.moved = now;
-            }
-            (seat.task, seat.seen) = (task, seen);
-        } else {
-            seats.insert(partition.clone(), Seat { task, seen, moved: now });
-        }
+        let new = || Seat { task, seen, latest: i64::MIN, idle: None, moved: now };
+        seats.entry(partition.clone()).or_insert_with(new).take(task, is_own, seen, now);
         drop(seats);
         self.changed.send_modify(|n| *n = n.wrapping_add(1));
     }

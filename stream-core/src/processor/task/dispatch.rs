@@ -199,6 +199,8 @@ impl Task {
                 let horizon = self.time.horizon(time);
                 if let Some(slot) = self.slots.get(id) {
                     slot.horizon = horizon;
+                    // Nothing is read behind a record whose time is not known: it may have to go back to its input.
+                    slot.alone |= self.time.on && time.is_none();
                 }
                 self.call_slot(id)
             }
@@ -285,6 +287,9 @@ impl Task {
         let id = self.core.next_slot();
         let mut slot = Slot::new(id, input, next, work, state);
         slot.seen = self.time.seen;
+        if let Some(input) = self.inputs.get(input).filter(|input| input.loaded.0 == next) {
+            slot.loads = input.loaded.1;
+        }
         self.slots.push(slot);
         id
     }
@@ -361,6 +366,26 @@ impl Task {
         }));
     }
 
+    /// Gives the records of a slot, behind which nothing was fetched or dispatched, back to their input: what is due before
+    /// them comes first.
+    fn give_back(&mut self, id: u64) {
+        let Some(slot) = self.slots.get(id) else { return };
+        let first = match &slot.work {
+            Some(Work::One(record)) => record.view().offset,
+            Some(Work::Many(records)) => records.get(0).map_or(i64::MAX, |record| record.offset),
+            None => return,
+        };
+        let (input, next, loads, key) = (slot.input, slot.next, slot.loads, slot.key().map(<[u8]>::to_vec));
+        self.slots.take_back(id);
+        if let Some(key) = key {
+            self.slots.free(&key);
+        }
+        if let Some(input) = self.inputs.get_mut(input) {
+            input.at = input.batch.iter().position(|r| r.offset >= first).unwrap_or(input.at);
+            input.loaded = (next, loads);
+        }
+    }
+
     pub(super) fn slot_end(&mut self, id: u64, end: SlotEnd) -> ProcessorResult<()> {
         if self.slots.get(id).is_none() {
             return Ok(());
@@ -368,6 +393,10 @@ impl Task {
         match end {
             SlotEnd::Returned(stage, result) => self.slot_returned(id, stage, result),
             SlotEnd::Again => self.call_slot(id),
+            SlotEnd::Loaded => {
+                self.give_back(id);
+                Ok(())
+            }
             SlotEnd::Unloadable(error) => self.slot_failed(id, error),
         }
     }

@@ -231,7 +231,7 @@ impl Task {
         self.time.overcame = 0;
         self.apply_in_place(core, Some(key));
         if self.stage.out.len() > first {
-            if self.paced.is_on() {
+            if self.paced.is_on() && self.goes_back(first) {
                 for input in 0..self.inputs.len() {
                     self.paced.released(input, at);
                 }

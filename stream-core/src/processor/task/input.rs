@@ -27,6 +27,8 @@ pub(super) struct TaskInput {
     pub(super) unchecked: bool,
     /// How many records were looked at for that.
     pub(super) looked: u32,
+    /// A record whose codec had something to load, by the offset behind it, and how often it had.
+    pub(super) loaded: (i64, u32),
     /// Below this a batch callback is given one record at a time.
     pub(super) single_until: i64,
     /// Everything below is released: done, and its effects in the outbox or further.
@@ -69,6 +71,7 @@ impl TaskInput {
             lows,
             unchecked: false,
             looked: 0,
+            loaded: (i64::MIN, 0),
             single_until: i64::MIN,
             released: start,
             acknowledged: start,
@@ -148,7 +151,7 @@ impl TaskInput {
     pub(super) fn low(&self) -> Option<i64> {
         match self.lows.as_ref()? {
             Lows::InOrder(last) => self.head().or_else(|| (!self.caught_up).then_some(*last)),
-            Lows::Any(lows) => lows.get(self.at).copied(),
+            Lows::Any(lows) => self.head().and_then(|_| lows.get(self.at).copied()),
         }
     }
 

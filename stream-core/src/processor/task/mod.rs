@@ -170,6 +170,8 @@ enum SlotEnd {
     Returned(Stage, CallbackResult),
     /// Try the callback again.
     Again,
+    /// The codec of the record has loaded what it missed: the record's event time can be known.
+    Loaded,
     /// Nothing can be loaded: the record has failed.
     Unloadable(crate::group::CallbackError),
 }

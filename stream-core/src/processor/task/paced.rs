@@ -92,6 +92,13 @@ impl Drop for Paced {
 }
 
 impl Task {
+    /// Whether something of what is released from `first` on goes back to the group itself.
+    pub(super) fn goes_back(&self, first: usize) -> bool {
+        let (out, graph) = (&self.stage.out, &self.core.graph);
+        let topic = |index: usize| out.topic_of(index).and_then(|topic| out.topics().get(topic));
+        (first..out.len()).filter_map(topic).any(|topic| graph.own_topics().any(|own| own == topic))
+    }
+
     /// Says what is not finished, if that has changed.
     pub(super) fn report_pace(&mut self) {
         let Some(pace) = &self.paced.pace else { return };

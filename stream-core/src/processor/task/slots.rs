@@ -162,6 +162,11 @@ impl Slots {
         self.ring.iter_mut().find(|s| s.token == Some(token))
     }
 
+    /// Whether it is the newest slot.
+    pub(super) fn is_last(&self, id: u64) -> bool {
+        self.ring.back().is_some_and(|slot| slot.id == id)
+    }
+
     /// A key's slot is done: the next one that waits for the key.
     pub(super) fn free(&mut self, key: &[u8]) -> Option<u64> {
         let queue = self.busy.get_mut(key)?;

@@ -72,7 +72,7 @@ impl Kind {
     /// When something that a record of this event time sets is due by stream time at the earliest. What has fallen due when the
     /// record comes is left out, but for timers, which may be set for any time.
     fn horizon(self, at: Option<i64>, seen: i64) -> i64 {
-        let Some(at) = at else { return if self.is_wall() { i64::MAX } else { i64::MIN } };
+        let Some(at) = at else { return i64::MIN };
         let open = match self {
             Self::Timers(By::StreamTime) => return i64::MIN,
             Self::Timers(By::WallClock) | Self::Open(Opened::Batch(_)) => return i64::MAX,

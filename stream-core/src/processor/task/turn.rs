@@ -112,7 +112,8 @@ impl Task {
         // While a culprit is looked for, what was begun together is handed over together.
         let searching = self.replay.search.is_on(&self.inputs);
         let whole = !searching || self.slots.is_empty() || !self.replay.search.is_closed();
-        let is_overdue = self.pulse.is_overdue(self.moved) || self.recording.due;
+        // While something is waited for, positions alone would say that it goes on.
+        let is_overdue = self.pulse.is_overdue(self.moved) || (self.recording.due && !self.waits);
         if self.stage.out.len() >= self.env.options.batch_records || self.is_full() || (whole && is_overdue) {
             return Poll::Ready(Ok(Turn::HandOver));
         }
