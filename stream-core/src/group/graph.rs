@@ -118,7 +118,7 @@ pub(crate) struct OpenEdge {
     pub(crate) policy: ErrorPolicy,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opened {
     Session(Sessions),
     Batch(Batches),

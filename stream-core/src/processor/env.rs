@@ -95,6 +95,13 @@ impl Egress {
         }
     }
 
+    /// What is handed over is not to wait for the end of a commit interval: somebody waits for it.
+    pub(super) fn hasten(&self) {
+        if let Self::ExactlyOnce(_, transactions) = self {
+            transactions.hasten();
+        }
+    }
+
     /// The most bytes that a task hands over at once.
     pub(super) fn batch_bytes(&self) -> usize {
         match self {

@@ -128,6 +128,8 @@ pub(crate) struct Options {
     pub(crate) max_task_idle: Duration,
     /// In milliseconds; `i64::MAX` for no limit.
     pub(crate) max_ahead: i64,
+    /// In milliseconds.
+    pub(crate) idle_close: Option<i64>,
     pub(crate) drain_timeout: Duration,
     pub(crate) session_timeout: Duration,
     pub(crate) instance_id: Option<Arc<str>>,
@@ -160,6 +162,7 @@ impl Default for Options {
             fetch: FetchLimits { records: 2_000, bytes: 1 << 20 },
             max_task_idle: Duration::from_secs(1),
             max_ahead: 3_600_000,
+            idle_close: None,
             drain_timeout: Duration::from_secs(30),
             session_timeout: Duration::from_secs(45),
             instance_id: None,

@@ -1,52 +1,184 @@
-//! Keeps what is re-keyed for a join in step over all partitions of its topics (semantics J7, D4).
+//! Keeps the partitions of a group in step whose records come back to it under other keys: by its loop, or by what a join
+//! re-keys (semantics J7, D4).
 //!
-//! Each partition of a source is sent on in its own time, so that after a stop one might be read to its end before another
-//! has begun; stream time would be there, and the other's records late. So no input of such a group is read further than a
-//! part of the join's grace beyond the first record that the group has not committed, of the sources and of what was made
-//! of them, whoever has those.
+//! Each partition is sent on in its own time, so that after a stop one might be read to its end before another has begun:
+//! stream time would be there, and the other's records late. So no input of such a group is read further than what is left
+//! of half of the grace, beyond the earliest record that is not finished: of the inputs, and of what comes back of them,
+//! whichever instance has those.
 //!
-//! It is asked for only by a task that has come that far: hardly ever while the group keeps up. It never holds anything for
-//! good: whoever is behind may be stuck, or have a clock that is wrong.
+//! **Finished** is a record whose work is released, and acknowledged where something of it goes back to the group itself.
+//! Each task says of its partitions what the earliest unfinished record is ([`Pace::report`]); of the partitions of other
+//! instances the committed offsets say it. A record that was sent on and is not fetched yet is seen by the end of its
+//! partition, which is asked for.
+//!
+//! It is asked for only by a task that has come that far: hardly ever while the group keeps up. It holds nothing for good: a
+//! partition whose time stands still for [`PATIENCE`] counts no longer until it goes on. It may be stuck, have a clock that
+//! is wrong, or send records round its loop without end.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Notify, watch};
-use tokio::time::Instant;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until};
 
 use super::env::Env;
 use crate::group::GroupGraph;
+use crate::group::graph::Opened;
 use crate::log::{FetchLimits, Fetched, Isolation, LogResult, OffsetSpec, RecordBatch, TopicPartition};
 use crate::topics::TopicFacts;
+use crate::window::{JoinWindows, Session, Sessions, Which, Windows};
 
-/// How far apart records may be in any case: with little grace a join can't be helped.
-const LEAST: Duration = Duration::from_secs(10);
-/// How long a task is held at most.
-pub(super) const PATIENCE: Duration = LEAST;
-/// Between two looks.
+/// How long a partition holds others without going on.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A partition that has had nothing for so long begins anew with its next record.
+const IDLE: Duration = Duration::from_secs(1);
+/// Between two looks at the partitions of other instances.
 const REST: Duration = Duration::from_millis(50);
+/// How far apart the records of a join may be in any case, in milliseconds: to keep them closer together takes too long.
+const LEAST: i64 = 1_000;
 
-/// Of an instance.
+/// What keeps records for stream time to pass.
+#[derive(Clone, Copy, Debug)]
+enum Keeps {
+    Windows(Windows),
+    Sessions(Sessions),
+    Join(JoinWindows),
+}
+
+impl Keeps {
+    /// The last stream time at which a record is in time that comes half of the grace behind the earliest unfinished one.
+    fn limit(self, low: i64) -> i64 {
+        let behind = |grace: i64| low.saturating_sub(grace / 2);
+        match self {
+            Self::Windows(windows) => {
+                let first = windows.at(behind(windows.grace).max(0)).next();
+                first.map_or(low, |window| windows.closes(window).saturating_sub(1))
+            }
+            Self::Sessions(sessions) => {
+                let at = behind(sessions.grace);
+                sessions.closes(Session { start: at, end: at }).saturating_sub(1)
+            }
+            Self::Join(join) => {
+                let kept = [Which::Left, Which::Right].map(|side| join.kept_until(side, behind(join.grace)));
+                kept.into_iter().fold(i64::MAX, i64::min).max(low.saturating_add(LEAST))
+            }
+        }
+    }
+}
+
+/// What a task says of one of its partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// The time of the earliest record that is not finished, as far as the task knows; `None` if all are.
+    pub(super) low: Option<i64>,
+    /// How far it has come: of an input, what is released; of what the group sends to itself, what is fetched.
+    pub(super) at: i64,
+}
+
+#[derive(Debug)]
+struct Seat {
+    task: u64,
+    seen: Seen,
+    /// The latest time that it has come to.
+    latest: i64,
+    /// Since when all is finished.
+    idle: Option<Instant>,
+    /// When it went on last.
+    moved: Instant,
+}
+
+impl Seat {
+    /// Takes in what its task says. Records of one time that go round and round are no progress, though they are finished
+    /// one after the other; of an input, each record that is released is.
+    fn take(&mut self, task: u64, is_own: bool, seen: Seen, now: Instant) {
+        let was_idle = self.idle.is_some_and(|since| now.duration_since(since) >= IDLE);
+        let goes_on = match seen.low {
+            Some(low) => low > self.latest || was_idle,
+            None => false,
+        };
+        if goes_on || (!is_own && seen.at > self.seen.at) {
+            self.moved = now;
+        }
+        self.latest = seen.low.map_or(self.latest, |low| low.max(self.latest));
+        self.idle = match seen.low {
+            Some(_) => None,
+            None => self.idle.or(Some(now)),
+        };
+        (self.task, self.seen) = (task, seen);
+    }
+}
+
+/// A partition of another instance.
+#[derive(Debug)]
+struct Other {
+    low: Option<i64>,
+    at: i64,
+    moved: Instant,
+}
+
+/// What was found by looking.
+#[derive(Debug, Default)]
+struct Looked {
+    others: BTreeMap<TopicPartition, Other>,
+    /// When that was asked for last.
+    asked: Option<Instant>,
+    /// Partitions with records that are not fetched: up to where they were, and since when.
+    unread: BTreeMap<TopicPartition, (i64, Instant)>,
+}
+
+/// The pace of an instance.
 pub(super) struct Pace {
-    /// How far beyond the first uncommitted record.
-    slack: i64,
-    /// Of the sources; of what is made of them.
+    keeps: Vec<Keeps>,
+    /// Of the inputs; of what comes back.
     partitions: [Vec<TopicPartition>; 2],
-    /// The time of the first uncommitted record, when somebody looked last.
-    known: watch::Sender<i64>,
-    /// One looks at a time; when that was.
-    looking: Mutex<Option<Instant>>,
-    /// Somebody is held until more is committed.
+    seats: Mutex<BTreeMap<TopicPartition, Seat>>,
+    /// Changes with the seats.
+    changed: watch::Sender<u64>,
+    /// Records up to this time may be dispatched, as far as is known.
+    limit: watch::Sender<i64>,
+    /// One looks at a time.
+    looking: tokio::sync::Mutex<Looked>,
+    /// Somebody is held by another instance, which waits for commits as well.
     held: Notify,
 }
 
+/// The earliest unfinished record.
+struct Lowest {
+    /// `None` if there is none; an error if it is not known.
+    low: Result<Option<i64>, ()>,
+    /// When to look again although nothing has changed here.
+    again: Instant,
+}
+
+impl Lowest {
+    fn take(&mut self, low: Option<i64>, moved: Instant, now: Instant) {
+        let until = moved + PATIENCE;
+        if let Some(low) = low
+            && until > now
+        {
+            self.low = self.low.map(|lowest| Some(lowest.map_or(low, |lowest| lowest.min(low))));
+            self.again = self.again.min(until);
+        }
+    }
+}
+
 impl Pace {
-    /// `None` for a group that re-keys nothing.
+    /// `None` for a group that sends nothing to itself, or keeps nothing for stream time to pass.
     pub(super) fn of(graph: &GroupGraph, facts: &TopicFacts) -> Option<Arc<Self>> {
-        let grace = graph.stream_joins.iter().filter(|j| j.re_keys).map(|j| j.windows.grace).min()?;
-        let slack = (grace / 2).max(i64::try_from(LEAST.as_millis()).unwrap_or(i64::MAX));
+        let loops = graph.inputs.iter().any(|e| e.own && !graph.is_repartition(&e.input.topic));
+        let joins = graph.stream_joins.iter().filter(|j| loops || j.re_keys).map(|j| Keeps::Join(j.windows));
+        let windows = graph.windows.iter().filter(|_| loops).map(|w| Keeps::Windows(w.windows));
+        let sessions = graph.open.iter().filter(|_| loops).filter_map(|o| match o.kind {
+            Opened::Session(sessions) => Some(Keeps::Sessions(sessions)),
+            Opened::Batch(_) => None,
+        });
+        let keeps: Vec<Keeps> = joins.chain(windows).chain(sessions).collect();
+        if keeps.is_empty() {
+            return None;
+        }
         let all = |own: bool| {
-            let edges = graph.inputs.iter().filter(move |e| if own { e.own } else { e.re_keys });
+            let edges = graph.inputs.iter().filter(move |e| if own { e.own } else { !e.own && (loops || e.re_keys) });
             let topics = edges.filter_map(|e| facts.topics.get(&e.input.topic));
             let partitions =
                 topics.flat_map(|t| (0..t.partitions).map(|p| TopicPartition::new(Arc::clone(&t.name), p)));
@@ -54,15 +186,21 @@ impl Pace {
         };
         let partitions = [all(false), all(true)];
         Some(Arc::new(Self {
-            slack,
+            keeps,
             partitions,
-            known: watch::Sender::new(i64::MIN),
-            looking: Mutex::default(),
+            seats: Mutex::default(),
+            changed: watch::Sender::default(),
+            limit: watch::Sender::new(i64::MIN),
+            looking: tokio::sync::Mutex::default(),
             held: Notify::new(),
         }))
     }
 
-    /// Resolves when a task is held until more is committed: to wait for the next time would take long.
+    fn seats(&self) -> MutexGuard<'_, BTreeMap<TopicPartition, Seat>> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Resolves when a task is held until another instance has committed more: which may be held by this one in turn.
     pub(super) async fn held(pace: Option<&Self>) {
         match pace {
             Some(pace) => pace.held.notified().await,
@@ -70,51 +208,177 @@ impl Pace {
         }
     }
 
-    pub(super) fn known(&self) -> i64 {
-        *self.known.borrow()
+    /// Whether other instances may wait for what is unfinished here.
+    pub(super) fn is_waited_for(&self) -> bool {
+        let seats = self.seats();
+        let all = self.partitions.iter().map(Vec::len).sum::<usize>();
+        seats.len() < all && seats.values().any(|seat| seat.seen.low.is_some())
     }
 
-    pub(super) fn limit(&self, known: i64) -> i64 {
-        known.saturating_add(self.slack)
+    /// Records up to this time may be dispatched, as far as is known.
+    pub(super) fn limit(&self) -> i64 {
+        *self.limit.borrow()
     }
 
-    /// Looks how far the group is, unless somebody else has since it was `known`. Who asks has a record of this time next.
-    pub(super) async fn look(self: Arc<Self>, env: Arc<Env>, known: i64, head: i64) {
-        let mut last = self.looking.lock().await;
-        if self.known() != known {
+    /// A task says what it has of a partition.
+    pub(super) fn report(&self, task: u64, partition: &TopicPartition, is_own: bool, seen: Seen) {
+        if !self.partitions.iter().any(|of| of.contains(partition)) {
             return;
         }
-        self.held.notify_one();
-        if let Some(last) = *last {
-            tokio::time::sleep_until(last + REST).await;
-        }
-        match self.first_uncommitted(&env).await {
-            Ok(first) => drop(self.known.send_replace(first.map_or(head, |first| first.min(head)))),
-            Err(error) => {
-                tracing::debug!(group = env.graph.name(), %error, "how far the group is can't be looked up now");
-            }
-        }
-        *last = Some(Instant::now());
+        let now = Instant::now();
+        let mut seats = self.seats();
+        let new = || Seat { task, seen, latest: i64::MIN, idle: None, moved: now };
+        seats.entry(partition.clone()).or_insert_with(new).take(task, is_own, seen, now);
+        drop(seats);
+        self.changed.send_modify(|n| *n = n.wrapping_add(1));
     }
 
-    async fn first_uncommitted(&self, env: &Env) -> LogResult<Option<i64>> {
-        let mut first: Option<i64> = None;
-        // In this order: what is no longer to be seen in a source is in what is made of it.
-        for partitions in &self.partitions {
-            let done = env.log.group_offsets(Arc::clone(&env.graph.name), partitions.clone()).await?;
-            let all = |spec: OffsetSpec| partitions.iter().map(|p| (p.clone(), spec)).collect();
-            let begins = env.log.offsets(all(OffsetSpec::Earliest), Isolation::ReadCommitted).await?;
-            let ends = env.log.offsets(all(OffsetSpec::Latest), Isolation::ReadCommitted).await?;
-            for (((partition, done), begin), end) in partitions.iter().zip(done).zip(begins).zip(ends) {
-                let from = done.unwrap_or_default().max(begin);
-                if from < end
-                    && let Some(at) = time_at(env, partition, from).await?
-                {
-                    first = Some(first.map_or(at, |first| first.min(at)));
-                }
+    /// A task is over.
+    pub(super) fn leave(&self, task: u64) {
+        self.seats().retain(|_, seat| seat.task != task);
+        self.changed.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
+    /// Waits until it is known that the limit is another one. Who asks has a record of this time next, beyond the limit.
+    pub(super) async fn look(self: Arc<Self>, env: Arc<Env>, limit: i64, head: i64) {
+        let mut looked = self.looking.lock().await;
+        let mut changed = self.changed.subscribe();
+        while self.limit() == limit {
+            changed.mark_unchanged();
+            let mut lowest = self.here();
+            if self.limit_of(&lowest, head) > limit || self.has_others() {
+                lowest = self.lowest(&env, &mut looked).await;
+            }
+            let new = match lowest.low {
+                Ok(_) => self.limit_of(&lowest, head),
+                Err(()) => limit,
+            };
+            if new != limit {
+                self.limit.send_replace(new);
+                return;
+            }
+            // What is waited for may be in a transaction that has yet to end.
+            env.egress.hasten();
+            if self.has_others() {
+                self.held.notify_one();
+            }
+            tokio::select! {
+                biased;
+                // The sender lives as long as this.
+                _ = changed.changed() => {}
+                () = sleep_until(lowest.again) => {}
             }
         }
-        Ok(first)
+    }
+
+    fn limit_of(&self, lowest: &Lowest, head: i64) -> i64 {
+        let low = lowest.low.ok().flatten().map_or(head, |low| low.min(head));
+        self.keeps.iter().map(|keeps| keeps.limit(low)).min().unwrap_or(i64::MAX)
+    }
+
+    /// Whether something is not finished here.
+    pub(super) fn has_unfinished(&self) -> bool {
+        matches!(self.here().low, Ok(Some(_)))
+    }
+
+    fn has_others(&self) -> bool {
+        let seats = self.seats();
+        self.partitions.iter().flatten().any(|p| !seats.contains_key(p))
+    }
+
+    /// What the tasks of this instance say.
+    fn here(&self) -> Lowest {
+        let now = Instant::now();
+        let mut lowest = Lowest { low: Ok(None), again: now + PATIENCE };
+        for seat in self.seats().values() {
+            lowest.take(seat.seen.low, seat.moved, now);
+        }
+        lowest
+    }
+
+    /// The earliest unfinished record of the group. What is sent on is looked for after what it is made of, so that it is in
+    /// one of the two, and what is here is asked again at last.
+    async fn lowest(&self, env: &Env, looked: &mut Looked) -> Lowest {
+        let before = self.here();
+        let found = self.look_around(env, looked).await;
+        let mut lowest = self.here();
+        if let Ok(Some(low)) = before.low {
+            lowest.low = lowest.low.map(|lowest| Some(lowest.map_or(low, |lowest| lowest.min(low))));
+        }
+        let now = Instant::now();
+        let ends = match found {
+            Ok(ends) => ends,
+            Err(error) => {
+                tracing::debug!(group = env.graph.name(), %error, "how far the group is can't be looked up now");
+                return Lowest { low: Err(()), again: now + REST };
+            }
+        };
+        let seats = self.seats();
+        let unread = ends.into_iter().filter_map(|(partition, end)| {
+            let at = seats.get(&partition)?.seen.at;
+            (at < end).then_some((partition, at))
+        });
+        let before = std::mem::take(&mut looked.unread);
+        for (partition, at) in unread {
+            let since = before.get(&partition).filter(|(was, _)| *was == at).map_or(now, |(_, since)| *since);
+            if since + PATIENCE > now {
+                lowest.low = Err(());
+                lowest.again = lowest.again.min(since + PATIENCE);
+            }
+            looked.unread.insert(partition, (at, since));
+        }
+        if !looked.others.is_empty() {
+            lowest.again = lowest.again.min(now + REST);
+        }
+        for other in looked.others.values() {
+            lowest.take(other.low, other.moved, now);
+        }
+        lowest
+    }
+
+    /// Looks at what other instances have, and asks for the ends of what comes back to this one.
+    async fn look_around(&self, env: &Env, looked: &mut Looked) -> LogResult<Vec<(TopicPartition, i64)>> {
+        let [sources, own] = &self.partitions;
+        let others = |of: &[TopicPartition]| -> Vec<TopicPartition> {
+            let seats = self.seats();
+            of.iter().filter(|p| !seats.contains_key(*p)).cloned().collect()
+        };
+        let ours: Vec<_> = own.iter().filter(|p| self.seats().contains_key(*p)).cloned().collect();
+        let there = [others(sources), others(own)];
+        looked.others.retain(|partition, _| there.iter().any(|of| of.contains(partition)));
+        if there.iter().any(|of| !of.is_empty()) {
+            if let Some(asked) = looked.asked {
+                sleep_until(asked + REST).await;
+            }
+            for of in &there {
+                self.look_at_others(env, of, looked).await?;
+            }
+            looked.asked = Some(Instant::now());
+        }
+        let latest = ours.iter().map(|p| (p.clone(), OffsetSpec::Latest)).collect();
+        let ends = env.log.offsets(latest, Isolation::ReadCommitted).await?;
+        Ok(ours.into_iter().zip(ends).collect())
+    }
+
+    async fn look_at_others(&self, env: &Env, of: &[TopicPartition], looked: &mut Looked) -> LogResult<()> {
+        if of.is_empty() {
+            return Ok(());
+        }
+        let done = env.log.group_offsets(Arc::clone(&env.graph.name), of.to_vec()).await?;
+        let all = |spec: OffsetSpec| of.iter().map(|p| (p.clone(), spec)).collect();
+        let begins = env.log.offsets(all(OffsetSpec::Earliest), Isolation::ReadCommitted).await?;
+        let ends = env.log.offsets(all(OffsetSpec::Latest), Isolation::ReadCommitted).await?;
+        for (((partition, done), begin), end) in of.iter().zip(done).zip(begins).zip(ends) {
+            let at = done.unwrap_or_default().max(begin);
+            let low = if at < end { time_at(env, partition, at).await? } else { None };
+            let now = Instant::now();
+            match looked.others.get_mut(partition) {
+                Some(other) if (other.at, other.low) == (at, low) => {}
+                Some(other) => *other = Other { low, at, moved: now },
+                None => _ = looked.others.insert(partition.clone(), Other { low, at, moved: now }),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -125,4 +389,31 @@ async fn time_at(env: &Env, partition: &TopicPartition, from: i64) -> LogResult<
     let limits = FetchLimits { records: 1, ..FetchLimits::default() };
     let fetched = std::future::poll_fn(|cx| fetch.poll_fetch(cx, &mut batch, limits)).await?;
     Ok(batch.get(0).filter(|_| fetched == Fetched::Records).map(|record| record.timestamp))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    /// A record that is half of the grace behind the earliest unfinished one is in time at the limit, for all that is kept.
+    #[test]
+    fn the_limit_leaves_half_of_the_grace() {
+        for (size, grace) in [(60_000, 10_000), (60_000, 60_000), (1_000, 0), (10, 7)] {
+            let windows = Windows::tumbling(ms(size)).grace(ms(grace));
+            for low in [0, 1, 59_999, 60_000, 60_001, 1_234_567] {
+                let (limit, grace) = (Keeps::Windows(windows).limit(low), i64::try_from(grace).unwrap());
+                let behind = (low - grace / 2).max(0);
+                assert!(windows.at(behind).all(|window| windows.closes(window) > limit), "{windows:?} {low}");
+                assert!(limit >= low, "the earliest itself may go on");
+            }
+        }
+        let sessions = Sessions::gap(ms(500)).grace(ms(1_000));
+        assert_eq!(Keeps::Sessions(sessions).limit(10_000), 11_000);
+        let join = JoinWindows::around(ms(60_000)).grace(ms(60_000));
+        assert_eq!(Keeps::Join(join).limit(100_000), 190_000);
+    }
 }

@@ -122,6 +122,16 @@ impl Processor {
         self
     }
 
+    /// Closes what is open in a partition once the partition is quiet: its inputs have been read to their ends, and no record
+    /// has come for so long by the wall clock. Its stream time goes on to the end and grace of the last window, session or
+    /// record that a join keeps; stream-time timers that are due until then fire, later ones stay. Records that come after
+    /// that with earlier times are late. Never by default: a window of a quiet partition stays open until its next record.
+    #[must_use]
+    pub fn idle_close(mut self, after: Duration) -> Self {
+        self.options.idle_close = Some(i64::try_from(after.as_millis()).unwrap_or(i64::MAX));
+        self
+    }
+
     /// Bound on finishing what is under way when partitions move or the processor stops; default 30 s.
     #[must_use]
     pub fn drain_timeout(mut self, bound: Duration) -> Self {

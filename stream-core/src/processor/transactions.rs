@@ -51,6 +51,8 @@ enum Message {
     Lost(Vec<u64>),
     /// These tasks end: what they hand over is not to wait for the interval's end.
     Hurry(Vec<u64>),
+    /// What is handed over by now is not to wait for the interval's end.
+    Hasten,
     /// Nothing comes of this task any more.
     Over(u64),
     /// No batch of several records may be larger.
@@ -102,6 +104,7 @@ impl Transactions {
             gone_back: BTreeMap::new(),
             lost: BTreeSet::new(),
             hurried: BTreeSet::new(),
+            hastened: false,
             over: BTreeSet::new(),
             timeout: Duration::MAX,
             opened: Instant::now(),
@@ -130,6 +133,11 @@ impl Transactions {
     /// Commits what these tasks hand over, or have handed over, as soon as possible: they are told to end.
     pub(super) fn hurry(&self, tasks: Vec<u64>) {
         _ = self.messages.send(Message::Hurry(tasks));
+    }
+
+    /// Commits what is handed over by now, or next, as soon as possible.
+    pub(super) fn hasten(&self) {
+        _ = self.messages.send(Message::Hasten);
     }
 
     /// Has no batch of several records sent that is larger, once the transaction that is open is over.
@@ -181,6 +189,8 @@ struct Work {
     gone_back: BTreeMap<u64, u64>,
     lost: BTreeSet<u64>,
     hurried: BTreeSet<u64>,
+    /// The transaction is not to wait for its interval's end.
+    hastened: bool,
     over: BTreeSet<u64>,
     /// How long a transaction may stay open before the broker ends it, and since when this one is.
     timeout: Duration,
@@ -275,6 +285,7 @@ impl Work {
                 self.refuse_void();
             }
             Message::Hurry(tasks) => self.hurried.extend(tasks),
+            Message::Hasten => self.hastened = true,
             Message::Over(task) => _ = self.over.insert(task),
             Message::LimitBatches(bytes, done) => self.limits.push((bytes, done)),
         }
@@ -330,7 +341,9 @@ impl Work {
                     return filled(sent, bytes);
                 }
             }
-            if !self.limits.is_empty() || sent.iter().any(|s| self.hurried.contains(&s.what.task)) {
+            let hurried = self.hastened && !sent.is_empty();
+            if hurried || !self.limits.is_empty() || sent.iter().any(|s| self.hurried.contains(&s.what.task)) {
+                self.hastened = false;
                 return filled(sent, bytes);
             }
             tokio::select! {

@@ -17,6 +17,7 @@ mod view_support;
 mod cases;
 
 mod bad_input;
+mod clock;
 mod cluster;
 mod compression;
 mod delivery;

@@ -261,3 +261,36 @@ fn j8_an_eager_null_wherever_it_is_cut() -> Done {
     let case = Case { nulls: Nulls::Eager, kind: Kind::Outer, ..case("12") };
     wherever_it_is_cut(&case, &["L a@0", "R x@30", "L b@30", "R q:y@40", "L -:c@40", "R y@200", "L q:q@41"])
 }
+
+/// J4 for keys of any bytes: one that another begins with comes before it, and of one key what arrived first.
+#[test]
+fn j4_nulls_are_told_in_the_order_of_keys_whatever_their_bytes_are() -> Done {
+    with_both(|guarantee| {
+        let case = Case { name: "", kind: Kind::Left, windows: usual(), nulls: Nulls::OnClose, script: &[] };
+        let (tester, mut expected) = (Tester::new(), Vec::new());
+        tester.add_with(case.graph("join"), move |p| p.guarantee(guarantee))?;
+        let left = tester.input("join-left", Text);
+        let bytes: [&[u8]; 4] = [b"", b"\0", b"\x01", b"\xff"];
+        let mut keys: Vec<Vec<u8>> = vec![Vec::new()];
+        for _ in 0..3 {
+            let longer = keys.iter().flat_map(|key| bytes.map(|more| [key, more].concat()));
+            keys = longer.collect();
+        }
+        // The last first, and some twice.
+        keys.sort();
+        for (n, key) in keys.iter().rev().enumerate() {
+            let value = n.to_string();
+            left.push_at(&**key, Some(&value), Some(5), None)?;
+            expected.push((key.clone(), n));
+        }
+        expected.sort();
+        tester.drain()?;
+        tester.input("join-right", Text).send_at("z", "z".to_owned(), 1000)?;
+        let found: Vec<_> = tester.output("join-told", Text).read()?;
+        let found: Vec<_> =
+            found.into_iter().map(|r| (r.key.unwrap_or_default(), r.value.unwrap_or_default())).collect();
+        let expected: Vec<_> = expected.into_iter().map(|(key, n)| (key, format!("[{n},-]@5"))).collect();
+        assert_eq!(found, expected);
+        Ok(())
+    })
+}

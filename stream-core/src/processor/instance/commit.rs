@@ -15,8 +15,7 @@ impl Instance<'_> {
     pub(super) fn recommit(&mut self) {
         for task in self.tasks.values_mut() {
             if self.env.egress.transactions().is_some() {
-                // A task that has ended has no position left.
-                _ = task.commands.send(Command::Recommit);
+                task.orders.command(Command::Recommit);
             } else {
                 task.committed.clear();
             }
@@ -26,8 +25,7 @@ impl Instance<'_> {
     /// Begins to commit, where the state needs no position for that; elsewhere the tasks write it first.
     pub(super) fn begin_round(&mut self) {
         for task in self.tasks.values().filter(|t| t.state == TaskState::Running && t.positions.is_ahead()) {
-            // A task that has ended has no position left.
-            _ = task.commands.send(Command::Record);
+            task.orders.command(Command::Record);
         }
         self.begin_commit();
     }

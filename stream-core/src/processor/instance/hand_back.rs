@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::join_all;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::Instance;
 use crate::log::{Commits, ErrorClass, GroupHandle, LogError, LogResult, RevokeToken};
 use crate::processor::error::{ProcessorError, ProcessorResult};
 use crate::processor::state::TaskState;
-use crate::processor::task::{Command, Positions};
+use crate::processor::task::{Command, Orders, Positions};
 
 /// After the bound of a drain, what is still on its way gets this long to arrive.
 pub(in crate::processor) const AFTER_DRAIN: Duration = Duration::from_secs(8);
@@ -29,7 +29,7 @@ pub(super) struct HandedBack {
 struct Drain {
     drained: oneshot::Receiver<()>,
     positions: Arc<Positions>,
-    commands: mpsc::UnboundedSender<Command>,
+    orders: Orders,
 }
 
 impl Instance<'_> {
@@ -54,9 +54,9 @@ impl Instance<'_> {
             task.handed_back = Some(handed_back.clone());
             task.state = TaskState::Draining;
             let (done, drained) = oneshot::channel();
-            _ = task.commands.send(Command::Drain(done));
-            let (positions, commands) = (Arc::clone(&task.positions), task.commands.clone());
-            drains.push(Drain { drained, positions, commands });
+            task.orders.command(Command::Drain(done));
+            let (positions, orders) = (Arc::clone(&task.positions), task.orders.clone());
+            drains.push(Drain { drained, positions, orders });
         }
         if let Some(transactions) = env.egress.transactions() {
             transactions.hurry(tasks.clone());
@@ -71,7 +71,7 @@ impl Instance<'_> {
                     // Nothing more may be begun once the next owner is let in, and what is on its way has to arrive
                     // before the next owner reads the table, or not at all: it would overwrite newer values.
                     for drain in &drains {
-                        _ = drain.commands.send(Command::Abort);
+                        drain.orders.command(Command::Abort);
                     }
                     let over = async {
                         ends_of(&mut drains).await;
@@ -109,7 +109,7 @@ impl Instance<'_> {
         for id in done.tasks {
             if let Some(task) = self.tasks.remove(&id) {
                 // Does nothing to one that has ended by itself.
-                _ = task.commands.send(Command::Abort);
+                task.orders.command(Command::Abort);
             }
         }
         match done.result {

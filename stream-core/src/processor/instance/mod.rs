@@ -39,7 +39,7 @@ use super::error::{ProcessorError, ProcessorResult};
 use super::pace::Pace;
 use super::standby::{News, Warm};
 use super::state::{Rebalance, Request, State, Status, TaskState, Waiting};
-use super::task::{Command, Positions, Report, VisitRequest};
+use super::task::{Command, Demand, Orders, Positions, Report, VisitRequest};
 use super::worker::Workers;
 use super::{Listeners, Stop};
 use crate::log::{Commits, GroupHandle, LogError, LogResult, Member, MemberEvent, Offsets, TopicPartition};
@@ -47,13 +47,15 @@ use crate::topics::{TopicFacts, check_growth};
 
 /// So long a group may take to assign partitions, before the status says that it is waited for.
 const JOIN_PATIENCE: Duration = Duration::from_secs(10);
+/// How often positions are committed at least while other instances wait for what is unfinished here.
+const IN_STEP: Duration = Duration::from_millis(100);
 
 /// A task as its instance knows it.
 struct LiveTask {
     partitions: Vec<TopicPartition>,
     state: TaskState,
     waiting: Option<Waiting>,
-    commands: mpsc::UnboundedSender<Command>,
+    orders: Orders,
     positions: Arc<Positions>,
     /// What was committed last; empty to commit anew.
     committed: Commits,
@@ -166,6 +168,7 @@ impl<'a> Instance<'a> {
         let mut growth = every(options.topic_check_interval);
         let mut sweeps = every(options.state_cleanup_delay.clamp(Duration::from_millis(1), Duration::from_secs(60)));
         let mut trims = every(TRIM_INTERVAL);
+        let mut in_step = every(IN_STEP);
         let loops = self.env.graph.inputs.iter().any(|e| e.own);
         let mut growing: Option<BoxFuture<'static, Result<(), ProcessorError>>> = None;
         let mut stranded = self.env.log.stranded().fuse();
@@ -180,11 +183,6 @@ impl<'a> Instance<'a> {
                 Some((id, report)) = self.reports.recv() => self.report(id, report),
                 Some(done) = self.handing_back.next(), if !self.handing_back.is_empty() => self.handed_back(done),
                 (offsets, result) = pending_or(&mut self.commit) => self.committed(&offsets, result),
-                request = stop.request() => match request {
-                    Request::Visit { visitor, arg, done } => self.visit(visitor, arg, done),
-                    Request::Read { question, done } => self.read(question, done),
-                    Request::Stop => self.stop(),
-                },
                 event = self.member.next(), if !self.adrift => match event {
                     Ok(event) => self.event(event),
                     Err(error) => {
@@ -198,6 +196,7 @@ impl<'a> Instance<'a> {
                 () = &mut unassigned, if !self.assigned => self.waits_for_the_group(),
                 _ = commits.tick() => self.begin_round(),
                 () = Pace::held(self.env.pace.as_deref()) => self.begin_round(),
+                _ = in_step.tick(), if self.env.pace.is_some() => if self.is_waited_for() { self.begin_round() },
                 _ = recommits.tick() => self.recommit(),
                 Some(news) = self.standby_news.recv() => self.standby_news(news),
                 _ = sweeps.tick() => self.sweep(),
@@ -222,6 +221,12 @@ impl<'a> Instance<'a> {
                 }
                 () = clock.step(&self.env) => {}
                 grown = pending_or(&mut growing) => if let Err(error) = grown { self.fail(error) },
+                // The last, for these may come without end: what is due by the clock, and the membership, can't wait for that.
+                request = stop.request() => match request {
+                    Request::Visit { visitor, arg, done } => self.visit(visitor, arg, done),
+                    Request::Read { question, done } => self.read(question, done),
+                    Request::Stop => self.stop(),
+                },
             }
         }
         // One that does not end hangs in a callback that never awaits.
@@ -283,13 +288,17 @@ impl<'a> Instance<'a> {
                     if let Some(task) = self.tasks.remove(&id) {
                         // Others may hold them, to commit at last what was handed back.
                         task.positions.void();
-                        _ = task.commands.send(Command::Abort);
+                        task.orders.command(Command::Abort);
                     }
                 }
             }
         }
         self.settle();
         self.show();
+    }
+
+    fn is_waited_for(&self) -> bool {
+        self.env.pace.as_ref().is_some_and(|pace| pace.is_waited_for())
     }
 
     /// Tells tasks and standbys apart, among themselves.
@@ -346,7 +355,7 @@ impl<'a> Instance<'a> {
         for task in self.tasks.values() {
             let (done, answer) = oneshot::channel();
             // A task that has ended drops the answer's other end, which is the caller's error.
-            _ = task.commands.send(Command::Visit(VisitRequest { visitor, arg: Arc::clone(&arg), done }));
+            task.orders.ask(Demand::Visit(VisitRequest { visitor, arg: Arc::clone(&arg), done }));
             answers.push(answer);
         }
         _ = done.send(answers);

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::Instance;
 use crate::processor::read::{Asked, Question, ReadError, ReadRequest};
 use crate::processor::state::{State, TaskState};
-use crate::processor::task::Command;
+use crate::processor::task::Demand;
 
 impl Instance<'_> {
     /// Passes a question on. A partition that is going away is not here any more, and one that is being restored can't
@@ -39,7 +39,7 @@ impl Instance<'_> {
                     _ = done.send(Err(ReadError::Restoring { group: group(), partition }));
                 } else {
                     // One that has ended drops the answer's other end, which says so.
-                    _ = task.commands.send(Command::Read(ReadRequest { question: question.clone(), done }));
+                    task.orders.ask(Demand::Read(ReadRequest { question: question.clone(), done }));
                 }
                 answers.push((partition, answer));
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::{Instance, LiveTask};
 use crate::log::{Assigned, Commits, LogResult, OffsetAndMetadata, Offsets, TopicPartition};
@@ -92,7 +92,7 @@ impl Instance<'_> {
         let committed =
             committed.map(|(_, a)| (a.partition.clone(), OffsetAndMetadata::new(a.start, Arc::clone(&a.metadata))));
         let positions = Arc::new(Positions::new(committed.collect()));
-        let (commands, inbox) = mpsc::unbounded_channel();
+        let (orders, inbox) = task::inbox();
         let (ended, closing) = oneshot::channel();
         let spec = TaskSpec {
             partition,
@@ -100,7 +100,7 @@ impl Instance<'_> {
             env: Arc::clone(&self.env),
             looked,
             positions: Arc::clone(&positions),
-            commands: inbox,
+            inbox,
             reports: self.reporter.clone(),
             id,
             after: self.closing.insert(key, closing),
@@ -109,7 +109,7 @@ impl Instance<'_> {
         let counted = Offsets::new();
         let state = TaskState::Restoring;
         let handed_back = None;
-        let task = LiveTask { partitions, state, waiting: None, commands, positions, committed, counted, handed_back };
+        let task = LiveTask { partitions, state, waiting: None, orders, positions, committed, counted, handed_back };
         self.tasks.insert(id, task);
         let (reporter, group) = (self.reporter.clone(), self.env.graph.name().to_owned());
         let over = self.env.egress.transactions().map(|t| t.guard(id));

@@ -131,15 +131,20 @@ impl Task {
         let batch = Arc::new(std::mem::replace(&mut self.stage.out, batch));
         let sources = std::mem::replace(&mut self.sources, sources);
         let positions = self.inputs.iter().map(|i| i.released).collect();
+        let graph = &self.core.graph;
+        let lows = self.paced.hand_over(|topic| graph.own_topics().any(|own| **own == *topic), &batch);
         let named = || self.inputs.iter().map(|i| i.commit(i.released)).collect();
         let (alone, batch_bytes) = (self.replay.search.is_on(&self.inputs), self.env.batches.bytes());
         let delivery = self.env.egress.hand_over(self.id, self.epoch, Arc::clone(&batch), alone, named);
         self.replay.search.handed_over();
         let visited = std::mem::take(&mut self.visited);
         let (time, due) = (self.time.mark(), std::mem::take(&mut self.time.makers));
-        let handed = HandOver { batch, positions, sources, due, alone, batch_bytes, visited, recorded, time, delivery };
+        let handed =
+            HandOver { batch, positions, sources, due, alone, batch_bytes, visited, recorded, time, lows, delivery };
         self.outbox.push(handed);
+        self.report_pace();
         self.moved = false;
+        self.pulse.handed_over();
     }
 
     pub(super) async fn delivered(&mut self, mut batch: HandOver, delivery: Delivery) -> ProcessorResult<()> {
@@ -158,6 +163,7 @@ impl Task {
             }
         }
         self.outbox.recycle(batch);
+        self.report_pace();
         if self.outbox.is_empty()
             && let Some(failed) = self.replay.waiting.take()
         {
@@ -284,7 +290,8 @@ impl Task {
         self.recording.go_back();
         // Positions that are acknowledged may wait for the stream time behind them.
         self.moved = self.recommit || self.time.to_write().is_some();
-        self.paced.rest();
+        self.paced.go_back();
+        self.is_busy();
         for visit in self.visits.drain(..) {
             visit.fail(visit_failed(&group, error));
         }

@@ -23,13 +23,13 @@ use crate::processor::error::ProcessorResult;
 
 impl Task {
     /// Whether the next record of an input may be dispatched.
-    pub(super) fn room_for(&self, input: usize) -> bool {
+    pub(super) fn room_for(&self, at: usize) -> bool {
         if self.slots.is_empty() {
             return true;
         }
-        let Some(input) = self.inputs.get(input) else { return false };
+        let Some(input) = self.inputs.get(at) else { return false };
         let Some(edge) = self.core.graph.inputs.get(input.edge) else { return false };
-        if self.slots.len() >= edge.input.concurrency {
+        if self.slots.len() >= edge.input.concurrency || self.is_blocked(at) {
             return false;
         }
         match edge.handler {
@@ -61,6 +61,8 @@ impl Task {
         let mut next = input.at;
         let searching = self.replay.search.is_on(&self.inputs);
         let mut result = Ok(());
+        self.blocked = None;
+        self.pulse.begin();
         if let Handler::Batch(_) = edge.handler {
             let suspect = batch.get(next).map(|record| (at, record.offset));
             if !searching || suspect.is_some_and(|s| self.admits(s)) {
@@ -92,8 +94,8 @@ impl Task {
                 if result.is_err() || closed || self.is_full() || self.ending.is_some() {
                     break;
                 }
-                // In slots, each record is asked for anew, for it may have to wait.
-                if !self.slots.is_empty() {
+                // In slots, each record is asked for anew, for it may have to wait. What has fallen due comes first.
+                if !self.slots.is_empty() || self.time.interrupts() || self.pulse.is_over() {
                     break;
                 }
             }
@@ -151,6 +153,9 @@ impl Task {
             if self.stage.left_out.is_any() {
                 self.leave_out(at, self.stage.left_out, record);
             }
+            if self.paced.is_on() {
+                self.paced.released(at, record.timestamp);
+            }
             self.released(at, first, record.offset, record.offset + 1);
             return Ok(());
         }
@@ -186,7 +191,8 @@ impl Task {
     ) -> ProcessorResult<()> {
         let next = record.offset + 1;
         let verdict = verdict(&self.core, edge, source.input, record);
-        if !self.reach(edge, source.input, record, &verdict) {
+        let time = self.event_time(edge, source.input, record, &verdict);
+        if !self.reach(at, time) {
             return Ok(());
         }
         let work = Work::One(Rc::new(OwnedRecord::new(source, record)));
@@ -199,6 +205,12 @@ impl Task {
             return Ok(());
         }
         let id = self.push_slot(at, work, next, State::Running);
+        let horizon = self.time.horizon(time);
+        if let Some(slot) = self.slots.get(id) {
+            slot.horizon = horizon;
+            // Nothing is read behind a record whose time is not known: it may have to go back to its input.
+            slot.alone |= self.time.on && time.is_none();
+        }
         self.call_slot(id)
     }
 
@@ -224,7 +236,8 @@ impl Task {
             && let Some(record) = batch.get(next).filter(|r| r.timestamp <= until)
         {
             let verdict = verdict(&self.core, edge, input, record);
-            if !self.reach(edge, input, record, &verdict) {
+            let time = self.event_time(edge, input, record, &verdict);
+            if !self.reach(at, time) {
                 break;
             }
             match verdict {
@@ -255,31 +268,51 @@ impl Task {
         (next, Ok(()))
     }
 
-    /// A record that gets a slot takes stream time to its event time. False, and the record is held, if something is due
-    /// before.
-    fn reach(&mut self, edge: &InputEdge, input: usize, record: RecordRef<'_>, verdict: &Verdict) -> bool {
-        if !self.time.on {
-            return true;
-        }
-        let mut at = None;
+    /// The event time of a record that gets a slot, as far as it moves stream time and is known before its callback.
+    fn event_time(&self, edge: &InputEdge, input: usize, record: RecordRef<'_>, verdict: &Verdict) -> Option<i64> {
         match verdict {
-            Verdict::LeaveOut(_, time) => at = *time,
-            Verdict::Refuse(_) => {}
+            _ if !self.time.on => None,
+            Verdict::LeaveOut(_, time) => *time,
+            Verdict::Refuse(_) => None,
             Verdict::Call => {
+                let mut at = None;
                 // An error or a panic of the codec is met again by the call, where the input's policy applies to it.
                 _ = guarded(|| {
                     at = edge.handler.event_time(&self.core, input, record)?;
                     Ok(())
                 });
+                at
             }
         }
-        at.is_none_or(|at| self.time.dispatch(at))
+    }
+
+    /// A record that gets a slot takes stream time to its event time. False, and the record is held, if something is due
+    /// before, or may be once a record under way is done.
+    fn reach(&mut self, at: usize, time: Option<i64>) -> bool {
+        if !self.time.on {
+            return true;
+        }
+        let reached = self.time.reached_by(time);
+        if self.slots.horizon() <= reached {
+            self.blocked = Some((at, reached));
+            self.time.block();
+            return false;
+        }
+        time.is_none_or(|time| self.time.dispatch(time))
+    }
+
+    /// Whether the next record of an input waits for a record under way, because of what that may set.
+    fn is_blocked(&self, at: usize) -> bool {
+        self.blocked.is_some_and(|(input, reached)| input == at && self.slots.horizon() <= reached)
     }
 
     fn push_slot(&mut self, input: usize, work: Work, next: i64, state: State) -> u64 {
         let id = self.core.next_slot();
         let mut slot = Slot::new(id, input, next, work, state);
         slot.seen = self.time.seen;
+        if let Some(input) = self.inputs.get(input).filter(|input| input.loaded.0 == next) {
+            slot.loads = input.loaded.1;
+        }
         self.slots.push(slot);
         id
     }
@@ -370,6 +403,26 @@ impl Task {
         }));
     }
 
+    /// Gives the records of a slot, behind which nothing was fetched or dispatched, back to their input: what is due before
+    /// them comes first.
+    fn give_back(&mut self, id: u64) {
+        let Some(slot) = self.slots.get(id) else { return };
+        let first = match &slot.work {
+            Some(Work::One(record)) => record.view().offset,
+            Some(Work::Many(records)) => records.get(0).map_or(i64::MAX, |record| record.offset),
+            None => return,
+        };
+        let (input, next, loads, key) = (slot.input, slot.next, slot.loads, slot.key().map(<[u8]>::to_vec));
+        self.slots.take_back(id);
+        if let Some(key) = key {
+            self.slots.free(&key);
+        }
+        if let Some(input) = self.inputs.get_mut(input) {
+            input.at = input.batch.iter().position(|r| r.offset >= first).unwrap_or(input.at);
+            input.loaded = (next, loads);
+        }
+    }
+
     pub(super) fn slot_end(&mut self, id: u64, end: SlotEnd) -> ProcessorResult<()> {
         if self.slots.get(id).is_none() {
             return Ok(());
@@ -377,6 +430,10 @@ impl Task {
         match end {
             SlotEnd::Returned(stage, result) => self.slot_returned(id, stage, result),
             SlotEnd::Again => self.call_slot(id),
+            SlotEnd::Loaded => {
+                self.give_back(id);
+                Ok(())
+            }
             SlotEnd::Unloadable(error) => self.slot_failed(id, error),
         }
     }
@@ -391,6 +448,7 @@ impl Task {
             Err(error) => self.slot_failed(id, error),
             Ok(()) if slot.stage.deferred > 0 => {
                 slot.state = State::Open;
+                slot.set = self.time.first_due(&slot.stage.state);
                 Ok(())
             }
             Ok(()) => self.slot_done(id),

@@ -2,6 +2,7 @@
 
 use tokio::sync::oneshot;
 
+use super::visits::Visit;
 use super::{Report, Task};
 use crate::log::LogError;
 use crate::processor::error::ProcessorError;
@@ -28,11 +29,16 @@ impl Task {
     pub(super) fn begin_end(&mut self) -> &mut Ending {
         self.slots.cut_waiting();
         self.paced.rest();
-        for visit in self.visits.drain(..) {
-            let error = LogError::Closed { what: "visit: the partition is moving or the processor".into() };
-            visit.fail(ProcessorError::log(self.core.graph.name(), "visit", error));
+        for visit in std::mem::take(&mut self.visits) {
+            self.visit_ends(visit);
         }
         self.ending.get_or_insert_default()
+    }
+
+    /// A visit is given up because the task ends.
+    pub(super) fn visit_ends(&self, visit: Visit) {
+        let error = LogError::Closed { what: "visit: the partition is moving or the processor".into() };
+        visit.fail(ProcessorError::log(self.core.graph.name(), "visit", error));
     }
 
     /// Something failed for good. It is reported at once, for what has begun may take long, and the instance sets a bound

@@ -29,12 +29,15 @@ impl Task {
         let Some(slot) = self.slots.get(id) else { return Ok(()) };
         let (input, next) = (slot.input, slot.next);
         let obstacle = slot.stage.obstacle.take();
+        let untimed = self.time.on && matches!(obstacle, Some(Obstacle::Load(CodecOf::Input(_), _)));
+        let untimed = untimed && self.slots.is_last(id);
+        let Some(slot) = self.slots.get(id) else { return Ok(()) };
         // What it staged is void, and so is deferred work that is still open.
         slot.forget_attempt(None);
         slot.state = State::Resting;
         let loads = slot.loads;
         let Some(edge) = self.inputs.get(input).and_then(|i| graph.inputs.get(i.edge)) else { return Ok(()) };
-        slot.alone |= matches!(edge.handler, Handler::Sync(_));
+        slot.alone |= untimed || matches!(edge.handler, Handler::Sync(_));
         if !error.failure().is_final() && self.replay.poisoned(input, next - 1).is_none() {
             if let Some(overcoming) = obstacle.map(|o| self.overcome(o, loads)).transpose()?.flatten() {
                 if self.left_to_next_owner(id) {
@@ -45,6 +48,7 @@ impl Task {
                 }
                 self.futures.push(Box::pin(async move {
                     match overcoming.await {
+                        Ok(()) if untimed => (id, SlotEnd::Loaded),
                         Ok(()) => (id, SlotEnd::Again),
                         Err(error) => (id, SlotEnd::Unloadable(error)),
                     }

@@ -98,7 +98,7 @@ impl Task {
         if self.time.is_due() {
             return Firing::Now;
         }
-        let wall = self.time.wall_due();
+        let wall = self.time.look_at_wall();
         if wall == i64::MAX {
             return Firing::No;
         }
@@ -117,6 +117,7 @@ impl Task {
         const MOST: usize = 256;
         let core = Rc::clone(&self.core);
         let searching = self.replay.search.is_on(&self.inputs);
+        self.pulse.begin();
         for _ in 0..MOST {
             let next = self.time.next(&core).map_err(|e| ProcessorError::store(core.graph.name(), e))?;
             let Some(due) = next else { break };
@@ -125,7 +126,8 @@ impl Task {
                 self.replay.search.dispatched(None);
             }
             let closed = searching && self.replay.search.is_closed();
-            if matches!(outcome, Outcome::NotNow) || closed || self.is_full() || self.ending.is_some() {
+            let ends = closed || self.is_full() || self.ending.is_some() || self.pulse.is_over();
+            if matches!(outcome, Outcome::NotNow) || ends {
                 break;
             }
         }
@@ -281,6 +283,11 @@ impl Task {
         self.apply_in_place(core, Some(key));
         self.leave_out_own(self.stage.left_out, topic, record);
         if self.stage.out.len() > first {
+            if self.paced.is_on() && self.goes_back(first) {
+                for input in 0..self.inputs.len() {
+                    self.paced.released(input, at);
+                }
+            }
             self.sources.push((first, TIMED, i64::try_from(self.time.makers.len()).unwrap_or(i64::MAX)));
             self.time.makers.push((due.state, due.key.as_slice().into()));
         } else if is_poisoned {

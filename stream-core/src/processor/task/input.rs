@@ -19,10 +19,16 @@ pub(super) struct TaskInput {
     pub(super) at: usize,
     /// The last fetch reached the end, and nothing came since.
     caught_up: bool,
+    /// Everything below is fetched.
+    pub(super) read: i64,
+    /// In a group that is kept in step: what is known of the times of records that are not dispatched.
+    lows: Option<Lows>,
     /// The batch was just fetched, and nobody has looked where its keys are.
     pub(super) unchecked: bool,
     /// How many records were looked at for that.
     pub(super) looked: u32,
+    /// A record whose codec had something to load, by the offset behind it, and how often it had.
+    pub(super) loaded: (i64, u32),
     /// Below this a batch callback is given one record at a time.
     pub(super) single_until: i64,
     /// Everything below is released: done, and its effects in the outbox or further.
@@ -35,8 +41,23 @@ pub(super) struct TaskInput {
     pub(super) recorded: Option<i64>,
 }
 
+/// The times of an input's records that are not dispatched.
+enum Lows {
+    /// An input's come in their order, by and large: the next is the earliest, and none is earlier than what was fetched before
+    /// it, which ended with this one.
+    InOrder(i64),
+    /// What the group sends to itself does not: of each record fetched, the earliest time of it and those behind it.
+    Any(Vec<i64>),
+}
+
 impl TaskInput {
-    pub(super) fn new(edge: usize, paced: bool, place: Place, fetch: Box<dyn Fetch>) -> Self {
+    /// `in_step` if the group is kept in step.
+    pub(super) fn new(edge: usize, (paced, in_step): (bool, bool), place: Place, fetch: Box<dyn Fetch>) -> Self {
+        let lows = match (in_step, paced) {
+            (false, _) => None,
+            (true, true) => Some(Lows::InOrder(i64::MIN)),
+            (true, false) => Some(Lows::Any(Vec::new())),
+        };
         let Place { partition, start, metadata, recorded } = place;
         Self {
             edge,
@@ -46,8 +67,11 @@ impl TaskInput {
             batch: RecordBatch::new(),
             at: 0,
             caught_up: false,
+            read: start,
+            lows,
             unchecked: false,
             looked: 0,
+            loaded: (i64::MIN, 0),
             single_until: i64::MIN,
             released: start,
             acknowledged: start,
@@ -70,6 +94,11 @@ impl TaskInput {
         self.batch.get(self.at).map(|r| r.timestamp)
     }
 
+    /// Whether everything that it has is dispatched.
+    pub(super) fn is_at_its_end(&self) -> bool {
+        self.caught_up && self.head().is_none()
+    }
+
     /// Whether the next record is beyond the limit of paced inputs.
     pub(super) fn is_held(&self, limit: i64) -> bool {
         self.paced && self.head().is_some_and(|head| head > limit)
@@ -84,12 +113,46 @@ impl TaskInput {
                     self.batch.clear();
                     break;
                 }
-                Poll::Ready(Ok(Fetched::End(_))) => self.caught_up = true,
-                Poll::Ready(Ok(Fetched::Records)) => (self.caught_up, self.unchecked) = (false, true),
+                Poll::Ready(Ok(Fetched::End(at))) => {
+                    self.caught_up = true;
+                    self.read = at.max(self.read);
+                }
+                Poll::Ready(Ok(Fetched::Records)) => {
+                    (self.caught_up, self.unchecked) = (false, true);
+                    self.note_times();
+                }
                 Poll::Ready(Err(error)) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// Records were fetched.
+    fn note_times(&mut self) {
+        let last = self.batch.len().checked_sub(1).and_then(|last| self.batch.get(last));
+        let Some(last) = last.map(|last| (last.offset, last.timestamp)) else { return };
+        self.read = last.0 + 1;
+        match &mut self.lows {
+            None => {}
+            Some(Lows::InOrder(time)) => *time = last.1,
+            Some(Lows::Any(lows)) => {
+                lows.clear();
+                lows.extend(self.batch.iter().map(|record| record.timestamp));
+                let mut low = i64::MAX;
+                for time in lows.iter_mut().rev() {
+                    low = low.min(*time);
+                    *time = low;
+                }
+            }
+        }
+    }
+
+    /// The earliest time of its records that are not dispatched, as far as it is known here.
+    pub(super) fn low(&self) -> Option<i64> {
+        match self.lows.as_ref()? {
+            Lows::InOrder(last) => self.head().or_else(|| (!self.caught_up).then_some(*last)),
+            Lows::Any(lows) => self.head().and_then(|_| lows.get(self.at).copied()),
+        }
     }
 
     /// Goes back to what is acknowledged.
@@ -97,6 +160,12 @@ impl TaskInput {
         self.batch.clear();
         self.at = 0;
         self.caught_up = false;
+        self.read = self.acknowledged;
+        match &mut self.lows {
+            None => {}
+            Some(Lows::InOrder(last)) => *last = i64::MIN,
+            Some(Lows::Any(lows)) => lows.clear(),
+        }
         self.released = self.acknowledged;
         // Whether the last one was written is not known.
         self.recorded = None;

@@ -22,12 +22,15 @@ mod ending;
 mod failure;
 mod fire;
 mod fire_open;
+mod inbox;
 mod input;
 mod left_out;
 mod nulls;
 mod outbox;
 mod paced;
 mod place;
+mod pulse;
+mod quiet;
 mod reads;
 mod refusal;
 mod release;
@@ -39,7 +42,6 @@ mod turn;
 mod visits;
 mod waiting;
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -56,11 +58,14 @@ use self::checkpoint::Checkpointing;
 pub(super) use self::delivery::OWN_REFUSALS;
 pub(super) use self::dispatch::panic_text;
 use self::ending::{End, Ending};
+pub(super) use self::inbox::{Command, Demand, Inbox, Orders, VisitRequest, inbox};
 use self::input::TaskInput;
 use self::outbox::{Made, Outbox, Visited};
 use self::paced::Paced;
 use self::place::Recording;
 pub(super) use self::place::lost_position;
+use self::pulse::Pulse;
+use self::quiet::Quiet;
 use self::slots::Slots;
 use self::time::Time;
 use self::turn::Turn;
@@ -69,36 +74,12 @@ use super::env::Env;
 use super::error::{ProcessorError, ProcessorResult};
 use super::options::Standbys;
 use super::positions::Looked;
-use super::read::ReadRequest;
 use super::standby::Warm;
 use super::state::Waiting;
 use crate::context::{Core, DeferredEnd, Stage};
 use crate::group::CallbackResult;
 use crate::log::{Assigned, Commits, LogError, LogResult};
 use crate::table::Follower;
-
-/// What a task is told.
-pub(super) enum Command {
-    /// Finish what is under way, then say so and end.
-    Drain(oneshot::Sender<()>),
-    /// Commit the positions again, unchanged or not (semantics D9).
-    Recommit,
-    /// Write the positions that the state contains, so that they can be committed.
-    Record,
-    /// End at once: nothing more may be done.
-    Abort,
-    /// Run a visitor over every key.
-    Visit(VisitRequest),
-    /// Say what is committed.
-    Read(ReadRequest),
-}
-
-pub(super) struct VisitRequest {
-    pub(super) visitor: usize,
-    pub(super) arg: Arc<dyn Any + Send + Sync>,
-    /// Gets the number of keys visited.
-    pub(super) done: oneshot::Sender<ProcessorResult<u64>>,
-}
 
 /// What a task tells its instance.
 #[derive(Debug)]
@@ -176,7 +157,7 @@ pub(super) struct TaskSpec {
     /// What the log says of the inputs.
     pub(super) looked: Shared<BoxFuture<'static, LogResult<Arc<Looked>>>>,
     pub(super) positions: Arc<Positions>,
-    pub(super) commands: mpsc::UnboundedReceiver<Command>,
+    pub(super) inbox: Inbox,
     pub(super) reports: mpsc::UnboundedSender<(u64, Report)>,
     pub(super) id: u64,
     /// Resolves when whoever had this partition's stores before is over.
@@ -191,6 +172,8 @@ enum SlotEnd {
     Returned(Stage, CallbackResult),
     /// Try the callback again.
     Again,
+    /// The codec of the record has loaded what it missed: the record's event time can be known.
+    Loaded,
     /// Nothing can be loaded: the record has failed.
     Unloadable(crate::group::CallbackError),
 }
@@ -212,6 +195,8 @@ struct Task {
     /// The positions are to be committed, moved or not (semantics D9), and nothing that brings them is acknowledged yet.
     recommit: bool,
     slots: Slots,
+    /// The input whose next record waits for a record under way, and the stream time that it would bring.
+    blocked: Option<(usize, i64)>,
     time: Time,
     futures: FuturesUnordered<SlotFuture>,
     deferred: mpsc::UnboundedReceiver<DeferredEnd>,
@@ -222,11 +207,13 @@ struct Task {
     joined: bool,
     positions: Arc<Positions>,
     commands: mpsc::UnboundedReceiver<Command>,
+    demands: mpsc::UnboundedReceiver<Demand>,
+    /// A demand had the last turn: it is something else's, if there is anything.
+    was_demand: bool,
+    pulse: Pulse,
+    quiet: Quiet,
     reports: mpsc::UnboundedSender<(u64, Report)>,
     visits: VecDeque<Visit>,
-    reads: VecDeque<ReadRequest>,
-    /// A read had the last turn: it is something else's, if there is anything.
-    was_read: bool,
     /// Visits that are over, and whose effects are not handed over yet.
     visited: Vec<Visited>,
     /// The end has begun.
@@ -298,16 +285,8 @@ impl Task {
             let done = match poll_fn(|cx| self.poll_turn(cx)).await {
                 Err(error) => Err(error),
                 Ok(turn) => match turn {
-                    Turn::Command(Some(Command::Visit(request))) => {
-                        self.visits.push_back(Visit::new(request));
-                        Ok(())
-                    }
-                    Turn::Command(Some(Command::Read(request))) => {
-                        self.reads.push_back(request);
-                        Ok(())
-                    }
-                    Turn::Read => {
-                        self.answer_read();
+                    Turn::Demand(demand) => {
+                        self.meet(demand);
                         tokio::task::yield_now().await;
                         Ok(())
                     }
@@ -326,7 +305,14 @@ impl Task {
                     // Told to, or the instance is gone.
                     Turn::Command(Some(Command::Abort) | None) => return Ok(End::Aborted),
                     Turn::Delivered(batch, delivery) => self.delivered(batch, delivery).await,
-                    Turn::SlotEnd(id, end) => self.slot_end(id, end),
+                    Turn::SlotEnd(id, end) => {
+                        let done = self.slot_end(id, end);
+                        if self.pulse.is_long() {
+                            self.pulse.begin();
+                            tokio::task::yield_now().await;
+                        }
+                        done
+                    }
                     Turn::Deferred(end) => self.deferred_end(end),
                     Turn::JoinMoved => {
                         tokio::task::yield_now().await;

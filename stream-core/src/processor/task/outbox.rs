@@ -55,6 +55,8 @@ pub(super) struct HandOver {
     pub(super) recorded: Option<Vec<i64>>,
     /// What it brings of time.
     pub(super) time: Option<Box<Mark>>,
+    /// For each input, the earliest time of what was released with it, if something of it goes back to the group itself.
+    pub(super) lows: Vec<i64>,
     pub(super) delivery: BoxFuture<'static, Delivery>,
 }
 
@@ -133,6 +135,11 @@ impl Outbox {
     /// Bytes on their way.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The earliest times of an input of what is on its way back to the group itself.
+    pub(super) fn lows(&self, input: usize) -> impl Iterator<Item = i64> {
+        self.pending.iter().filter_map(move |batch| batch.lows.get(input).copied())
     }
 
     /// The topics of the oldest batch.

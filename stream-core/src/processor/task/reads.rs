@@ -1,16 +1,29 @@
-//! Reads from outside at work: one answer a turn, from what is committed.
+//! What is asked for from outside at work: visits begin, and reads are answered from what is committed.
 //!
-//! Reads and everything else take turns, so that neither keeps the other waiting; an answer is bounded by the table.
+//! It takes turns with everything else, so that neither keeps the other waiting; an answer is bounded by the table.
 
-use super::Task;
+use super::visits::Visit;
+use super::{Demand, Task};
 use crate::processor::read::{Question, ReadError, ReadRequest};
 use crate::table::CommittedRows;
 
 impl Task {
-    /// Answers the question that has waited longest.
-    pub(super) fn answer_read(&mut self) {
-        self.was_read = true;
-        let Some(ReadRequest { question, done }) = self.reads.pop_front() else { return };
+    /// Meets a demand, and more of them for a slice of work.
+    pub(super) fn meet(&mut self, first: Demand) {
+        self.was_demand = true;
+        self.pulse.begin_short();
+        let mut next = Some(first);
+        while let Some(demand) = next {
+            match demand {
+                Demand::Visit(request) if self.ending.is_some() => self.visit_ends(Visit::new(request)),
+                Demand::Visit(request) => self.visits.push_back(Visit::new(request)),
+                Demand::Read(request) => self.answer_read(request),
+            }
+            next = if self.pulse.is_over() { None } else { self.demands.try_recv().ok() };
+        }
+    }
+
+    fn answer_read(&self, ReadRequest { question, done }: ReadRequest) {
         if done.is_closed() {
             return;
         }

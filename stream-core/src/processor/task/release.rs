@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use super::Task;
-use super::slots::{State, Work};
+use super::slots::{Slot, State, Work};
 use crate::context::{Core, LeftOutOf, Stage, table_time};
 use crate::log::NewRecord;
 use crate::processor::error::ProcessorResult;
@@ -79,7 +79,22 @@ impl Task {
             if let (true, Some(Work::One(record))) = (slot.stage.left_out.is_any(), &slot.work) {
                 self.leave_out(slot.input, slot.stage.left_out, record.view());
             }
+            if self.paced.is_on() {
+                self.note_released(&slot);
+            }
             self.released(slot.input, first, slot.next - 1, slot.next);
+        }
+    }
+
+    fn note_released(&mut self, slot: &Slot) {
+        match &slot.work {
+            Some(Work::One(record)) => self.paced.released(slot.input, record.view().timestamp),
+            Some(Work::Many(records)) => {
+                for record in records.iter() {
+                    self.paced.released(slot.input, record.timestamp);
+                }
+            }
+            None => {}
         }
     }
 

@@ -71,6 +71,10 @@ pub(super) struct Slot {
     pub(super) early_error: Option<CallbackError>,
     /// Stream time at its dispatch.
     pub(super) seen: i64,
+    /// Nothing that its callback sets falls due by stream time before.
+    pub(super) horizon: i64,
+    /// The same, once its callback has returned and deferred work is open.
+    pub(super) set: i64,
     /// Keeps all else from being dispatched: a batch, or a record of a non-awaiting input that is tried again.
     pub(super) alone: bool,
 }
@@ -92,6 +96,8 @@ impl Slot {
             early: 0,
             early_error: None,
             seen: i64::MIN,
+            horizon: if alone { i64::MAX } else { i64::MIN },
+            set: i64::MIN,
             alone,
         }
     }
@@ -124,8 +130,22 @@ impl Slots {
         self.ring.is_empty()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Slot> {
+        self.ring.iter()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.ring.len()
+    }
+
+    /// Nothing that a record under way may still set falls due by stream time before.
+    pub(super) fn horizon(&self) -> i64 {
+        let horizon = |slot: &Slot| match slot.state {
+            State::Done => i64::MAX,
+            State::Open => slot.set,
+            State::Waiting | State::Running | State::Resting => slot.horizon,
+        };
+        self.ring.iter().map(horizon).min().unwrap_or(i64::MAX)
     }
 
     /// Whether nothing else may be dispatched.
@@ -160,6 +180,11 @@ impl Slots {
     /// The slot that opened this deferred work.
     pub(super) fn deferred(&mut self, token: u64) -> Option<&mut Slot> {
         self.ring.iter_mut().find(|s| s.token == Some(token))
+    }
+
+    /// Whether it is the newest slot.
+    pub(super) fn is_last(&self, id: u64) -> bool {
+        self.ring.back().is_some_and(|slot| slot.id == id)
     }
 
     /// A key's slot is done: the next one that waits for the key.

@@ -18,10 +18,11 @@ use super::input::TaskInput;
 use super::outbox::Outbox;
 use super::paced::Paced;
 use super::place::{self, Place, Recording};
+use super::pulse::Pulse;
+use super::quiet::Quiet;
 use super::slots::Slots;
 use super::time::Time;
-use super::visits::Visit;
-use super::{Command, Task, TaskSpec};
+use super::{Command, Inbox, Task, TaskSpec};
 use crate::clock::utc;
 use crate::context::{Core, Stage};
 use crate::group::{InputEdge, TableEdge};
@@ -38,17 +39,16 @@ impl Task {
     pub(super) async fn start(mut spec: TaskSpec) -> ProcessorResult<Option<Self>> {
         let env = Arc::clone(&spec.env);
         let graph = Arc::clone(&env.graph);
-        let mut visits = VecDeque::new();
         let (number, inputs, looked) = (spec.partition, std::mem::take(&mut spec.inputs), spec.looked.clone());
+        let Inbox { mut commands, demands, knock } = spec.inbox;
         let Begun { restored: Restored { table, state, joins }, inputs, places, meanings } = {
             let mut restoring = pin!(begin(&env, number, inputs, looked));
             loop {
                 tokio::select! {
                     biased;
-                    command = spec.commands.recv() => match command {
-                        Some(Command::Visit(request)) => visits.push_back(Visit::new(request)),
-                        // The first hand-over brings the positions, changed or not; reads are sent to tasks that run.
-                        Some(Command::Recommit | Command::Record | Command::Read(_)) => {}
+                    command = commands.recv() => match command {
+                        // The first hand-over brings the positions, changed or not.
+                        Some(Command::Recommit | Command::Record) => {}
                         Some(Command::Drain(done)) => {
                             // There is nothing to finish yet, so that this is an end in good order.
                             _ = done.send(());
@@ -85,7 +85,9 @@ impl Task {
         let recording = Recording::new(&env, &places, meanings);
         spec.positions.start(place::commits(&places));
         let inputs = inputs.into_iter().zip(places);
-        let inputs = inputs.map(|((edge, a), place)| TaskInput::new(edge, paced(edge), place, a.fetch)).collect();
+        let inputs: Vec<_> = inputs
+            .map(|((edge, a), place)| TaskInput::new(edge, (paced(edge), env.pace.is_some()), place, a.fetch))
+            .collect();
         let next_checkpoint = Box::pin(tokio::time::sleep_until(Instant::now() + env.options.checkpoint_interval));
         let time = Time::new(&core.graph, env.egress.transactions().is_some(), &core);
         let time = time.map_err(|e| ProcessorError::store(core.graph.name(), e))?;
@@ -94,14 +96,15 @@ impl Task {
             id: spec.id,
             epoch: 0,
             core: Rc::new(core),
+            paced: Paced::new(spec.id, env.pace.clone(), inputs.len()),
             inputs,
-            paced: Paced::new(env.pace.clone()),
             stage: Stage::default(),
             sources: Vec::new(),
             // The positions are committed at the assignment (semantics D9), here by the first transaction.
             moved: env.egress.transactions().is_some(),
             recommit: env.egress.transactions().is_some(),
             slots: Slots::default(),
+            blocked: None,
             time,
             futures: FuturesUnordered::new(),
             deferred,
@@ -109,11 +112,13 @@ impl Task {
             joins: followers,
             joined: false,
             positions: spec.positions,
-            commands: spec.commands,
+            commands,
+            demands,
+            was_demand: false,
+            pulse: Pulse::new(knock, env.options.commit_interval()),
+            quiet: Quiet::default(),
             reports: spec.reports,
-            visits,
-            reads: VecDeque::new(),
-            was_read: false,
+            visits: VecDeque::new(),
             visited: Vec::new(),
             ending: None,
             idle: None,

@@ -12,19 +12,22 @@
 //! Which of the entries is next is asked of the tables, in whose order they lie; `due` and `floor` below are only bounds
 //! that save the asking.
 
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::rc::Rc;
 
 use futures::future::{BoxFuture, LocalBoxFuture};
 
 use super::due_failure::Trying;
-use crate::context::{Core, Stage};
+use crate::context::{Core, Stage, StateWrites};
+use crate::group::graph::Opened;
 use crate::group::{CallbackError, GroupGraph};
 use crate::store::{StoreError, prefix_end};
+use crate::table::TablePartition;
 use crate::window::join_keys::Place;
 use crate::window::keys::{self, By};
 use crate::window::open::MARKERS;
-use crate::window::{JoinWindows, Which, Windows};
+use crate::window::{JoinWindows, Session, Which, Windows};
 
 /// What a queue is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +38,7 @@ pub(super) enum Kind {
     /// What a side keeps, of this index among the graph's joins of topics.
     Joined(usize, Which, JoinWindows),
     /// Of the markers of open sessions or batches.
-    Open(By),
+    Open(Opened),
 }
 
 impl Kind {
@@ -49,7 +52,12 @@ impl Kind {
     }
 
     pub(super) fn is_wall(self) -> bool {
-        matches!(self, Self::Timers(By::WallClock) | Self::Open(By::WallClock))
+        matches!(self, Self::Timers(By::WallClock) | Self::Open(Opened::Batch(_)))
+    }
+
+    /// Whether it has windows, sessions or a join's records, which stay open until stream time has passed them.
+    fn closes(self) -> bool {
+        !self.is_wall() && !matches!(self, Self::Timers(_))
     }
 
     /// When an entry is due; `None` if it is none of this queue's.
@@ -60,6 +68,24 @@ impl Kind {
             Self::Windows(_, windows) => windows.closes(windows.starting(time)),
             Self::Joined(_, side, windows) => windows.kept_until(side, time).saturating_add(1),
         })
+    }
+
+    /// When something that a record of this event time sets is due by stream time at the earliest. What has fallen due when the
+    /// record comes is left out, but for timers, which may be set for any time.
+    fn horizon(self, at: Option<i64>, seen: i64) -> i64 {
+        let Some(at) = at else { return i64::MIN };
+        let open = match self {
+            Self::Timers(By::StreamTime) => return i64::MIN,
+            Self::Timers(By::WallClock) | Self::Open(Opened::Batch(_)) => return i64::MAX,
+            Self::Windows(_, windows) => {
+                let mut closing = windows.at(at).map(|window| windows.closes(window));
+                return closing.find(|closes| *closes > seen).unwrap_or(i64::MAX);
+            }
+            Self::Joined(_, side, windows) => windows.kept_until(side, at).saturating_add(1),
+            // One that it is merged into is no shorter.
+            Self::Open(Opened::Session(sessions)) => sessions.closes(Session { start: at, end: at }),
+        };
+        open.max(seen.saturating_add(1))
     }
 }
 
@@ -72,23 +98,66 @@ struct Queue {
     floor: Vec<u8>,
     /// None is due before.
     due: i64,
+    /// What a join keeps of one time, the first of it last: bytes do not sort as keys and arrivals do.
+    of_one_time: Vec<Vec<u8>>,
 }
 
 impl Queue {
     fn new(kind: Kind, state: usize) -> Self {
-        Self { kind, state, floor: kind.prefix().to_vec(), due: i64::MIN }
+        Self { kind, state, floor: kind.prefix().to_vec(), due: i64::MIN, of_one_time: Vec::new() }
     }
 
     /// Asks the table for the first entry.
     fn first(&mut self, core: &Core) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(table) = core.state.get(self.state) else { return Ok(None) };
+        let table = table.borrow();
         let end = prefix_end(self.kind.prefix());
-        let first = table.borrow().first(&self.floor, end.as_deref(), |key| core.is_gone(self.state, key))?;
+        let first = if let Kind::Joined(..) = self.kind {
+            self.first_kept(core, &table, end.as_deref())?
+        } else {
+            table.first(&self.floor, end.as_deref(), |key| core.is_gone(self.state, key))?
+        };
         self.due = first.as_ref().and_then(|key| self.kind.due(key)).unwrap_or(i64::MAX);
-        if let Some(key) = &first {
+        if let Some(key) = &first
+            && self.of_one_time.is_empty()
+        {
             self.floor.clone_from(key);
         }
         Ok(first)
+    }
+
+    /// The first entry of a join's side by time, key and arrival (semantics J4): all of its time are looked at, once.
+    fn first_kept(
+        &mut self,
+        core: &Core,
+        table: &TablePartition,
+        end: Option<&[u8]>,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        while let Some(first) = self.of_one_time.last() {
+            if !core.is_gone(self.state, first) && table.with_value(first, |value| value.is_some())? {
+                return Ok(Some(first.clone()));
+            }
+            self.of_one_time.pop();
+        }
+        let (mut found, mut time): (Vec<Vec<u8>>, _) = (Vec::new(), None);
+        table.scan(&self.floor, end, |entry, _| {
+            if core.is_gone(self.state, entry) {
+                return ControlFlow::Continue(());
+            }
+            let at = Place::of_time(entry).map(|place| place.time);
+            if *time.get_or_insert(at) != at {
+                return ControlFlow::Break(());
+            }
+            found.push(entry.to_vec());
+            ControlFlow::Continue(())
+        })?;
+        let first = found.first().cloned();
+        if found.len() > 1 {
+            let order = |entry: &Vec<u8>| Place::of_time(entry).map(|p| (p.key.to_vec(), p.arrival));
+            found.sort_by_cached_key(|entry| std::cmp::Reverse(order(entry)));
+            self.of_one_time = found;
+        }
+        Ok(self.of_one_time.last().cloned().or(first))
     }
 }
 
@@ -156,6 +225,10 @@ pub(super) struct Time {
     /// What a record waits for that is not dispatched before everything due until then has fired.
     target: i64,
     held: bool,
+    /// What is open closes, because the partition is quiet.
+    closing: bool,
+    /// Something that was just set is due by the wall clock already.
+    wall_passed: bool,
     queues: Vec<Queue>,
     /// Nothing is due by stream time before.
     pub(super) due: i64,
@@ -192,7 +265,7 @@ impl Time {
                 queues.push(Queue::new(Kind::Joined(i, side, join.windows), join.state));
             }
         }
-        queues.extend(graph.open.iter().map(|o| Queue::new(Kind::Open(o.kind.by()), o.state)));
+        queues.extend(graph.open.iter().map(|o| Queue::new(Kind::Open(o.kind), o.state)));
         let mut time = Self {
             on,
             atomic,
@@ -204,6 +277,8 @@ impl Time {
             waits: false,
             target: i64::MIN,
             held: false,
+            closing: false,
+            wall_passed: false,
             queues,
             due: i64::MAX,
             wall: None,
@@ -226,6 +301,36 @@ impl Time {
     pub(super) fn hold(&mut self, at: i64) {
         self.target = self.target.max(at);
         self.held = true;
+    }
+
+    /// The last record is held, whatever is due.
+    pub(super) fn block(&mut self) {
+        self.held = true;
+    }
+
+    /// Stream time once a record of this event time is dispatched.
+    pub(super) fn reached_by(&self, at: Option<i64>) -> i64 {
+        at.map_or(self.seen, |at| self.seen.max(at.min(i64::MAX - 1)))
+    }
+
+    /// When something that the callback of a record sets, which is dispatched now, is due by stream time at the earliest.
+    pub(super) fn horizon(&self, at: Option<i64>) -> i64 {
+        self.queues.iter().map(|queue| queue.kind.horizon(at, self.seen)).min().unwrap_or(i64::MAX)
+    }
+
+    /// When something that these writes set is due by stream time.
+    pub(super) fn first_due(&self, writes: &StateWrites) -> i64 {
+        let set = writes.iter().filter(|(.., value)| value.is_some());
+        let due = |(state, key, _): (usize, &[u8], Option<&[u8]>)| {
+            let queues = self.queues.iter().filter(move |q| q.state == state && !q.kind.is_wall());
+            queues.filter_map(|q| q.kind.due(key)).min()
+        };
+        set.filter_map(due).min().unwrap_or(i64::MAX)
+    }
+
+    /// Whether something comes before the next record.
+    pub(super) fn interrupts(&self) -> bool {
+        self.on && (self.is_due() || self.wall_passed)
     }
 
     /// Whether the last record was held.
@@ -251,7 +356,32 @@ impl Time {
 
     /// Whether something is due by stream time, as far as is known without asking.
     pub(super) fn is_due(&self) -> bool {
-        self.due < i64::MAX && self.due <= self.target.max(self.seen)
+        self.closing || (self.due < i64::MAX && self.due <= self.target.max(self.seen))
+    }
+
+    /// Has everything that is open close in its order, and stream time go on to the last of it.
+    pub(super) fn close_open(&mut self) {
+        self.closing = true;
+    }
+
+    /// What is set is looked at for what is due by the wall clock.
+    pub(super) fn look_at_wall(&mut self) -> i64 {
+        self.wall_passed = false;
+        self.wall_due()
+    }
+
+    /// While everything closes: stream time may get to what closes next.
+    fn close_next(&mut self, core: &Core) -> Result<(), StoreError> {
+        let mut next = i64::MAX;
+        for queue in self.queues.iter_mut().filter(|q| q.kind.closes()) {
+            queue.first(core)?;
+            next = next.min(queue.due);
+        }
+        self.closing = next < i64::MAX;
+        if self.closing {
+            self.target = self.target.max(next);
+        }
+        Ok(())
     }
 
     /// When something is due by the wall clock at the earliest.
@@ -272,6 +402,9 @@ impl Time {
 
     /// The entry that is due first, if any is.
     pub(super) fn next(&mut self, core: &Core) -> Result<Option<Due>, StoreError> {
+        if self.closing {
+            self.close_next(core)?;
+        }
         let (stream, wall) = (self.target.max(self.seen), core.clock.now_ms());
         let mut next: Option<Due> = None;
         for queue in &mut self.queues {
@@ -327,7 +460,11 @@ impl Time {
         table.borrow_mut().apply(key, value);
         for queue in self.queues.iter_mut().filter(|q| value.is_some() && q.state == state) {
             if let Some(due) = queue.kind.due(key) {
+                if due < queue.due && queue.kind.is_wall() {
+                    self.wall_passed |= due <= core.clock.now_ms();
+                }
                 queue.due = queue.due.min(due);
+                queue.of_one_time.clear();
                 if *key < *queue.floor {
                     queue.floor = key.to_vec();
                 }
@@ -373,7 +510,7 @@ impl Time {
         self.released = self.acknowledged;
         self.handed_over = self.written;
         self.target = i64::MIN;
-        self.held = false;
+        (self.held, self.closing, self.wall_passed) = (false, false, false);
         self.waits = false;
         self.overcoming = None;
         self.trying = None;

@@ -10,7 +10,7 @@ use super::fire::Firing;
 use super::input::{Next, choose, held};
 use super::outbox::{HandOver, weight};
 use super::place::read_error;
-use super::{Command, SlotEnd, Task};
+use super::{Command, Demand, SlotEnd, Task};
 use crate::context::DeferredEnd;
 use crate::log::Delivery;
 use crate::processor::error::{ProcessorError, ProcessorResult};
@@ -22,7 +22,7 @@ pub(super) enum Turn {
     Delivered(HandOver, Delivery),
     SlotEnd(u64, SlotEnd),
     Deferred(DeferredEnd),
-    Read,
+    Demand(Demand),
     JoinMoved,
     Checkpoint,
     Run(usize, i64),
@@ -34,23 +34,27 @@ pub(super) enum Turn {
 
 impl Task {
     pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<Turn>> {
+        self.pulse.listen();
         if let Poll::Ready(command) = self.commands.poll_recv(cx) {
             return Poll::Ready(Ok(Turn::Command(command)));
         }
-        if self.reads.is_empty() {
-            return self.poll_own(cx);
+        // Demands from outside and the task's own work take turns.
+        let was_demand = std::mem::take(&mut self.was_demand);
+        if !was_demand && let Poll::Ready(Some(demand)) = self.demands.poll_recv(cx) {
+            return Poll::Ready(Ok(Turn::Demand(demand)));
         }
-        // Reads and the task's own work take turns.
-        if !std::mem::take(&mut self.was_read) {
-            return Poll::Ready(Ok(Turn::Read));
-        }
+        self.pulse.hurry(!self.demands.is_empty());
         match self.poll_own(cx) {
-            Poll::Pending => Poll::Ready(Ok(Turn::Read)),
-            turn @ Poll::Ready(_) => turn,
+            Poll::Pending if was_demand => match self.demands.poll_recv(cx) {
+                Poll::Ready(Some(demand)) => Poll::Ready(Ok(Turn::Demand(demand))),
+                // The instance is gone, or nothing is demanded.
+                Poll::Ready(None) | Poll::Pending => Poll::Pending,
+            },
+            turn => turn,
         }
     }
 
-    /// What there is to do but reads; where there is nothing, late acknowledgements are noticed.
+    /// What there is to do but demands; where there is nothing, late acknowledgements are noticed.
     fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<Turn>> {
         let turn = self.poll_next(cx);
         if turn.is_pending() {
@@ -59,7 +63,7 @@ impl Task {
         turn
     }
 
-    /// What there is to do but reads.
+    /// What there is to do but demands.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<Turn>> {
         if let Poll::Ready((batch, delivery)) = self.outbox.poll_delivered(cx) {
             self.stall = None;
@@ -105,7 +109,12 @@ impl Task {
             self.replay.search.restart();
         }
         self.record_at_the_end();
-        if self.stage.out.len() >= self.env.options.batch_records || self.is_full() {
+        // While a culprit is looked for, what was begun together is handed over together.
+        let searching = self.replay.search.is_on(&self.inputs);
+        let whole = !searching || self.slots.is_empty() || !self.replay.search.is_closed();
+        // While something is waited for, positions alone would say that it goes on.
+        let is_overdue = self.pulse.is_overdue(self.moved) || (self.recording.due && !self.waits);
+        if self.stage.out.len() >= self.env.options.batch_records || self.is_full() || (whole && is_overdue) {
             return Poll::Ready(Ok(Turn::HandOver));
         }
         if self.ending.is_none() && self.may_dispatch() {
@@ -118,7 +127,6 @@ impl Task {
             } else if self.poll_visits(cx).is_ready() {
                 // Records wait for a visit, else it might never find a moment at which none is under way. It goes with none of
                 // them while a culprit is looked for.
-                let searching = self.replay.search.is_on(&self.inputs);
                 if searching && self.replay.search.has_begun() {
                     self.replay.search.close();
                 } else if self.slots.is_empty() {
@@ -128,8 +136,6 @@ impl Task {
                 return Poll::Ready(Ok(turn));
             }
         }
-        // While a culprit is looked for, what was begun together is handed over together.
-        let searching = self.replay.search.is_on(&self.inputs);
         let whole = !searching || self.slots.is_empty() || !self.replay.search.is_closed();
         if (self.moved && whole) || self.recording.due {
             return Poll::Ready(Ok(Turn::HandOver));
@@ -164,6 +170,7 @@ impl Task {
                 return Poll::Ready(Err(read_error(&self.env, &input.partition, error)));
             }
         }
+        self.report_pace();
         while let Some(head) = held(&self.inputs, self.paced.limit) {
             if self.paced.poll(cx, &self.env, head).is_pending() {
                 break;
@@ -173,14 +180,19 @@ impl Task {
             Next::Nothing => {
                 self.idle = None;
                 self.idle_passed = false;
-                return Poll::Pending;
+                return self.poll_quiet(cx).map(|()| {
+                    self.time.close_open();
+                    Ok(Turn::Fire)
+                });
             }
             Next::Input(input, until) => {
+                self.is_busy();
                 self.idle = None;
                 self.idle_passed = false;
                 (input, until)
             }
             Next::Unsure(input, until) => {
+                self.is_busy();
                 if !self.idle_passed {
                     let max = self.env.options.max_task_idle;
                     let idle = self.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(max)));

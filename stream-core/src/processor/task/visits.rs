@@ -3,6 +3,7 @@
 //! A visit's effects are released as those of records are, but they are nobody's record: what can't be delivered of
 //! them must never be blamed on one.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -23,6 +24,9 @@ pub(super) struct Visit {
     /// The keys that only the write buffer had when the visit began, the smallest last.
     buffered: Option<Vec<Rc<[u8]>>>,
     after: Option<Vec<u8>>,
+    /// Keys that are next, and whether they are the last ones.
+    next: VecDeque<Vec<u8>>,
+    last: bool,
     count: u64,
     /// What the next key needs, and how often it needed something already.
     overcoming: Option<LocalBoxFuture<'static, Result<(), CallbackError>>>,
@@ -33,7 +37,17 @@ pub(super) struct Visit {
 
 impl Visit {
     pub(super) fn new(request: VisitRequest) -> Self {
-        Self { request, buffered: None, after: None, count: 0, overcoming: None, overcame: 0, at: String::new() }
+        Self {
+            request,
+            buffered: None,
+            after: None,
+            next: VecDeque::new(),
+            last: false,
+            count: 0,
+            overcoming: None,
+            overcame: 0,
+            at: String::new(),
+        }
     }
 
     /// It ends before all is visited.
@@ -70,13 +84,18 @@ impl Task {
         let (Some(table), Some(visitor)) = (&core.table, graph.visitors.get(visit.request.visitor)) else {
             return Ok(());
         };
-        let buffered = visit.buffered.get_or_insert_with(|| table.borrow().buffered_keys());
-        let keys = table.borrow().keys_after(visit.after.as_deref(), buffered, KEYS);
-        let keys = keys.map_err(|e| ProcessorError::store(graph.name(), e))?;
+        if visit.next.is_empty() && !visit.last {
+            let buffered = visit.buffered.get_or_insert_with(|| table.borrow().buffered_keys());
+            let keys = table.borrow().keys_after(visit.after.as_deref(), buffered, KEYS);
+            let keys = keys.map_err(|e| ProcessorError::store(graph.name(), e))?;
+            visit.last = keys.len() < KEYS;
+            visit.next = keys.into();
+        }
+        self.pulse.begin();
         let first = self.stage.out.len();
         let Some(topic) = graph.table.as_ref().map(|t| Arc::clone(&t.topic)) else { return Ok(()) };
-        let (last, now) = (keys.len() < KEYS, self.core.clock.now_ms());
-        for key in keys {
+        let now = self.core.clock.now_ms();
+        while let Some(key) = visit.next.pop_front() {
             match table.borrow().with_value(&key, |value| value.is_some()) {
                 Ok(true) => {}
                 Ok(false) => {
@@ -118,6 +137,9 @@ impl Task {
                             visit.overcoming = overcoming;
                             visit.overcame += 1;
                             visit.at = key;
+                            // Records pass meanwhile.
+                            visit.next.clear();
+                            visit.last = false;
                             self.visits.push_front(visit);
                             return Ok(());
                         }
@@ -136,9 +158,12 @@ impl Task {
             visit.count += 1;
             visit.overcame = 0;
             visit.after = Some(key);
+            if self.pulse.is_over() || self.is_full() || self.time.interrupts() {
+                break;
+            }
         }
         self.made_by(VISIT, first);
-        if last {
+        if visit.last && visit.next.is_empty() {
             // Answered when what is handed over next is acknowledged, of nothing if the visitor did nothing.
             self.visited.push(Visited { done: visit.request.done, count: visit.count });
             self.moved = true;

@@ -1,6 +1,7 @@
 //! The cases: each is given a log and a guarantee, and knows nothing of where it runs.
 #![allow(unreachable_pub, reason = "a module of a test")]
 
+pub mod clock;
 pub mod delivery;
 pub mod mock;
 pub mod moves;

@@ -1,0 +1,134 @@
+//! When a task looks up from its work: at its commands, at what is to be handed over, and at its worker's other tasks
+//! (semantics D15).
+//!
+//! A callback takes as long as it likes, and to read the clock after each call would cost more than some calls take. So the
+//! clock is read after a number of calls that follows from what the last ones took, and at once when somebody knocks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How long a task works before its worker's other tasks have their turn. Each turn goes through at least one callback.
+const SLICE: Duration = Duration::from_millis(1);
+/// The same while a command, a visit or a read waits.
+const SHORT_SLICE: Duration = Duration::from_micros(200);
+/// The clock is read about this often.
+const LOOK: Duration = Duration::from_micros(100);
+/// Calls between two looks at the clock at most: so many of them may suddenly take long before that is noticed.
+const MOST_CALLS: u32 = 16;
+/// What is released waits for more to be handed over with it for so long at most.
+const HAND_OVER: Duration = Duration::from_millis(10);
+
+/// Tells a task that something waits for it, between two callbacks.
+#[derive(Clone, Debug, Default)]
+pub(in crate::processor) struct Knock(Arc<AtomicBool>);
+
+impl Knock {
+    /// After what waits was sent.
+    pub(in crate::processor) fn knock(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn is_heard(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn clear(&self) {
+        if self.is_heard() {
+            self.0.store(false, Ordering::Release);
+        }
+    }
+}
+
+/// A task's sense of time in its work.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    knock: Knock,
+    /// When this slice of work began, and when the clock was read last.
+    began: Instant,
+    looked: Instant,
+    /// Calls between two looks, and how many are left before the next one.
+    calls: u32,
+    left: u32,
+    /// Somebody waits for the end of this slice.
+    hurried: bool,
+    /// How long what is released may wait, and since when it has waited.
+    hand_over: Duration,
+    waiting: Option<Instant>,
+}
+
+impl Pulse {
+    pub(super) fn new(knock: Knock, commit_interval: Duration) -> Self {
+        let now = Instant::now();
+        let hand_over = HAND_OVER.min(commit_interval / 4);
+        Self { knock, began: now, looked: now, calls: 1, left: 1, hurried: false, hand_over, waiting: None }
+    }
+
+    /// The task is about to look at its inbox.
+    pub(super) fn listen(&mut self) {
+        self.knock.clear();
+    }
+
+    /// Whether a demand waits while the task works for itself.
+    pub(super) fn hurry(&mut self, waits: bool) {
+        self.hurried = waits;
+    }
+
+    /// The task looks up. Whether what is released has waited long enough, if there is anything.
+    pub(super) fn is_overdue(&mut self, moved: bool) -> bool {
+        self.looked = Instant::now();
+        if !moved {
+            self.waiting = None;
+            return false;
+        }
+        self.looked.duration_since(*self.waiting.get_or_insert(self.looked)) >= self.hand_over
+    }
+
+    pub(super) fn handed_over(&mut self) {
+        self.waiting = None;
+    }
+
+    /// A slice of work begins, right after the task has looked up.
+    pub(super) fn begin(&mut self) {
+        self.began = self.looked;
+        self.left = self.calls;
+    }
+
+    /// A short slice of work begins.
+    pub(super) fn begin_short(&mut self) {
+        self.looked = Instant::now();
+        self.hurried = true;
+        self.begin();
+    }
+
+    /// Whether the task has worked for a slice since its worker's other tasks had their turn.
+    pub(super) fn is_long(&mut self) -> bool {
+        self.looked = Instant::now();
+        self.looked.duration_since(self.began) >= SLICE
+    }
+
+    /// A call has returned. Whether the slice is over.
+    pub(super) fn is_over(&mut self) -> bool {
+        self.left = self.left.saturating_sub(1);
+        if self.left > 0 && !self.knock.is_heard() {
+            return false;
+        }
+        let (now, calls) = (Instant::now(), self.calls - self.left);
+        let took = now.duration_since(self.looked);
+        self.looked = now;
+        if took > LOOK {
+            self.calls = 1;
+        } else if took < LOOK / 2 && calls == self.calls {
+            self.calls = (self.calls * 2).min(MOST_CALLS);
+        }
+        self.left = self.calls;
+        if self.knock.is_heard() {
+            // Looked at once this slice is over: it costs no more looks until then.
+            self.hurried = true;
+            self.knock.clear();
+        }
+        now.duration_since(self.began) >= if self.hurried { SHORT_SLICE } else { SLICE }
+    }
+}
