@@ -60,10 +60,11 @@ impl Tester {
     /// waited for until it has all partitions, which after a crash is when its former self is given up.
     ///
     /// # Errors
-    /// When there is none, or it can't start.
+    /// When there is none, it can't start, or it does not run although a long (virtual) time has passed.
     pub fn start_instance(&self, group: &str, instance: usize) -> Result<(), TesterError> {
         let handle = self.spawn_instance(group, instance)?;
-        if self.block_on(handle.running()).is_err()
+        let running = self.block_on(async { tokio::time::timeout(PATIENCE, handle.running()).await });
+        if running.map_err(|_| TesterError::Never(format!("a start of group {group}")))?.is_err()
             && !self.with_instance(group, instance, |i| i.ran.load(Ordering::Relaxed))?
         {
             self.collect_failures();

@@ -71,9 +71,8 @@ fn a_group_without_a_coordinator_is_waited_for_and_shown() -> Done {
     tester.add(counter())?;
     tester.stop("count")?;
     tester.log().faults().set_coordinating(false);
-    tester.restart("count")?;
+    let handle = tester.spawn_instance("count", 0)?;
     push(&tester, 0, 10)?;
-    let handle = tester.handle("count", 0)?;
     tester.wait_until("it says that it waits", || handle.status().state == State::Waiting)?;
     assert!(handle.status().waiting.unwrap().on.contains("coordinator"));
     tester.log().faults().set_coordinating(true);
