@@ -179,6 +179,13 @@ mod failed_once {
         super::all_hold("chained_counts", Guarantee::ExactlyOnce, [3, 4].into_iter());
     }
 
+    /// A task handed a batch over behind one that waited to be sent alone, when its search had just ended. Another task's batch
+    /// was being sent alone, and once that was done, the later one was sent first: an old value came behind a newer one.
+    #[test]
+    fn a_batch_overtook_one_that_was_to_be_sent_alone() {
+        super::all_hold("hopping", Guarantee::AtLeastOnce, std::iter::once(396));
+    }
+
     /// The simulator's own fault: two limits on one topic overlapped, and the second one was restored as what it was before.
     #[test]
     fn a_topic_s_limit_stayed_small() {
