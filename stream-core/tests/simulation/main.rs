@@ -164,6 +164,37 @@ mod failed_once {
         super::all_hold("two_inputs", Guarantee::AtLeastOnce, std::iter::once(97));
     }
 
+    /// The simulator's own fault: an instance that was frozen for longer than its session wrote over a session that its
+    /// successor had extended, and deleted what a join had gathered, which is a limit of at-least-once delivery. (On the
+    /// simulator of that time.)
+    #[test]
+    fn the_frozen_wrote_behind_their_successors() {
+        super::all_hold("sessions", Guarantee::AtLeastOnce, std::iter::once(6680));
+        super::all_hold("joined_re_keyed", Guarantee::AtLeastOnce, std::iter::once(6680));
+        super::all_hold("joined_inner", Guarantee::AtLeastOnce, std::iter::once(3049));
+    }
+
+    /// An aborted first transaction took the positions of the assignment with it. Also
+    /// `positions_of_an_assignment_are_committed_though_the_first_transaction_is_aborted`.
+    #[test]
+    fn an_assignment_s_positions_were_never_committed() {
+        super::all_hold("count", Guarantee::ExactlyOnce, [4, 46, 85].into_iter());
+        super::all_hold("chained_counts", Guarantee::ExactlyOnce, [3, 4].into_iter());
+    }
+
+    /// A task handed a batch over behind one that waited to be sent alone, when its search had just ended. Another task's batch
+    /// was being sent alone, and once that was done, the later one was sent first: an old value came behind a newer one.
+    #[test]
+    fn a_batch_overtook_one_that_was_to_be_sent_alone() {
+        super::all_hold("hopping", Guarantee::AtLeastOnce, std::iter::once(396));
+    }
+
+    /// The simulator's own fault: two limits on one topic overlapped, and the second one was restored as what it was before.
+    #[test]
+    fn a_topic_s_limit_stayed_small() {
+        super::all_hold("delayed", Guarantee::ExactlyOnce, std::iter::once(3046));
+    }
+
     /// The embedded log's own fault: a batch that was on its way at its delivery time-out, and found too few replicas, was
     /// sent again for ever.
     #[test]

@@ -102,7 +102,7 @@ pub(crate) fn never_taken(simulation: Simulation) -> Simulation {
         });
         g.build()
     };
-    let tiny = TopicConfig { cleanup: Some(Cleanup::Compact), max_message_bytes: Some(70), ..TopicConfig::default() };
+    let tiny = TopicConfig { cleanup: Some(Cleanup::Compact), max_message_bytes: Some(100), ..TopicConfig::default() };
     // That one sets the topic's limit.
     let faults = crate::faults().without(Fault::SmallBatches);
     let simulation =

@@ -132,6 +132,11 @@ impl Outbox {
         self.pending.is_empty()
     }
 
+    /// Whether the newest batch is one that is sent alone.
+    pub(super) fn ends_alone(&self) -> bool {
+        self.pending.back().is_some_and(|newest| newest.alone)
+    }
+
     /// Bytes on their way.
     pub(super) fn bytes(&self) -> usize {
         self.bytes

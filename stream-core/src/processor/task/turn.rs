@@ -104,6 +104,10 @@ impl Task {
         if (self.ending.is_none() || self.moved || self.recording.due) && self.replay.poll_rest(cx).is_pending() {
             return Poll::Pending;
         }
+        if self.outbox.ends_alone() {
+            // What is handed over now could be sent before it (see `gate`).
+            return Poll::Pending;
+        }
         if !self.moved && self.slots.is_empty() {
             // Nothing came of what was begun.
             self.replay.search.restart();

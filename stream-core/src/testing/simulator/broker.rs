@@ -47,7 +47,9 @@ impl World {
                 Fault::Refusal => self.refusal(),
                 Fault::SmallBatches => {
                     let topic = self.written()?;
-                    let known = self.embedded.topic_config(&topic)?.max_message_bytes;
+                    // What another fault of this kind has set is not what it had.
+                    let now = self.embedded.topic_config(&topic)?.max_message_bytes;
+                    let known = *self.limits.entry(topic.clone()).or_insert(now);
                     let bytes = 250 + i64::try_from(self.random.below(600)).unwrap_or_default();
                     self.limit(&topic, Some(bytes));
                     BrokerFault::Small(topic, known)

@@ -28,11 +28,13 @@ impl Producer for SimProducer {
         }
         let (records, number) = (batch.len(), self.life.sends(&batch));
         // Handed over at once: batches are taken in the order of the calls.
+        let sent = Arc::clone(&batch);
         let delivery = self.inner.send(batch);
         if !self.life.pass("send") {
             return std::future::pending().boxed();
         }
         self.life.note(format_args!("sends {records}"));
+        self.life.note_records(&sent);
         let life = Arc::clone(&self.life);
         let way = life.delay();
         async move {

@@ -79,6 +79,15 @@ impl Life {
         self.trace.note(&self.name, what);
     }
 
+    /// Shows what it sends, to be read when a seed is run again.
+    pub(super) fn note_records(&self, batch: &ProduceBatch) {
+        let show = |bytes: Option<&[u8]>| bytes.map_or("null".to_owned(), |b| b.escape_ascii().to_string());
+        for (record, _) in batch.iter().filter(|_| tracing::enabled!(target: "simulation", tracing::Level::TRACE)) {
+            let (who, key, value) = (&self.name, show(record.key), show(record.value));
+            tracing::trace!(target: "simulation", who, "  {}{:?} {key} = {value}", record.topic, record.partition);
+        }
+    }
+
     pub(super) fn is_dead(&self) -> bool {
         self.state().dead
     }

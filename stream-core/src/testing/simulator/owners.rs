@@ -72,3 +72,48 @@ impl Owners {
         self.state().stale
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::log::NewRecord;
+
+    fn write(partition: Option<i32>) -> ProduceBatch {
+        let topic = Arc::from("group-table");
+        let mut batch = ProduceBatch::new();
+        let record = NewRecord { topic: &topic, partition, timestamp: None, key: Some(b"k"), value: None };
+        batch.push(record, std::iter::empty());
+        batch
+    }
+
+    #[test]
+    fn a_table_write_to_a_partition_that_another_has_is_stale() {
+        let owners = Owners::default();
+        owners.assigned(0, "a", [0, 1].into_iter());
+        owners.assigned(1, "z", [0].into_iter());
+        owners.heard("a", owners.sends(0, "a", &write(Some(0))));
+        owners.assigned(0, "b", [0].into_iter());
+        assert_eq!(owners.stale(), 0, "it was acknowledged before");
+        owners.sends(0, "a", &write(Some(1)));
+        owners.sends(0, "a", &write(None));
+        assert_eq!(owners.stale(), 0, "its own partition, and no table");
+        owners.sends(0, "a", &write(Some(0)));
+        assert_eq!(owners.stale(), 1);
+    }
+
+    #[test]
+    fn a_table_write_on_its_way_when_the_partition_moves_is_stale_unless_it_is_forgotten() {
+        for forgotten in [false, true] {
+            let owners = Owners::default();
+            owners.assigned(0, "a", [0].into_iter());
+            owners.sends(0, "a", &write(Some(0)));
+            if forgotten {
+                owners.forget("a");
+            }
+            owners.assigned(0, "b", [0].into_iter());
+            assert_eq!(owners.stale(), usize::from(!forgotten));
+        }
+    }
+}

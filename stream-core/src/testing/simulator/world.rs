@@ -71,6 +71,8 @@ pub(super) struct World {
     /// One of each group, to know its topics by.
     pub(super) graphs: Vec<Arc<GroupGraph>>,
     pub(super) report: SimulationReport,
+    /// The limits of topics before faults changed them.
+    pub(super) limits: BTreeMap<String, Option<i64>>,
     /// How many records of the workload are written.
     pub(super) written: usize,
     /// So many were written when an input was recreated.
@@ -195,6 +197,7 @@ impl World {
             nodes: Vec::new(),
             graphs,
             report,
+            limits: BTreeMap::new(),
             written: 0,
             recreated: BTreeMap::new(),
             fates: Fates::new(),
