@@ -100,7 +100,7 @@ impl Input {
     /// Where records go that are left out for one reason. May be called for each reason.
     ///
     /// Without a route, records are counted in [`Status::left_out`](crate::processor::Status::left_out), and an example is
-    /// logged at most once a minute for each reason. A route for [`LeftOut::NullKey`] or [`LeftOut::NullValue`] has such
+    /// logged at most once a minute for each reason; of those that [failed](LeftOut::Failed), each is logged. A route for [`LeftOut::NullKey`] or [`LeftOut::NullValue`] has such
     /// records left out, whatever [`nil_key`](Self::nil_key) or [`nil_value`](Self::nil_value) said before. What is
     /// [ahead](LeftOut::Ahead), [negative](LeftOut::Negative) or has [failed](LeftOut::Failed) goes to its route in the place
     /// of the end of the input's [error policy](Self::on_error), after its retries.
