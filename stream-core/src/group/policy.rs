@@ -57,7 +57,7 @@ impl Input {
         self
     }
 
-    /// What follows a null key in a group with state by key (semantics D5); an error by default. Such state is a table, a
+    /// The rule for null keys in a group with state by key (semantics D5); an error by default. Such state is a table, a
     /// joined table, windows, sessions, batches or timers.
     #[must_use]
     pub fn nil_key(mut self, nil: NilKey) -> Self {
@@ -260,7 +260,7 @@ pub enum KeyPartitioner {
     Any,
 }
 
-/// What follows a null key on an input of a group with state by key.
+/// The rule for null keys on an input of a group with state by key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NilKey {
