@@ -140,6 +140,15 @@ pub enum PositionMismatchArg {
     State,
 }
 
+/// How far a record's time may be ahead of the host's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaxAheadArg {
+    /// As far as it is.
+    Any,
+    /// So far at most.
+    Within(Duration),
+}
+
 /// Which tables an instance keeps warm copies of.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StandbysArg {
@@ -170,6 +179,10 @@ pub struct ProcessingArgs {
     #[arg(long, value_name = "WHICH", env = "ON_POSITION_MISMATCH", hide_env_values = true, default_value = "fail")]
     pub on_position_mismatch: PositionMismatchArg,
 
+    /// How far a record's time may be ahead of this host's clock, as 1h, or none for any time [default: 1h]
+    #[arg(long, value_name = "TIME", env = "MAX_AHEAD", hide_env_values = true, value_parser = max_ahead)]
+    pub max_ahead: Option<MaxAheadArg>,
+
     /// Which partitions' tables to keep warm copies of, beside this instance's own
     #[arg(long, value_name = "WHICH", env = "STANDBYS", hide_env_values = true, default_value = "none")]
     pub standbys: StandbysArg,
@@ -181,6 +194,10 @@ pub struct ProcessingArgs {
     /// A name for this instance that stays: a restart within the session then moves no partition
     #[arg(long, value_name = "ID", env = "INSTANCE_ID", hide_env_values = true)]
     pub instance_id: Option<String>,
+}
+
+fn max_ahead(text: &str) -> Result<MaxAheadArg, String> {
+    if text == "none" { Ok(MaxAheadArg::Any) } else { duration(text).map(MaxAheadArg::Within) }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -196,6 +213,7 @@ pub const PROCESSING_FLAGS: &[&str] = &[
     "guarantee",
     "on_lost_position",
     "on_position_mismatch",
+    "max_ahead",
     "standbys",
     "commit_interval",
     "instance_id",
@@ -230,6 +248,8 @@ mod tests {
         assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
         assert!(duration("0s").unwrap_err().contains("longer"));
         assert!(duration("soon").unwrap_err().contains("500ms"));
+        assert_eq!(max_ahead("none"), Ok(MaxAheadArg::Any));
+        assert_eq!(max_ahead("2h"), Ok(MaxAheadArg::Within(Duration::from_secs(7200))));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use stream_core::processor::{Guarantee, OnLostPosition, OnPositionMismatch, Proc
 use stream_core::topics::TopicOptions;
 
 use crate::args::{
-    CommonArgs, GuaranteeArg, KafkaArgs, LostPositionArg, PositionMismatchArg, ProcessingArgs, StandbysArg,
+    CommonArgs, GuaranteeArg, KafkaArgs, LostPositionArg, MaxAheadArg, PositionMismatchArg, ProcessingArgs, StandbysArg,
 };
 use crate::exit::Exit;
 
@@ -54,6 +54,11 @@ impl CommonArgs {
             PositionMismatchArg::Committed => OnPositionMismatch::Committed,
             PositionMismatchArg::State => OnPositionMismatch::State,
         });
+        processor = match self.processing.max_ahead {
+            None => processor,
+            Some(MaxAheadArg::Any) => processor.max_ahead(None),
+            Some(MaxAheadArg::Within(limit)) => processor.max_ahead(limit),
+        };
         if *standbys == StandbysArg::All {
             processor = processor.standbys(Standbys::All);
         }

@@ -145,7 +145,7 @@ mod tests {
         // A null that is meant stays one.
         let mut out = Vec::new();
         Json::new().encode(&Some(Shape::Point(1.0, None)), &mut out).unwrap();
-        Json::new().encode(&(None::<f64>, "null", ()), &mut out).unwrap();
+        Json::new().encode(&(None::<f64>, "null".to_owned(), ()), &mut out).unwrap();
         assert_eq!(out, br#"{"Point":[1.0,null]}[null,"null",null]"#);
     }
 

@@ -36,7 +36,7 @@ pub(crate) struct Core {
     /// Largest record that a topic takes which has refused one.
     pub(crate) learned: RefCell<BTreeMap<Arc<str>, usize>>,
     pub(crate) clock: Arc<dyn Clock>,
-    /// What the clock said when somebody looked last: not long ago, for it is read with each slice of records.
+    /// The clock's time when it was read last: with each slice of records, and where a record seems to be ahead.
     pub(crate) now: Cell<i64>,
     /// How far ahead of the clock event times of each input may be, in milliseconds; `i64::MAX` for no limit.
     pub(crate) max_ahead: Vec<i64>,

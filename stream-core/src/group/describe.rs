@@ -1,5 +1,6 @@
 //! A group graph in words and as a picture.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::graph::{GroupGraph, Opened};
@@ -34,18 +35,23 @@ impl GroupGraph {
                 By::StreamTime => "stream time",
                 By::WallClock => "wall clock",
             };
-            line(&mut out, "timer", &timer.name, &format!("{}, {by}", timer.codec.name()));
+            let policy = due_text(&timer.policy);
+            line(&mut out, "timer", &timer.name, &format!("{}, {by}{policy}", timer.codec.name()));
         }
         for window in &self.windows {
             let Windows { size, advance, grace } = window.windows;
             let codec = self.state.get(window.state).map_or("", |e| e.codec.name());
-            let how = format!("{codec}, {size} ms every {advance} ms, grace {grace} ms");
+            let policy = due_text(&window.policy);
+            let how = format!("{codec}, {size} ms every {advance} ms, grace {grace} ms{policy}");
             line(&mut out, "window", &window_topic(&self.name, &window.name), &how);
         }
         for join in &self.stream_joins {
             let JoinWindows { before, after, grace } = join.windows;
-            let how =
-                format!("{}, right from {before} ms before left to {after} ms after, grace {grace} ms", join.kind);
+            let policy = due_text(&join.policy);
+            let how = format!(
+                "{}, right from {before} ms before left to {after} ms after, grace {grace} ms{policy}",
+                join.kind
+            );
             line(&mut out, "join", &join_topic(&self.name, &join.name), &how);
         }
         for edge in &self.open {
@@ -57,7 +63,12 @@ impl GroupGraph {
                     format!("{most} records{}{}", ms("gap", gap), ms("at most", max_age))
                 }
             };
-            line(&mut out, edge.kind.what(), &state.topic, &format!("{}, {how}", state.codec.name()));
+            line(
+                &mut out,
+                edge.kind.what(),
+                &state.topic,
+                &format!("{}, {how}{}", state.codec.name(), due_text(&edge.policy)),
+            );
         }
         for join in &self.joins {
             line(&mut out, "join", &join.topic, join.codec.name());
@@ -86,6 +97,12 @@ impl GroupGraph {
                 _ = writeln!(out, "  {group} -. dead letters .-> dead{i}({:?})", &**topic);
             }
         }
+        // Of routes, and of what falls due.
+        let of_inputs: BTreeSet<_> = self.inputs.iter().filter_map(|e| e.input.policy.dead_letter_topic()).collect();
+        let others: BTreeSet<_> = self.dead_letters().filter(|topic| !of_inputs.contains(topic)).collect();
+        for (i, topic) in others.into_iter().enumerate() {
+            _ = writeln!(out, "  {group} -. dead letters .-> aside{i}({:?})", &**topic);
+        }
         for (i, edge) in self.outputs.iter().enumerate().filter(|(_, e)| !e.own) {
             _ = writeln!(out, "  {group} --> out{i}({:?})", &*edge.topic);
         }
@@ -108,6 +125,11 @@ impl GroupGraph {
 fn line(out: &mut String, kind: &str, topic: &str, more: &str) {
     let more = if more.is_empty() { String::new() } else { format!(" ({more})") };
     _ = writeln!(out, "  {kind:<7} {topic}{more}");
+}
+
+/// The policy of something that falls due, where it is not the default.
+fn due_text(policy: &ErrorPolicy) -> String {
+    if *policy == ErrorPolicy::fail() { String::new() } else { format!(", on error {}", policy_text(policy)) }
 }
 
 fn policy_text(policy: &ErrorPolicy) -> String {

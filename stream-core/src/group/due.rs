@@ -1,11 +1,10 @@
-//! What falls due in a group's definition, and what follows an error of its callback.
+//! Error policies of due work in a group's definition: timers, windows, sessions and batches.
 
 use super::builder::GroupBuilder;
 use super::handler::{Batched, Sessioned, Timer, Windowed};
 use super::policy::ErrorPolicy;
 
-/// Something with a callback that is called when it is due: made from a handle, for
-/// [`on_due_error`](GroupBuilder::on_due_error).
+/// A timer, window, session or batch, made from its handle for [`on_due_error`](GroupBuilder::on_due_error).
 #[derive(Clone, Copy, Debug)]
 pub struct DueWork {
     graph: u64,
@@ -33,11 +32,11 @@ macro_rules! due_work {
 due_work!(Timer as Timer, Windowed as Window, Sessioned as Open, Batched as Open);
 
 impl<S: 'static> GroupBuilder<S> {
-    /// Sets what follows an error in the callback of a timer, a window, a session or a batch, or of what the callback has
-    /// written. The default is [`ErrorPolicy::fail`]: the instance fails, and the callback is called again when it is
+    /// Sets the error policy of the callback of a timer, a window, a session or a batch. It also applies if Kafka refuses a
+    /// record that the callback has written. The default is [`ErrorPolicy::fail`]: the instance fails, and the callback is called again when it is
     /// restarted.
     ///
-    /// Skip deletes what was due, counts it, and goes on with the others. A dead letter has the key and the value that the
+    /// Skip deletes the entry, counts it, and goes on with the others. A dead letter has the key and the value that the
     /// callback would have been given, as its codec wrote it; [headers](super::dead_letter) name what was due, and the start
     /// and the end of its window or session. A batch is put aside record by record. While a retry waits, its partition waits.
     ///

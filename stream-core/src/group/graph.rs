@@ -66,7 +66,7 @@ pub(crate) struct TimerEdge {
     pub(crate) codec: Arc<dyn AnyCodec>,
     /// Set by `on_timer`.
     pub(crate) handler: Option<Box<dyn SyncHandler>>,
-    /// What follows an error of its callback.
+    /// The policy for errors of its callback.
     pub(crate) policy: ErrorPolicy,
 }
 
@@ -77,7 +77,7 @@ pub(crate) struct WindowEdge {
     pub(crate) state: usize,
     /// Set by `on_close`.
     pub(crate) handler: Option<Box<dyn SyncHandler>>,
-    /// What follows an error of its callback.
+    /// The policy for errors of its callback.
     pub(crate) policy: ErrorPolicy,
 }
 
@@ -93,7 +93,7 @@ pub(crate) struct StreamJoinEdge {
     /// Called for an unmatched left or right record when none can come any more, where that is told.
     pub(crate) left: Option<Box<dyn SyncHandler>>,
     pub(crate) right: Option<Box<dyn SyncHandler>>,
-    /// What follows an error of such a call.
+    /// The policy for errors of these calls.
     pub(crate) policy: ErrorPolicy,
 }
 
@@ -114,7 +114,7 @@ pub(crate) struct OpenEdge {
     pub(crate) state: usize,
     /// Set by `on_session_close` or `on_batch`.
     pub(crate) handler: Option<Box<dyn SyncHandler>>,
-    /// What follows an error of its callback.
+    /// The policy for errors of its callback.
     pub(crate) policy: ErrorPolicy,
 }
 

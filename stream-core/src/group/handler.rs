@@ -272,6 +272,8 @@ where
                     Ok(at) => {
                         let timestamp = at.unwrap_or(view.timestamp);
                         stage.at = timestamp;
+                        // Stream time has got there with the dispatch, unless the record was ahead of the clock then.
+                        stage.time = stage.time.max(at.unwrap_or(i64::MIN));
                         let record = RecordRef { timestamp, ..view };
                         callback(&mut Ctx::new(&core, source, record, &mut stage), message).await
                     }

@@ -57,7 +57,7 @@ impl Input {
         self
     }
 
-    /// What follows a null key in a group with state by key (semantics D5); an error by default. Such state is a table, a
+    /// The rule for null keys in a group with state by key (semantics D5); an error by default. Such state is a table, a
     /// joined table, windows, sessions, batches or timers.
     #[must_use]
     pub fn nil_key(mut self, nil: NilKey) -> Self {
@@ -100,7 +100,7 @@ impl Input {
     /// Where records go that are left out for one reason. May be called for each reason.
     ///
     /// Without a route, records are counted in [`Status::left_out`](crate::processor::Status::left_out), and an example is
-    /// logged at most once a minute for each reason. A route for [`LeftOut::NullKey`] or [`LeftOut::NullValue`] has such
+    /// logged at most once a minute for each reason; of those that [failed](LeftOut::Failed), each is logged. A route for [`LeftOut::NullKey`] or [`LeftOut::NullValue`] has such
     /// records left out, whatever [`nil_key`](Self::nil_key) or [`nil_value`](Self::nil_value) said before. What is
     /// [ahead](LeftOut::Ahead), [negative](LeftOut::Negative) or has [failed](LeftOut::Failed) goes to its route in the place
     /// of the end of the input's [error policy](Self::on_error), after its retries.
@@ -260,7 +260,7 @@ pub enum KeyPartitioner {
     Any,
 }
 
-/// What follows a null key on an input of a group with state by key.
+/// The rule for null keys on an input of a group with state by key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NilKey {

@@ -112,9 +112,9 @@ impl<'g, S: 'static, L: 'static, R: 'static> StreamJoin<'g, S, L, R> {
         self
     }
 
-    /// Sets what follows an error in the call for a record that was left without a match ([`Nulls::OnClose`]); by default
-    /// the instance fails, and the record is told when it is restarted. It has the meaning that
-    /// [`on_due_error`](GroupBuilder::on_due_error) describes; a dead letter has the record's key and value.
+    /// Sets the error policy of the call for a record without a match ([`Nulls::OnClose`]). By default the instance fails, and
+    /// the record is called for again after a restart. [`on_due_error`](GroupBuilder::on_due_error) says what each policy
+    /// means; a dead letter has the record's key and value.
     pub fn on_null_error(mut self, policy: ErrorPolicy) -> Self {
         self.policy = policy;
         self

@@ -99,7 +99,7 @@ struct Listeners {
 
 impl Listeners {
     fn rebalance(&self, what: &Rebalance) {
-        tell(&self.rebalances, what);
+        notify(&self.rebalances, what);
     }
 
     /// Publishes a status if it is a new one.
@@ -113,13 +113,13 @@ impl Listeners {
         });
         if changed {
             tracing::debug!(state = ?status.state, partitions = status.tasks.len(), "processor state");
-            tell(&self.states, &status);
+            notify(&self.states, &status);
         }
     }
 }
 
 /// Calls listeners. A panic of one is its own: the others are called, and the processor goes on.
-fn tell<T: fmt::Debug>(listeners: &[Listener<T>], what: &T) {
+fn notify<T: fmt::Debug>(listeners: &[Listener<T>], what: &T) {
     for listener in listeners {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| listener(what))) {
             tracing::error!(?what, reason = task::panic_text(&*panic), "a listener panicked");

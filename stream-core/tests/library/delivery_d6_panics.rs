@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use stream_core::codec::{Codec, CodecError, EventTime, Int64, Text};
-use stream_core::group::{ErrorPolicy, Group, GroupGraph, Input, LeftOut, Side, TableSide, Visitor};
+use stream_core::group::{ErrorPolicy, Group, GroupGraph, Input, LeftOut, Side, TableSide, Visitor, dead_letter};
 use stream_core::processor::{Guarantee, State};
 use stream_core::testing::Tester;
 use stream_core::view::View;
@@ -271,7 +271,7 @@ fn an_error_whose_text_panics_is_an_error_all_the_same() -> Done {
     let fails = Arc::clone(&failing);
     let mut g = Group::define("g");
     let out = g.output("out", Text);
-    let input = Input::topic("in").on_error(ErrorPolicy::skip());
+    let input = Input::topic("in").on_error(ErrorPolicy::dead_letter("dead"));
     g.input(input, Text, move |ctx, text: String| {
         if fails.swap(false, Ordering::Relaxed) {
             return Err(NoText.into());
@@ -284,6 +284,8 @@ fn an_error_whose_text_panics_is_an_error_all_the_same() -> Done {
         tester.input("in", Text).send("k", text.to_owned())?;
     }
     assert_eq!(values(&tester.output("out", Text)), ["b"]);
+    let dead = tester.output("dead", Text).read()?;
+    assert!(dead[0].header(dead_letter::REASON).is_some_and(|reason| reason.contains("panicked")));
     Ok(())
 }
 

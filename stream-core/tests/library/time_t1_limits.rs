@@ -305,6 +305,26 @@ fn the_clock_is_blamed_while_records_are_left_out_too() -> Done {
 }
 
 #[test]
+fn a_record_that_is_ahead_for_a_moment_goes_well_when_it_is_tried_again() -> Done {
+    with_both(|guarantee| {
+        for kind in [Kind::Sync, Kind::Async] {
+            let input = Input::topic("in").on_error(ErrorPolicy::fail().retry(50, ms(1000)));
+            let tester = limited(teller(kind, input, Int64), guarantee)?;
+            let (input, now) = (tester.input("in", Int64), tester.now_ms());
+            input.push_at("k", Some(&1), Some(now + HOUR_MS + 500), None)?;
+            tester.run_for(ms(100));
+            assert_eq!(tester.committed("g", "in", 0)?, Some(0), "{kind:?}");
+            tester.advance(ms(600))?;
+            input.send_at("k", 1, now)?;
+            let reached = now + HOUR_MS + 500;
+            assert_eq!(values(&tester.output("out", Int64)), [reached, reached], "{kind:?}");
+            assert_eq!((tester.late("g")?, tester.left_out("g", LeftOut::Ahead)?), (1, 0), "{kind:?}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn stream_time_that_was_restored_from_far_ahead_is_warned_of() -> Done {
     let limit: Rc<Cell<Option<Duration>>> = Rc::default();
     let set = Rc::clone(&limit);

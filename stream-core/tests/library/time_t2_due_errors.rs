@@ -351,7 +351,10 @@ fn dead_letters_of_due_work_do_not_lead_back_and_their_topic_is_made() -> Done {
     g.input("in", Text, |_, _| Ok(()));
     assert!(matches!(g.build(), Err(BuildError::DeadLetterBack { edge, .. }) if edge == "timer \"due\""));
     let tester = Tester::new();
-    tester.add(teller(Due::Window, ErrorPolicy::dead_letter("dead"), &Bad::keys(&[]), &Notes::new()))?;
+    let graph = teller(Due::Window, ErrorPolicy::dead_letter("dead"), &Bad::keys(&[]), &Notes::new());
+    assert!(graph.describe().contains("grace 0 ms, on error dead letter to dead"), "{}", graph.describe());
+    assert!(graph.mermaid().contains("aside0(\"dead\")"), "{}", graph.mermaid());
+    tester.add(graph)?;
     let found = tester.block_on(tester.log().topics(vec!["dead".into()]))?;
     assert!(found[0].is_some());
     let mut other = Group::define("other");

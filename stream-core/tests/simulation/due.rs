@@ -83,7 +83,7 @@ fn nothing_lost(c: &Comparison<'_>) -> CheckResult {
 
 /// What fails twice when it is due goes to the dead letters.
 pub(crate) fn due_letters(simulation: Simulation) -> Simulation {
-    troubled(simulation, ErrorPolicy::dead_letter("dead").retry(1, ms(20))).check(|c| nothing_lost(c))
+    troubled(simulation, ErrorPolicy::dead_letter("dead").retry(1, ms(20))).check(nothing_lost)
 }
 
 /// What fails when it is due is tried again until it goes well: what is told is the same.

@@ -1,4 +1,4 @@
-//! Whether it is this host's clock that is wrong, when a record is ahead of it.
+//! A check of this host's clock, for when a record is ahead of it.
 //!
 //! One record of a time to come says nothing about the clock. But if the newest records of several partitions are ahead, it
 //! is the clock that is behind. The records' timestamps count: event times that are read from values are nobody's clock.
@@ -69,7 +69,7 @@ pub(super) async fn name_clock(env: &Env, error: ProcessorError) -> ProcessorErr
     }
 }
 
-/// What is wrong with the clock, in words.
+/// The fault of the clock in words, if it has one.
 async fn verdict(env: &Env) -> Option<String> {
     let now = env.log.clock().now_ms();
     // A log that does not answer leaves it open.

@@ -1,4 +1,4 @@
-//! What follows an error of what is due: loading what a codec misses, retries, then its policy.
+//! Errors of due work: loading of what a codec misses, retries, then its policy.
 //!
 //! A timer, a window, a session, a batch or the null of a join is no record, so that no input's policy has a say. What is
 //! left out is deleted as if it had fired, and the others go on.
@@ -18,7 +18,7 @@ use crate::processor::error::ProcessorResult;
 use crate::window::batches::Batch;
 use crate::window::{Which, keys};
 
-/// Something that was due, failed, and is to be called again.
+/// Due work that failed, and is called again.
 #[derive(Debug)]
 pub(super) struct Trying {
     /// Its table, by its index in the graph, and its key.
@@ -27,7 +27,7 @@ pub(super) struct Trying {
     /// How often it needed something to be loaded since the last attempt that counts.
     loads: u32,
     attempts: u32,
-    /// What it needs can't be loaded.
+    /// The error if something that it needs can't be loaded.
     pub(super) unloadable: Option<CallbackError>,
 }
 
@@ -38,7 +38,7 @@ impl Trying {
 }
 
 impl Task {
-    /// Why what is due can't be called for: what it needs can't be loaded.
+    /// The error of due work for which something can't be loaded.
     pub(super) fn unloadable(&mut self, due: &Due) -> Option<CallbackError> {
         self.time.trying.as_mut().filter(|trying| trying.is(due))?.unloadable.take()
     }
@@ -50,7 +50,7 @@ impl Task {
         self.time.trying.insert(trying.unwrap_or_else(new))
     }
 
-    /// Whether something that is due and has failed is left out. Else it is called again, or has ended the task.
+    /// Whether due work that failed is left out. If not, it is called again, or has ended the task.
     pub(super) fn is_left_out(
         &mut self,
         due: &Due,
@@ -88,7 +88,7 @@ impl Task {
         Ok(true)
     }
 
-    /// Counts and logs something that is left out, and puts it aside if its policy says so.
+    /// Counts and logs due work that is left out, and puts it aside if its policy says so.
     pub(super) fn put_due_aside(&mut self, call: &DueCall<'_>, error: &CallbackError) {
         let graph = Arc::clone(&self.core.graph);
         let (partition, key) = (self.core.partition, String::from_utf8_lossy(call.key));

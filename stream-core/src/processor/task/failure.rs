@@ -165,14 +165,17 @@ impl Task {
             let mut put = |record: RecordRef<'_>| {
                 DeadLetter { group: graph.name(), topic, partition, record, error, now }.stage(&mut slot.stage, to);
             };
-            work.iter().for_each(|work| work.each(&mut put));
+            if let Some(work) = &work {
+                work.each(&mut put);
+            }
         }
-        let records = work.iter().map(|work| work.len() as u64).sum();
+        let records = work.as_ref().map_or(0, |work| work.len() as u64);
         self.env.counters.left_out.count(reason, records);
         let since = match (route, reason) {
             (Some(To::Call(call)), _) => {
-                work.iter()
-                    .for_each(|work| work.each(&mut |record| self.show(call, topic, reason, Some(error), record)));
+                if let Some(work) = &work {
+                    work.each(&mut |record| self.show(call, topic, reason, Some(error), record));
+                }
                 None
             }
             (Some(_), _) => None,

@@ -30,7 +30,7 @@ pub(super) enum Firing {
     Waits,
 }
 
-/// A call for something that is due.
+/// A call for due work.
 pub(super) struct DueCall<'a> {
     /// That of its table.
     pub(super) topic: &'a Arc<str>,
@@ -44,7 +44,7 @@ pub(super) struct DueCall<'a> {
     pub(super) entries: Entries<'a>,
 }
 
-/// What is due, by its name.
+/// The kind and the name of due work.
 #[derive(Clone, Copy)]
 pub(super) enum DueOf<'a> {
     Timer(&'a str),

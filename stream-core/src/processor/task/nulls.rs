@@ -1,12 +1,12 @@
-//! What is said of a record before its callback: its input's rules for null keys and null values (semantics D5), and its
-//! time, where no callback is called for it.
+//! The decision about a record before its callback: its input's rules for null keys and null values (semantics D5), and the
+//! time of a record whose callback is not called.
 
 use super::dispatch::guarded;
 use crate::context::Core;
 use crate::group::{CallbackError, Failure, InputEdge, LeftOut, NilKey, NilValue};
 use crate::log::RecordRef;
 
-/// What follows for a record.
+/// The decision about a record.
 pub(super) enum Verdict {
     Call,
     /// It is left out, and takes stream time to this event time, if it has one.
@@ -15,7 +15,7 @@ pub(super) enum Verdict {
     Refuse(CallbackError),
 }
 
-/// What the rules say of a record of an input, by its index in the graph.
+/// The decision about a record of the input with this index in the graph.
 pub(super) fn verdict(core: &Core, edge: &InputEdge, input: usize, record: RecordRef<'_>) -> Verdict {
     let reason = match (record.key, edge.input.nil_key) {
         _ if record.value.is_none() && edge.input.nil_value == NilValue::Skip => LeftOut::NullValue,

@@ -43,7 +43,7 @@ pub(super) struct HandOver {
     pub(super) positions: Vec<i64>,
     /// Who made which part of the batch, in order and without a gap.
     pub(super) sources: Vec<Made>,
-    /// What was due and has a part in it: its table and its key.
+    /// Due work that has a part in it: its table and its key.
     pub(super) due: Vec<(usize, Box<[u8]>)>,
     /// Nothing else of the instance is on its way before this batch is acknowledged or failed.
     pub(super) alone: bool,

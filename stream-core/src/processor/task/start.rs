@@ -209,9 +209,8 @@ fn warn_of_time(env: &Env, partition: i32, time: &Time) {
 
 /// How far ahead of the clock event times of each input may be. The group's own topics have times that were checked.
 fn max_ahead(env: &Env) -> Vec<i64> {
-    let of = |edge: &InputEdge| match edge.own {
-        true => i64::MAX,
-        false => edge.input.max_ahead.unwrap_or(env.options.max_ahead),
+    let of = |edge: &InputEdge| {
+        if edge.own { i64::MAX } else { edge.input.max_ahead.unwrap_or(env.options.max_ahead) }
     };
     env.graph.inputs.iter().map(of).collect()
 }

@@ -238,11 +238,11 @@ pub(super) struct Time {
     pub(super) fired: Vec<Fired>,
     /// What has fired, is acknowledged, and waits for stream time to be written.
     deletable: Vec<Fired>,
-    /// What the next callback needs, or waits for before it is tried again.
+    /// A wait before the next due callback: for something that it needs, or before a retry.
     pub(super) overcoming: Option<LocalBoxFuture<'static, Result<(), CallbackError>>>,
-    /// What was due and failed, and is to be called again.
+    /// Due work that failed, and is called again.
     pub(super) trying: Option<Trying>,
-    /// What has fired since the last hand-over and has written something: its table, by its index in the graph, and its key.
+    /// Due work that has written something since the last hand-over: its table, by its index in the graph, and its key.
     pub(super) makers: Vec<(usize, Box<[u8]>)>,
 }
 
