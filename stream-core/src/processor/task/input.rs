@@ -99,6 +99,12 @@ impl TaskInput {
         self.caught_up && self.head().is_none()
     }
 
+    /// Whether it has no record now, and may yet bring one that is to be processed first. What comes back to a group that is kept
+    /// in step is never far behind: the limit waits for it.
+    fn may_bring_earlier(&self) -> bool {
+        !self.caught_up && !matches!(self.lows, Some(Lows::Any(_)))
+    }
+
     /// Whether the next record is beyond the limit of paced inputs.
     pub(super) fn is_held(&self, limit: i64) -> bool {
         self.paced && self.head().is_some_and(|head| head > limit)
@@ -203,7 +209,7 @@ pub(super) fn choose(inputs: &[TaskInput], limit: i64) -> Next {
             continue;
         }
         match (input.head(), best) {
-            (None, _) => unsure |= !input.caught_up,
+            (None, _) => unsure |= input.may_bring_earlier(),
             (Some(ts), None) => best = Some((ts, i)),
             (Some(ts), Some((least, _))) if ts < least => {
                 // Equal times go to the earlier edge: this one stops just before.
