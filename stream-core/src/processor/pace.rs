@@ -315,10 +315,12 @@ impl Pace {
                 return Lowest { low: Err(()), again: now + REST };
             }
         };
+        let markers = i64::from(env.egress.transactions().is_some());
         let seats = self.seats();
         let unread = ends.into_iter().filter_map(|(partition, end)| {
             let at = seats.get(&partition)?.seen.at;
-            (at < end).then_some((partition, at))
+            // Behind a record that a transaction wrote there is a marker at least.
+            (at + markers < end).then_some((partition, at))
         });
         let before = std::mem::take(&mut looked.unread);
         for (partition, at) in unread {

@@ -52,12 +52,16 @@ enum Lows {
 
 impl TaskInput {
     /// `in_step` if the group is kept in step.
-    pub(super) fn new(edge: usize, (paced, in_step): (bool, bool), place: Place, fetch: Box<dyn Fetch>) -> Self {
+    pub(super) fn new(edge: usize, (paced, in_step): (bool, bool), place: Place, mut fetch: Box<dyn Fetch>) -> Self {
         let lows = match (in_step, paced) {
             (false, _) => None,
             (true, true) => Some(Lows::InOrder(i64::MIN)),
             (true, false) => Some(Lows::Any(Vec::new())),
         };
+        if in_step && !paced {
+            // Compared with the partition's end.
+            fetch.know_ends();
+        }
         let Place { partition, start, metadata, recorded } = place;
         Self {
             edge,
