@@ -211,6 +211,9 @@ pub trait Fetch: Send {
 
     /// Goes on at `offset`. Nothing that was fetched before is yielded afterwards.
     fn seek(&mut self, offset: i64) -> BoxFuture<'_, LogResult<()>>;
+
+    /// From now on, the offset of [`Fetched::End`] is the end itself, markers of transactions included.
+    fn know_ends(&mut self) {}
 }
 
 /// Reads partitions outside any group.

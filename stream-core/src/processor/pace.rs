@@ -15,7 +15,7 @@
 //! partition whose time stands still for [`PATIENCE`] counts no longer until it goes on. It may be stuck, have a clock that
 //! is wrong, or send records round its loop without end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -132,6 +132,9 @@ pub(super) struct Pace {
     keeps: Vec<Keeps>,
     /// Of the inputs; of what comes back.
     partitions: [Vec<TopicPartition>; 2],
+    /// All of them.
+    all: BTreeSet<TopicPartition>,
+    /// Those that tasks of this instance have.
     seats: Mutex<BTreeMap<TopicPartition, Seat>>,
     /// Changes with the seats.
     changed: watch::Sender<u64>,
@@ -184,9 +187,10 @@ impl Pace {
                 topics.flat_map(|t| (0..t.partitions).map(|p| TopicPartition::new(Arc::clone(&t.name), p)));
             partitions.collect()
         };
-        let partitions = [all(false), all(true)];
+        let partitions: [Vec<TopicPartition>; 2] = [all(false), all(true)];
         Some(Arc::new(Self {
             keeps,
+            all: partitions.iter().flatten().cloned().collect(),
             partitions,
             seats: Mutex::default(),
             changed: watch::Sender::default(),
@@ -211,8 +215,7 @@ impl Pace {
     /// Whether other instances may wait for what is unfinished here.
     pub(super) fn is_waited_for(&self) -> bool {
         let seats = self.seats();
-        let all = self.partitions.iter().map(Vec::len).sum::<usize>();
-        seats.len() < all && seats.values().any(|seat| seat.seen.low.is_some())
+        seats.len() < self.all.len() && seats.values().any(|seat| seat.seen.low.is_some())
     }
 
     /// Records up to this time may be dispatched, as far as is known.
@@ -222,7 +225,7 @@ impl Pace {
 
     /// A task says what it has of a partition.
     pub(super) fn report(&self, task: u64, partition: &TopicPartition, is_own: bool, seen: Seen) {
-        if !self.partitions.iter().any(|of| of.contains(partition)) {
+        if !self.all.contains(partition) {
             return;
         }
         let now = Instant::now();
@@ -282,8 +285,7 @@ impl Pace {
     }
 
     fn has_others(&self) -> bool {
-        let seats = self.seats();
-        self.partitions.iter().flatten().any(|p| !seats.contains_key(p))
+        self.seats().len() < self.all.len()
     }
 
     /// What the tasks of this instance say.
@@ -313,10 +315,12 @@ impl Pace {
                 return Lowest { low: Err(()), again: now + REST };
             }
         };
+        let markers = i64::from(env.egress.transactions().is_some());
         let seats = self.seats();
         let unread = ends.into_iter().filter_map(|(partition, end)| {
             let at = seats.get(&partition)?.seen.at;
-            (at < end).then_some((partition, at))
+            // Behind a record that a transaction wrote there is a marker at least.
+            (at + markers < end).then_some((partition, at))
         });
         let before = std::mem::take(&mut looked.unread);
         for (partition, at) in unread {
@@ -397,6 +401,30 @@ mod tests {
 
     fn ms(n: u64) -> Duration {
         Duration::from_millis(n)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_round_at_one_time_is_no_progress() {
+        let seen = |low: Option<i64>, at| Seen { low, at };
+        let began = Instant::now();
+        let mut seat = Seat { task: 0, seen: seen(Some(5), 0), latest: 5, idle: None, moved: began };
+        for at in 1..10 {
+            tokio::time::advance(ms(10)).await;
+            seat.take(0, true, seen(None, at), Instant::now());
+            seat.take(0, true, seen(Some(5), at), Instant::now());
+        }
+        assert_eq!(seat.moved, began);
+        seat.take(0, true, seen(Some(6), 10), Instant::now());
+        assert!(seat.moved > began, "a later time is");
+        // After a pause it begins anew, whatever its time is.
+        seat.take(0, true, seen(None, 11), Instant::now());
+        tokio::time::advance(IDLE).await;
+        seat.take(0, true, seen(Some(3), 11), Instant::now());
+        assert_eq!(seat.moved, Instant::now());
+        // Of an input, each record counts.
+        tokio::time::advance(ms(10)).await;
+        seat.take(0, false, seen(Some(3), 12), Instant::now());
+        assert_eq!(seat.moved, Instant::now());
     }
 
     /// A record that is half of the grace behind the earliest unfinished one is in time at the limit, for all that is kept.

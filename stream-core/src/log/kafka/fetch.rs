@@ -61,8 +61,9 @@ pub(super) trait Owner: Send + Sync + 'static {
     fn connection(&self) -> &Arc<Connection>;
     fn isolation(&self) -> Isolation;
     /// Where the consumer is in a partition, markers of transactions included; asked for when an end is reached.
-    /// `None`: the position behind the last record will do.
-    fn position(self: Arc<Self>, tp: &TopicPartition) -> Option<BoxFuture<'static, LogResult<Option<i64>>>>;
+    /// `None`: the position behind the last record will do, unless it has to be `exact`.
+    fn position(self: Arc<Self>, tp: &TopicPartition, exact: bool)
+    -> Option<BoxFuture<'static, LogResult<Option<i64>>>>;
     /// Makes the consumer go on at an offset.
     fn seek(self: Arc<Self>, tp: &TopicPartition, offset: i64) -> BoxFuture<'static, LogResult<()>>;
     /// The `Fetch` is gone; its slot is closed.
@@ -87,6 +88,8 @@ pub(super) struct KafkaFetch {
     busy: Option<BoxFuture<'static, LogResult<Option<i64>>>>,
     /// The log does not have `position`: nothing comes before a seek.
     out_of_range: bool,
+    /// Ends are asked for.
+    exact: bool,
     nameless: Nameless,
 }
 
@@ -127,6 +130,7 @@ impl KafkaFetch {
             next: None,
             busy: None,
             out_of_range: false,
+            exact: false,
             nameless: Nameless::default(),
         }
     }
@@ -188,7 +192,7 @@ impl KafkaFetch {
 
     /// The end is reached. The library says that, but not where it is: markers lie between the last record and it.
     fn at_end(&mut self) {
-        match Arc::clone(&self.owner).position(&self.tp) {
+        match Arc::clone(&self.owner).position(&self.tp, self.exact) {
             None => self.reach(self.position),
             Some(asked) => self.busy = Some(asked),
         }
@@ -305,6 +309,10 @@ impl Fetch for KafkaFetch {
         let sought = Arc::clone(&self.owner).seek(&self.tp, offset);
         self.busy = Some(Box::pin(async { sought.await.map(|()| None) }));
         Box::pin(std::future::poll_fn(|cx| self.poll_busy(cx)))
+    }
+
+    fn know_ends(&mut self) {
+        self.exact = true;
     }
 }
 

@@ -241,9 +241,22 @@ impl Owner for Shared {
         self.options.isolation
     }
 
-    fn position(self: Arc<Self>, _: &TopicPartition) -> Option<BoxFuture<'static, LogResult<Option<i64>>>> {
-        // Nobody goes by it, and it would be asked for again and again.
-        None
+    fn position(
+        self: Arc<Self>,
+        tp: &TopicPartition,
+        exact: bool,
+    ) -> Option<BoxFuture<'static, LogResult<Option<i64>>>> {
+        // As a rule nobody goes by it, and it would be asked for again and again.
+        let (shared, tp, pool) = (Arc::clone(&self), tp.clone(), self.connection.pool.clone());
+        exact.then(|| {
+            pool.run("looking up a position", move || {
+                let what = format!("looking up the position in {tp}");
+                let Some(consumer) = shared.client() else { return Err(LogError::Closed { what }) };
+                let positions = consumer.position().map_err(|e| shared.scene.error(&what, &e))?;
+                let found = positions.find_partition(&tp.topic, tp.partition);
+                Ok(Some(found.and_then(|e| e.offset().to_raw()).unwrap_or(-1)))
+            })
+        })
     }
 
     fn seek(self: Arc<Self>, tp: &TopicPartition, offset: i64) -> BoxFuture<'static, LogResult<()>> {

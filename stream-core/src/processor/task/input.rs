@@ -52,12 +52,16 @@ enum Lows {
 
 impl TaskInput {
     /// `in_step` if the group is kept in step.
-    pub(super) fn new(edge: usize, (paced, in_step): (bool, bool), place: Place, fetch: Box<dyn Fetch>) -> Self {
+    pub(super) fn new(edge: usize, (paced, in_step): (bool, bool), place: Place, mut fetch: Box<dyn Fetch>) -> Self {
         let lows = match (in_step, paced) {
             (false, _) => None,
             (true, true) => Some(Lows::InOrder(i64::MIN)),
             (true, false) => Some(Lows::Any(Vec::new())),
         };
+        if in_step && !paced {
+            // Compared with the partition's end.
+            fetch.know_ends();
+        }
         let Place { partition, start, metadata, recorded } = place;
         Self {
             edge,
@@ -97,6 +101,12 @@ impl TaskInput {
     /// Whether everything that it has is dispatched.
     pub(super) fn is_at_its_end(&self) -> bool {
         self.caught_up && self.head().is_none()
+    }
+
+    /// Whether it has no record now, and may yet bring one that is to be processed first. What comes back to a group that is kept
+    /// in step is never far behind: the limit waits for it.
+    fn may_bring_earlier(&self) -> bool {
+        !self.caught_up && !matches!(self.lows, Some(Lows::Any(_)))
     }
 
     /// Whether the next record is beyond the limit of paced inputs.
@@ -203,7 +213,7 @@ pub(super) fn choose(inputs: &[TaskInput], limit: i64) -> Next {
             continue;
         }
         match (input.head(), best) {
-            (None, _) => unsure |= !input.caught_up,
+            (None, _) => unsure |= input.may_bring_earlier(),
             (Some(ts), None) => best = Some((ts, i)),
             (Some(ts), Some((least, _))) if ts < least => {
                 // Equal times go to the earlier edge: this one stops just before.

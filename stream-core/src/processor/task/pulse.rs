@@ -132,3 +132,74 @@ impl Pulse {
         now.duration_since(self.began) >= if self.hurried { SHORT_SLICE } else { SLICE }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    fn pulse() -> Pulse {
+        let mut pulse = Pulse::new(Knock::default(), Duration::from_secs(1));
+        pulse.begin();
+        pulse
+    }
+
+    /// Calls until a slice is over, each of which takes so long.
+    async fn calls(pulse: &mut Pulse, each: Duration) -> u32 {
+        pulse.is_overdue(false);
+        pulse.begin();
+        let mut calls = 0;
+        loop {
+            advance(each).await;
+            calls += 1;
+            if pulse.is_over() {
+                return calls;
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slice_lasts_a_millisecond_or_one_call() {
+        let mut pulse = pulse();
+        assert_eq!(calls(&mut pulse, Duration::from_millis(20)).await, 1);
+        for _ in 0..5 {
+            let n = calls(&mut pulse, Duration::from_micros(1)).await;
+            assert!((1_000..1_000 + MOST_CALLS).contains(&n), "{n}");
+        }
+        // So many may pass before it is noticed that they take long by now.
+        assert!(calls(&mut pulse, Duration::from_millis(20)).await <= MOST_CALLS);
+        assert_eq!(calls(&mut pulse, Duration::from_millis(20)).await, 1);
+        assert_eq!(calls(&mut pulse, Duration::from_micros(300)).await, 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_knock_is_heard_after_the_call_at_hand() {
+        let mut pulse = pulse();
+        calls(&mut pulse, Duration::from_micros(1)).await;
+        pulse.is_overdue(false);
+        pulse.begin();
+        pulse.knock.clone().knock();
+        advance(Duration::from_millis(20)).await;
+        assert!(pulse.is_over(), "although many calls were to come before the next look at the clock");
+        pulse.listen();
+        pulse.hurry(false);
+        pulse.is_overdue(false);
+        pulse.begin();
+        advance(Duration::from_micros(300)).await;
+        assert!(!pulse.is_over());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_released_is_overdue_after_a_while() {
+        let mut pulse = pulse();
+        assert!(!pulse.is_overdue(true));
+        advance(HAND_OVER).await;
+        assert!(pulse.is_overdue(true));
+        pulse.handed_over();
+        assert!(!pulse.is_overdue(true));
+        advance(HAND_OVER).await;
+        assert!(!pulse.is_overdue(false), "there is nothing");
+        assert!(!pulse.is_overdue(true), "it has waited since now");
+    }
+}

@@ -8,6 +8,8 @@
 //!   came of it is acknowledged and the stream time that it was due by is written. After a crash a record is therefore
 //!   never late that was not late before and whose work is not done, and nothing that is due gets lost.
 //! - Exactly once all of it is in the transaction of the record that it belongs to.
+//! - What is due before a record fires before its callback begins. So no record is begun while one under way may still set
+//!   something that is due before it (`horizon`), and the records of a slice give way to what they make due (`interrupts`).
 //!
 //! Which of the entries is next is asked of the tables, in whose order they lie; `due` and `floor` below are only bounds
 //! that save the asking.

@@ -152,6 +152,10 @@ impl SimFetch {
 }
 
 impl Fetch for SimFetch {
+    fn know_ends(&mut self) {
+        self.inner.know_ends();
+    }
+
     fn poll_fetch(
         &mut self,
         cx: &mut Context<'_>,

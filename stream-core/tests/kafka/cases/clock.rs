@@ -14,7 +14,7 @@ use stream_core::topics::TopicOptions;
 use stream_core::window::Windows;
 
 use super::world::{World, ms};
-use crate::kafka_support::{Running, committed, done, read, topic_with, unique, until};
+use crate::kafka_support::{Running, committed, read, topic_with, unique, until};
 
 /// Copies every hundredth record, and takes its time for each of them.
 fn slow(world: &World, takes: Duration, begun: &Arc<AtomicU64>, hurries: &Arc<AtomicBool>) -> Arc<GroupGraph> {
@@ -42,7 +42,7 @@ async fn fill(world: &World, records: i64) {
 }
 
 pub async fn commits_and_effects_do_not_wait_for_the_end_of_a_backlog(log: &LogHandle, guarantee: Guarantee) {
-    for (takes, records) in [(10, 100_000_i64), (300, 10_000), (5_000, 1_000)] {
+    for (takes, records) in [(10, 400_000_i64), (300, 15_000), (5_000, 1_000)] {
         let world = World::new(log, guarantee, "slow").await;
         fill(&world, records).await;
         let (begun, hurries) = (Arc::default(), Arc::default());
@@ -139,16 +139,13 @@ pub async fn a_backlog_goes_round_the_loop_in_step(log: &LogHandle, guarantee: G
             .stores(Arc::new(MemoryStores::new()));
         let running = Running::up(processor).await;
         let began = Instant::now();
-        let own: Arc<str> = format!("{group}-loop").into();
-        done(log, &group, &[(&input, PARTITIONS)]).await;
-        done(log, &group, &[(&own, PARTITIONS)]).await;
+        running.handle.caught_up().await.unwrap();
         took.push((grace, began.elapsed()));
         if grace.is_some() {
             // What closes the last windows.
             let end = first + (SECONDS + 1_000) * 1000;
             write_all(log, &input, (0..PARTITIONS).map(|p| (p, end))).await;
-            done(log, &group, &[(&input, PARTITIONS)]).await;
-            done(log, &group, &[(&own, PARTITIONS)]).await;
+            running.handle.caught_up().await.unwrap();
             let counted = async || {
                 let mut of: BTreeMap<i64, i64> = BTreeMap::new();
                 for told in read(log, &out, PARTITIONS).await.into_iter().filter_map(|r| r.value) {
