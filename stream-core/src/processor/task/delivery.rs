@@ -113,7 +113,9 @@ impl Task {
         let sources = std::mem::replace(&mut self.sources, sources);
         let positions = self.inputs.iter().map(|i| i.released).collect();
         let named = || self.inputs.iter().map(|i| i.commit(i.released)).collect();
-        let (alone, batch_bytes) = (self.replay.search.is_on(&self.inputs), self.env.batches.bytes());
+        // Behind a batch that waits to be sent alone, any other could be sent before it (see `gate`).
+        let alone = self.replay.search.is_on(&self.inputs) || self.outbox.ends_alone();
+        let batch_bytes = self.env.batches.bytes();
         let delivery = self.env.egress.hand_over(self.id, self.epoch, Arc::clone(&batch), alone, named);
         self.replay.search.handed_over();
         let visited = std::mem::take(&mut self.visited);
