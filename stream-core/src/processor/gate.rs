@@ -4,9 +4,9 @@
 //! on its way while nothing else was, it is known whether its topic takes it. So a task that looks for the culprit asks for
 //! its batch to be sent alone: what is on its way ends first, and what others hand over meanwhile waits.
 //!
-//! Invariant: the batches of a task are sent in the order in which they were handed over. A task hands nothing over behind a
-//! batch that is to be sent alone before that is delivered, also when its search has ended meanwhile: while another task's batch
-//! is sent alone, what is not to be sent alone waits apart, and goes before the next that is.
+//! Invariant: the batches of a task are sent in the order in which they were handed over. Behind a batch that is to be sent
+//! alone, a task hands over only such batches until all of them are delivered, also when its search has ended meanwhile: while
+//! another task's batch is sent alone, what is not to be sent alone waits apart, and goes before the next that is.
 //!
 //! Invariant: nothing that waits here is sent once its task is gone, or after a purge: the partition may have another owner
 //! by then, and the write would land behind the owner's own.

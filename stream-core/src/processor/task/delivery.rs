@@ -134,7 +134,9 @@ impl Task {
         let graph = &self.core.graph;
         let lows = self.paced.hand_over(|topic| graph.own_topics().any(|own| **own == *topic), &batch);
         let named = || self.inputs.iter().map(|i| i.commit(i.released)).collect();
-        let (alone, batch_bytes) = (self.replay.search.is_on(&self.inputs), self.env.batches.bytes());
+        // Behind a batch that waits to be sent alone, any other could be sent before it (see `gate`).
+        let alone = self.replay.search.is_on(&self.inputs) || self.outbox.ends_alone();
+        let batch_bytes = self.env.batches.bytes();
         let delivery = self.env.egress.hand_over(self.id, self.epoch, Arc::clone(&batch), alone, named);
         self.replay.search.handed_over();
         let visited = std::mem::take(&mut self.visited);

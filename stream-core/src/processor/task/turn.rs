@@ -104,10 +104,6 @@ impl Task {
         if (self.ending.is_none() || self.moved || self.recording.due) && self.replay.poll_rest(cx).is_pending() {
             return Poll::Pending;
         }
-        if self.outbox.ends_alone() {
-            // What is handed over now could be sent before it (see `gate`).
-            return Poll::Pending;
-        }
         if !self.moved && self.slots.is_empty() {
             // Nothing came of what was begun.
             self.replay.search.restart();
@@ -156,6 +152,8 @@ impl Task {
             && !self.slots.alone()
             && !self.recording.opening
             && (!self.replay.search.is_on(&self.inputs) || (self.outbox.is_empty() && !self.replay.search.is_closed()))
+            // Each batch behind one that is sent alone is sent alone, too: they come to an end.
+            && !self.outbox.ends_alone()
     }
 
     /// Whether what is released should be handed over before more is processed.

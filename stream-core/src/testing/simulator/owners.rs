@@ -47,8 +47,8 @@ impl Owners {
         let to: BTreeSet<i32> = batch.iter().filter_map(|(record, _)| record.partition).collect();
         let mut state = self.state();
         let others = |partition: &&i32| state.of.get(&(group, **partition)).is_some_and(|owner| owner != life);
-        let stale = to.iter().filter(others).count();
-        state.stale += stale;
+        let behind = to.iter().filter(others).count();
+        state.stale += behind;
         state.batches += 1;
         let number = state.batches;
         state.flying.entry(life.to_owned()).or_default().insert(number, to);
