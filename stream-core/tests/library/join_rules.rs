@@ -287,7 +287,8 @@ fn j4_nulls_are_told_in_the_order_of_keys_whatever_their_bytes_are() -> Done {
         tester.drain()?;
         tester.input("join-right", Text).send_at("z", "z".to_owned(), 1000)?;
         let found: Vec<_> = tester.output("join-told", Text).read()?;
-        let found: Vec<_> = found.into_iter().map(|r| (r.key.unwrap_or_default(), r.value.unwrap_or_default())).collect();
+        let found: Vec<_> =
+            found.into_iter().map(|r| (r.key.unwrap_or_default(), r.value.unwrap_or_default())).collect();
         let expected: Vec<_> = expected.into_iter().map(|(key, n)| (key, format!("[{n},-]@5"))).collect();
         assert_eq!(found, expected);
         Ok(())

@@ -146,8 +146,11 @@ impl Model {
             let timers = self.timers.iter().map(|(key, (at, _))| (*at, Due::Timer(key)));
             let windows = self.windows.keys().map(|(start, key)| (start + size + grace, Due::Window(*start, key)));
             let sessions = self.sessions.iter().enumerate();
-            let sessions = sessions.map(|(n, (key, _, end, _))| (end + gap + late + 1, Due::Session(key.len(), key, n)));
-            let Some((at, due)) = timers.chain(windows).chain(sessions).min().filter(|(at, _)| *at <= until) else { return };
+            let sessions =
+                sessions.map(|(n, (key, _, end, _))| (end + gap + late + 1, Due::Session(key.len(), key, n)));
+            let Some((at, due)) = timers.chain(windows).chain(sessions).min().filter(|(at, _)| *at <= until) else {
+                return;
+            };
             self.time = self.time.max(at);
             match due {
                 Due::Timer(key) => {
@@ -351,7 +354,10 @@ fn compare(seed: u64, together: bool) -> Done {
         let mut model = Model::new(setup);
         sequence.iter().for_each(|record| model.take(*record));
         let told = told.remove(&partition).unwrap_or_default();
-        assert_eq!(told, model.told, "seed {seed}, together {together}, {setup:?}, partition {partition}: {sequence:?}");
+        assert_eq!(
+            told, model.told,
+            "seed {seed}, together {together}, {setup:?}, partition {partition}: {sequence:?}"
+        );
         late += model.late;
     }
     assert_eq!(tester.late("model")?, late, "seed {seed}, together {together}, {setup:?}");

@@ -226,7 +226,8 @@ fn t1a_a_record_that_waits_for_its_codec_comes_behind_what_is_due_before_it() ->
             g.on_close(counts, move |ctx, window, n| ctx.emit(out, ctx.key(), &format!("{window} {n}")));
             let records = [("a", "x", 1), ("b", "y1", 70), ("c", "z", 50), ("d", "w12", 130)];
             let told = at_once(g.build()?, guarantee, &records)?;
-            let expected = ["x at 1 in 1", "[0, 60) 1", "y1 at 70 in 1", "z at 70 in 0", "[60, 120) 1", "w12 at 130 in 1"];
+            let expected =
+                ["x at 1 in 1", "[0, 60) 1", "y1 at 70 in 1", "z at 70 in 0", "[60, 120) 1", "w12 at 130 in 1"];
             assert_eq!(told, expected, "awaits: {awaits}");
         }
         Ok(())

@@ -56,7 +56,8 @@ fn t1a_what_is_open_closes_once_its_partition_is_quiet() -> Done {
         assert_eq!(values(&out), ["set 69 at 5", "set 70 at 10", "set 71 at 10"]);
         tester.advance(ms(1))?;
         tester.wait_until("all is closed", || live_keys(&tester, "all-window-counts") == 0)?;
-        let closed = ["[5, 5] 1", "[10, 10] 1", "[10, 10] 1", "set 69", "set 70", "[0, 60) 1", "[0, 60) 1", "[0, 60) 1"];
+        let closed =
+            ["[5, 5] 1", "[10, 10] 1", "[10, 10] 1", "set 69", "set 70", "[0, 60) 1", "[0, 60) 1", "[0, 60) 1"];
         assert_eq!(values(&out), closed, "a timer behind the last end waits on");
         send(&tester, "a", "late", 5)?;
         assert_eq!(values(&out), ["late at 70"]);
@@ -153,9 +154,8 @@ fn t1a_a_quiet_join_tells_its_nulls() -> Done {
         let out = g.output("out", Text);
         let windows = JoinWindows::around(ms(60)).grace(ms(10));
         let (left, right) = (Side::topic("left", Text), Side::topic("right", Text));
-        g.stream_join("pairs", windows, left, right).left(move |ctx, l, r| {
-            ctx.emit(out, ctx.key(), &format!("{l} {}", r.map_or("-", String::as_str)))
-        });
+        g.stream_join("pairs", windows, left, right)
+            .left(move |ctx, l, r| ctx.emit(out, ctx.key(), &format!("{l} {}", r.map_or("-", String::as_str))));
         let (tester, out) = tester(g.build()?, guarantee, 1)?;
         tester.input("left", Text).send_at("k", "a".to_owned(), 0)?;
         tester.input("left", Text).send_at("k", "b".to_owned(), 9)?;

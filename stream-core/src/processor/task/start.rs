@@ -18,10 +18,10 @@ use super::input::TaskInput;
 use super::outbox::Outbox;
 use super::paced::Paced;
 use super::place::{self, Place, Recording};
-use super::slots::Slots;
-use super::time::Time;
 use super::pulse::Pulse;
 use super::quiet::Quiet;
+use super::slots::Slots;
+use super::time::Time;
 use super::{Command, Inbox, Task, TaskSpec};
 use crate::context::{Core, Stage};
 use crate::group::TableEdge;
@@ -81,7 +81,9 @@ impl Task {
         let recording = Recording::new(&env, &places, meanings);
         spec.positions.start(place::commits(&places));
         let inputs = inputs.into_iter().zip(places);
-        let inputs: Vec<_> = inputs.map(|((edge, a), place)| TaskInput::new(edge, (paced(edge), env.pace.is_some()), place, a.fetch)).collect();
+        let inputs: Vec<_> = inputs
+            .map(|((edge, a), place)| TaskInput::new(edge, (paced(edge), env.pace.is_some()), place, a.fetch))
+            .collect();
         let next_checkpoint = Box::pin(tokio::time::sleep_until(Instant::now() + env.options.checkpoint_interval));
         let time = Time::new(&core.graph, env.egress.transactions().is_some(), &core);
         let time = time.map_err(|e| ProcessorError::store(core.graph.name(), e))?;

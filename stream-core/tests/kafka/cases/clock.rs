@@ -63,7 +63,9 @@ pub async fn commits_and_effects_do_not_wait_for_the_end_of_a_backlog(log: &LogH
         hurries.store(true, Ordering::SeqCst);
         world.done().await;
         running.stop().await;
-        println!("{guarantee:?}, {takes} us: first effect {effect:?}, commits seen at {commits:?}, {seen} of {records}");
+        println!(
+            "{guarantee:?}, {takes} us: first effect {effect:?}, commits seen at {commits:?}, {seen} of {records}"
+        );
         assert!(effect.is_some_and(|(_, n)| n < records.unsigned_abs()), "effects came at the end");
         assert!(seen < records.unsigned_abs() && !commits.is_empty(), "commits came at the end");
     }
