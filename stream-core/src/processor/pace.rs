@@ -360,7 +360,8 @@ impl Pace {
             looked.asked = Some(Instant::now());
         }
         let latest = ours.iter().map(|p| (p.clone(), OffsetSpec::Latest)).collect();
-        let ends = env.log.offsets(latest, Isolation::ReadCommitted).await?;
+        // Not of what is committed: a commit is known before its markers are where they tell readers of it.
+        let ends = env.log.offsets(latest, Isolation::ReadUncommitted).await?;
         Ok(ours.into_iter().zip(ends).collect())
     }
 

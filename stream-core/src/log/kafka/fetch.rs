@@ -62,8 +62,11 @@ pub(super) trait Owner: Send + Sync + 'static {
     fn isolation(&self) -> Isolation;
     /// Where the consumer is in a partition, markers of transactions included; asked for when an end is reached.
     /// `None`: the position behind the last record will do, unless it has to be `exact`.
-    fn position(self: Arc<Self>, tp: &TopicPartition, exact: bool)
-    -> Option<BoxFuture<'static, LogResult<Option<i64>>>>;
+    fn position(
+        self: Arc<Self>,
+        tp: &TopicPartition,
+        exact: bool,
+    ) -> Option<BoxFuture<'static, LogResult<Option<i64>>>>;
     /// Makes the consumer go on at an offset.
     fn seek(self: Arc<Self>, tp: &TopicPartition, offset: i64) -> BoxFuture<'static, LogResult<()>>;
     /// The `Fetch` is gone; its slot is closed.

@@ -134,11 +134,7 @@ impl Owner for Shared {
         self.polled.is_stranded()
     }
 
-    fn position(
-        self: Arc<Self>,
-        tp: &TopicPartition,
-        _: bool,
-    ) -> Option<BoxFuture<'static, LogResult<Option<i64>>>> {
+    fn position(self: Arc<Self>, tp: &TopicPartition, _: bool) -> Option<BoxFuture<'static, LogResult<Option<i64>>>> {
         let (shared, tp) = (Arc::clone(&self), tp.clone());
         Some(self.ops.run("looking up a position", move || {
             let what = format!("looking up the position in {tp}");
