@@ -14,19 +14,19 @@ use crate::group::Raw;
 use crate::{Args, Outcome};
 
 /// How a run is made.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Filter {
     /// In transactions.
     #[arg(long)]
     exactly_once: bool,
 }
 
-pub(crate) fn run(args: &Args, how: &Filter) -> Outcome<()> {
+pub(crate) fn run(args: &Args, how: Filter) -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(filter(args, how))
 }
 
-async fn filter(args: &Args, how: &Filter) -> Outcome<()> {
+async fn filter(args: &Args, how: Filter) -> Outcome<()> {
     let log: LogHandle = Kafka::connect(KafkaOptions::new(&args.brokers))?;
     let name = format!("bench-filter-{}", std::process::id());
     let topic: Arc<str> = format!("{name}-out").into();

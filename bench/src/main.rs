@@ -124,7 +124,7 @@ fn main() -> Outcome<()> {
     let args = Args::parse();
     let (engine, store, exactly_once) = match args.what {
         What::Load => return load::load(&args),
-        What::Filter(how) => return filter::run(&args, &how),
+        What::Filter(how) => return filter::run(&args, how),
         What::Takeover(how) => return takeover::run(&args, how),
         What::Join(how) => return join::run(&args, how),
         What::Run { engine, store, exactly_once } => (engine, store, exactly_once),
