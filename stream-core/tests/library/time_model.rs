@@ -352,7 +352,9 @@ fn compare(seed: u64, together: bool) -> Done {
     let mut late = 0;
     for (partition, sequence) in (0..).zip(&sequences) {
         let mut model = Model::new(setup);
-        sequence.iter().for_each(|record| model.take(*record));
+        for record in sequence {
+            model.take(*record);
+        }
         let told = told.remove(&partition).unwrap_or_default();
         assert_eq!(
             told, model.told,
@@ -393,7 +395,7 @@ fn many_sequences() {
                     return;
                 }
                 // Most of them together: one at a time is what the model does, too.
-                compare(from + run, run % 4 != 0).unwrap();
+                compare(from + run, !run.is_multiple_of(4)).unwrap();
             }
         };
         for _ in 0..number("JOBS").unwrap_or(2) {

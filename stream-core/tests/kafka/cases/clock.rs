@@ -46,16 +46,16 @@ pub async fn commits_and_effects_do_not_wait_for_the_end_of_a_backlog(log: &LogH
         let world = World::new(log, guarantee, "slow").await;
         fill(&world, records).await;
         let (begun, hurries) = (Arc::default(), Arc::default());
-        let began = Instant::now();
+        let started = Instant::now();
         let running = world.start(slow(&world, Duration::from_micros(takes), &begun, &hurries)).await;
         let (mut effect, mut last, mut commits) = (None, None, Vec::new());
         while commits.len() < 5 && begun.load(Ordering::SeqCst) < records.unsigned_abs() {
             if effect.is_none() && !world.records().await.is_empty() {
-                effect = Some((began.elapsed(), begun.load(Ordering::SeqCst)));
+                effect = Some((started.elapsed(), begun.load(Ordering::SeqCst)));
             }
             let now = committed(log, &world.group, &world.input, 1).await[0].filter(|at| *at > 0);
             if now != last && now.is_some() {
-                commits.push(began.elapsed());
+                commits.push(started.elapsed());
                 last = now;
             }
         }
