@@ -166,7 +166,8 @@ async fn counted(log: &LogHandle, at: i64) -> Vec<i64> {
         for _ in 0..3 {
             write(log, &input, "k", "x", at).await;
         }
-        let running = Running::up(processor(log, g.build().unwrap()).guarantee(guarantee)).await;
+        let counting = processor(log, g.build().unwrap()).guarantee(guarantee).max_ahead(None);
+        let running = Running::up(counting).await;
         done(log, &group, &[(&input, 1)]).await;
         running.stop().await;
         assert_eq!(table(log, &group, 1).await.get("k").map(String::as_str), Some("3"));
