@@ -67,9 +67,9 @@ kafka_tests() {
   STREAM_TEST_KAFKA_SSL=$(printed KAFKA_BROKERS_SSL) STREAM_TEST_KAFKA_SASL_SSL=$(printed KAFKA_BROKERS_SASL_SSL)
   STREAM_TEST_KAFKA_CA=$(printed KAFKA_CA) STREAM_TEST_KAFKA_USER=$(printed KAFKA_SASL_USER)
   STREAM_TEST_KAFKA_PASSWORD=$(printed KAFKA_SASL_PASSWORD)
-  threads=$((threads * 2))
+  threads=$((threads * 3 / 2))
   step "$kafka" tests --ignored --skip "$registry" --skip "$postgres" --skip many_seeds --skip kafka_chaos --skip kafka_kill || true
-  threads=$((threads / 2))
+  threads=$((threads * 2 / 3))
   step "tests that kill processes on a real Kafka" tests --ignored kafka_chaos kafka_kill || true
 }
 
