@@ -58,8 +58,8 @@ async fn a_setting_that_forbids_what_a_group_asks_for_ends_the_run_and_is_named(
             let error = failure(short).await;
             assert!(error.contains("group.min.session.timeout.ms"), "{guarantee:?}: {error}");
         }
-        let long = counting(&log).await.guarantee(Guarantee::ExactlyOnce).commit_interval(Duration::from_secs(10));
-        let error = failure(long).await;
+        let slow = counting(&log).await.guarantee(Guarantee::ExactlyOnce).commit_interval(Duration::from_secs(10));
+        let error = failure(slow).await;
         assert!(error.contains("transaction.max.timeout.ms"), "{error}");
     })
     .await;
