@@ -125,13 +125,6 @@ pub(crate) enum Opened {
 }
 
 impl Opened {
-    pub(crate) fn by(self) -> By {
-        match self {
-            Self::Session(_) => By::StreamTime,
-            Self::Batch(_) => By::WallClock,
-        }
-    }
-
     /// What its entries depend on: their markers lie at times that all of it decides.
     pub(crate) fn meaning(self) -> String {
         match self {
@@ -276,8 +269,8 @@ impl GroupGraph {
     /// Whether something of it falls due by the wall clock.
     #[cfg(feature = "testing")]
     pub(crate) fn waits_for_the_clock(&self) -> bool {
-        let timers = self.timers.iter().map(|timer| timer.by);
-        timers.chain(self.open.iter().map(|open| open.kind.by())).any(|by| by == By::WallClock)
+        self.timers.iter().any(|timer| timer.by == By::WallClock)
+            || self.open.iter().any(|open| matches!(open.kind, Opened::Batch(_)))
     }
 
     /// The topics of the tables that it writes.
