@@ -31,7 +31,7 @@ use crate::window::{JoinWindows, Session, Sessions, Which, Windows};
 
 /// How long a partition holds others without going on.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A partition that has had nothing for so long begins anew with its next record.
+/// A partition that has had nothing for so long starts over with its next record.
 const IDLE: Duration = Duration::from_secs(1);
 /// Between two looks at the partitions of other instances.
 const REST: Duration = Duration::from_millis(50);
@@ -236,7 +236,7 @@ impl Pace {
         self.changed.send_modify(|n| *n = n.wrapping_add(1));
     }
 
-    /// A task is over.
+    /// A task has ended.
     pub(super) fn leave(&self, task: u64) {
         self.seats().retain(|_, seat| seat.task != task);
         self.changed.send_modify(|n| *n = n.wrapping_add(1));
@@ -417,7 +417,7 @@ mod tests {
         assert_eq!(seat.moved, began);
         seat.take(0, true, seen(Some(6), 10), Instant::now());
         assert!(seat.moved > began, "a later time is");
-        // After a pause it begins anew, whatever its time is.
+        // After a pause it starts over, whatever its time is.
         seat.take(0, true, seen(None, 11), Instant::now());
         tokio::time::advance(IDLE).await;
         seat.take(0, true, seen(Some(3), 11), Instant::now());

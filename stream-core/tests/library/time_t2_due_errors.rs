@@ -1,4 +1,4 @@
-//! What is due has an error policy of its own: fail, skip or put aside, after retries. Under skip, others go on.
+//! What is due has an error policy: fail, skip or put aside, after retries. Under skip, others go on.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};

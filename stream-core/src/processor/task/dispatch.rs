@@ -94,7 +94,7 @@ impl Task {
                 if result.is_err() || closed || self.is_full() || self.ending.is_some() {
                     break;
                 }
-                // In slots, each record is asked for anew, for it may have to wait. What has fallen due comes first.
+                // In slots, each record is asked for again, for it may have to wait. What has fallen due comes first.
                 if !self.slots.is_empty() || self.time.interrupts() || self.pulse.is_over() {
                     break;
                 }

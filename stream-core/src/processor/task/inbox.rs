@@ -53,7 +53,7 @@ impl Orders {
         self.knock.knock();
     }
 
-    /// What is not taken is dropped, by which whoever asked learns that the task is gone.
+    /// What is not taken is dropped, so that the one who asked learns that the task is gone.
     pub(in crate::processor) fn ask(&self, what: Demand) {
         _ = self.demands.send(what);
         self.knock.knock();

@@ -109,7 +109,7 @@ impl Pulse {
         self.looked.duration_since(self.began) >= SLICE
     }
 
-    /// A call has returned. Whether the slice is over.
+    /// A call has returned. Whether the slice has ended.
     pub(super) fn is_over(&mut self) -> bool {
         self.left = self.left.saturating_sub(1);
         if self.left > 0 && !self.knock.is_heard() {
@@ -125,7 +125,7 @@ impl Pulse {
         }
         self.left = self.calls;
         if self.knock.is_heard() {
-            // Looked at once this slice is over: it costs no more looks until then.
+            // Looked at once this slice has ended: it costs no more looks until then.
             self.hurried = true;
             self.knock.clear();
         }
@@ -145,7 +145,7 @@ mod tests {
         pulse
     }
 
-    /// Calls until a slice is over, each of which takes so long.
+    /// Calls until a slice has ended, each of which takes so long.
     async fn calls(pulse: &mut Pulse, each: Duration) -> u32 {
         pulse.is_overdue(false);
         pulse.begin();
