@@ -46,16 +46,8 @@ async fn filter(args: &Args, how: Filter) -> Outcome<()> {
     if how.exactly_once {
         processor = processor.guarantee(Guarantee::ExactlyOnce);
     }
-    let (handle, began) = (processor.handle(), Instant::now());
-    let mut running = tokio::spawn(processor.run());
-    tokio::select! {
-        biased;
-        ended = &mut running => return Err(format!("the processor ended early: {:?}", ended?).into()),
-        () = all_seen.notified() => {}
-    }
-    // It ends once everything is acknowledged and committed.
-    handle.stop();
-    running.await??;
+    let began = Instant::now();
+    crate::run_until(processor, &all_seen).await?;
     let (seconds, cpu) = (began.elapsed().as_secs_f64(), crate::cpu_seconds()?);
     let passed = count(&log, &topic, args.partitions).await?;
     if passed != records.div_ceil(2) {

@@ -57,16 +57,7 @@ async fn count(args: &Args, store: StoreKind, exactly_once: bool) -> Outcome<Mea
     if store == StoreKind::Memory {
         processor = processor.stores(Arc::new(MemoryStores::new()));
     }
-    let handle = processor.handle();
-    let mut running = tokio::spawn(processor.run());
-    tokio::select! {
-        biased;
-        ended = &mut running => return Err(format!("the processor ended early: {:?}", ended?).into()),
-        () = all_seen.notified() => {}
-    }
-    // It ends once everything is acknowledged, stored and committed.
-    handle.stop();
-    running.await??;
+    crate::run_until(processor, &all_seen).await?;
     let took = began.get().ok_or("no record was seen")?.elapsed();
     let cpu = crate::cpu_seconds()?;
     let counts = read_table(&log, &name, args.partitions).await?;

@@ -24,6 +24,8 @@ use std::error::Error;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use stream_core::processor::Processor;
+use tokio::sync::Notify;
 
 /// Counts records by key and measures it.
 #[derive(Debug, Parser)]
@@ -149,6 +151,19 @@ fn main() -> Outcome<()> {
         peak_mb()?
     );
     Ok(())
+}
+
+/// Runs a processor until everything has been seen, and ends it: once all is acknowledged, stored and committed.
+async fn run_until(processor: Processor, all_seen: &Notify) -> Outcome<()> {
+    let handle = processor.handle();
+    let mut running = tokio::spawn(processor.run());
+    tokio::select! {
+        biased;
+        ended = &mut running => return Err(format!("the processor ended early: {:?}", ended?).into()),
+        () = all_seen.notified() => {}
+    }
+    handle.stop();
+    Ok(running.await??)
 }
 
 /// CPU seconds of this process so far, user and system.

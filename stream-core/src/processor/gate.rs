@@ -105,7 +105,7 @@ async fn send_alone(
     while let Some(Alone { batch, done, purges }) = asked.recv().await {
         if !done.is_closed() {
             lock(&queue).closed = true;
-            // It fails only if the producer is closed, which the batch is told as well.
+            // It fails only if the producer is closed, and then the batch fails, too.
             _ = producer.flush().await;
         }
         // Its task may be gone, also since the flush began.

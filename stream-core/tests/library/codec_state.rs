@@ -27,7 +27,7 @@ impl Codec<f64> for OneDigit {
 
 const STATES: [&str; 6] = ["table", "window", "session", "batch", "timer", "loop"];
 
-/// Puts the number of each record into a state of this kind, and tells the number if that went well.
+/// Puts the number of each record into a state of this kind, and emits the number if that went well.
 fn keeper(state: &'static str, codec: impl Codec<f64> + Copy) -> Arc<GroupGraph> {
     let mut g = Group::define("g").table(codec);
     let out = g.output("out", Text);

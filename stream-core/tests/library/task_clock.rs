@@ -285,7 +285,7 @@ async fn d15_reads_without_end_keep_neither_commits_nor_revocations_waiting() ->
             while committed(&log).await < before + 10 {
                 tokio::time::sleep(ms(1)).await;
             }
-            // The owner gets the other's partition, too, which only its membership tells it.
+            // The owner gets the other's partition, too, which it learns of its membership only.
             other.handle.stop();
             other.run.await??;
             owner.handle.wait_for(|s| s.tasks.len() == 2).await.ok_or("it ended")?;

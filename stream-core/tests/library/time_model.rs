@@ -1,7 +1,7 @@
 //! Windows, sessions and timers against a model that is as simple as can be: whatever comes, however it is delivered, and
-//! whether callbacks await, defer, or do neither, the same is told in the same order.
+//! whether callbacks await, defer, or do neither, the same results come in the same order.
 //!
-//! Each partition is a sequence of its own. Many more of them: `SEQUENCES=50000 cargo test --test library many_sequences --
+//! Each partition is one sequence. Many more of them: `SEQUENCES=50000 cargo test --test library many_sequences --
 //! --ignored`, from the seed `FROM`.
 
 use std::collections::BTreeMap;

@@ -32,7 +32,7 @@ enum Kind {
     Async,
 }
 
-/// Tells stream time with each record, and counts in windows of 100 ms.
+/// Emits stream time with each record, and counts in windows of 100 ms.
 fn teller<C: Codec<i64>>(kind: Kind, input: Input, codec: C) -> Arc<GroupGraph> {
     let mut g = Group::define("g");
     let out = g.output("out", Int64);

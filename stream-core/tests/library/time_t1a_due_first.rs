@@ -22,7 +22,7 @@ enum Kind {
 
 const KINDS: [Kind; 3] = [Kind::Sync, Kind::Async, Kind::Deferred];
 
-/// An input whose callback does this, and is over later than those of other keys that came after it.
+/// An input whose callback does this, and ends later than those of other keys that came after it.
 fn input(
     g: &mut GroupBuilder<NoTable>,
     kind: Kind,

@@ -13,7 +13,7 @@ use crate::support::{Done, Gate, Outcome, live_keys, move_to_second, ms, values,
 
 const QUIET: u64 = 5_000;
 
-/// Windows, sessions and timers over one input, which tells stream time with each record.
+/// Windows, sessions and timers over one input, which emits stream time with each record.
 fn everything() -> Arc<GroupGraph> {
     let mut g = Group::define("all");
     let out = g.output("out", Text);

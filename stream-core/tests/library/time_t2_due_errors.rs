@@ -51,7 +51,7 @@ impl Bad {
     }
 }
 
-/// Does the same work by each kind of due work: what came for a key is told when it is due, unless the key is bad. What a
+/// Does the same work by each kind of due work: what came for a key is emitted when it is due, unless the key is bad. What a
 /// failed callback has emitted is never seen.
 fn teller(due: Due, policy: ErrorPolicy, bad: &Bad, calls: &Notes<String>) -> Arc<GroupGraph> {
     let mut g = Group::define("g");

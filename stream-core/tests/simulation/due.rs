@@ -65,7 +65,7 @@ fn words(outcome: &Outcome, topics: &[&str]) -> Result<BTreeMap<String, usize>, 
     Ok(seen)
 }
 
-/// Each word that is told without faults is told or put aside: exactly once, once; of timers only those of the run itself,
+/// Each word that is emitted without faults is emitted or put aside: with exactly-once delivery, once; of timers only those of the run itself,
 /// for which of a key's records sets the timer depends on when the last one fired.
 fn nothing_lost(c: &Comparison<'_>) -> CheckResult {
     let (wanted, found) = (words(c.expected, &["told"])?, words(c.actual, &["told", "dead"])?);
@@ -86,7 +86,7 @@ pub(crate) fn due_letters(simulation: Simulation) -> Simulation {
     troubled(simulation, ErrorPolicy::dead_letter("dead").retry(1, ms(20))).check(nothing_lost)
 }
 
-/// What fails when it is due is tried again until it goes well: what is told is the same.
+/// What fails when it is due is tried again until it goes well: what is emitted is the same.
 pub(crate) fn due_retries(simulation: Simulation) -> Simulation {
     troubled(simulation, ErrorPolicy::fail().retry(10, ms(20))).check(|c| {
         if c.exactly_once() {

@@ -8,7 +8,7 @@ use stream_core::codec::Int64;
 use stream_core::prelude::*;
 use stream_core::testing::simulator::{CheckResult, Comparison, Outcome, Random, Simulation};
 
-type Graph = Result<Arc<GroupGraph>, BuildError>;
+pub(crate) type Graph = Result<Arc<GroupGraph>, BuildError>;
 
 /// Every group, by name.
 pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 33] = [
@@ -102,18 +102,19 @@ fn counted(c: &Comparison<'_>, group: &str) -> CheckResult {
 }
 
 /// Counts, and emits each count.
+pub(crate) fn counter(name: &str) -> Graph {
+    let mut g = Group::define(name).table(Int64);
+    let out = g.output("counts", Text);
+    g.input("words", Text, move |ctx, id| {
+        let n = ctx.value()?.unwrap_or(0) + 1;
+        ctx.emit(out, ctx.key(), &format!("{n} {id}"))?;
+        ctx.set(n)
+    });
+    g.build()
+}
+
 fn count(simulation: Simulation) -> Simulation {
-    let graph = || -> Graph {
-        let mut g = Group::define("count").table(Int64);
-        let out = g.output("counts", Text);
-        g.input("words", Text, move |ctx, id| {
-            let n = ctx.value()?.unwrap_or(0) + 1;
-            ctx.emit(out, ctx.key(), &format!("{n} {id}"))?;
-            ctx.set(n)
-        });
-        g.build()
-    };
-    simulation.group(graph).input("words", Text, 150, record).check(|c| counted_and_told(c, "count"))
+    simulation.group(|| counter("count")).input("words", Text, 150, record).check(|c| counted_and_told(c, "count"))
 }
 
 /// Nothing here depends on how often a record is processed. Some values are deleted.

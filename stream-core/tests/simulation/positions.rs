@@ -10,7 +10,7 @@ use stream_core::prelude::*;
 use stream_core::processor::{OnLostPosition, OnPositionMismatch, ProcessorError};
 use stream_core::testing::simulator::{CheckResult, Comparison, Fault, Simulation};
 
-use crate::groups::{last_word, record};
+use crate::groups::{counter, last_word, record};
 
 type Graph = Result<Arc<GroupGraph>, BuildError>;
 
@@ -19,23 +19,13 @@ const RECORDS: u64 = 150;
 /// Counts, with this fault in addition. Where a position is lost, it goes on at the first record; offsets that were set back
 /// count.
 fn counting(simulation: Simulation, name: &'static str, fault: Fault) -> Simulation {
-    let graph = move || -> Graph {
-        let mut g = Group::define(name).table(Int64);
-        let out = g.output("counts", Text);
-        g.input("words", Text, move |ctx, id| {
-            let n = ctx.value()?.unwrap_or(0) + 1;
-            ctx.emit(out, ctx.key(), &format!("{n} {id}"))?;
-            ctx.set(n)
-        });
-        g.build()
-    };
     let processor = |processor: Processor| {
         let every = Duration::from_secs(5);
         let processor = processor.on_lost_position(OnLostPosition::Earliest).topic_check_interval(every);
         processor.on_position_mismatch(OnPositionMismatch::Committed)
     };
     let faults = crate::faults().with(fault).without(Fault::ForgottenOffsets);
-    let simulation = simulation.faults(faults).group(graph).processor(processor);
+    let simulation = simulation.faults(faults).group(move || counter(name)).processor(processor);
     simulation.input("words", Text, RECORDS, record).check(move |c| {
         let done = done(c)?;
         if c.exactly_once() {

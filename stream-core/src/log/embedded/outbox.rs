@@ -112,7 +112,7 @@ impl Outbox {
         self.sends.first_key_value().is_none_or(|(send, _)| *send > up_to)
     }
 
-    /// Whether nobody was told yet what became of a record.
+    /// Whether the outcome of a record was not reported yet.
     pub(super) fn is_open(&self, queued: &Queued) -> bool {
         let sending = self.sends.get(&queued.send);
         sending.and_then(|s| s.open.get(queued.index)).copied().unwrap_or_default()

@@ -21,7 +21,7 @@ const MOST_CALLS: u32 = 16;
 /// What is released waits for more to be handed over with it for so long at most.
 const HAND_OVER: Duration = Duration::from_millis(10);
 
-/// Tells a task that something waits for it, between two callbacks.
+/// A signal to a task, between two callbacks: something waits for it.
 #[derive(Clone, Debug, Default)]
 pub(in crate::processor) struct Knock(Arc<AtomicBool>);
 

@@ -148,14 +148,14 @@ pub async fn a_backlog_goes_round_the_loop_in_step(log: &LogHandle, guarantee: G
             running.handle.caught_up().await.unwrap();
             let counted = async || {
                 let mut of: BTreeMap<i64, i64> = BTreeMap::new();
-                for told in read(log, &out, PARTITIONS).await.into_iter().filter_map(|r| r.value) {
-                    let (start, n) = told.split_once(' ').unwrap();
+                for result in read(log, &out, PARTITIONS).await.into_iter().filter_map(|r| r.value) {
+                    let (start, n) = result.split_once(' ').unwrap();
                     *of.entry(start.parse().unwrap()).or_default() += n.parse::<i64>().unwrap();
                 }
                 of.retain(|start, _| *start < first + SECONDS * 1000);
                 of.values().sum::<i64>()
             };
-            until("all are told", async || counted().await >= SECONDS * i64::from(PARTITIONS)).await;
+            until("all results are there", async || counted().await >= SECONDS * i64::from(PARTITIONS)).await;
             assert_eq!(counted().await, SECONDS * i64::from(PARTITIONS), "{guarantee:?}, grace {grace:?}");
         }
         running.stop().await;

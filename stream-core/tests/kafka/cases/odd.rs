@@ -17,7 +17,7 @@ use crate::kafka_support::{Rec, Running, read, topic_with, unique, until};
 
 const HOUR_MS: i64 = 3_600_000;
 
-/// Tells stream time with each record; what fails is put aside.
+/// Emits stream time with each record; what fails is put aside.
 fn teller(group: &str, input: Input, out: &Arc<str>) -> Arc<GroupGraph> {
     let mut g = Group::define(group);
     let out = g.output(Arc::clone(out), Int64);
@@ -85,7 +85,7 @@ pub async fn a_clock_that_is_behind(log: &LogHandle, guarantee: Guarantee) {
     };
     let out = topic_with(log, "out", 4, TopicConfig::default()).await;
     let running = start(Arc::clone(log), &unique("append"), Input::topic(&*stamped), &out);
-    until("all are told", async || read(log, &out, 4).await.len() == 40).await;
+    until("all results are there", async || read(log, &out, 4).await.len() == 40).await;
     running.stop().await;
 
     let behind: LogHandle = Arc::new(Behind(Arc::clone(log), 3 * HOUR_MS));

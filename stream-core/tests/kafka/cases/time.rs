@@ -11,7 +11,7 @@ use stream_core::processor::Guarantee;
 use super::world::{World, kept_topic};
 use crate::kafka_support::{done, read};
 
-/// Stream time, told with each record: over all inputs, also of records that fail, not of undecodable ones, of nulls (whose
+/// Stream time, emitted with each record: over all inputs, also of records that fail, not of undecodable ones, of nulls (whose
 /// times would be in their values), nor of those too far ahead; it survives a restart.
 pub async fn t1_stream_time(log: &LogHandle, guarantee: Guarantee) {
     let world = World::new(log, guarantee, "t1").await;
