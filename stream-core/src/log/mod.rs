@@ -241,6 +241,17 @@ pub trait Producer: Send + Sync + 'static {
     /// Fails everything not yet acknowledged with [`LogError::Purged`]. What is on its way may still arrive.
     fn purge(&self);
 
+    /// Resolves when what this producer sent to a partition before the call has arrived there or is lost, that which it gave up
+    /// ([`purge`](Self::purge), a time-out) included. With a transactional id there is nothing to wait for: what was given up is
+    /// never seen.
+    ///
+    /// A connection brings its requests in order, so the Kafka adapter asks the partition's leader for something else on the
+    /// one that the writes took. What a connection had not delivered when it broke may still arrive later.
+    ///
+    /// # Errors
+    /// When the log can't be reached.
+    fn settled(&self, partition: TopicPartition) -> BoxFuture<'static, LogResult<()>>;
+
     /// Sends no batch of several records from now on that is larger than this; a single record may be. What was handed over
     /// before ends first, and no transaction may be open. Once the future has resolved, this holds.
     ///

@@ -12,9 +12,9 @@ use super::left_out::LeftOuts;
 use super::options::Options;
 use super::pace::Pace;
 use super::placement::Placement;
-use super::transactions::Transactions;
+use super::transactions::{How, Transactions};
 use crate::group::{CallbackError, GroupGraph};
-use crate::log::{Commits, Delivery, LogHandle, LogResult, ProduceBatch, Producer, Reader};
+use crate::log::{Commits, Delivery, LogHandle, LogResult, ProduceBatch, Producer, Reader, TopicPartition};
 use crate::store::StoreBackend;
 use crate::view::Copies;
 
@@ -62,20 +62,20 @@ pub(super) enum Egress {
 
 impl Egress {
     /// Takes a batch of a task, with the positions that it brings. Resolves once it counts: acknowledged, or committed.
-    /// `alone` if nothing else of the instance may be on its way meanwhile.
+    /// With at-least-once delivery, nothing else of the instance is on its way meanwhile if that is asked for.
     pub(super) fn hand_over(
         &self,
         task: u64,
         epoch: u64,
         batch: Arc<ProduceBatch>,
-        alone: bool,
+        how: How,
         positions: impl FnOnce() -> Commits,
     ) -> BoxFuture<'static, Delivery> {
         match self {
             Self::AtLeastOnce(_) if batch.is_empty() => Box::pin(std::future::ready(Delivery::default())),
-            Self::AtLeastOnce(gate) if alone => gate.send_alone(batch),
+            Self::AtLeastOnce(gate) if how.alone => gate.send_alone(batch),
             Self::AtLeastOnce(gate) => gate.send(batch),
-            Self::ExactlyOnce(_, transactions) => transactions.hand_over(task, epoch, batch, positions(), alone),
+            Self::ExactlyOnce(_, transactions) => transactions.hand_over(task, epoch, batch, positions(), how),
         }
     }
 
@@ -90,12 +90,33 @@ impl Egress {
     /// Fails all that is not acknowledged.
     pub(super) fn purge(&self) {
         match self {
-            Self::AtLeastOnce(gate) => gate.purge(),
+            Self::AtLeastOnce(gate) => {
+                gate.abandoned();
+                gate.purge();
+            }
             Self::ExactlyOnce(producer, _) => producer.purge(),
         }
     }
 
-    /// What is handed over is not to wait for the end of a commit interval: somebody waits for it.
+    /// Tasks are lost, of all that there are or of some.
+    pub(super) fn lost(&self, tasks: Vec<u64>, all: bool) {
+        match self {
+            Self::AtLeastOnce(_) if all => self.purge(),
+            Self::AtLeastOnce(gate) => gate.abandoned(),
+            Self::ExactlyOnce(_, transactions) => transactions.lost(tasks),
+        }
+    }
+
+    /// Waits for what a former task of this instance may still have on its way to a partition: it would land behind what is
+    /// read there now. What was in a transaction is never seen.
+    pub(super) async fn settled(&self, partition: TopicPartition) -> LogResult<()> {
+        match self {
+            Self::AtLeastOnce(gate) => gate.settled(partition).await,
+            Self::ExactlyOnce(..) => Ok(()),
+        }
+    }
+
+    /// What the group sends to itself is not to wait for the end of a commit interval: somebody waits for it.
     pub(super) fn hasten(&self) {
         if let Self::ExactlyOnce(_, transactions) = self {
             transactions.hasten();

@@ -12,13 +12,14 @@
 //! by then, and the write would land behind the owner's own.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::log::{Delivery, FailedRecord, LogError, LogResult, ProduceBatch, Producer};
+use crate::log::{Delivery, FailedRecord, LogError, LogResult, ProduceBatch, Producer, TopicPartition};
 
 type Sent = BoxFuture<'static, Delivery>;
 
@@ -27,6 +28,8 @@ pub(super) struct Gate {
     producer: Arc<dyn Producer>,
     queue: Arc<Mutex<Queue>>,
     alone: mpsc::UnboundedSender<Alone>,
+    /// A task was once gone before all that it handed over had ended: without a purge, or by one.
+    abandoned: AtomicBool,
 }
 
 #[derive(Default)]
@@ -50,7 +53,7 @@ impl Gate {
         let (alone, asked) = mpsc::unbounded_channel();
         let queue = Arc::default();
         let work = send_alone(Arc::clone(&producer), Arc::clone(&queue), asked);
-        (Self { producer, queue, alone }, work.boxed())
+        (Self { producer, queue, alone, abandoned: AtomicBool::new(false) }, work.boxed())
     }
 
     pub(super) fn producer(&self) -> &Arc<dyn Producer> {
@@ -79,6 +82,19 @@ impl Gate {
         // One that can't be sent drops `done`, which is answered below.
         _ = self.alone.send(Alone { batch, done, purges });
         delivery.map(|d| d.unwrap_or_else(|_| failed(LogError::Closed { what: "the producer".into() }))).boxed()
+    }
+
+    /// A task is gone before all that it handed over had ended.
+    pub(super) fn abandoned(&self) {
+        self.abandoned.store(true, Ordering::Release);
+    }
+
+    /// Waits for what a task that is gone may still have on its way to a partition.
+    pub(super) async fn settled(&self, partition: TopicPartition) -> LogResult<()> {
+        if self.abandoned.load(Ordering::Acquire) {
+            self.producer.settled(partition).await?;
+        }
+        Ok(())
     }
 
     /// Fails all that is not acknowledged.

@@ -35,12 +35,19 @@ pub(super) async fn open_and_restore(
     Ok((store, follower))
 }
 
+/// The end of an own topic's partition, uncommitted records included, once nothing of a former task of this instance is on its
+/// way there any more.
+pub(super) async fn end_of(env: &Env, partition: &TopicPartition) -> ProcessorResult<i64> {
+    let failed = |e| ProcessorError::log(env.graph.name(), format!("find the end of {partition}"), e);
+    env.egress.settled(partition.clone()).await.map_err(failed)?;
+    let end = env.log.offsets(vec![(partition.clone(), OffsetSpec::Latest)], Isolation::ReadUncommitted).await;
+    Ok(end.map_err(failed)?.first().copied().unwrap_or_default())
+}
+
 /// Reads a compacted topic's partition into memory, in the order of semantics D3.
 pub(super) async fn read_all(env: &Env, partition: &TopicPartition) -> ProcessorResult<Arc<dyn Store>> {
     let group = env.graph.name();
-    let end = env.log.offsets(vec![(partition.clone(), OffsetSpec::Latest)], Isolation::ReadUncommitted).await;
-    let end = end.map_err(|e| ProcessorError::log(group, format!("find the end of {partition}"), e))?;
-    let goal = Goal::Offset(end.first().copied().unwrap_or_default());
+    let goal = Goal::Offset(end_of(env, partition).await?);
     let store = MemoryStores::new().open(&StoreId::new(Arc::clone(&partition.topic), partition.partition), "");
     let store = store.map_err(|e| ProcessorError::store(group, e))?;
     let read = |e| ProcessorError::follow(group, format!("read {partition}"), e);

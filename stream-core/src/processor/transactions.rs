@@ -40,9 +40,17 @@ struct HandedOver {
     epoch: u64,
     batch: Arc<ProduceBatch>,
     positions: Commits,
-    /// Nothing else may be in its transaction, which ends with it.
-    alone: bool,
+    how: How,
     done: oneshot::Sender<Delivery>,
+}
+
+/// What a batch asks of its transaction.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct How {
+    /// Nothing else may be in it, and it ends with the batch.
+    pub(super) alone: bool,
+    /// The group itself reads something of the batch.
+    pub(super) goes_back: bool,
 }
 
 enum Message {
@@ -51,7 +59,7 @@ enum Message {
     Lost(Vec<u64>),
     /// These tasks end: what they hand over is not to wait for the interval's end.
     Hurry(Vec<u64>),
-    /// What is handed over by now is not to wait for the interval's end.
+    /// What the group sends to itself is not to wait for the interval's end.
     Hasten,
     /// Nothing comes of this task any more.
     Over(u64),
@@ -122,11 +130,11 @@ impl Transactions {
         epoch: u64,
         batch: Arc<ProduceBatch>,
         positions: Commits,
-        alone: bool,
+        how: How,
     ) -> BoxFuture<'static, Delivery> {
         let (done, delivery) = oneshot::channel();
         // One that can't be sent drops `done`, which is answered below.
-        _ = self.messages.send(Message::HandOver(HandedOver { task, epoch, batch, positions, alone, done }));
+        _ = self.messages.send(Message::HandOver(HandedOver { task, epoch, batch, positions, how, done }));
         delivery.map(|d| d.unwrap_or_else(|_| failed(LogError::Closed { what: "the transactions".into() }))).boxed()
     }
 
@@ -135,7 +143,8 @@ impl Transactions {
         _ = self.messages.send(Message::Hurry(tasks));
     }
 
-    /// Commits what is handed over by now, or next, as soon as possible.
+    /// Commits what the group sends to itself as soon as possible, be it handed over already or next. Other batches do not make
+    /// a transaction end: somebody waits for those records to come back, and each transaction before theirs holds them up.
     pub(super) fn hasten(&self) {
         _ = self.messages.send(Message::Hasten);
     }
@@ -325,7 +334,7 @@ impl Work {
         let filled = |sent, bytes| Filled { sent, bytes, begun, deadline };
         loop {
             while let Some(what) = self.queue.pop_front() {
-                let (size, alone) = (what.batch.bytes(), what.alone);
+                let (size, alone) = (what.batch.bytes(), what.how.alone);
                 if !sent.is_empty() && (alone || bytes + size > self.budget.bytes()) {
                     self.queue.push_front(what);
                     return filled(sent, bytes);
@@ -341,7 +350,7 @@ impl Work {
                     return filled(sent, bytes);
                 }
             }
-            let hurried = self.hastened && !sent.is_empty();
+            let hurried = self.hastened && sent.iter().any(|sent| sent.what.how.goes_back);
             if hurried || !self.limits.is_empty() || sent.iter().any(|s| self.hurried.contains(&s.what.task)) {
                 self.hastened = false;
                 return filled(sent, bytes);
@@ -361,7 +370,7 @@ impl Work {
     async fn finish(&mut self, filled: Filled) -> LogResult<()> {
         let Filled { sent, bytes, begun, deadline } = filled;
         // What is to go alone shares the wire with nothing, positions included.
-        let alone = sent.iter().any(|sent| sent.what.alone);
+        let alone = sent.iter().any(|sent| sent.what.how.alone);
         let mut positions = if alone { Vec::new() } else { self.send_positions(sent.iter().map(|sent| &sent.what)) };
         let mut ending = Ending { bytes, begun, deadline, error: None, aborted: None };
         let mut done = Vec::new();

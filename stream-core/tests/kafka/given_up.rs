@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use stream_core::codec::Text;
 use stream_core::group::Group;
+use stream_core::log::{LogError, NewRecord, ProduceBatch, ProducerOptions, TopicPartition};
 use stream_core::processor::{Guarantee, Processor};
 use stream_core::store::MemoryStores;
 
 use crate::kafka_support::broker::Broker;
 use crate::kafka_support::proxy::Proxy;
-use crate::kafka_support::{Running, bounded, connect, done, read, table, topic, unique, until, write};
+use crate::kafka_support::{Running, bounded, connect, done, ends, read, table, topic, unique, until, write};
 
 /// librdkafka goes on with the next epoch of its producer id, and the broker refuses what is of an earlier one than it has
 /// seen in that partition.
@@ -54,6 +55,43 @@ async fn a_write_that_was_given_up_does_not_land_behind_what_was_sent_again() {
         running.stop().await;
         assert_eq!(table(&log, &group, 1).await.get("k").map(String::as_str), Some("third"));
         assert_eq!(changelog().await, before, "nothing more was written");
+    })
+    .await;
+}
+
+/// An instance that loses a partition, and gets it back at once, must not read its changelog before its own last write is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a real Kafka: make test starts one where Java is"]
+async fn what_was_purged_on_its_way_has_arrived_once_its_partition_is_settled() {
+    bounded(120, async {
+        let proxy = Proxy::new(1).await;
+        let (broker, listener) = Broker::new().proxied(proxy.port());
+        proxy.lead_to(listener);
+        broker.start().await;
+        let (log, through) = (connect(&broker.brokers()), connect(&proxy.address()));
+        let topic = topic(&log, "out", 1).await;
+        let producer = through.producer(ProducerOptions::default()).await.unwrap();
+        let send = |value: &[u8]| {
+            let record =
+                NewRecord { topic: &topic, partition: Some(0), timestamp: None, key: None, value: Some(value) };
+            let mut batch = ProduceBatch::new();
+            batch.push(record, std::iter::empty());
+            producer.send(Arc::new(batch))
+        };
+        let partition = TopicPartition::new(Arc::clone(&topic), 0);
+        producer.settled(partition.clone()).await.unwrap();
+        assert_eq!(send(b"first").await.last_offsets, [Some(0)]);
+        let carried = proxy.carried();
+        proxy.limit(100_000);
+        let second = send(&[0; 400_000]);
+        until("it is on its way", async || proxy.carried() > carried + 300_000).await;
+        producer.purge();
+        assert!(matches!(second.await.failed[..], [ref failed] if failed.error == LogError::Purged));
+        assert_eq!(ends(&log, &topic, 1).await, [1], "it is still on its way");
+        producer.settled(partition).await.unwrap();
+        assert_eq!(ends(&log, &topic, 1).await, [2]);
+        proxy.limit(0);
+        assert_eq!(send(b"third").await.last_offsets, [Some(2)]);
     })
     .await;
 }

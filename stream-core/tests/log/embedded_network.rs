@@ -288,3 +288,18 @@ async fn answers_keep_the_order_of_the_requests_when_the_way_becomes_shorter() {
     assert_eq!(began.elapsed().as_millis(), 200);
     all_arrived(&first.now_or_never().unwrap());
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_given_up_on_its_way_has_arrived_once_its_partition_is_settled() {
+    let h = here().await;
+    let writer = producer(&h.log).await;
+    h.network(|n| n.bytes_per_second = Some(1000));
+    let sent = writer.send(batch(&h.topic, 0, &[("k", &"x".repeat(5000))]));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    writer.purge();
+    assert_eq!(sent.await.failed[0].error, LogError::Purged);
+    assert_eq!(h.written().await, Vec::<String>::new());
+    writer.settled(tp(&h.topic, 1)).now_or_never().unwrap().unwrap();
+    writer.settled(tp(&h.topic, 0)).await.unwrap();
+    assert_eq!(h.written().await.len(), 1);
+}

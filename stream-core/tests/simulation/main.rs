@@ -189,6 +189,14 @@ mod failed_once {
         super::all_hold("hopping", Guarantee::AtLeastOnce, std::iter::once(396));
     }
 
+    /// An instance on a slow link lost a partition and got it back at once. It restored the table before its own last write had
+    /// arrived, and went on with a store that lacked it. Also
+    /// `what_was_purged_on_its_way_has_arrived_once_its_partition_is_settled`.
+    #[test]
+    fn a_restore_did_not_wait_for_the_instance_s_own_writes() {
+        super::all_hold("batches", Guarantee::AtLeastOnce, std::iter::once(10177));
+    }
+
     /// The simulator's own fault: two limits on one topic overlapped, and the second one was restored as what it was before.
     #[test]
     fn a_topic_s_limit_stayed_small() {

@@ -14,6 +14,7 @@ use super::state::{Shared, State, ready};
 use super::transactions::Identity;
 use crate::log::{
     Commits, Delivery, FailedRecord, GroupMetadata, LogError, LogResult, ProduceBatch, Producer, ProducerOptions,
+    TopicPartition,
 };
 
 /// A producer. Dropping it forgets what it has under way; its open transaction stays until its time-out or until a
@@ -130,6 +131,25 @@ impl Producer for EmbeddedProducer {
 
     fn purge(&self) {
         self.shared.with(|state| state.purge(self.id));
+    }
+
+    fn settled(&self, partition: TopicPartition) -> BoxFuture<'static, LogResult<()>> {
+        let (shared, id, flushed) = (Arc::clone(&self.shared), self.id, self.flush());
+        async move {
+            flushed.await?;
+            let last = shared.with(|state| {
+                let place = (state.topics.number(&partition.topic)?, partition.partition);
+                Some((place, state.outboxes.get(&id)?.last_to(place)?))
+            });
+            if let Some((place, last)) = last {
+                let arrived = |state: &mut State| {
+                    state.outboxes.get(&id).is_none_or(|o| o.has_arrived(place, last)).then_some(())
+                };
+                shared.wait_for(None, arrived).await;
+            }
+            Ok(())
+        }
+        .boxed()
     }
 
     fn limit_batches(&self, bytes: usize) -> BoxFuture<'static, LogResult<()>> {

@@ -182,6 +182,17 @@ impl Wire {
 }
 
 impl Outbox {
+    /// The number of the last batch that is on its way to a partition.
+    pub(super) fn last_to(&self, place: Place) -> Option<u64> {
+        let on_its_way = self.wire.flying.iter().filter(|f| f.place == place && f.verdict.is_none());
+        on_its_way.map(|f| f.number).max()
+    }
+
+    /// Whether a partition has, or has refused, all batches up to a number.
+    pub(super) fn has_arrived(&self, place: Place, number: u64) -> bool {
+        self.wire.flying.iter().all(|f| f.place != place || f.number > number || f.verdict.is_some())
+    }
+
     /// The next moment at which a batch goes, arrives or is answered.
     pub(super) fn wire_due(&self) -> Option<Instant> {
         let flying = self.wire.flying.iter().map(|f| f.at).min();

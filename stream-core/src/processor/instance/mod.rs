@@ -279,11 +279,7 @@ impl<'a> Instance<'a> {
                 self.listeners.rebalance(&Rebalance::Lost(partitions.clone()));
                 self.env.counters.losses.fetch_add(1, Ordering::Relaxed);
                 let tasks = self.tasks_of(&partitions);
-                match self.env.egress.transactions() {
-                    Some(transactions) => transactions.lost(tasks.clone()),
-                    None if tasks.len() == self.tasks.len() => self.env.egress.purge(),
-                    None => {}
-                }
+                self.env.egress.lost(tasks.clone(), tasks.len() == self.tasks.len());
                 for id in tasks {
                     if let Some(task) = self.tasks.remove(&id) {
                         // Others may hold them, to commit at last what was handed back.

@@ -18,6 +18,7 @@ use super::search::Search;
 use crate::group::{CallbackError, Failure};
 use crate::log::{Delivery, ErrorClass, LogError, ProduceBatch};
 use crate::processor::error::{ProcessorError, ProcessorResult};
+use crate::processor::transactions::How;
 
 /// What a task does after a failed delivery (semantics D8, D12).
 ///
@@ -137,7 +138,8 @@ impl Task {
         // Behind a batch that waits to be sent alone, any other could be sent before it (see `gate`).
         let alone = self.replay.search.is_on(&self.inputs) || self.outbox.ends_alone();
         let batch_bytes = self.env.batches.bytes();
-        let delivery = self.env.egress.hand_over(self.id, self.epoch, Arc::clone(&batch), alone, named);
+        let how = How { alone, goes_back: !lows.is_empty() };
+        let delivery = self.env.egress.hand_over(self.id, self.epoch, Arc::clone(&batch), how, named);
         self.replay.search.handed_over();
         let visited = std::mem::take(&mut self.visited);
         let (time, due) = (self.time.mark(), std::mem::take(&mut self.time.makers));

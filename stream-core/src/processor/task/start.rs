@@ -26,11 +26,11 @@ use super::{Command, Inbox, Task, TaskSpec};
 use crate::clock::utc;
 use crate::context::{Core, Stage};
 use crate::group::{InputEdge, TableEdge};
-use crate::log::{Assigned, ErrorClass, Isolation, LogResult, OffsetSpec, TopicPartition};
+use crate::log::{Assigned, ErrorClass, LogResult, TopicPartition};
 use crate::processor::env::Env;
 use crate::processor::error::{ProcessorError, ProcessorResult};
 use crate::processor::positions::Looked;
-use crate::processor::restore::open_and_restore;
+use crate::processor::restore::{end_of, open_and_restore};
 use crate::store::Store;
 use crate::table::{Goal, TablePartition};
 
@@ -238,11 +238,9 @@ async fn restore_all(env: &Env, number: i32) -> ProcessorResult<Restored> {
 
 async fn restore_table(env: &Env, edge: &TableEdge, number: i32) -> ProcessorResult<(Arc<dyn Store>, i64)> {
     let partition = TopicPartition::new(Arc::clone(&edge.topic), number);
-    // Semantics D3: the committed offsets of the inputs were fetched at the assignment; now the changelog's end,
-    // from a reader that sees uncommitted records; then its committed records up to that end.
-    let end = env.log.offsets(vec![(partition.clone(), OffsetSpec::Latest)], Isolation::ReadUncommitted).await;
-    let end = end.map_err(|e| ProcessorError::log(env.graph.name(), format!("find the end of {partition}"), e))?;
-    let goal = Goal::Offset(end.first().copied().unwrap_or_default());
+    // Semantics D3: the committed offsets of the inputs were fetched at the assignment; now the changelog's end, then its
+    // committed records up to that end.
+    let goal = Goal::Offset(end_of(env, &partition).await?);
     let (store, follower) = open_and_restore(env, &partition, edge.codec.name(), goal).await?;
     Ok((store, follower.position()))
 }

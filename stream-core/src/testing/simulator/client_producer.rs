@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use tokio::time::sleep;
 
 use super::life::Life;
-use crate::log::{Commits, Delivery, GroupMetadata, LogResult, ProduceBatch, Producer};
+use crate::log::{Commits, Delivery, GroupMetadata, LogResult, ProduceBatch, Producer, TopicPartition};
 
 pub(super) struct SimProducer {
     inner: Arc<dyn Producer>,
@@ -63,6 +63,11 @@ impl Producer for SimProducer {
             self.life.note(format_args!("purges"));
             self.inner.purge();
         }
+    }
+
+    fn settled(&self, partition: TopicPartition) -> BoxFuture<'static, LogResult<()>> {
+        let inner = Arc::clone(&self.inner);
+        self.life.call("wait for writes to arrive", move || inner.settled(partition))
     }
 
     fn limit_batches(&self, bytes: usize) -> BoxFuture<'static, LogResult<()>> {

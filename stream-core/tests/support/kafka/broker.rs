@@ -6,6 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use tokio::sync::Semaphore;
+
+/// So many Java processes start at a time: all tests' at once would take minutes each, longer than what tests wait for.
+static STARTING: Semaphore = Semaphore::const_new(2);
+
 pub struct Broker {
     script: PathBuf,
     port: u16,
@@ -52,6 +57,7 @@ impl Broker {
 
     /// Returns once it is ready.
     pub async fn start(&self) {
+        let _turn = STARTING.acquire().await.unwrap();
         self.run("up").await;
     }
 
@@ -67,6 +73,7 @@ impl Broker {
 
     /// Runs one of Kafka's command-line tools, by its class.
     pub async fn tool(&self, class: &str, arguments: &[&str]) {
+        let _turn = STARTING.acquire().await.unwrap();
         let mut command = self.command("tool");
         command.arg(class).args(arguments);
         let ended = tokio::task::spawn_blocking(move || command.status()).await.unwrap().unwrap();

@@ -215,6 +215,9 @@ impl Producer for LineProducer {
     fn purge(&self) {
         self.producer.purge();
     }
+    fn settled(&self, partition: TopicPartition) -> BoxFuture<'static, LogResult<()>> {
+        self.producer.settled(partition)
+    }
     fn limit_batches(&self, bytes: usize) -> BoxFuture<'static, LogResult<()>> {
         self.producer.limit_batches(bytes)
     }

@@ -44,6 +44,7 @@ enum Command {
     Commit { before: u64, offsets: Commits, member: Option<GroupMetadata>, done: oneshot::Sender<LogResult<()>> },
     Abort { before: u64, done: oneshot::Sender<LogResult<()>> },
     LimitBatches { before: u64, bytes: usize, done: oneshot::Sender<LogResult<()>> },
+    Settle { partition: TopicPartition, done: oneshot::Sender<LogResult<()>> },
     Purge,
 }
 
@@ -192,6 +193,19 @@ impl Producer for KafkaProducer {
 
     fn purge(&self) {
         self.tracker.void(|_| drop(self.commands.send(Command::Purge)));
+    }
+
+    fn settled(&self, partition: TopicPartition) -> BoxFuture<'static, LogResult<()>> {
+        let what = "waiting for writes to arrive";
+        let (flushed, commands) = (self.flush(), self.commands.clone());
+        async move {
+            flushed.await?;
+            let (done, settled) = oneshot::channel();
+            // A queue that is gone drops the command, and with it the sender of the answer.
+            drop(commands.send(Command::Settle { partition, done }));
+            settled.await.unwrap_or_else(|_| Err(LogError::Closed { what: what.into() }))
+        }
+        .boxed()
     }
 
     fn limit_batches(&self, bytes: usize) -> BoxFuture<'static, LogResult<()>> {

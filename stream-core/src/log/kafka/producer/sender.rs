@@ -17,9 +17,11 @@ use super::slots::Slots;
 use super::tracker::Tracker;
 use super::transaction::Transaction;
 use super::{Command, ProducerCtx, all_failed, undelivered};
+use crate::log::kafka::blocking::spawn;
 use crate::log::kafka::config::{TRANSACTION_TIMEOUT, delivery_bounds};
 use crate::log::kafka::error::{Scene, code};
-use crate::log::{Delivery, Headers, LogError, LogResult, NewRecord, ProduceBatch};
+use crate::log::kafka::query::again;
+use crate::log::{Delivery, Headers, LogError, LogResult, NewRecord, ProduceBatch, TopicPartition};
 
 /// How long to wait for room before looking again.
 const MOMENT: Duration = Duration::from_micros(500);
@@ -74,6 +76,7 @@ impl Sender {
                     drop(done.send(self.commit(before, &offsets, member.as_ref())));
                 }
                 Command::Abort { before, done } => drop(done.send(self.abort(before))),
+                Command::Settle { partition, done } => self.settle(partition, done),
                 Command::LimitBatches { before, bytes, done } => drop(done.send(self.limit_batches(before, bytes))),
                 Command::Purge => {}
             }
@@ -128,6 +131,27 @@ impl Sender {
         self.client = Arc::clone(&client.producer);
         self.polled = Some(client);
         Ok(())
+    }
+
+    /// Has the leader of a partition asked, on the connection that this client's writes take: the answer comes when it is done
+    /// with those.
+    fn settle(&self, partition: TopicPartition, done: oneshot::Sender<LogResult<()>>) {
+        if self.transaction.is_possible() || self.tracker.doubt().is_none() {
+            // The caller may have gone away meanwhile.
+            return drop(done.send(Ok(())));
+        }
+        let (client, scene) = (Arc::clone(&self.client), Arc::clone(&self.scene));
+        let until = Instant::now() + self.maker.kafka.request_timeout;
+        let ask = move || {
+            let TopicPartition { topic, partition } = &partition;
+            let asked = again(until, |time| client.client().fetch_watermarks(topic, *partition, time));
+            let what = format!("waiting for writes to {topic}[{partition}] to arrive");
+            drop(done.send(asked.map(drop).map_err(|e| scene.error(&what, &e))));
+        };
+        // The sender must not wait for a broker. One that can't be started drops `done`, which says so.
+        if let Err(error) = spawn("kafka-settle", ask) {
+            tracing::warn!(target: "kafka", %error, "it is not known whether earlier writes have arrived");
+        }
     }
 
     /// Waits for everything before a number to be acknowledged or failed.
