@@ -11,11 +11,11 @@ use stream_core::processor::Processor;
 use stream_core::store::MemoryStores;
 use stream_core::testing::Tester;
 use stream_core::topics::TopicOptions;
-use stream_core::window::{JoinWindows, Windows};
+use stream_core::window::{JoinWindows, Sessions, Windows};
 
 use crate::delivery_d6_policies::Raw;
 use crate::strict_log::Strict;
-use crate::support::{Done, logged};
+use crate::support::{Done, logged, values, with_both};
 
 const DAY_MS: i64 = 24 * 3_600_000;
 
@@ -271,6 +271,35 @@ fn topics_whose_settings_are_hidden_are_no_reason_to_refuse() {
     let log = Strict::new(&[], true);
     run(group(), Arc::clone(&log) as _).unwrap();
     run(group(), log as _).unwrap();
+}
+
+/// A topic that was made without the group's settings may refuse by now the times of what it took before.
+#[test]
+fn what_becomes_due_is_deleted_at_the_time_of_the_deletion() -> Done {
+    with_both(|guarantee| {
+        let mut g = Group::define("work");
+        let finals = g.output("out", Text);
+        let sessions = Sessions::gap(Duration::from_millis(60)).grace(Duration::ZERO);
+        let visits = g.session("visits", sessions, Int64);
+        g.input("in", Text, move |ctx, _text: String| {
+            ctx.aggregate_session(visits, |n| n.unwrap_or(0) + 1, |a, b| a + b).map(drop)
+        });
+        g.on_session_close(visits, move |ctx, _, n| ctx.emit(finals, ctx.key(), &n.to_string()));
+        let tester = Tester::new();
+        tester.add_with(g.build()?, move |p| p.guarantee(guarantee))?;
+        let (input, out) = (tester.input("in", Text), tester.output("out", Text));
+        let then = tester.now_ms() - 4 * DAY_MS;
+        for at in [then, then + 30] {
+            input.send_at("k", "x".to_owned(), at)?;
+        }
+        alter(tester.log(), "work-session-visits", |c| c.timestamp_before_max_ms = Some(5 * DAY_MS));
+        tester.advance(Duration::from_secs(2 * 24 * 3_600))?;
+        let now = tester.now_ms();
+        input.send_at("l", "x".to_owned(), now)?;
+        input.send_at("l", "x".to_owned(), now + 1_000)?;
+        assert_eq!(values(&out), ["2", "1"]);
+        Ok(())
+    })
 }
 
 #[test]

@@ -314,7 +314,8 @@ impl Task {
         (self.stage.at, self.stage.time, self.stage.due) = (call.at, self.time.seen, i64::MAX);
         for entry in call.entries.iter() {
             if self.time.atomic {
-                self.stage.state.push(core, due.state, call.at, entry, None);
+                // Not the time of what is due: the topic may refuse that by now, though it took the entry.
+                self.stage.state.push(core, due.state, core.clock.now_ms(), entry, None);
             } else {
                 core.gone.borrow_mut().insert(due.state, entry.into());
             }
@@ -325,7 +326,7 @@ impl Task {
     pub(super) fn forget(&mut self, core: &Rc<Core>, due: &Due, stage: impl FnOnce(&mut StateWrites)) {
         let first = self.stage.out.len();
         self.stage.reset();
-        self.stage.at = due.at;
+        self.stage.at = core.clock.now_ms();
         stage(&mut self.stage.state);
         self.stage.void.push((due.state, due.key.as_slice().into()));
         self.apply_in_place(core, None);

@@ -55,9 +55,11 @@ impl Task {
     fn move_marker(&mut self, core: &Rc<Core>, due: &Due, place: &[u8], entry: &Open<'_>) {
         let (marker, mut value) = (open::marker(entry.due, place), Vec::new());
         Open { marked: entry.due, ..*entry }.write(&mut value);
+        // An event time may be one that the topic refuses by now, and no record is at fault.
+        let now = core.clock.now_ms();
         self.forget(core, due, |stage| {
-            stage.push(core, due.state, entry.at, &marker, Some(&[]));
-            stage.push(core, due.state, entry.at, place, Some(&value));
+            stage.push(core, due.state, now, &marker, Some(&[]));
+            stage.push(core, due.state, now, place, Some(&value));
         });
     }
 }
