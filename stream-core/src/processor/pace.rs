@@ -117,6 +117,24 @@ struct Other {
     moved: Instant,
 }
 
+/// The partitions that this instance has.
+#[derive(Debug, Default)]
+struct Seats {
+    taken: BTreeMap<TopicPartition, Seat>,
+    /// Those whose task has said nothing yet, and since when: it begins, and restores.
+    awaited: BTreeMap<TopicPartition, (u64, Instant)>,
+}
+
+impl Seats {
+    fn has(&self, partition: &TopicPartition) -> bool {
+        self.taken.contains_key(partition) || self.awaited.contains_key(partition)
+    }
+
+    fn len(&self) -> usize {
+        self.taken.len() + self.awaited.keys().filter(|p| !self.taken.contains_key(*p)).count()
+    }
+}
+
 /// What was found by looking.
 #[derive(Debug, Default)]
 struct Looked {
@@ -134,8 +152,7 @@ pub(super) struct Pace {
     partitions: [Vec<TopicPartition>; 2],
     /// All of them.
     all: BTreeSet<TopicPartition>,
-    /// Those that tasks of this instance have.
-    seats: Mutex<BTreeMap<TopicPartition, Seat>>,
+    seats: Mutex<Seats>,
     /// Changes with the seats.
     changed: watch::Sender<u64>,
     /// Records up to this time may be dispatched, as far as is known.
@@ -144,6 +161,15 @@ pub(super) struct Pace {
     looking: tokio::sync::Mutex<Looked>,
     /// Somebody is held by another instance, which waits for commits as well.
     held: Notify,
+}
+
+/// The end of a task, in whichever way.
+pub(super) struct Leaves(Arc<Pace>, u64);
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        self.0.leave(self.1);
+    }
 }
 
 /// The earliest unfinished record.
@@ -200,7 +226,7 @@ impl Pace {
         }))
     }
 
-    fn seats(&self) -> MutexGuard<'_, BTreeMap<TopicPartition, Seat>> {
+    fn seats(&self) -> MutexGuard<'_, Seats> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -215,12 +241,21 @@ impl Pace {
     /// Whether other instances may wait for what is unfinished here.
     pub(super) fn is_waited_for(&self) -> bool {
         let seats = self.seats();
-        seats.len() < self.all.len() && seats.values().any(|seat| seat.seen.low.is_some())
+        seats.len() < self.all.len() && seats.taken.values().any(|seat| seat.seen.low.is_some())
     }
 
     /// Records up to this time may be dispatched, as far as is known.
     pub(super) fn limit(&self) -> i64 {
         *self.limit.borrow()
+    }
+
+    /// A task begins, which will have these partitions. They are its own until the guard is dropped.
+    pub(super) fn begins(self: &Arc<Self>, task: u64, partitions: &[TopicPartition]) -> Leaves {
+        let now = Instant::now();
+        let ours = partitions.iter().filter(|p| self.all.contains(p));
+        self.seats().awaited.extend(ours.map(|p| (p.clone(), (task, now))));
+        self.changed.send_modify(|n| *n = n.wrapping_add(1));
+        Leaves(Arc::clone(self), task)
     }
 
     /// A task says what it has of a partition.
@@ -231,14 +266,17 @@ impl Pace {
         let now = Instant::now();
         let mut seats = self.seats();
         let new = || Seat { task, seen, latest: i64::MIN, idle: None, moved: now };
-        seats.entry(partition.clone()).or_insert_with(new).take(task, is_own, seen, now);
+        seats.awaited.retain(|p, (of, _)| *of != task || p != partition);
+        seats.taken.entry(partition.clone()).or_insert_with(new).take(task, is_own, seen, now);
         drop(seats);
         self.changed.send_modify(|n| *n = n.wrapping_add(1));
     }
 
-    /// A task has ended.
-    pub(super) fn leave(&self, task: u64) {
-        self.seats().retain(|_, seat| seat.task != task);
+    fn leave(&self, task: u64) {
+        let mut seats = self.seats();
+        seats.taken.retain(|_, seat| seat.task != task);
+        seats.awaited.retain(|_, (of, _)| *of != task);
+        drop(seats);
         self.changed.send_modify(|n| *n = n.wrapping_add(1));
     }
 
@@ -292,8 +330,13 @@ impl Pace {
     fn here(&self) -> Lowest {
         let now = Instant::now();
         let mut lowest = Lowest { low: Ok(None), again: now + PATIENCE };
-        for seat in self.seats().values() {
+        let seats = self.seats();
+        for seat in seats.taken.values() {
             lowest.take(seat.seen.low, seat.moved, now);
+        }
+        for until in seats.awaited.values().map(|(_, since)| *since + PATIENCE).filter(|until| *until > now) {
+            lowest.low = Err(());
+            lowest.again = lowest.again.min(until);
         }
         lowest
     }
@@ -318,7 +361,7 @@ impl Pace {
         let markers = i64::from(env.egress.transactions().is_some());
         let seats = self.seats();
         let unread = ends.into_iter().filter_map(|(partition, end)| {
-            let at = seats.get(&partition)?.seen.at;
+            let at = seats.taken.get(&partition)?.seen.at;
             // Behind a record that a transaction wrote there is a marker at least.
             (at + markers < end).then_some((partition, at))
         });
@@ -345,9 +388,9 @@ impl Pace {
         let [sources, own] = &self.partitions;
         let others = |of: &[TopicPartition]| -> Vec<TopicPartition> {
             let seats = self.seats();
-            of.iter().filter(|p| !seats.contains_key(*p)).cloned().collect()
+            of.iter().filter(|p| !seats.has(p)).cloned().collect()
         };
-        let ours: Vec<_> = own.iter().filter(|p| self.seats().contains_key(*p)).cloned().collect();
+        let ours: Vec<_> = own.iter().filter(|p| self.seats().taken.contains_key(*p)).cloned().collect();
         let there = [others(sources), others(own)];
         looked.others.retain(|partition, _| there.iter().any(|of| of.contains(partition)));
         if there.iter().any(|of| !of.is_empty()) {

@@ -34,6 +34,10 @@ use crate::log::{
     ProduceBatch, Producer, TopicPartition,
 };
 
+/// So long, after each batch, a transaction that somebody waits for gathers what other tasks have ready: its commit takes
+/// longer than that, and another one for theirs would come on top.
+const GATHER: Duration = Duration::from_millis(2);
+
 /// A batch of a task, with the positions that it brings.
 struct HandedOver {
     task: u64,
@@ -350,14 +354,17 @@ impl Work {
                     return filled(sent, bytes);
                 }
             }
-            let hurried = self.hastened && sent.iter().any(|sent| sent.what.how.goes_back);
-            if hurried || !self.limits.is_empty() || sent.iter().any(|s| self.hurried.contains(&s.what.task)) {
-                self.hastened = false;
+            let hastened = self.hastened && sent.iter().any(|sent| sent.what.how.goes_back);
+            if !self.limits.is_empty() || sent.iter().any(|s| self.hurried.contains(&s.what.task)) {
                 return filled(sent, bytes);
             }
+            let until = if hastened { until.min(Instant::now() + GATHER) } else { until };
             tokio::select! {
                 biased;
-                () = sleep_until(until) => return filled(sent, bytes),
+                () = sleep_until(until) => {
+                    self.hastened &= !hastened;
+                    return filled(sent, bytes);
+                }
                 message = self.inbox.recv() => match message {
                     Some(message) => self.take(message),
                     None => return filled(sent, bytes),

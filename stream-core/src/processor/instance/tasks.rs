@@ -86,7 +86,8 @@ impl Instance<'_> {
         let partition = key.0;
         let id = self.next_id();
         self.take_over(partition);
-        let partitions = inputs.iter().map(|(_, a)| a.partition.clone()).collect();
+        let partitions: Vec<_> = inputs.iter().map(|(_, a)| a.partition.clone()).collect();
+        let leaves = self.env.pace.as_ref().map(|pace| pace.begins(id, &partitions));
         // Until the task knows where it starts, only what is committed already may be committed.
         let committed = inputs.iter().filter(|(_, a)| a.committed);
         let committed =
@@ -120,7 +121,7 @@ impl Instance<'_> {
                     _ = reporter.send((id, Report::Failed(ProcessorError::Panic { group, partition, reason })));
                     Warm::default()
                 });
-                drop(over);
+                drop((over, leaves));
                 // Nobody may be waiting for the stores.
                 _ = ended.send(warm);
             }

@@ -14,7 +14,6 @@ use crate::processor::env::Env;
 use crate::processor::pace::{Pace, Seen};
 
 pub(super) struct Paced {
-    task: u64,
     pace: Option<Arc<Pace>>,
     /// Records of paced inputs up to this time may be dispatched.
     pub(super) limit: i64,
@@ -26,10 +25,10 @@ pub(super) struct Paced {
 }
 
 impl Paced {
-    pub(super) fn new(task: u64, pace: Option<Arc<Pace>>, inputs: usize) -> Self {
+    pub(super) fn new(pace: Option<Arc<Pace>>, inputs: usize) -> Self {
         let limit = if pace.is_some() { i64::MIN } else { i64::MAX };
         let (begun, said) = (vec![i64::MAX; inputs], vec![None; inputs]);
-        Self { task, pace, limit, looking: None, begun, said }
+        Self { pace, limit, looking: None, begun, said }
     }
 
     pub(super) fn is_on(&self) -> bool {
@@ -79,14 +78,6 @@ impl Paced {
             let look = || Arc::clone(pace).look(Arc::clone(env), limit, head).boxed_local();
             ready!(self.looking.get_or_insert_with(look).as_mut().poll(cx));
             self.looking = None;
-        }
-    }
-}
-
-impl Drop for Paced {
-    fn drop(&mut self) {
-        if let Some(pace) = &self.pace {
-            pace.leave(self.task);
         }
     }
 }

@@ -96,7 +96,7 @@ impl Task {
             id: spec.id,
             epoch: 0,
             core: Rc::new(core),
-            paced: Paced::new(spec.id, env.pace.clone(), inputs.len()),
+            paced: Paced::new(env.pace.clone(), inputs.len()),
             inputs,
             stage: Stage::default(),
             sources: Vec::new(),
