@@ -34,7 +34,7 @@
 //!   `Ok` and everything before it is done; an error discards it and follows the input's
 //!   [`ErrorPolicy`](group::ErrorPolicy).
 //! - Exactly once by one option ([`Guarantee`](processor::Guarantee)): table writes, emits and offsets are one transaction.
-//!   [`guarantees`] says what is promised, what it costs, and where it ends.
+//!   [`guarantees`] has the promises, their costs and their limits; [`semantics`] has the exact rules, with their tests.
 //! - State on the local disk (sled) or in memory, backed by a compacted topic: lose the disk, and it is restored.
 //! - The same code in tests ([`testing`]), in one process without a broker ([`log::embedded`]) and on Kafka
 //!   ([`log::kafka`]).
@@ -85,6 +85,8 @@ pub mod log;
 #[cfg(feature = "monitor")]
 pub mod monitor;
 pub mod processor;
+#[doc = include_str!("../docs/semantics.md")]
+pub mod semantics {}
 pub mod store;
 mod table;
 #[cfg(feature = "testing")]
