@@ -35,7 +35,8 @@ pub(super) async fn open_and_restore(
     Ok((store, follower))
 }
 
-/// Reads a compacted topic's partition into memory, in the order of semantics D3.
+/// Reads a compacted topic's partition into memory: its end as a reader of uncommitted records sees it comes first, then its
+/// committed records up to that end (semantics D3).
 pub(super) async fn read_all(env: &Env, partition: &TopicPartition) -> ProcessorResult<Arc<dyn Store>> {
     let group = env.graph.name();
     let end = env.log.offsets(vec![(partition.clone(), OffsetSpec::Latest)], Isolation::ReadUncommitted).await;
