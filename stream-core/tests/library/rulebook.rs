@@ -60,7 +60,7 @@ impl Section {
     /// The test files that it lists, each with its tests.
     fn listed(&self) -> impl Iterator<Item = (&str, Vec<&str>)> {
         let lists = self.body.split("\n- `").skip(1).filter_map(|item| item.split_once("`: "));
-        let files = lists.filter(|(file, _)| file.ends_with(".rs") && !file.contains(char::is_whitespace));
+        let files = lists.filter(|(file, _)| Path::new(file).extension().is_some_and(|e| e == "rs"));
         files.map(|(file, tests)| (file, quoted(tests.split("\n\n").next().unwrap_or(tests)).collect()))
     }
 }
