@@ -2,7 +2,7 @@
 //!
 //! Two kinds of time are kept apart. **Wall-clock time** is what records and processing-time timers see: it comes from
 //! a [`Clock`]. **Internal waits** (commit intervals, back-off, time-outs) use `tokio::time`, which a paused runtime
-//! moves by itself. Nothing else in the library may ask the system for the time.
+//! advances. Nothing else in the library may ask the system for the time.
 
 use std::fmt::Debug;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -65,7 +65,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves only when it is told to.
+/// A clock that moves only when a call moves it.
 #[derive(Debug)]
 pub struct ManualClock {
     now: watch::Sender<i64>,

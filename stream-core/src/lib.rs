@@ -30,11 +30,12 @@
 //! # What it is
 //! - A library: your program is the processor. Several instances of it share the partitions, as Kafka's consumer
 //!   groups do.
-//! - At least once, with commits that never overtake unfinished work. What a callback did is released when it returned
-//!   `Ok` and everything before it is done; an error discards it and follows the input's
+//! - At-least-once delivery, with commits that never overtake unfinished work. The effects of a callback are released when
+//!   it has returned `Ok` and everything before it is done; an error discards them and follows the input's
 //!   [`ErrorPolicy`](group::ErrorPolicy).
-//! - Exactly once by one option ([`Guarantee`](processor::Guarantee)): table writes, emits and offsets are one transaction.
-//!   [`guarantees`] says what is promised, what it costs, and where it ends.
+//! - Exactly-once delivery by one option ([`Guarantee`](processor::Guarantee)): table writes, emits and offsets are one
+//!   transaction.
+//!   [`guarantees`] has the promises, their costs and their limits; [`semantics`] has the exact rules, with their tests.
 //! - State on the local disk (sled) or in memory, backed by a compacted topic: lose the disk, and it is restored.
 //! - The same code in tests ([`testing`]), in one process without a broker ([`log::embedded`]) and on Kafka
 //!   ([`log::kafka`]).
@@ -42,7 +43,7 @@
 //! # What it is not (yet)
 //! - A database: a table is read by key inside the processor, and from outside through a [`View`](view::View), or by
 //!   asking the instance that has the key ([`Handle::get`](processor::Handle::get), over HTTP with the feature `monitor`).
-//! - A cluster of its own: the embedded log lives and ends with its process.
+//! - A cluster: the embedded log lives and ends with its process.
 //!
 //! # Vocabulary
 //! | word | meaning |
@@ -52,7 +53,7 @@
 //! | group table | a value for each key, in `<group>-table` (compacted), written through [`Ctx`](context::Ctx) |
 //! | loop | `<group>-loop`, by which a group sends records to itself under other keys |
 //! | join | a table of another group with the same partitions, read by the record's own key |
-//! | stream join | two topics whose records of one key that lie near each other in event time are told together |
+//! | stream join | two topics whose records of one key are joined if they are near each other in event time |
 //! | lookup | a full copy of any table, read by any key |
 //! | view | a read-only full copy outside a processor |
 //! | emitter | writes to a topic from outside a processor |
@@ -85,6 +86,8 @@ pub mod log;
 #[cfg(feature = "monitor")]
 pub mod monitor;
 pub mod processor;
+#[doc = include_str!("../docs/semantics.md")]
+pub mod semantics {}
 pub mod store;
 mod table;
 #[cfg(feature = "testing")]
@@ -94,7 +97,7 @@ pub mod view;
 mod wait;
 pub mod window;
 
-/// What most programs use.
+/// The items that most programs use.
 pub mod prelude {
     pub use crate::codec::{Codec, CodecError, EventTime, Int64, Json, Text, UInt64};
     pub use crate::context::{Ctx, Emit};

@@ -95,7 +95,7 @@ pub trait Codec<T>: Send + Sync + 'static {
         false
     }
 
-    /// What a value's bytes are, in a word or two with a version, such as `json` or `avro:v2`. Part of a store's
+    /// The name of the format of the bytes: a word or two with a version, such as `json` or `avro:v2`. Part of a store's
     /// fingerprint: a store written under another name is refused, not misread.
     fn name(&self) -> &str {
         "custom"

@@ -85,7 +85,7 @@ impl Core {
         self.graph.inputs.get(input).map_or_else(|| Arc::from(""), |e| Arc::clone(&e.input.topic))
     }
 
-    /// Gives a record's event time back if it is one that counts (semantics T1).
+    /// Gives a record's event time back if it counts: it is not below zero, and not too far ahead of the clock (semantics T1).
     pub(crate) fn check_time(&self, input: usize, at: i64) -> Result<i64, CallbackError> {
         self.check_no_time(at)?;
         let limit = self.max_ahead.get(input).copied().unwrap_or(i64::MAX);

@@ -1,7 +1,8 @@
-//! What a callback can do.
+//! The context of a callback: its record, the group's state, and the calls that change state or emit.
 //!
-//! A [`Ctx`] stages everything on a `Stage`: nothing leaves it before the callback returned `Ok` and every record
-//! before it is done (semantics D7). This module must never send, store or commit anything itself.
+//! A [`Ctx`] stages everything on a `Stage`: nothing leaves it before the callback has returned `Ok` and every record
+//! before it is done ([D7](crate::semantics#d7-effects-are-staged)). This module must never send, store or commit anything
+//! itself.
 
 mod core;
 mod deferred;
@@ -30,7 +31,7 @@ use crate::log::{Headers, LogError, NewRecord, RecordRef};
 use crate::store::StoreError;
 use crate::view::CopyError;
 
-/// What a callback can do, for one record. `S` says what the group's table is: [`NoTable`](crate::group::NoTable) or
+/// The context of a callback for one record. `S` is the type of the group's table: [`NoTable`](crate::group::NoTable) or
 /// [`Table<V>`](crate::group::Table).
 pub struct Ctx<'a, S> {
     core: &'a Core,
@@ -271,7 +272,7 @@ impl<S> fmt::Debug for Ctx<'_, S> {
     }
 }
 
-/// What may be a key: bytes or text, or an optional one of either.
+/// A type that can be a key: bytes or text, or an optional one of either.
 pub trait Key {
     /// Its bytes; `None` for no key.
     fn bytes(&self) -> Option<&[u8]>;

@@ -69,11 +69,12 @@ impl<S> Ctx<'_, S> {
     /// sessions: those that are no more, the earliest first, then the one that the record is in. Where the record brings two
     /// sessions together, `merge` makes one accumulator of an earlier and a later one, before the record is folded into it.
     ///
-    /// A record whose session has closed already is left out, and counted; it changes nothing (semantics W4). What is emitted
-    /// for a change has the session's end as its time: [`Emit::timestamp`](super::Emit::timestamp).
+    /// A record whose session has closed already is left out, and counted; it changes nothing
+    /// ([W4](crate::semantics#w4-sessions)). To emit a change with the session's end as its time, set
+    /// [`Emit::timestamp`](super::Emit::timestamp).
     ///
-    /// At least once, a record that is done again after a crash is folded in twice, or finds its session closed although it
-    /// did not the first time: what it did then is in the session's result.
+    /// With at-least-once delivery, a record that is processed again after a crash is folded in twice, or finds its session
+    /// closed although the session was open the first time: its first effect is then in the session's result.
     ///
     /// # Errors
     /// When the record has no key, an accumulator can't be decoded or encoded or is larger than the topic takes, or the store
@@ -129,8 +130,8 @@ impl<S> Ctx<'_, S> {
     /// Adds a value to the open batch of the record's key. The batch closes by its number of records or by the wall clock:
     /// see [`on_batch`](crate::group::GroupBuilder::on_batch).
     ///
-    /// At least once, a record that is done again after a crash is not added a second time while its batch is open; it is
-    /// when its batch has closed meanwhile.
+    /// With at-least-once delivery, a record that is processed again after a crash is not added a second time while its batch is
+    /// open. If its batch has closed meanwhile, it is added to another one, too.
     ///
     /// # Errors
     /// When the record has no key, the value can't be encoded or is larger than the topic takes, or the store fails.

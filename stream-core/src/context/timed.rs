@@ -73,11 +73,11 @@ impl<S> Ctx<'_, S> {
     }
 
     /// Folds the record into the accumulator of each window that its event time belongs to, for its key, and gives the
-    /// windows with what they have become, the earliest first. A window that has closed already is left out, and counted
-    /// (semantics W2).
+    /// windows with their new accumulators, the earliest first. A window that has closed already is left out, and counted
+    /// ([W2](crate::semantics#w2-late-records)).
     ///
-    /// At least once, a record that is done again after a crash may find its window closed although it did not the first
-    /// time: what it did then is in the window's result.
+    /// With at-least-once delivery, a record that is processed again after a crash may find its window closed although the
+    /// window was open the first time: its first effect is then in the window's result.
     ///
     /// # Errors
     /// When the record has no key, an accumulator can't be decoded or encoded or is larger than the topic takes, or the

@@ -131,7 +131,7 @@ fn wake(mut acks: MutexGuard<'_, Acks>) {
 /// The acknowledgement of an emitted record: a future that resolves once the log has it, or it has failed.
 ///
 /// The record goes out whether this is awaited or dropped. A failure that nobody is awaiting when it happens is reported
-/// by [`Emitter::flush`](super::Emitter::flush), even if this is awaited later and tells it once more.
+/// by [`Emitter::flush`](super::Emitter::flush), even if this is awaited later and returns it once more.
 #[derive(Debug)]
 pub struct Ack {
     batch: Arc<BatchState>,

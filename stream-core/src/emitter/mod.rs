@@ -13,7 +13,7 @@
 //! # }
 //! ```
 //!
-//! Delivery is at least once from the caller's point of view: a record that failed may still have been written (its
+//! Delivery is at-least-once from the caller's point of view: a record that failed may still have been written (its
 //! acknowledgement was lost), and one that is emitted again is written twice. Records of one key that are emitted one
 //! after the other are written in that order.
 //!
@@ -79,7 +79,7 @@ impl<M: 'static> Emitter<M> {
         self.handle.queue.topic()
     }
 
-    /// Takes a record, once there is room. From then on it goes out; the [`Ack`] tells how that ended.
+    /// Takes a record, once there is room. From then on it goes out; the [`Ack`] resolves with the outcome.
     ///
     /// # Errors
     /// When the value can't be encoded or is larger than the topic takes, or the emitter is closed. Then nothing was

@@ -63,7 +63,7 @@ pub enum BuildError {
 /// Why a callback failed. Any error turns into one by `?`; [`CallbackError::msg`] makes one from words.
 pub struct CallbackError(Box<Failure>);
 
-/// What stands behind a [`CallbackError`].
+/// The cause of a [`CallbackError`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the variants' messages say it")]
@@ -107,7 +107,7 @@ pub enum Failure {
     /// The record is left out.
     #[error("it is left out: {0}")]
     LeftOut(LeftOut),
-    /// What is due comes before the record. Never seen by a callback.
+    /// Due work comes before the record. Never seen by a callback.
     #[error("timers or windows are due first")]
     DueFirst,
     /// Deferred work that was dropped before it said how it ended.
@@ -191,7 +191,7 @@ impl CallbackError {
         Self(Box::new(failure))
     }
 
-    /// What went wrong.
+    /// The cause of the error.
     pub fn failure(&self) -> &Failure {
         &self.0
     }
@@ -231,6 +231,6 @@ impl fmt::Debug for CallbackError {
     }
 }
 
-/// What a callback returns. `Ok` releases everything it did; an error discards it all, and the input's
-/// [`ErrorPolicy`](crate::group::ErrorPolicy) says what follows.
+/// The result of a callback. `Ok` releases all its effects; an error discards them all, and the input's
+/// [`ErrorPolicy`](crate::group::ErrorPolicy) applies.
 pub type CallbackResult = Result<(), CallbackError>;

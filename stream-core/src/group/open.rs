@@ -22,7 +22,7 @@ impl<S: 'static> GroupBuilder<S> {
     /// use std::time::Duration;
     /// use stream_core::prelude::*;
     ///
-    /// // How many pages a user saw, told once there was no click for half an hour.
+    /// // Pages that a user saw, counted until there is no click for half an hour.
     /// let mut g = Group::define("visits");
     /// let out = g.output("pages-per-visit", Int64);
     /// let visits = g.session("visits", Sessions::gap(Duration::from_secs(30 * 60)), Int64);
@@ -62,9 +62,9 @@ impl<S: 'static> GroupBuilder<S> {
     }
 
     /// Records of a key that are taken together, by their number or by the wall clock, in the topic
-    /// `<group>-batch-<name>`: added to by [`Ctx::collect`], given to the callback that [`on_batch`](Self::on_batch) sets
-    /// when the batch closes, without a further record. A batch is state: it survives a crash, and moves with its
-    /// partition. It is one value of its topic, written anew with each record, so that it is for tens or hundreds of small
+    /// `<group>-batch-<name>`: added to by [`Ctx::collect`], given to the callback that [`on_batch`](Self::on_batch)
+    /// sets when the batch closes, without a further record. A batch is state: it survives a crash, and moves with its
+    /// partition. It is one value of its topic, rewritten with each record, so that it is for tens or hundreds of small
     /// ones; one that would get larger than its topic takes closes earlier.
     ///
     /// ```

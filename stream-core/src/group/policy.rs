@@ -43,22 +43,23 @@ impl Input {
         }
     }
 
-    /// What follows an error of a callback, a codec or an emit (semantics D6).
+    /// Sets the policy for errors of a callback, a codec or an emit
+    /// ([D6](crate::semantics#d6-errors-follow-the-inputs-policy)).
     #[must_use]
     pub fn on_error(mut self, policy: ErrorPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// What follows a null value (semantics D5); skipped by default.
+    /// Sets the rule for null values ([D5](crate::semantics#d5-nulls)); skipped by default.
     #[must_use]
     pub fn nil_value(mut self, nil: NilValue) -> Self {
         self.nil_value = nil;
         self
     }
 
-    /// The rule for null keys in a group with state by key (semantics D5); an error by default. Such state is a table, a
-    /// joined table, windows, sessions, batches or timers.
+    /// Sets the rule for null keys in a group with state by key ([D5](crate::semantics#d5-nulls)); an error by default. Such
+    /// state is a table, a joined table, windows, sessions, batches or timers.
     #[must_use]
     pub fn nil_key(mut self, nil: NilKey) -> Self {
         self.nil_key = nil;
@@ -168,7 +169,7 @@ impl From<String> for Input {
     }
 }
 
-/// What follows an error on an input: some retries, if set, then one of [`OnError`].
+/// The reaction to an error on an input: some retries, if set, then one of [`OnError`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorPolicy {
     pub(crate) retry: Option<Retry>,
@@ -237,13 +238,13 @@ impl ErrorPolicy {
     }
 }
 
-/// What follows a null value on an input.
+/// The rule for null values on an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NilValue {
     /// It is left out.
     Skip,
-    /// Its (empty) bytes go to the codec; `ctx.value_is_nil()` tells it from an empty value.
+    /// Its (empty) bytes go to the codec; `ctx.value_is_nil()` distinguishes it from an empty value.
     Pass,
 }
 

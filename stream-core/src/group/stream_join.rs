@@ -16,9 +16,10 @@ use crate::window::{JoinWindows, Nulls, Which};
 
 /// A side of a [join of two topics](GroupBuilder::stream_join): a topic with records of `M`.
 ///
-/// Its records are joined by their own keys, or by what [`key_by`](Self::key_by) makes of their values. A null value means
-/// nothing to a join: the record is dropped, and counted. So is one with a null key, but on a side whose unmatched records
-/// are told: there it is told at once, for it can match nothing (semantics J5).
+/// Its records are joined by their own keys, or by the keys that [`key_by`](Self::key_by) computes from their values.
+/// Records with a null value are left out and counted. Records with a null key are, too, except on the outer side of a
+/// join: there they are emitted immediately as unmatched, because they can match nothing
+/// ([J5](crate::semantics#j5-nulls)).
 ///
 /// ```
 /// # use stream_core::codec::Text;
@@ -39,11 +40,13 @@ impl<M: 'static> Side<M> {
     }
 
     /// Joins by this key instead of the records' own; an empty one is no key. The records go through a topic of the group,
-    /// `<group>-<join>-<left|right>-repartition`, so that those of one key come together (semantics J7).
+    /// `<group>-<join>-<left|right>-repartition`, so that those of one key come together
+    /// ([J7](crate::semantics#j7-joins-on-another-key)).
     ///
-    /// They come to the join later than to their topic, and those of several partitions out of order. All partitions are
-    /// read in step, whoever has them, so that also after a stop they are apart by no more than half of the grace, or 10 s
-    /// if that is more: give such a join a grace of 20 s or longer.
+    /// They come to the join later than to their topic, and those of several partitions out of order. So the partitions
+    /// are read in step over all instances, also after a stop: by half of the grace, or by 1 s if that is more. The
+    /// rest of the grace is left for records that are out of order in the inputs themselves. Give such a join a grace
+    /// of 2 s or longer.
     #[must_use]
     pub fn key_by<K: AsRef<[u8]>>(mut self, key: impl Fn(&M) -> K + Send + Sync + 'static) -> Self {
         self.key = Some(Box::new(move |message, to| to.extend_from_slice(key(message).as_ref())));
@@ -91,8 +94,9 @@ impl<S: 'static> GroupBuilder<S> {
     /// ```
     ///
     /// The callback may do what an input's may. Its key is the one that was joined by, its time the larger one of the two
-    /// records' (semantics J1); everything else is that of the record which came second. An error follows that one's policy.
-    /// A record that comes when it could no longer be matched in full is late: left out, and counted (semantics J3).
+    /// records' ([J1](crate::semantics#j1-matches)); everything else is that of the record which came second. An error follows
+    /// that one's policy. A record that comes when it could no longer be matched in full is late: left out, and counted
+    /// ([J3](crate::semantics#j3-matches-or-one-null)).
     pub fn stream_join<L: 'static, R: 'static>(
         &mut self,
         name: impl Into<Arc<str>>,
@@ -106,7 +110,7 @@ impl<S: 'static> GroupBuilder<S> {
 }
 
 impl<'g, S: 'static, L: 'static, R: 'static> StreamJoin<'g, S, L, R> {
-    /// When a record without a match is told; [`Nulls::OnClose`] by default.
+    /// Sets when a record without a match is emitted; [`Nulls::OnClose`] by default.
     pub fn nulls(mut self, nulls: Nulls) -> Self {
         self.nulls = nulls;
         self
@@ -131,7 +135,7 @@ impl<'g, S: 'static, L: 'static, R: 'static> StreamJoin<'g, S, L, R> {
         })
     }
 
-    /// Calls for each match, and for each left record that has none (semantics J2).
+    /// Calls for each match, and for each left record that has none ([J2](crate::semantics#j2-nulls-on-close)).
     ///
     /// An error in the call for a record without a match follows [`on_null_error`](Self::on_null_error).
     pub fn left<F>(self, callback: F) -> &'g mut GroupBuilder<S>

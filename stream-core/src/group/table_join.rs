@@ -35,7 +35,7 @@ impl<T> fmt::Debug for TableSide<T> {
     }
 }
 
-/// A join of two tables that has still to be told when it has a result.
+/// A join of two tables whose kind (inner, left or outer) is still to be set.
 #[must_use = "it does nothing before inner(), left() or outer() is called"]
 #[derive(Debug)]
 pub struct TableJoin<'g, L, R, V> {

@@ -69,9 +69,10 @@ impl<S: 'static> GroupBuilder<S> {
         Windowed::new(self.graph.id, self.graph.windows.len() - 1)
     }
 
-    /// Is called once for each key and window when it closes, with its final accumulator (semantics W3). Its time is the
-    /// window's last millisecond. An error follows [`on_due_error`](Self::on_due_error): by default it fails the instance,
-    /// and the window closes again when that is restarted.
+    /// Sets the callback that gets the final accumulator of each key and window, once, when the window closes
+    /// ([W3](crate::semantics#w3-a-final-result-comes-once)). Its time is the window's last millisecond. An error
+    /// follows [`on_due_error`](Self::on_due_error): by default it fails the instance, and the window closes again when
+    /// that is restarted.
     pub fn on_close<A: 'static, F>(&mut self, window: Windowed<A>, callback: F) -> &mut Self
     where
         F: Fn(&mut Ctx<'_, S>, Window, A) -> CallbackResult + Send + Sync + 'static,

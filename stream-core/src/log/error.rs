@@ -10,7 +10,8 @@ pub enum LogError {
     /// No broker could be reached.
     #[error("{what}: no broker reached at {brokers}: {reason}")]
     Unreachable { what: String, brokers: String, reason: String },
-    /// A client that can never reach a broker again, though there may be some: what was made of it has to be made anew.
+    /// The client has permanently lost all brokers, even if the cluster is up. Recreate it, and everything that was made
+    /// with it.
     #[error(
         "the client lost all brokers, and can't find back to {brokers} (a fault of librdkafka, its issue 5301): start it anew"
     )]
@@ -47,7 +48,7 @@ pub enum LogError {
     /// It took too long.
     #[error("{what}: timed out: {reason}")]
     Timeout { what: String, reason: String },
-    /// This member's generation is over.
+    /// The member's generation has ended.
     #[error("{what}: no longer a member of group {group}: {reason}")]
     NotMember { what: String, group: String, reason: String },
     /// A newer producer of the same transactional id took over.
@@ -73,7 +74,7 @@ pub enum LogError {
     Closed { what: String },
 }
 
-/// What can be done about an error.
+/// The possible reaction to an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorClass {
     /// The same call may succeed later.
@@ -85,7 +86,7 @@ pub enum ErrorClass {
 }
 
 impl LogError {
-    /// What can be done about it.
+    /// The possible reaction to it.
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Unreachable { .. } | Self::Timeout { .. } | Self::Retriable { .. } => ErrorClass::Retriable,

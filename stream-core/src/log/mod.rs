@@ -8,8 +8,8 @@
 //!
 //! # The pieces
 //! - [`Log`]: a connection's entry point: topics, offsets, and makers of the other pieces.
-//! - [`Member`]: one member of a consumer group. Yields assignments and revocations; each assigned partition comes
-//!   with a [`Fetch`] of its own, so that a task that is busy is simply not read from (that is the back-pressure).
+//! - [`Member`]: one member of a consumer group. Yields assignments and revocations; each assigned partition has
+//!   its own [`Fetch`], so that a task that is busy is simply not read from (that is the back-pressure).
 //! - [`Producer`]: takes batches, reports their delivery, and holds transactions when made with a transactional id.
 //! - [`Reader`]: reads partitions outside any group, for restores and views.
 
@@ -49,7 +49,7 @@ pub type LogHandle = Arc<dyn Log>;
 /// ends within a bound (a time-out is an error), except [`Member::next`] and [`Fetch::poll_fetch`], which wait for
 /// something to happen.
 pub trait Log: Send + Sync + 'static {
-    /// What this log is, for messages: `kafka at host:9092`, `the embedded log`.
+    /// The name of this log for messages: `kafka at host:9092`, `the embedded log`.
     fn name(&self) -> String;
 
     /// The addresses by which command-line tools reach it (`host:port`, several separated by commas); `None` for a log
@@ -97,7 +97,7 @@ pub trait Log: Send + Sync + 'static {
         of: Vec<TopicPartition>,
     ) -> BoxFuture<'static, LogResult<Vec<Option<i64>>>>;
 
-    /// The live members of a group and what they subscribe to, as far as the log can tell.
+    /// The live members of a group and the topics that they subscribe to, as far as the log knows them.
     fn group_members(&self, group: Arc<str>) -> BoxFuture<'static, LogResult<Vec<GroupMember>>>;
 
     /// Joins a group. Nothing happens before the first [`Member::next`].
@@ -110,18 +110,18 @@ pub trait Log: Send + Sync + 'static {
     /// Makes a reader outside any group.
     fn reader(&self, isolation: Isolation) -> LogResult<Arc<dyn Reader>>;
 
-    /// Resolves when producers or readers that were made before may never reach the log again, and must be made anew.
-    /// Members, and what is asked of the log itself, mend themselves.
+    /// Resolves when producers or readers that were made before may never reach the log again, and must be recreated.
+    /// Members, and the calls of the log itself, recover without that.
     fn stranded(&self) -> BoxFuture<'static, LogError> {
         Box::pin(std::future::pending())
     }
 }
 
-/// What happened to a member of a group.
+/// A change in the assignment of a member of a group.
 #[non_exhaustive]
 pub enum MemberEvent {
-    /// Partitions that are newly this member's. Fetching starts at [`Assigned::start`]. None, where a new member has to
-    /// do without.
+    /// Partitions that are newly this member's. Fetching starts at [`Assigned::start`]. Empty if a new member was assigned
+    /// nothing.
     Assigned(Vec<Assigned>),
     /// Partitions that are about to go to another member. They stay this member's, commits included, until `done` is
     /// dropped or its bound (below `max.poll.interval.ms`) passes; past it they are lost.
@@ -151,8 +151,8 @@ impl RevokeToken {
 pub struct Assigned {
     /// Which one.
     pub partition: TopicPartition,
-    /// Where fetching starts: the committed offset, else the start position made explicit (semantics D9). An offset
-    /// from a reset is not yet committed.
+    /// Where fetching starts: the committed offset, else the start position made explicit
+    /// ([D9](crate::semantics#d9-positions-are-explicit-and-do-not-expire)). An offset from a reset is not yet committed.
     pub start: i64,
     /// Whether `start` is a committed offset.
     pub committed: bool,
@@ -182,7 +182,7 @@ pub trait Member: Send {
 /// Commits of a [`Member`].
 pub trait GroupHandle: Send + Sync + 'static {
     /// Commits offsets under the group; commits take effect in the order of the calls, whenever they are awaited. Fails
-    /// with [`LogError::NotMember`] when this member's generation is over.
+    /// with [`LogError::NotMember`] when this member's generation has ended.
     fn commit_with_metadata(&self, offsets: Commits) -> BoxFuture<'static, LogResult<()>>;
 
     /// Commits offsets without metadata, as [`commit_with_metadata`](Self::commit_with_metadata) does with it.

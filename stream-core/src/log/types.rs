@@ -213,7 +213,7 @@ pub enum AutoOffsetReset {
     Latest,
 }
 
-/// What a member subscribes to.
+/// The topics of a member, and how their partitions are assigned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subscription {
     /// Topics whose partitions are assigned independently.
@@ -232,7 +232,7 @@ pub enum Subscription {
 pub struct MemberOptions {
     /// The group.
     pub group: Arc<str>,
-    /// What to subscribe to.
+    /// The topics to subscribe to.
     pub subscription: Subscription,
     /// `group.instance.id`, for static membership.
     pub instance_id: Option<Arc<str>>,
@@ -271,7 +271,7 @@ pub struct GroupMember {
     pub member_id: String,
     /// The client's name for itself.
     pub client_id: String,
-    /// The topics that it subscribes to; `None` if the log can't tell.
+    /// The topics that it subscribes to; `None` if the log does not know them.
     pub topics: Option<Vec<Arc<str>>>,
 }
 
@@ -281,7 +281,7 @@ pub struct GroupMember {
 pub struct GroupMetadata {
     /// The group.
     pub group: Arc<str>,
-    /// What the log needs to check it; only the log that made it can read it.
+    /// The data by which the log checks it; only the log that made it can read it.
     pub detail: Arc<dyn Any + Send + Sync>,
 }
 
@@ -301,10 +301,10 @@ impl fmt::Debug for GroupMetadata {
 /// How a key chooses its partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Partitioner {
-    /// What Java clients do: murmur2, and a random partition for a record without a key.
+    /// The partitioner of Java clients: murmur2, and a random partition for a record without a key.
     #[default]
     Murmur2Random,
-    /// What Goka does: FNV-1a.
+    /// The partitioner of Goka: FNV-1a.
     Fnv1aRandom,
 }
 
@@ -341,13 +341,14 @@ impl Default for FetchLimits {
     }
 }
 
-/// What a fetch brought.
+/// The result of a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fetched {
     /// At least one record.
     Records,
-    /// None: everything up to the end has been yielded, the end as whoever answered the fetch knew it at some moment after
-    /// the fetch began. With read committed that is the last stable offset. Reported once for each end reached.
+    /// No record: everything up to the end has been yielded, the end as the broker that answered the fetch knew it at
+    /// some moment after the fetch began. With read committed that is the last stable offset. Reported once for each
+    /// end reached.
     ///
     /// The offset is one below which everything is yielded. A [`Reader`](super::Reader)'s is the end itself; a
     /// member's may be less, where what lies below the end (a transaction's marker) is no record. A broker whose copy
@@ -355,7 +356,7 @@ pub enum Fetched {
     End(i64),
 }
 
-/// What became of a batch.
+/// The outcome of a batch.
 #[derive(Debug, Default)]
 pub struct Delivery {
     /// The highest offset written for each entry of [`ProduceBatch::topics`](super::ProduceBatch::topics), in that

@@ -1,7 +1,7 @@
 //! Looking at running processors over HTTP (feature `monitor`).
 //!
 //! [`Tables`] shows the committed state of groups' tables. It asks the processor's [`Handle`](crate::processor::Handle)
-//! and nothing else: it must never read a store or a log by itself, and never change anything.
+//! and nothing else: it must never read a store or a log directly, and never change anything.
 
 mod answer;
 mod base64;

@@ -128,7 +128,7 @@ fn notify<T: fmt::Debug>(listeners: &[Listener<T>], what: &T) {
 }
 
 impl Processor {
-    /// A processor of a group on a log, with the defaults: at least once, sled stores under `./state`, one worker a
+    /// A processor of a group on a log, with the defaults: at-least-once delivery, sled stores under `./state`, one worker a
     /// core, commits every second.
     pub fn new(graph: Arc<GroupGraph>, log: LogHandle) -> Self {
         let (status, seen) = watch::channel(Status::of(State::Created));

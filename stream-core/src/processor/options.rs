@@ -12,14 +12,16 @@ const MAX_TRANSACTION: Duration = Duration::from_secs(15 * 60);
 /// Less than this makes no sense for anything that is done again and again; zero would never come to an end.
 pub(crate) const LEAST_INTERVAL: Duration = Duration::from_millis(1);
 
-/// What an instance does when it fails.
+/// The reaction of a processor to a failure of its instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnFailure {
-    /// `run` returns the error (the default). Only what is no fault of a record or of the group starts again by itself, up
-    /// to five times in a row: the end of its transactions (exactly once: it was frozen, and another has its partitions; or
-    /// nobody knows how a commit ended), after which a new start asks what is committed; and a client that lost its
-    /// brokers for good ([`LogError::Stranded`](crate::log::LogError::Stranded)).
+    /// `run` returns the error (the default). Failures that are no fault of a record or of the group restart automatically, at
+    /// most five times in a row. There are three of them. With exactly-once delivery, the instance's transactions have ended:
+    /// it was frozen and another instance has its partitions, or the outcome of a commit is unknown; the new start looks up
+    /// the committed offsets. A client has lost its brokers for good
+    /// ([`LogError::Stranded`](crate::log::LogError::Stranded)). A position is lost while the group runs, and
+    /// [`OnLostPosition`] says where to go on.
     Stop,
     /// Start again after a wait that doubles from `backoff` up to 64 times that. After `attempts` failures in a row
     /// without any record done in between, or of the same record, `run` returns the error all the same, so that a record
@@ -77,11 +79,11 @@ pub enum OnPositionMismatch {
     State,
 }
 
-/// What becomes of a record's effects when something fails.
+/// The delivery guarantee for a record's effects when something fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Guarantee {
-    /// Nothing is lost; after a crash, what was done since the last commit is done again.
+    /// Nothing is lost; after a crash, the work since the last commit is done again.
     #[default]
     AtLeastOnce,
     /// Nothing is lost and nothing is doubled, for readers of committed records: table writes, emits and offsets are

@@ -147,7 +147,7 @@ pub struct TableRow<V> {
 pub struct TablePage<V> {
     /// The rows. May be fewer than the limit, even none, although there is a next page: a page is bounded in bytes, too.
     pub rows: Vec<TableRow<V>>,
-    /// What to go on [after](TableRange::after); `None` if there is no more.
+    /// The key to go on [after](TableRange::after); `None` if there is no more.
     pub next: Option<Vec<u8>>,
     /// The partitions that these rows are of, and those only.
     pub partitions: Vec<i32>,

@@ -44,7 +44,8 @@ pub(super) async fn end_of(env: &Env, partition: &TopicPartition) -> ProcessorRe
     Ok(end.map_err(failed)?.first().copied().unwrap_or_default())
 }
 
-/// Reads a compacted topic's partition into memory, in the order of semantics D3.
+/// Reads a compacted topic's partition into memory: its end as a reader of uncommitted records sees it comes first, then its
+/// committed records up to that end (semantics D3).
 pub(super) async fn read_all(env: &Env, partition: &TopicPartition) -> ProcessorResult<Arc<dyn Store>> {
     let group = env.graph.name();
     let goal = Goal::Offset(end_of(env, partition).await?);

@@ -37,24 +37,24 @@ impl Processor {
         self
     }
 
-    /// What becomes of a record's effects when something fails; default [`Guarantee::AtLeastOnce`].
+    /// The delivery guarantee for a record's effects when something fails; default [`Guarantee::AtLeastOnce`].
     #[must_use]
     pub fn guarantee(mut self, guarantee: Guarantee) -> Self {
         self.options.guarantee = guarantee;
         self
     }
 
-    /// How often offsets are committed; default 1 s, for exactly-once 100 ms. At least once, up to this much is processed
-    /// again after a crash; exactly once, effects are seen by others up to this much later, and it can be 5 min at most, for
-    /// brokers end longer transactions. At least 1 ms.
+    /// How often offsets are committed; default 1 s, for exactly-once 100 ms. With at-least-once delivery, up to this much is
+    /// processed again after a crash. With exactly-once delivery, others see effects up to this much later, and the interval
+    /// can be 5 min at most, because brokers end longer transactions. At least 1 ms.
     #[must_use]
     pub fn commit_interval(mut self, every: Duration) -> Self {
         self.options.commit_interval = Some(every.max(LEAST_INTERVAL));
         self
     }
 
-    /// How often positions that do not move are committed anew; default 30 minutes. A broker forgets what is not, after
-    /// `offsets.retention.minutes` (a week by default): keep this well below it. At least 1 ms.
+    /// How often positions that do not move are committed again; default 30 minutes. A broker forgets offsets that are not
+    /// committed for `offsets.retention.minutes` (a week by default): keep this well below it. At least 1 ms.
     #[must_use]
     pub fn recommit_interval(mut self, every: Duration) -> Self {
         self.options.recommit_interval = every.max(LEAST_INTERVAL);
@@ -106,7 +106,8 @@ impl Processor {
         self
     }
 
-    /// How long a record waits for an earlier one that another input may still bring (semantics D4); default 1 s.
+    /// How long a record waits for an earlier one that another input may still bring
+    /// ([D4](crate::semantics#d4-one-order-per-partition)); default 1 s.
     #[must_use]
     pub fn max_task_idle(mut self, wait: Duration) -> Self {
         self.options.max_task_idle = wait;
@@ -174,7 +175,7 @@ impl Processor {
         self
     }
 
-    /// What happens when the instance fails; default [`OnFailure::Stop`].
+    /// The reaction to a failure of the instance; default [`OnFailure::Stop`].
     #[must_use]
     pub fn on_failure(mut self, then: OnFailure) -> Self {
         self.options.on_failure = then;

@@ -15,7 +15,7 @@ use super::read::{Asked, Question, ReadError};
 use crate::group::{GroupGraph, LeftOut, Visitor};
 use crate::log::{LogError, LogHandle, TopicPartition};
 
-/// What a processor is doing.
+/// The state of a processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum State {
@@ -31,13 +31,13 @@ pub enum State {
     Waiting,
     /// Finishes what is under way.
     Stopping,
-    /// Ended as told.
+    /// Ended by [`Handle::stop`], or by the signal or future that it ran until.
     Stopped,
     /// Ended by an error.
     Failed,
 }
 
-/// What one partition's task is doing.
+/// The state of one partition's task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TaskState {
@@ -49,7 +49,7 @@ pub enum TaskState {
     Draining,
 }
 
-/// What the warm copy of a partition is doing, whose task another instance has.
+/// The state of the warm copy of a partition whose task another instance has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StandbyState {
@@ -57,17 +57,17 @@ pub enum StandbyState {
     Restoring,
     /// It has reached its topic's end, and follows it.
     Running,
-    /// The log can't be reached or has failed; it heals by itself.
+    /// The log can't be reached or has failed; it recovers without help.
     Reconnecting,
-    /// Its store failed. A task that takes over begins with a store of its own.
+    /// Its store failed. A task that takes over begins with another store.
     Failed,
 }
 
-/// What a processor waits for that passes by itself: brokers that are away, too few replicas in sync, a quota.
+/// A wait of a processor for a passing trouble: brokers that are away, too few replicas in sync, a quota.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Waiting {
-    /// What it is, in words.
+    /// The trouble, in words.
     pub on: String,
     /// Since when, in milliseconds since the epoch.
     pub since_ms: i64,
@@ -83,7 +83,7 @@ pub struct Status {
     pub tasks: BTreeMap<TopicPartition, TaskState>,
     /// Its [standbys](super::Standbys), by the copied partition of the table or of a join.
     pub standbys: BTreeMap<TopicPartition, StandbyState>,
-    /// What it has waited for longest, if anything keeps it from going on.
+    /// The longest wait, if anything keeps it from going on.
     pub waiting: Option<Waiting>,
     /// How many records were left out, by reason, since the processor was made. A record that is processed again after a
     /// failure is counted again.
@@ -103,7 +103,7 @@ impl Status {
     }
 }
 
-/// What happened to the assignment.
+/// A change of the assignment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rebalance {
@@ -140,7 +140,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// What the processor is doing now.
+    /// The present status of the processor.
     pub fn status(&self) -> Status {
         Status { left_out: self.counters.left_out.all(), ..self.status.borrow().clone() }
     }

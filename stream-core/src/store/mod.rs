@@ -43,8 +43,8 @@ pub trait StoreBackend: Debug + Send + Sync + 'static {
     /// When it can't be removed, or is still open.
     fn destroy(&self, id: &StoreId) -> Result<(), StoreError>;
 
-    /// A name of this place that no other has, kept with it: it tells an instance's transactions from those of others,
-    /// and stays the same when the instance is started again.
+    /// A name of this place that no other has, kept with it: it distinguishes an instance's transactions from those of
+    /// others, and stays the same when the instance is started again.
     ///
     /// # Errors
     /// When the place can't be read or written.
@@ -135,7 +135,7 @@ pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
 /// A key and its value.
 pub type Pair = (Vec<u8>, Vec<u8>);
 
-/// What a scan yields.
+/// An iterator over the pairs of a scan.
 pub type Scan<'a> = Box<dyn Iterator<Item = Result<Pair, StoreError>> + Send + 'a>;
 
 /// One partition of a table. Reads may come from any thread while one thread writes.
@@ -170,13 +170,13 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// When the store fails.
     fn checkpointed(&self) -> Result<Option<Checkpoint>, StoreError>;
 
-    /// What its content is from, as [`set_origin`](Self::set_origin) said; `None` if that was never said.
+    /// The origin of its content, as [`set_origin`](Self::set_origin) recorded it; `None` if it never did.
     ///
     /// # Errors
     /// When the store fails.
     fn origin(&self) -> Result<Option<String>, StoreError>;
 
-    /// Records, durably, what the content is from: the id of the topic that it is a copy of.
+    /// Records, durably, the origin of the content: the id of the topic that it is a copy of.
     ///
     /// # Errors
     /// When the store fails.
@@ -199,7 +199,7 @@ pub fn prefix_scan<'s>(store: &'s dyn Store, prefix: &[u8], direction: Direction
     store.range(KeyRange { from: Bound::Included(prefix), to }, direction)
 }
 
-/// What can go wrong with a store.
+/// An error of a store.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the variants' messages say it")]

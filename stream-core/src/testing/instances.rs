@@ -38,7 +38,7 @@ impl Tester {
         self.add_instance(&name).map(|_| ())
     }
 
-    /// Adds another instance of a group, with stores of its own, and starts it: its partitions come from the others.
+    /// Adds another instance of a group, with its own stores, and starts it: its partitions come from the others.
     /// The first instance is number 0. Returns its number.
     ///
     /// # Errors
@@ -124,7 +124,7 @@ impl Tester {
         self.each_instance(group, |tester, instance| tester.crash_instance(group, instance))
     }
 
-    /// Ends one instance as a crash would. The others learn of it when its session is over.
+    /// Ends one instance as a crash would. The others learn of it when its session expires.
     ///
     /// # Errors
     /// When there is none.
@@ -168,7 +168,7 @@ impl Tester {
         (0..count).map(|instance| act(self, instance)).fold(Ok(()), Result::and)
     }
 
-    /// What an instance of a group is doing, to be observed and steered.
+    /// A handle to observe and steer an instance of a group.
     ///
     /// # Errors
     /// When there is none.

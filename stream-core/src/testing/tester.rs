@@ -23,7 +23,7 @@ use crate::processor::progress::{Unfinished, input_ends, unfinished};
 use crate::processor::{CallbackFaults, Counters, Handle, Moment, Processor, ProcessorError, ProcessorResult};
 use crate::store::{MemoryStores, StoreError};
 
-/// What went wrong in a test's run.
+/// An error of a test's run.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the variants' messages say it")]
@@ -129,7 +129,7 @@ impl Tester {
         self.0.groups.borrow().get(group)?.instances.iter().find_map(|i| i.failure.clone())
     }
 
-    /// What a group has committed for a partition: the next offset to process.
+    /// The committed offset of a group for a partition: the next offset to process.
     ///
     /// # Errors
     /// When the log is out of reach.
@@ -139,8 +139,8 @@ impl Tester {
         Ok(offsets.into_iter().next().flatten())
     }
 
-    /// How many windows and joins records of a group were too late for (semantics W2, J3), since its instances were
-    /// started.
+    /// How many windows and joins records of a group were too late for ([W2](crate::semantics#w2-late-records),
+    /// [J3](crate::semantics#j3-matches-or-one-null)), since its instances were started.
     ///
     /// # Errors
     /// When there is no such group.
@@ -148,8 +148,8 @@ impl Tester {
         self.left_out(group, LeftOut::Late)
     }
 
-    /// How many records of a group were left out because they have no key or no value (semantics D5, J5), since its instances
-    /// were started.
+    /// How many records of a group were left out because they have no key or no value ([D5](crate::semantics#d5-nulls),
+    /// [J5](crate::semantics#j5-nulls)), since its instances were started.
     ///
     /// # Errors
     /// When there is no such group.

@@ -88,7 +88,7 @@ impl<V: 'static> ViewBuilder<V> {
         self
     }
 
-    /// Runs the view on the runtime that opens it, instead of a thread of its own: for simulations, and tests on a
+    /// Runs the view on the runtime that opens it, instead of its own thread: for simulations, and tests on a
     /// paused clock. Its writes to the store block that runtime for moments.
     pub fn on_this_runtime(mut self) -> Self {
         self.here = true;
@@ -96,8 +96,8 @@ impl<V: 'static> ViewBuilder<V> {
     }
 
     /// Calls a listener with each change of a complete partition, once it can be read: the partition, the key, and the
-    /// new value, `None` if it was deleted. Not called for what a restore brings; what is missed during an outage is
-    /// told afterwards. It must not block, for the view waits for it.
+    /// new value, `None` if it was deleted. Not called for what a restore brings. Changes that are missed during
+    /// an outage follow afterwards. It must not block, for the view waits for it.
     pub fn on_update(mut self, listener: impl Fn(i32, &[u8], Option<&V>) + Send + Sync + 'static) -> Self {
         self.listeners.push(Box::new(listener));
         self

@@ -17,11 +17,10 @@
 //! # }
 //! ```
 //!
-//! A view runs on a thread of its own, because stores may wait for the disk; reads are made by whoever asks, on the
-//! caller's thread, and go straight to the stores. While the log is away the view serves what it has, and heals by
-//! itself.
+//! A view runs on its own thread, because stores may wait for the disk; reads run on the caller's thread and go straight to
+//! the stores. While the log is away the view serves what it has, and recovers without help.
 //!
-//! What is in here: `Copies` are the stores of all partitions and how complete they are; a `Keeper` keeps them up to
+//! The parts: `Copies` are the stores of all partitions and how complete they are; a `Keeper` keeps them up to
 //! date; lookups inside of a processor are the same two. Nothing here may write to a topic.
 
 mod builder;
@@ -157,12 +156,12 @@ impl<V: 'static> View<V> {
         }
     }
 
-    /// What the view is doing now.
+    /// The present status of the view.
     pub fn status(&self) -> ViewStatus {
         self.watch().borrow().clone()
     }
 
-    /// What the view is doing, to be awaited.
+    /// The status of the view, to be awaited.
     pub fn watch(&self) -> watch::Receiver<ViewStatus> {
         self.inner.copies.status()
     }

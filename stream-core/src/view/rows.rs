@@ -27,7 +27,7 @@ impl<V> Row<V> {
 /// Rows of all partitions in key order. Nothing is read before the first is asked for; then one row at a time.
 ///
 /// Keys that change while it runs may be seen as they were or as they are. A value that can't be decoded is an error
-/// of its row only; after any other error the scan is over.
+/// of its row only; any other error ends the scan.
 #[must_use = "nothing is read before the first row is asked for"]
 pub struct Rows<'v, V> {
     inner: &'v Inner<V>,

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use crate::log::TopicPartition;
 
-/// What a view is doing.
+/// The state of a view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ViewState {
-    /// At least one partition is read for the first time, or anew, or goes on after a break, and has not yet reached
-    /// the topic's end. Reads of a partition that was complete before are answered.
+    /// At least one partition is read for the first time or once more, or goes on after a break, and has not yet
+    /// reached the topic's end. Reads of a partition that was complete before are answered.
     Restoring,
     /// Every partition has reached the topic's end and follows it.
     Running,
-    /// The log can't be reached or has failed; what the view has is served meanwhile, and it heals by itself.
+    /// The log can't be reached or has failed; the view serves what it has meanwhile, and recovers without help.
     Reconnecting,
     /// It can't go on: the store failed, or the topic changed in a way that needs a new view.
     Failed,

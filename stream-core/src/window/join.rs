@@ -95,14 +95,16 @@ impl JoinSpan {
     }
 }
 
-/// When a left or outer join tells that a record has no match.
+/// When a left or outer join emits a record without a match.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Nulls {
-    /// Once none can come any more: a record has either matches or one null, never both (semantics J2, J3).
+    /// Once no match can come any more: a record has either matches or one null, never both
+    /// ([J2](crate::semantics#j2-nulls-on-close), [J3](crate::semantics#j3-matches-or-one-null)).
     #[default]
     OnClose,
-    /// At once, if it has none when it comes. A match that comes later is told as well (semantics J8).
+    /// At once, if it has no match when it comes. A match that comes later is emitted as well
+    /// ([J8](crate::semantics#j8-eager-nulls)).
     Eager,
 }
 

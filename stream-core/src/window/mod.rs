@@ -22,7 +22,7 @@
 //! use std::time::Duration;
 //! use stream_core::prelude::*;
 //!
-//! // Clicks per user and minute, told once a minute is over.
+//! // Clicks per user and minute, emitted when the minute closes.
 //! let mut g = Group::define("clicks-per-minute");
 //! let out = g.output("per-minute", Int64);
 //! let minute = g.window("minute", Windows::tumbling(Duration::from_secs(60)).grace(Duration::from_secs(10)), Int64);

@@ -21,12 +21,12 @@ impl fmt::Display for Session {
     }
 }
 
-/// What a record does to the sessions of its key.
+/// A change that a record makes to the sessions of its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionChange<A> {
-    /// This session is no more: it has grown into the one that follows, or was merged into it.
+    /// This session no longer exists: it has grown into the one that follows, or was merged into it.
     Retracted(Session),
-    /// The session with the record, and what it has become.
+    /// The session with the record, and its new accumulator.
     Updated(Session, A),
 }
 

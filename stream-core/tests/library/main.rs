@@ -71,6 +71,7 @@ mod processor_threads;
 mod processor_topics;
 mod processor_visitors;
 mod refusals;
+mod rulebook;
 mod store_conformance;
 mod store_crash;
 mod store_large;

@@ -57,7 +57,7 @@ pub(super) enum Action {
     Refuse,
 }
 
-/// What is between a producer and its brokers. By default nothing that takes time.
+/// The network between a producer and its brokers. By default it takes no time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Network {
@@ -67,7 +67,7 @@ pub struct Network {
     /// The time from a broker's verdict on a batch to the producer's knowing it. Later batches may be on their way
     /// meanwhile, five in all.
     pub round_trip: Duration,
-    /// What the link of each producer carries, in bytes a second.
+    /// The throughput of each producer's link, in bytes a second.
     pub bytes_per_second: Option<u64>,
     /// The brokers' quota for each producer (`producer_byte_rate`): after a batch, the next one waits until the rate is
     /// kept.
@@ -197,19 +197,19 @@ impl Faults {
 
     /// Makes the log reachable or not. While it is not, look-ups and commits fail with [`LogError::Unreachable`],
     /// members and fetches wait, and records wait until their delivery time-out fails them. When it is back, all
-    /// sessions begin anew; transactions may have run out of time.
+    /// sessions restart; transactions may have run out of time.
     pub fn set_available(&self, available: bool) {
         self.shared.with(|state| state.set_available(available));
     }
 
     /// Makes the groups' coordinators answer or not, as when they move to another broker: records are written and read,
-    /// while members hear nothing and no offset is committed or looked up. When they are back, all sessions begin anew.
+    /// while members hear nothing and no offset is committed or looked up. When they are back, all sessions restart.
     pub fn set_coordinating(&self, on: bool) {
         self.shared.with(|state| state.set_coordinating(on));
     }
 
-    /// Takes a member out of its group, as if its session were over; it learns of it when it is polled. The id is that
-    /// of [`Log::group_members`](crate::log::Log::group_members). Whether there was such a member.
+    /// Takes a member out of its group, as if its session had expired; it learns of it when it is polled. The id is
+    /// that of [`Log::group_members`](crate::log::Log::group_members). Whether there was such a member.
     pub fn expire_member(&self, group: &str, member_id: &str) -> bool {
         self.shared.with(|state| {
             let Some((name, group)) = state.groups.get_key_value(group) else { return false };

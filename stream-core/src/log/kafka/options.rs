@@ -265,7 +265,7 @@ pub struct Tls {
     pub cert: Option<PathBuf>,
     /// Our certificate's key (PEM).
     pub key: Option<PathBuf>,
-    /// What the key is encrypted with.
+    /// The password that the key is encrypted with.
     pub key_password: Option<Secret>,
     /// Whether the broker's certificate must be for its host name.
     pub verify_hostname: bool,
