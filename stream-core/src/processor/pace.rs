@@ -471,6 +471,38 @@ mod tests {
         assert_eq!(seat.moved, Instant::now());
     }
 
+    /// Else the partitions of a task that restores would be looked up as another instance's.
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_begins_has_its_partitions_and_holds_the_others_for_a_while() {
+        let partitions = [0, 1].map(|p| TopicPartition::new("in", p));
+        let pace = Arc::new(Pace {
+            keeps: vec![Keeps::Windows(Windows::tumbling(ms(10)))],
+            all: partitions.iter().cloned().collect(),
+            partitions: [partitions.to_vec(), Vec::new()],
+            seats: Mutex::default(),
+            changed: watch::Sender::default(),
+            limit: watch::Sender::new(i64::MIN),
+            looking: tokio::sync::Mutex::default(),
+            held: Notify::new(),
+        });
+        assert!(pace.has_others());
+        let [one, two] = [(1, &partitions[..1]), (2, &partitions[1..])].map(|(task, of)| pace.begins(task, of));
+        assert!(!pace.has_others());
+        let says = |task, partition: &TopicPartition| pace.report(task, partition, false, Seen { low: Some(5), at: 0 });
+        says(1, &partitions[0]);
+        assert_eq!(pace.here().low, Err(()), "the second task has said nothing yet");
+        tokio::time::advance(PATIENCE).await;
+        says(1, &partitions[0]);
+        pace.report(1, &partitions[0], false, Seen { low: Some(6), at: 1 });
+        assert_eq!(pace.here().low, Ok(Some(6)), "it restores for long");
+        says(2, &partitions[1]);
+        assert_eq!(pace.here().low, Ok(Some(5)));
+        drop(two);
+        assert!(pace.has_others());
+        drop(one);
+        assert_eq!(pace.seats().len(), 0);
+    }
+
     /// A record that is half of the grace behind the earliest unfinished one is in time at the limit, for all that is kept.
     #[test]
     fn the_limit_leaves_half_of_the_grace() {
