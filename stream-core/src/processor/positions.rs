@@ -39,7 +39,8 @@
 //!   offset without it comes from a tool, or from a version of this library that wrote none.
 //! - A state's position: key `4` and the input's topic; value `1` (the version), `1` if it was written by a transaction else
 //!   `0`, the offset in eight bytes, and the metadata.
-//! - What a state means: key `5` and what it is; value `1` and a text. It is compared, never parsed.
+//! - What a state means: key `5` and what it is; value `1` and a text. It is compared, never parsed. Its version is that of the
+//!   entries of what it describes, too: windows, sessions, batches, joins, timers, tables.
 
 use std::collections::BTreeMap;
 use std::fmt;

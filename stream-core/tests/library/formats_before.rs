@@ -1,8 +1,11 @@
-//! The formats of earlier versions: a state that one of them wrote starts exactly, or is refused with the way on.
+//! The formats of this version and of earlier ones: a state that one of them wrote starts exactly, or is refused with the way on.
 //!
-//! The files in `fixtures/before-positions` were written by the version before positions (commit 443d1b0), which ran
-//! [`fixture::graph`] with three records in `in`, one in `left` and the clock at [`fixture::T`] + 10 s, once with each
-//! guarantee: all of its topics and offsets (`log.txt`), and its state directory.
+//! The files in `fixtures` were written by these versions, which ran [`fixture::graph`] with three records in `in`, one in `left`
+//! and the clock at [`fixture::T`] + 10 s, once with each guarantee: all of its topics and offsets (`log.txt`), and its state
+//! directory. `before-positions` is of the version before positions (commit 443d1b0), `positions-1` of the one whose state has
+//! positions and meanings of version 1.
+//!
+//! `KEEP_FIXTURE=name` has the test of what this version writes keep that under a new name: for a format that gets a version.
 
 mod fixture;
 
@@ -11,11 +14,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stream_core::log::LogHandle;
+use stream_core::clock::ManualClock;
+use stream_core::log::embedded::Embedded;
+use stream_core::log::{Log, LogHandle, TopicSpec};
 use stream_core::processor::{Guarantee, OnLostPosition, Processor};
 
 use self::fixture::{Fixture, T, graph, texts, write};
 
+const BEFORE: &str = "before-positions";
+const NOW: &str = "positions-1";
 const BOTH: [Guarantee; 2] = [Guarantee::AtLeastOnce, Guarantee::ExactlyOnce];
 
 fn start(log: &LogHandle, dir: &Path, guarantee: Guarantee) -> Processor {
@@ -42,37 +49,78 @@ async fn the_state_of_a_version_before_positions_starts_exactly() {
     for guarantee in BOTH {
         // On the machine that has its stores, and on another one.
         for machine in [true, false] {
-            let fixture = Fixture::of(guarantee);
-            let (log, dir) = (fixture.log(true).await, tempfile::tempdir().unwrap());
-            if machine {
-                fixture.state(dir.path());
-            }
-            gone_on(&log, start(&log, dir.path(), guarantee)).await;
-            let mut told = texts(&log, "out").await;
-            told.sort_unstable();
-            let expected = [
-                "alarm end",
-                "alarm four",
-                "alarm three",
-                "batch one two four",
-                "pair l r",
-                "session 1",
-                "session 3",
-                "window 0 1",
-                "window 0 3",
-            ];
-            assert_eq!(told, expected, "{guarantee:?}, its machine: {machine}");
-            let table = fixture::table(&log).await;
-            let counts = [("a", 3), ("b", 1), ("z", 1)].map(|(k, n): (&str, i64)| (k.to_owned(), n));
-            assert_eq!(table, BTreeMap::from(counts), "{guarantee:?}, its machine: {machine}");
+            let fixture = Fixture::of(BEFORE, guarantee);
+            starts_exactly(&fixture, true, machine, guarantee).await;
         }
+    }
+}
+
+/// The state's positions stand for offsets that the group has no more.
+#[tokio::test]
+async fn the_state_of_this_version_starts_exactly_with_its_offsets_and_without() {
+    for guarantee in BOTH {
+        for machine in [true, false] {
+            for committed in [true, false] {
+                starts_exactly(&Fixture::of(NOW, guarantee), committed, machine, guarantee).await;
+            }
+        }
+    }
+}
+
+async fn starts_exactly(fixture: &Fixture, committed: bool, machine: bool, guarantee: Guarantee) {
+    let what = format!("{guarantee:?}, its machine: {machine}, its offsets: {committed}");
+    let (log, dir) = (fixture.log(committed).await, tempfile::tempdir().unwrap());
+    if machine {
+        fixture.state(dir.path());
+    }
+    gone_on(&log, start(&log, dir.path(), guarantee)).await;
+    let mut told = texts(&log, "out").await;
+    told.sort_unstable();
+    let expected = [
+        "alarm end",
+        "alarm four",
+        "alarm three",
+        "batch one two four",
+        "pair l r",
+        "session 1",
+        "session 3",
+        "window 0 1",
+        "window 0 3",
+    ];
+    assert_eq!(told, expected, "{what}");
+    let table = fixture::table(&log).await;
+    let counts = [("a", 3), ("b", 1), ("z", 1)].map(|(k, n): (&str, i64)| (k.to_owned(), n));
+    assert_eq!(table, BTreeMap::from(counts), "{what}");
+}
+
+/// No format changes without anybody's knowing: what it is told apart by is a version, or the name of the topic.
+#[tokio::test]
+async fn this_version_writes_what_its_fixture_has() {
+    for guarantee in BOTH {
+        let log: LogHandle = Embedded::with_clock(Arc::new(ManualClock::new(T + 10_000)));
+        let one = |name: &&str| TopicSpec::new(*name).partitions(1);
+        log.create_topics(["in", "left", "right", "out"].iter().map(one).collect()).await.unwrap();
+        write(&log, "in", &[("a", "one", T + 1_000), ("a", "two", T + 2_000), ("b", "three", T + 3_000)]).await;
+        write(&log, "left", &[("j", "l", T + 5_000)]).await;
+        let dir = tempfile::tempdir().unwrap();
+        let processor = start(&log, dir.path(), guarantee);
+        let handle = processor.handle();
+        let task = tokio::spawn(processor.run());
+        fixture::done(&log, &[("in", 3), ("left", 1), ("right", 0), ("before-loop", 3)]).await;
+        handle.stop();
+        task.await.unwrap().unwrap();
+        if let Ok(name) = std::env::var("KEEP_FIXTURE") {
+            Fixture::of(&name, guarantee).keep(&log, dir.path()).await;
+        }
+        let kept = Fixture::of(NOW, guarantee).log(false).await;
+        assert_eq!(fixture::live(&log).await, fixture::live(&kept).await, "{guarantee:?}");
     }
 }
 
 #[tokio::test]
 async fn the_state_of_a_version_before_positions_is_refused_with_the_way_on_where_its_offsets_are_gone() {
     for guarantee in BOTH {
-        let fixture = Fixture::of(guarantee);
+        let fixture = Fixture::of(BEFORE, guarantee);
         let (log, dir) = (fixture.log(false).await, tempfile::tempdir().unwrap());
         fixture.state(dir.path());
         let refused = start(&log, dir.path(), guarantee).run().await.unwrap_err().to_string();

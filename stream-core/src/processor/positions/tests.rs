@@ -29,6 +29,7 @@ fn formats_of_version_1_are_read() {
     assert_eq!(kept.positions.get("in"), Some(&recorded(258, true, "a")));
     assert_eq!(kept.meanings.get("g-table").map(String::as_str), Some("codec json"));
     assert!(kept.take(&position_key("in"), b"\x02").unwrap_err().contains("later version"));
+    assert!(kept.take(&meaning_key("g-table"), b"\x02codec json").unwrap_err().contains("later version"));
 }
 
 #[test]

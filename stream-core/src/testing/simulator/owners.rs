@@ -1,4 +1,4 @@
-//! Who has which partition of a group, and whether anybody wrote to a partition's tables behind a new owner's back.
+//! Who has which partition of a group, and whether anybody wrote to a partition's tables, or emitted, behind a new owner's back.
 //!
 //! With at-least-once delivery, an instance that was taken for dead may do that when it wakes (semantics D2). Only then do the
 //! checks excuse what the tables say.
@@ -19,10 +19,28 @@ pub(super) struct Owners(Mutex<State>);
 struct State {
     /// The instance that was given a partition last.
     of: BTreeMap<Of, String>,
-    /// Batches on their way, by instance, with the partitions of their table writes.
-    flying: BTreeMap<String, BTreeMap<u64, BTreeSet<i32>>>,
+    /// Instances that were ever given one.
+    had: BTreeSet<String>,
+    /// Batches on their way, by instance.
+    flying: BTreeMap<String, BTreeMap<u64, Writes>>,
     batches: u64,
     stale: usize,
+}
+
+/// What is in a batch.
+#[derive(Debug)]
+struct Writes {
+    /// Partitions of table writes: only tables are written to by number.
+    tables: BTreeSet<i32>,
+    /// Emits. They may be the work of any partition.
+    emits: bool,
+}
+
+impl State {
+    /// Whether an instance had partitions, and others have all of them.
+    fn is_succeeded(&self, life: &str) -> bool {
+        self.had.contains(life) && self.of.values().all(|owner| owner != life)
+    }
 }
 
 impl Owners {
@@ -33,25 +51,28 @@ impl Owners {
     /// An instance is given partitions. What others have on its way to them may land behind its writes.
     pub(super) fn assigned(&self, group: usize, life: &str, partitions: impl Iterator<Item = i32>) {
         let mut state = self.state();
+        state.had.insert(life.to_owned());
         for partition in partitions {
             let before = state.of.insert((group, partition), life.to_owned());
-            let flying = before.filter(|before| before != life).and_then(|before| state.flying.get(&before));
-            let late = flying.is_some_and(|batches| batches.values().any(|to| to.contains(&partition)));
+            let Some(before) = before.filter(|before| before != life) else { continue };
+            let succeeded = state.is_succeeded(&before);
+            let late = |batch: &Writes| batch.tables.contains(&partition) || (batch.emits && succeeded);
+            let late = state.flying.get(&before).is_some_and(|batches| batches.values().any(late));
             state.stale += usize::from(late);
         }
     }
 
     /// An instance sends a batch. Gives its number.
     pub(super) fn sends(&self, group: usize, life: &str, batch: &ProduceBatch) -> u64 {
-        // Only tables are written to by number.
-        let to: BTreeSet<i32> = batch.iter().filter_map(|(record, _)| record.partition).collect();
+        let tables: BTreeSet<i32> = batch.iter().filter_map(|(record, _)| record.partition).collect();
+        let emits = batch.iter().any(|(record, _)| record.partition.is_none());
         let mut state = self.state();
         let others = |partition: &&i32| state.of.get(&(group, **partition)).is_some_and(|owner| owner != life);
-        let behind = to.iter().filter(others).count();
+        let behind = tables.iter().filter(others).count() + usize::from(emits && state.is_succeeded(life));
         state.stale += behind;
         state.batches += 1;
         let number = state.batches;
-        state.flying.entry(life.to_owned()).or_default().insert(number, to);
+        state.flying.entry(life.to_owned()).or_default().insert(number, Writes { tables, emits });
         number
     }
 
@@ -101,6 +122,23 @@ mod tests {
         assert_eq!(owners.stale(), 0, "its own partition, and no table");
         owners.sends(0, "a", &write(Some(0)));
         assert_eq!(owners.stale(), 1);
+    }
+
+    #[test]
+    fn what_an_instance_emits_that_has_nothing_any_more_is_stale() {
+        let owners = Owners::default();
+        owners.sends(0, "a", &write(None));
+        owners.assigned(0, "a", [0, 1].into_iter());
+        owners.assigned(0, "b", [0].into_iter());
+        assert_eq!(owners.stale(), 0, "it still has one, and had none before");
+        owners.assigned(0, "b", [1].into_iter());
+        assert_eq!(owners.stale(), 1, "its emits may be on their way");
+        owners.forget("a");
+        owners.heard("a", owners.sends(0, "a", &write(None)));
+        assert_eq!(owners.stale(), 2);
+        owners.assigned(0, "a", [0].into_iter());
+        owners.sends(0, "a", &write(None));
+        assert_eq!(owners.stale(), 2);
     }
 
     #[test]

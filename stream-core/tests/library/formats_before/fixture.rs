@@ -11,8 +11,8 @@ use stream_core::codec::{Codec, Int64, Text};
 use stream_core::group::{Group, GroupGraph, Side};
 use stream_core::log::embedded::Embedded;
 use stream_core::log::{
-    Cleanup, FetchLimits, Fetched, Isolation, LogHandle, NewRecord, ProduceBatch, Producer, ProducerOptions,
-    RecordBatch, TopicConfig, TopicPartition, TopicSpec,
+    Cleanup, FetchLimits, Fetched, Isolation, LogHandle, NewRecord, OffsetSpec, ProduceBatch, Producer,
+    ProducerOptions, RecordBatch, TopicConfig, TopicPartition, TopicSpec,
 };
 use stream_core::processor::Guarantee;
 use stream_core::window::{Batches, JoinWindows, Sessions, Windows};
@@ -71,9 +71,20 @@ struct Topic {
 }
 
 impl Fixture {
-    pub(crate) fn of(guarantee: Guarantee) -> Self {
+    pub(crate) fn of(version: &str, guarantee: Guarantee) -> Self {
         let name = if guarantee == Guarantee::ExactlyOnce { "exactly-once" } else { "at-least-once" };
-        Self(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/before-positions").join(name))
+        Self(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(version).join(name))
+    }
+
+    /// Replaces it by what a log and a state directory have.
+    pub(crate) async fn keep(&self, log: &LogHandle, state: &Path) {
+        fs::create_dir_all(&self.0).unwrap();
+        fs::write(self.0.join("log.txt"), written(log).await).unwrap();
+        let to = self.0.join("state");
+        if to.exists() {
+            fs::remove_dir_all(&to).unwrap();
+        }
+        copy(state, &to);
     }
 
     /// A log with all of its topics, each record at its offset, and with the offsets that the group had committed.
@@ -119,6 +130,63 @@ fn copy(from: &Path, to: &Path) {
             fs::copy(entry.path(), to).unwrap();
         }
     }
+}
+
+/// In the order in which they are made.
+const TOPICS: [&str; 11] = [
+    "in",
+    "left",
+    "right",
+    "out",
+    "before-table",
+    "before-time",
+    "before-window-minutes",
+    "before-session-visits",
+    "before-batch-threes",
+    "before-join-pairs",
+    "before-loop",
+];
+
+/// All topics and offsets of a log, as `log.txt` has them.
+async fn written(log: &LogHandle) -> String {
+    let bytes = |bytes: Option<&[u8]>| {
+        bytes.map_or(String::new(), |b| b.iter().fold("x".to_owned(), |text, byte| format!("{text}{byte:02x}")))
+    };
+    let (mut text, mut ends) = (String::new(), String::new());
+    for (number, name) in TOPICS.into_iter().enumerate() {
+        let id = log.topic_id(name.into()).await.unwrap();
+        assert_eq!(id.as_deref(), Some(&*number.to_string()), "{name}: they are made again in this order");
+        let c = log.topics(vec![name.into()]).await.unwrap().remove(0).unwrap().config;
+        let (kept, deleted, size) = (c.retention_ms, c.delete_retention_ms, c.max_message_bytes);
+        text += &format!("topic {name} 1 {:?} {kept:?} {deleted:?} {size:?}\n", c.cleanup);
+        for r in read(log, name).await {
+            text +=
+                &format!("record {} {} {} {}\n", r.offset, r.time, bytes(r.key.as_deref()), bytes(r.value.as_deref()));
+        }
+        let end = vec![(TopicPartition::new(name, 0), OffsetSpec::Latest)];
+        ends += &format!("end {name} {}\n", log.offsets(end, Isolation::ReadUncommitted).await.unwrap()[0]);
+    }
+    text += &ends;
+    for name in ["in", "left", "before-loop", "right"] {
+        let at = log.group_offsets("before".into(), vec![TopicPartition::new(name, 0)]).await.unwrap()[0];
+        text += &format!("committed {name} 0 {}\n", at.unwrap());
+    }
+    text
+}
+
+/// What lives in the group's own compacted topics: topic and key, and the value.
+pub(crate) async fn live(log: &LogHandle) -> BTreeMap<(&'static str, Vec<u8>), Vec<u8>> {
+    let mut live = BTreeMap::new();
+    for name in TOPICS.into_iter().filter(|name| name.starts_with("before-") && *name != "before-loop") {
+        for Kept { key, value, .. } in read(log, name).await {
+            let key = (name, key.unwrap());
+            match value {
+                Some(value) => live.insert(key, value),
+                None => live.remove(&key),
+            };
+        }
+    }
+    live
 }
 
 fn hex(text: &str) -> Vec<u8> {
@@ -206,27 +274,30 @@ pub(crate) async fn done(log: &LogHandle, of: &[(&str, i64)]) {
     tokio::time::timeout(Duration::from_secs(60), committed).await.expect("all of it is committed");
 }
 
-async fn read(log: &LogHandle, topic: &str) -> Vec<(Option<Vec<u8>>, Option<Vec<u8>>)> {
+async fn read(log: &LogHandle, topic: &str) -> Vec<Kept> {
     let reader = log.reader(Isolation::ReadCommitted).unwrap();
     let (mut fetch, mut batch) = (reader.read(TopicPartition::new(topic, 0), 0).await.unwrap(), RecordBatch::new());
     let mut found = Vec::new();
     while std::future::poll_fn(|cx| fetch.poll_fetch(cx, &mut batch, FetchLimits::default())).await.unwrap()
         == Fetched::Records
     {
-        found.extend(batch.iter().map(|r| (r.key.map(<[u8]>::to_vec), r.value.map(<[u8]>::to_vec))));
+        found.extend(batch.iter().map(|r| {
+            let (key, value) = (r.key.map(<[u8]>::to_vec), r.value.map(<[u8]>::to_vec));
+            Kept { offset: r.offset, time: r.timestamp, key, value }
+        }));
     }
     found
 }
 
 /// The values of a topic.
 pub(crate) async fn texts(log: &LogHandle, topic: &str) -> Vec<String> {
-    read(log, topic).await.into_iter().map(|(_, value)| String::from_utf8(value.unwrap()).unwrap()).collect()
+    read(log, topic).await.into_iter().map(|r| String::from_utf8(r.value.unwrap()).unwrap()).collect()
 }
 
 /// The group's table, as its topic has it.
 pub(crate) async fn table(log: &LogHandle) -> BTreeMap<String, i64> {
     let mut last = BTreeMap::new();
-    for (key, value) in read(log, "before-table").await {
+    for Kept { key, value, .. } in read(log, "before-table").await {
         let key = String::from_utf8(key.unwrap()).unwrap();
         match value {
             Some(value) => last.insert(key, Int64.decode(&value).unwrap()),
