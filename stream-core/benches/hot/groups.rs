@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use criterion::{Criterion, Throughput};
+use criterion::{Criterion, SamplingMode, Throughput};
 use stream_core::codec::{Bytes, Int64};
 use stream_core::group::{Group, GroupGraph, Side};
 use stream_core::window::{JoinWindows, Sessions, Windows};
@@ -23,6 +23,7 @@ fn bench(
     graph: impl Fn(Stopwatch) -> Arc<GroupGraph>,
 ) {
     let mut group = criterion.benchmark_group("group");
+    group.sampling_mode(SamplingMode::Flat);
     group.throughput(Throughput::Elements(loads.iter().map(|load| load.records).sum()));
     group.bench_function(name, |bencher| {
         bencher.iter_custom(|times| {
@@ -55,7 +56,8 @@ pub(crate) fn benches(c: &mut Criterion) {
     // Keys come back after a second, sessions are open all the time.
     bench(c, "sessions that grow", RECORDS, &[load(IN, 100, 10)], sessions);
     // Keys come back after ten seconds, when their window is over: one match for each pair.
-    bench(c, "stream join, one match each", RECORDS, &[load("left", 1_000, 10), load("right", 1_000, 10)], join);
+    let sides = ["left", "right"].map(|topic| Load { records: RECORDS / 4, ..load(topic, 1_000, 10) });
+    bench(c, "stream join, one match each", RECORDS / 4, &sides, join);
 }
 
 fn filter(watch: Stopwatch) -> Arc<GroupGraph> {
