@@ -37,8 +37,8 @@
 //!   transaction.
 //!   [`guarantees`] has the promises, their costs and their limits; [`semantics`] has the exact rules, with their tests.
 //! - State on the local disk (sled) or in memory, backed by a compacted topic: lose the disk, and it is restored.
-//! - The same code in tests ([`testing`]), in one process without a broker ([`log::embedded`]) and on Kafka
-//!   ([`log::kafka`]).
+//! - The same code in tests (`testing`, with the feature of that name), in one process without a broker
+//!   ([`log::embedded`]) and on Kafka (`log::kafka`, with the feature `kafka`).
 //!
 //! # What it is not (yet)
 //! - A database: a table is read by key inside the processor, and from outside through a [`View`](view::View), or by
@@ -72,6 +72,8 @@
 //! The data's way: [`log`] → [`processor`] → [`context`] → `table` → [`store`]. [`group`] says what a group is,
 //! [`codec`] how values become bytes, [`window`] what time is and how it is cut up, [`topics`] what the topics must be.
 
+// docs.rs shows which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 // Library code meets bad data with an error, never with a panic.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 

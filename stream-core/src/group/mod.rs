@@ -1,7 +1,8 @@
 //! The group graph: what a processor reads, writes and keeps, as typed edges.
 //!
 //! A group is defined once and checked by [`GroupBuilder::build`]; a [`Processor`](crate::processor::Processor) or the
-//! [tester](crate::testing) then runs it. This module does no I/O and must never know which log a group runs on.
+//! tester (`testing`, with the feature of that name) then runs it. This module does no I/O and must never know which log a
+//! group runs on.
 //!
 //! ```
 //! use stream_core::codec::{Json, Text};

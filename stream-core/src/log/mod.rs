@@ -1,6 +1,6 @@
 //! The log: what the runtime asks of Kafka, and nothing else.
 //!
-//! Two implementations share these traits and one conformance suite: [`kafka`] and
+//! Two implementations share these traits and one conformance suite: `kafka` (with the feature of that name) and
 //! [`embedded`]. What a real Kafka does decides wherever the two could differ.
 //!
 //! Everything here speaks in batches, so that the indirection costs nothing a record. This module must never know

@@ -39,7 +39,7 @@ fn a_message_has_one_place_however_often_it_is_written() -> Done {
 }
 
 #[test]
-fn what_has_no_place_is_put_aside_and_never_in_anothers_chat() -> Done {
+fn what_has_no_place_is_put_aside_and_never_in_another_chat() -> Done {
     let tester = Tester::new();
     tester.add(history::define(&TopicNames::default()).build()?)?;
     let (ids, input) = (TimeIds::new(), tester.input(MESSAGES, MessageJson));
