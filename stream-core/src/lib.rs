@@ -71,6 +71,7 @@
 //! # Layout
 //! The data's way: [`log`] → [`processor`] → [`context`] → `table` → [`store`]. [`group`] says what a group is,
 //! [`codec`] how values become bytes, [`window`] what time is and how it is cut up, [`topics`] what the topics must be.
+//! [`design`] has the ways through the code, a map of all files, and what must stay true, for those who change it.
 
 // docs.rs shows which feature an item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -80,6 +81,8 @@
 pub mod clock;
 pub mod codec;
 pub mod context;
+#[doc = include_str!("../docs/design.md")]
+pub mod design {}
 pub mod emitter;
 pub mod group;
 #[doc = include_str!("../docs/guarantees.md")]

@@ -1,10 +1,12 @@
-//! The rulebook (`docs/semantics.md`): the tests that it lists exist, and the sources name rules that it has.
+//! The rulebook (`docs/semantics.md`): the tests that it lists exist, and the sources name rules that it has. The design
+//! (`docs/design.md`): the files and names that it refers to exist, and its map has every file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A rule, or another section of a document.
 struct Section {
+    heading: String,
     /// The code of a rule (`D7`), else empty.
     code: String,
     /// The heading as a link names it.
@@ -28,7 +30,8 @@ fn document(name: &str) -> Vec<Section> {
             let code = heading.split_once(": ").map(|(code, _)| code).filter(|code| is_code(code));
             let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | ' '));
             let anchor = kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect();
-            sections.push(Section { code: code.unwrap_or_default().to_owned(), anchor, body: String::new() });
+            let (heading, code) = (heading.to_owned(), code.unwrap_or_default().to_owned());
+            sections.push(Section { heading, code, anchor, body: String::new() });
         } else if let Some(section) = sections.last_mut() {
             section.body.push_str(line);
             section.body.push('\n');
@@ -63,6 +66,32 @@ impl Section {
         let files = lists.filter(|(file, _)| Path::new(file).extension().is_some_and(|e| e == "rs"));
         files.map(|(file, tests)| (file, quoted(tests.split("\n\n").next().unwrap_or(tests)).collect()))
     }
+}
+
+/// What stands for a path: a file with an extension of ours, or a folder.
+fn is_path(word: &str) -> bool {
+    let is_file = Path::new(word).extension().is_some_and(|e| ["rs", "md", "toml", "sh", "yml"].iter().any(|of| e == *of));
+    let is_folder = word.contains('/') && word != "/";
+    (is_file || is_folder) && word.chars().all(|c| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-'))
+}
+
+/// The file or folder that the design means by a path.
+fn find(path: &str) -> Option<PathBuf> {
+    let roots = ["src", "src/processor", "", ".."].map(|of| root().join(of));
+    roots.into_iter().map(|of| of.join(path)).find(|path| path.exists())
+}
+
+/// Whether a source declares something of this name.
+fn declares(source: &str, name: &str) -> bool {
+    let kinds = ["fn", "struct", "enum", "trait", "type", "const", "static", "mod"];
+    let words: Vec<&str> = words(source).filter(|word| !word.is_empty()).collect();
+    words.windows(2).any(|pair| kinds.contains(&pair[0]) && pair[1] == name)
+}
+
+/// The folder of the library that a section of the design maps.
+fn mapped(section: &Section) -> Option<PathBuf> {
+    let folder = quoted(&section.heading).next()?;
+    Some(if folder == "src/" { root().join("src") } else { root().join("src").join(folder) })
 }
 
 /// All files below a folder of the library with this extension.
@@ -111,7 +140,7 @@ fn each_code_in_a_comment_is_a_rule_of_it() {
 #[test]
 fn each_link_to_it_and_in_it_leads_to_a_heading() {
     let mut links = 0;
-    for (name, document) in ["semantics", "guarantees"].map(|name| (name, document(&format!("{name}.md")))) {
+    for (name, document) in ["semantics", "guarantees", "design"].map(|name| (name, document(&format!("{name}.md")))) {
         for file in files("src", "rs").into_iter().chain(files("docs", "md")) {
             let (text, own, link) = (read(&file), format!("{name}.md"), format!("crate::{name}#"));
             let from_elsewhere = text.split(&link).skip(1);
@@ -138,4 +167,36 @@ fn each_test_file_that_is_named_for_a_rule_is_listed_there() {
             assert!(listed, "{} does not list {name}", rule.code);
         }
     }
+}
+
+#[test]
+fn each_file_and_name_that_the_design_refers_to_exists() {
+    let mut names = 0;
+    for section in document("design.md") {
+        let folder = mapped(&section);
+        // A block of code has backticks of its own.
+        let prose = section.body.split("```").step_by(2);
+        for word in prose.flat_map(quoted) {
+            let (path, name) = word.split_once("::").map_or((word, None), |(path, name)| (path, Some(name)));
+            if !is_path(path) {
+                continue;
+            }
+            let here = folder.as_ref().map(|folder| folder.join(path)).filter(|path| path.exists());
+            let found = here.or_else(|| find(path)).unwrap_or_else(|| panic!("{}: there is no {path}", section.heading));
+            if let Some(name) = name {
+                assert!(declares(&read(&found), name), "{}: {path} has no {name}", section.heading);
+                names += 1;
+            }
+        }
+    }
+    assert!(names > 100, "{names} names were found");
+}
+
+#[test]
+fn the_map_of_the_design_has_every_file() {
+    let sections = document("design.md");
+    let listed = sections.iter().filter_map(|section| Some((mapped(section)?, &section.body)));
+    let listed: Vec<PathBuf> = listed.flat_map(|(folder, body)| quoted(body).map(move |file| folder.join(file))).collect();
+    let missing: Vec<_> = files("src", "rs").into_iter().filter(|file| !listed.contains(file)).collect();
+    assert!(missing.is_empty(), "the map of docs/design.md lacks {missing:?}");
 }
