@@ -70,7 +70,8 @@ impl Section {
 
 /// What stands for a path: a file with an extension of ours, or a folder.
 fn is_path(word: &str) -> bool {
-    let is_file = Path::new(word).extension().is_some_and(|e| ["rs", "md", "toml", "sh", "yml"].iter().any(|of| e == *of));
+    let is_file =
+        Path::new(word).extension().is_some_and(|e| ["rs", "md", "toml", "sh", "yml"].iter().any(|of| e == *of));
     let is_folder = word.contains('/') && word != "/";
     (is_file || is_folder) && word.chars().all(|c| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-'))
 }
@@ -182,7 +183,8 @@ fn each_file_and_name_that_the_design_refers_to_exists() {
                 continue;
             }
             let here = folder.as_ref().map(|folder| folder.join(path)).filter(|path| path.exists());
-            let found = here.or_else(|| find(path)).unwrap_or_else(|| panic!("{}: there is no {path}", section.heading));
+            let found =
+                here.or_else(|| find(path)).unwrap_or_else(|| panic!("{}: there is no {path}", section.heading));
             if let Some(name) = name {
                 assert!(declares(&read(&found), name), "{}: {path} has no {name}", section.heading);
                 names += 1;
@@ -196,7 +198,8 @@ fn each_file_and_name_that_the_design_refers_to_exists() {
 fn the_map_of_the_design_has_every_file() {
     let sections = document("design.md");
     let listed = sections.iter().filter_map(|section| Some((mapped(section)?, &section.body)));
-    let listed: Vec<PathBuf> = listed.flat_map(|(folder, body)| quoted(body).map(move |file| folder.join(file))).collect();
+    let listed: Vec<PathBuf> =
+        listed.flat_map(|(folder, body)| quoted(body).map(move |file| folder.join(file))).collect();
     let missing: Vec<_> = files("src", "rs").into_iter().filter(|file| !listed.contains(file)).collect();
     assert!(missing.is_empty(), "the map of docs/design.md lacks {missing:?}");
 }
