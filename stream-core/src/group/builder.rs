@@ -78,6 +78,9 @@ impl<V: 'static> GroupBuilder<Table<V>> {
 
     /// Is called with each write to the table once it is acknowledged (exactly-once: committed): the partition, the
     /// key, and the new value, `None` if it was deleted. Not called for what a restore brings back.
+    ///
+    /// It runs on the partition's worker while the table is in use, so it must return soon and never wait for a read of the
+    /// table ([`Handle::get`](crate::processor::Handle::get)), which that worker would have to answer.
     pub fn on_update<F>(&mut self, listener: F) -> &mut Self
     where
         F: Fn(i32, &[u8], Option<&V>) + Send + Sync + 'static,

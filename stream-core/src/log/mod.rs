@@ -4,7 +4,7 @@
 //! [`embedded`]. What a real Kafka does decides wherever the two could differ.
 //!
 //! Everything here speaks in batches, so that the indirection costs nothing a record. This module must never know
-//! about groups graphs, tables or codecs; nothing above it may name `rdkafka`.
+//! about group graphs, tables or codecs; nothing above it may name `rdkafka`.
 //!
 //! # The pieces
 //! - [`Log`]: a connection's entry point: topics, offsets, and makers of the other pieces.

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use stream_core::clock::ManualClock;
 use stream_core::log::embedded::Embedded;
-use stream_core::log::{Log, LogHandle, TopicSpec};
+use stream_core::log::{LogHandle, TopicSpec};
 use stream_core::processor::{Guarantee, OnLostPosition, Processor};
 
 use self::fixture::{Fixture, T, graph, texts, write};

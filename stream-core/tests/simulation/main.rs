@@ -2,6 +2,7 @@
 //!
 //! The normal tests run the same few seeds each time. Many more: `make simulate SEEDS=1000` (from `FROM`, only the groups
 //! whose name contains `GROUP`, with the kinds of faults in `FAULTS`, on `JOBS` threads). One again, with its log: `make simulate SEED=42 GROUP=count RUST_LOG=debug`.
+//! A seed draws other faults where `FAULTS` are other ones: that it passes then proves nothing of the run before.
 
 #![cfg(feature = "testing")]
 

@@ -2,8 +2,8 @@
 //!
 //! It behaves as Kafka does, down to markers that take offsets, generations and fencing; the same conformance suite
 //! runs against both. It is not a server: everything is gone with the process, and nothing is deleted by time or size
-//! before [`Embedded::apply_retention`] is called (compacted topics are compacted). It spawns no task or thread, and nothing
-//! in it is random: with a paused clock, one thread and the same calls, the same things happen.
+//! before [`Embedded::apply_retention`] is called (compacted topics are compacted). It spawns no thread, and a task
+//! only to see to what a producer has under way in time; nothing in it is random: with a paused clock, one thread and the same calls, the same things happen.
 //!
 //! [`Embedded::faults`] makes it go wrong on demand.
 //!

@@ -2,7 +2,8 @@
 //!
 //! The rule of the lock: whoever changes something that others wait for leaves their wakers in `wake` (or sets
 //! `changed`), and [`Shared::with`] calls them once the lock is released. Time takes effect lazily: every access first
-//! does what is due, and everybody who waits also waits for the next due moment. So no task of its own runs here.
+//! does what is due, and everybody who waits also waits for the next due moment. So no task is needed, but by a
+//! producer whose batches wait for time to pass (`producer`).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

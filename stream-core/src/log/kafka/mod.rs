@@ -2,8 +2,8 @@
 //!
 //! # Threads
 //! Calls that block run on threads of the adapter, never on a caller's: a small pool for look-ups, one
-//! thread for the commits of each member, one for the events of each member, two for each producer (one hands records
-//! over, one serves deliveries). Records are fetched on the thread that asks for them, without waiting.
+//! thread for the commits of each member, one for the events of each client, two for each producer (one hands records
+//! over, one serves deliveries), and for a moment one that closes a client, or waits for a producer's writes to arrive. Records are fetched on the thread that asks for them, without waiting.
 //!
 //! # Headers
 //! Names of headers are text. A header whose name is not UTF-8 is left out of its record, which is logged; the client

@@ -374,7 +374,6 @@ impl<'a> Instance<'a> {
         self.hand_back(tasks, None);
     }
 
-    /// Publishes what the instance is doing.
     /// The group says nothing to a member until all members have answered its coordinator, if there is one.
     fn waits_for_the_group(&mut self) {
         let group = self.env.graph.name();
@@ -387,6 +386,7 @@ impl<'a> Instance<'a> {
         self.show();
     }
 
+    /// Publishes what the instance is doing.
     fn show(&mut self) {
         let restoring = self.tasks.values().any(|t| t.state == TaskState::Restoring);
         let waits =

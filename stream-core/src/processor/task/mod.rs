@@ -7,8 +7,8 @@
 //! Invariants:
 //! - Effects enter `stage.out` in offset order only, and leave it with [`Task::hand_over`] together with the positions
 //!   that they belong to.
-//! - `acknowledged` of an input moves only when a handed-over batch is acknowledged as a whole; that is what may be
-//!   committed (semantics D1).
+//! - `acknowledged` of an input moves only when a handed-over batch is acknowledged as a whole; nothing beyond it
+//!   may be committed (semantics D1), nor, with at-least-once delivery and state, beyond what the state has recorded (D11).
 //! - After any failed delivery the task goes back to what is acknowledged, once nothing is on its way any more.
 //! - A task that ends, told to or because something failed, begins nothing new, and ends once all it released is
 //!   acknowledged or taken back, so that nothing of it is done again without need, or twice.

@@ -23,7 +23,8 @@ pub struct SimulationReport {
     pub lost_stores: usize,
     /// Instances that the group took for dead while they were not.
     pub zombies: usize,
-    /// Batches for tables of partitions that another instance had by then, or was given while they were on their way.
+    /// Batches for tables of partitions that another instance had by then, or was given while they were on their way; and
+    /// batches with emits of an instance whose partitions others had, all of them.
     pub stale_writes: usize,
     pub rebalances: usize,
     /// Instances that stopped in good order.
