@@ -83,7 +83,7 @@ async fn what_was_purged_on_its_way_has_arrived_once_its_partition_is_settled() 
         assert_eq!(send(b"first").await.last_offsets, [Some(0)]);
         let carried = proxy.carried();
         proxy.limit(100_000);
-        let second = send(&[0; 400_000]);
+        let second = send(&vec![0; 400_000]);
         until("it is on its way", async || proxy.carried() > carried + 300_000).await;
         producer.purge();
         assert!(matches!(second.await.failed[..], [ref failed] if failed.error == LogError::Purged));

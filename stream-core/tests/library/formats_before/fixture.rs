@@ -152,26 +152,26 @@ async fn written(log: &LogHandle) -> String {
     let bytes = |bytes: Option<&[u8]>| {
         bytes.map_or(String::new(), |b| b.iter().fold("x".to_owned(), |text, byte| format!("{text}{byte:02x}")))
     };
-    let (mut text, mut ends) = (String::new(), String::new());
+    let (mut lines, mut ends) = (Vec::new(), Vec::new());
     for (number, name) in TOPICS.into_iter().enumerate() {
         let id = log.topic_id(name.into()).await.unwrap();
         assert_eq!(id.as_deref(), Some(&*number.to_string()), "{name}: they are made again in this order");
         let c = log.topics(vec![name.into()]).await.unwrap().remove(0).unwrap().config;
         let (kept, deleted, size) = (c.retention_ms, c.delete_retention_ms, c.max_message_bytes);
-        text += &format!("topic {name} 1 {:?} {kept:?} {deleted:?} {size:?}\n", c.cleanup);
+        lines.push(format!("topic {name} 1 {:?} {kept:?} {deleted:?} {size:?}", c.cleanup));
         for r in read(log, name).await {
-            text +=
-                &format!("record {} {} {} {}\n", r.offset, r.time, bytes(r.key.as_deref()), bytes(r.value.as_deref()));
+            let (key, value) = (bytes(r.key.as_deref()), bytes(r.value.as_deref()));
+            lines.push(format!("record {} {} {key} {value}", r.offset, r.time));
         }
         let end = vec![(TopicPartition::new(name, 0), OffsetSpec::Latest)];
-        ends += &format!("end {name} {}\n", log.offsets(end, Isolation::ReadUncommitted).await.unwrap()[0]);
+        ends.push(format!("end {name} {}", log.offsets(end, Isolation::ReadUncommitted).await.unwrap()[0]));
     }
-    text += &ends;
+    lines.append(&mut ends);
     for name in ["in", "left", "before-loop", "right"] {
         let at = log.group_offsets("before".into(), vec![TopicPartition::new(name, 0)]).await.unwrap()[0];
-        text += &format!("committed {name} 0 {}\n", at.unwrap());
+        lines.push(format!("committed {name} 0 {}", at.unwrap()));
     }
-    text
+    lines.join("\n") + "\n"
 }
 
 /// What lives in the group's own compacted topics: topic and key, and the value.
