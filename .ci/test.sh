@@ -32,6 +32,40 @@ step() {
 # tests WORDS...: all test binaries, with these words of libtest's.
 tests() { "${cargo[@]}" test "${flags[@]}" --tests --no-fail-fast -- --test-threads "$threads" "$@"; }
 
+# The folder of its package, and a test binary, of all of them.
+binaries() {
+  "${cargo[@]}" test "${flags[@]}" --tests --no-run --message-format json 2> /dev/null |
+    sed -n 's/.*"manifest_path":"\([^"]*\)\/Cargo.toml".*"profile":{[^}]*"test":true}.*"executable":"\([^"]*\)".*/\1 \2/p' | sort
+}
+
+# lane core|systems WORDS...: the test binaries of stream-core, or of the others, one after the other.
+lane() {
+  local which=$1 code=0 ran=0 dir binary of
+  shift
+  while read -r dir binary; do
+    of=systems
+    if [[ $dir == */stream-core ]]; then of=core; fi
+    if [ $of != "$which" ]; then continue; fi
+    ran=$((ran + 1))
+    echo "     Running $binary"
+    (cd "$dir" && "$binary" --test-threads "$threads" "$@") || { echo "FAILED: $binary"; code=1; }
+  done <<< "$binaries"
+  if [ $ran = 0 ]; then echo "no test binary found"; return 1; fi
+  return $code
+}
+
+# The tests of stream-core and of the systems side by side: they wait most of the time, each for something else.
+side_by_side() {
+  local code=0 out systems binaries
+  binaries=$(binaries) out=$(mktemp)
+  lane systems "$@" > "$out" 2>&1 & systems=$!
+  lane core "$@" || code=1
+  wait $systems || code=1
+  cat "$out"
+  rm "$out"
+  return $code
+}
+
 free_ports() {
   local port p
   for _ in $(seq 100); do
@@ -68,7 +102,7 @@ kafka_tests() {
   STREAM_TEST_KAFKA_CA=$(printed KAFKA_CA) STREAM_TEST_KAFKA_USER=$(printed KAFKA_SASL_USER)
   STREAM_TEST_KAFKA_PASSWORD=$(printed KAFKA_SASL_PASSWORD)
   threads=$((threads * 3 / 2))
-  step "$kafka" tests --ignored --skip "$registry" --skip "$postgres" --skip many_seeds --skip kafka_chaos --skip kafka_kill || true
+  step "$kafka" side_by_side --ignored --skip "$registry" --skip "$postgres" --skip many_seeds --skip kafka_chaos --skip kafka_kill || true
   threads=$((threads * 2 / 3))
   step "tests that kill processes on a real Kafka" tests --ignored kafka_chaos kafka_kill || true
 }

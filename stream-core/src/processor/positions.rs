@@ -23,6 +23,7 @@
 //! | of the topic, or without an id | the same offset | the committed offset |
 //! | of the topic, or without an id | another offset, at-least-once | the committed offset, with a warning |
 //! | of the topic, or without an id | another offset, exactly-once | [`OnPositionMismatch`](super::OnPositionMismatch) |
+//! | of the topic, or without an id | of another topic | as another offset; it is never gone on with ([`OnLostPosition`](super::OnLostPosition)) |
 //! | of another topic | of the topic | the state's position, with a warning |
 //! | of another topic | none, or of another topic | [`OnLostPosition`](super::OnLostPosition) |
 //! | none | of the topic | the state's position, with a warning |
@@ -242,6 +243,9 @@ pub(super) fn decide(facts: &Facts<'_>, differ: OnPositionMismatch) -> Result<St
         (Some((at, _, Some(ids))), None, _) => return lost(at, ids),
         (Some((at, metadata, None)), _, Some(kept)) if kept.offset != at || state.is_none() => {
             let exact = facts.exactly_once && kept.exact;
+            if let (true, OnPositionMismatch::State, Some(ids)) = (exact, differ, other(&kept.metadata)) {
+                return lost(kept.offset, ids);
+            }
             differing(at, is_ours(metadata), kept.offset, exact.then_some(differ))?
         }
         (Some((at, ..)), ..) => Start { at, warning: None },

@@ -76,6 +76,11 @@ fn different_positions_are_refused_only_where_a_transaction_wrote_them() {
     for (differ, start) in [(OnPositionMismatch::Committed, 3), (OnPositionMismatch::State, 7)] {
         assert_eq!(decide(&facts(Some((3, "")), Some(&exact)), differ).map(|s| s.at), Ok(start));
     }
+    // A position in another topic says nothing of this one, whatever the option is.
+    let (elsewhere, differ) = (recorded(7, true, "b"), OnPositionMismatch::State);
+    let lost = Lost::OtherTopic { at: 7, old: "b".into(), new: "a".into() };
+    assert_eq!(at(&facts(Some((3, "")), Some(&elsewhere))), mismatch(false));
+    assert_eq!(decide(&facts(Some((3, "")), Some(&elsewhere)), differ), Err(Problem::Lost(lost)));
     let at_least_once = Facts { exactly_once: false, ..facts(Some((3, "")), Some(&exact)) };
     assert_eq!(at(&at_least_once), Ok((3, true)));
     assert_eq!(at(&facts(Some((3, &of_a)), Some(&loose))), Ok((3, false)), "a crash before the commit");
