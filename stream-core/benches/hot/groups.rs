@@ -55,7 +55,7 @@ pub(crate) fn benches(c: &mut Criterion) {
     bench(c, "hopping window, ten at a time", RECORDS, &[load(IN, 100, 10)], hopping);
     // Keys come back after a second, sessions are open all the time.
     bench(c, "sessions that grow", RECORDS, &[load(IN, 100, 10)], sessions);
-    // Keys come back after ten seconds, when their window is over: one match for each pair.
+    // Keys come back after ten seconds, when their window has ended: one match for each pair.
     let sides = ["left", "right"].map(|topic| Load { records: RECORDS / 4, ..load(topic, 1_000, 10) });
     bench(c, "stream join, one match each", RECORDS / 4, &sides, join);
 }

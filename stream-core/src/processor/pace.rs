@@ -213,8 +213,12 @@ impl Pace {
                 topics.flat_map(|t| (0..t.partitions).map(|p| TopicPartition::new(Arc::clone(&t.name), p)));
             partitions.collect()
         };
-        let partitions: [Vec<TopicPartition>; 2] = [all(false), all(true)];
-        Some(Arc::new(Self {
+        Some(Self::new(keeps, [all(false), all(true)]))
+    }
+
+    /// Of a group with these inputs, and these partitions of what comes back.
+    fn new(keeps: Vec<Keeps>, partitions: [Vec<TopicPartition>; 2]) -> Arc<Self> {
+        Arc::new(Self {
             keeps,
             all: partitions.iter().flatten().cloned().collect(),
             partitions,
@@ -223,7 +227,7 @@ impl Pace {
             limit: watch::Sender::new(i64::MIN),
             looking: tokio::sync::Mutex::default(),
             held: Notify::new(),
-        }))
+        })
     }
 
     fn seats(&self) -> MutexGuard<'_, Seats> {
@@ -475,16 +479,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_task_that_begins_has_its_partitions_and_holds_the_others_for_a_while() {
         let partitions = [0, 1].map(|p| TopicPartition::new("in", p));
-        let pace = Arc::new(Pace {
-            keeps: vec![Keeps::Windows(Windows::tumbling(ms(10)))],
-            all: partitions.iter().cloned().collect(),
-            partitions: [partitions.to_vec(), Vec::new()],
-            seats: Mutex::default(),
-            changed: watch::Sender::default(),
-            limit: watch::Sender::new(i64::MIN),
-            looking: tokio::sync::Mutex::default(),
-            held: Notify::new(),
-        });
+        let pace = Pace::new(vec![Keeps::Windows(Windows::tumbling(ms(10)))], [partitions.to_vec(), Vec::new()]);
         assert!(pace.has_others());
         let [one, two] = [(1, &partitions[..1]), (2, &partitions[1..])].map(|(task, of)| pace.begins(task, of));
         assert!(!pace.has_others());

@@ -333,7 +333,7 @@ impl Work {
 
     /// Puts what is handed over into the open transaction, until the interval is over or the transaction is full.
     async fn fill(&mut self, until: Instant) -> Filled {
-        let (mut sent, mut bytes) = (Vec::new(), 0);
+        let (mut sent, mut bytes, mut newest) = (Vec::new(), 0, Instant::now());
         let (begun, deadline) = (Instant::now(), self.budget.deadline());
         let filled = |sent, bytes| Filled { sent, bytes, begun, deadline };
         loop {
@@ -344,6 +344,7 @@ impl Work {
                     return filled(sent, bytes);
                 }
                 bytes += size;
+                newest = Instant::now();
                 let delivery = if what.batch.is_empty() {
                     std::future::ready(Delivery::default()).boxed()
                 } else {
@@ -358,7 +359,7 @@ impl Work {
             if !self.limits.is_empty() || sent.iter().any(|s| self.hurried.contains(&s.what.task)) {
                 return filled(sent, bytes);
             }
-            let until = if hastened { until.min(Instant::now() + GATHER) } else { until };
+            let until = if hastened { until.min(newest + GATHER) } else { until };
             tokio::select! {
                 biased;
                 () = sleep_until(until) => {

@@ -88,7 +88,7 @@ impl<V: 'static> ViewBuilder<V> {
         self
     }
 
-    /// Runs the view on the runtime that opens it, instead of its own thread: for simulations, and tests on a
+    /// Runs the view on the runtime that opens it, instead of a separate thread: for simulations, and tests on a
     /// paused clock. Its writes to the store block that runtime for moments.
     pub fn on_this_runtime(mut self) -> Self {
         self.here = true;

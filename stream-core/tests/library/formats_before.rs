@@ -74,8 +74,8 @@ async fn starts_exactly(fixture: &Fixture, committed: bool, machine: bool, guara
         fixture.state(dir.path());
     }
     gone_on(&log, start(&log, dir.path(), guarantee)).await;
-    let mut told = texts(&log, "out").await;
-    told.sort_unstable();
+    let mut results = texts(&log, "out").await;
+    results.sort_unstable();
     let expected = [
         "alarm end",
         "alarm four",
@@ -87,13 +87,13 @@ async fn starts_exactly(fixture: &Fixture, committed: bool, machine: bool, guara
         "window 0 1",
         "window 0 3",
     ];
-    assert_eq!(told, expected, "{what}");
+    assert_eq!(results, expected, "{what}");
     let table = fixture::table(&log).await;
     let counts = [("a", 3), ("b", 1), ("z", 1)].map(|(k, n): (&str, i64)| (k.to_owned(), n));
     assert_eq!(table, BTreeMap::from(counts), "{what}");
 }
 
-/// No format changes without anybody's knowing: what it is told apart by is a version, or the name of the topic.
+/// No format changes unnoticed: another format gets another version, or another topic name.
 #[tokio::test]
 async fn this_version_writes_what_its_fixture_has() {
     for guarantee in BOTH {

@@ -175,7 +175,7 @@ fn each_file_and_name_that_the_design_refers_to_exists() {
     let mut names = 0;
     for section in document("design.md") {
         let folder = mapped(&section);
-        // A block of code has backticks of its own.
+        // A block of code has its backticks, too.
         let prose = section.body.split("```").step_by(2);
         for word in prose.flat_map(quoted) {
             let (path, name) = word.split_once("::").map_or((word, None), |(path, name)| (path, Some(name)));
