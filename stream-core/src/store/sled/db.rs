@@ -19,6 +19,7 @@ use super::dir::StateDir;
 use super::files::Files;
 use super::key;
 use super::large::{Head, INLINE, LargeValues};
+use super::length::LogLength;
 use crate::store::{Checkpoint, Direction, KeyRange, Pair, Scan, Store, StoreError};
 
 /// A file whose presence says that the database beside it is damaged.
@@ -44,6 +45,8 @@ pub(super) struct SledStore {
     unfinished: AtomicBool,
     db: Db,
     files: Files,
+    /// Dropped after the database, for sled may make its file shorter in its last moments.
+    log_length: LogLength,
     /// Held, never read: the lock of the state directory must outlive the database.
     _dir: Arc<StateDir>,
 }
@@ -63,8 +66,9 @@ impl SledStore {
         let large = LargeValues::open(&db)?;
         let unfinished = AtomicBool::new(meta.contains_key(UNFINISHED)?);
         let files = Files::open(&path)?;
+        let log_length = LogLength::open(&path)?;
         let failed = AtomicBool::new(false);
-        Ok(Self { failed, fingerprint, path, keys, meta, large, unfinished, db, files, _dir: dir })
+        Ok(Self { failed, fingerprint, path, keys, meta, large, unfinished, db, files, log_length, _dir: dir })
     }
 
     /// What an earlier run left.
@@ -176,7 +180,9 @@ impl SledStore {
         if self.unfinished.swap(false, Ordering::AcqRel) {
             self.meta.remove(UNFINISHED)?;
         }
-        self.flush()
+        self.flush()?;
+        self.log_length.record()?;
+        Ok(())
     }
 
     fn clear_all(&self) -> Result<(), Error> {

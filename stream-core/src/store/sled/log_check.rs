@@ -6,6 +6,10 @@
 //! checkpoint that the data does not back. What a snapshot covers is not at risk, for there a page that fails its
 //! checksum is an error when it is read.
 //!
+//! A segment that is missing is passed over likewise. That alone is no damage, for a segment whose pages were all written
+//! again is used again. It is damage when the file is also shorter than it was last known to be (`length`).
+//! Not found is the loss of what the file grew by since its last checkpoint, when later parts of the log lie before it.
+//!
 //! The file is a row of segments, in any order. Each begins with its position in the log (LSN) and the position up to
 //! which the log was complete at that time; records follow, each with its length, the segment's number and a checksum.
 //! Reads only; sled's format is fixed within 0.34.
@@ -43,36 +47,50 @@ pub(super) fn remove_half_snapshots(store: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What is damaged, if anything.
-pub(super) fn damage(store: &Path) -> io::Result<Option<&'static str>> {
+/// What a store's log looks like before it is opened.
+#[derive(Default)]
+pub(super) struct Looked {
+    /// What is damaged, if anything.
+    pub(super) damage: Option<&'static str>,
+    /// Bytes of the file.
+    pub(super) length: u64,
+    /// Whether sled will pass over a segment that is not there: one that was used again, or one that was lost.
+    pub(super) has_gaps: bool,
+}
+
+/// Looks at it.
+pub(super) fn look(store: &Path) -> io::Result<Looked> {
     let mut file = match File::open(store.join("db")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Looked::default()),
         other => other?,
     };
+    let length = file.metadata()?.len();
+    let damaged = |damage| Ok(Looked { damage: Some(damage), length, has_gaps: false });
     let replayed_from = snapshot_position(store)? / SEGMENT * SEGMENT;
     let mut segments = Vec::new();
     let mut offset = 0;
-    let length = file.metadata()?.len();
     while offset + SEGMENT_HEADER as u64 <= length {
         match read_header(&mut file, offset)? {
             Some(segment) if segment.lsn >= replayed_from => segments.push(segment),
             Some(_) => {}
             // sled itself blanks segments behind a tear.
             None if is_blank(&mut file, offset)? => {}
-            None => return Ok(Some("the header of a segment of its log is damaged")),
+            None => return damaged("the header of a segment of its log is damaged"),
         }
         offset += SEGMENT;
     }
     let complete_to = segments.iter().map(|segment| segment.complete_to).max().unwrap_or(0);
     // From there on tears are to be expected, and sled finds them.
+    segments.retain(|segment| segment.lsn < complete_to);
     let mut bytes = Vec::new();
-    for segment in segments.iter().filter(|segment| segment.lsn < complete_to) {
+    for segment in &segments {
         read_segment(&mut file, segment.offset, &mut bytes)?;
         if !is_whole(&bytes, segment.lsn / SEGMENT, complete_to - segment.lsn) {
-            return Ok(Some("a record in its log is damaged"));
+            return damaged("a record in its log is damaged");
         }
     }
-    Ok(None)
+    let complete_segments = complete_to.saturating_sub(replayed_from).div_ceil(SEGMENT);
+    Ok(Looked { damage: None, length, has_gaps: (segments.len() as u64) < complete_segments })
 }
 
 /// Up to where the newest snapshot goes, by its name.

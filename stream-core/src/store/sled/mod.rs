@@ -9,6 +9,7 @@
 //! - `log_check` finds damage that sled would pass over;
 //! - `db` is an open store;
 //! - `files` brings its files to the disk;
+//! - `length` records how long its log is, so that one that was cut is found;
 //! - `large` stores large values in parts;
 //! - `key` spells keys so that sled can scan them.
 
@@ -17,6 +18,7 @@ mod dir;
 mod files;
 mod key;
 mod large;
+mod length;
 mod log_check;
 mod open;
 

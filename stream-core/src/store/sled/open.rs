@@ -14,6 +14,7 @@ use sled::{Config, Db, Error};
 use super::SledOptions;
 use super::db::{DAMAGED, SledStore, guarded, is_damage};
 use super::dir::StateDir;
+use super::length;
 use super::log_check;
 use crate::store::{StoreError, StoreId};
 
@@ -90,7 +91,9 @@ fn try_open(dir: &Arc<StateDir>, path: &Path, fingerprint: &str, options: &SledO
         return Err(Trouble::Damaged("a page could not be read in an earlier run".into()));
     }
     log_check::remove_half_snapshots(path).map_err(|error| trouble(error.into()))?;
-    if let Some(damage) = log_check::damage(path).map_err(|error| trouble(error.into()))? {
+    let recorded_length = length::recorded(path).map_err(|error| trouble(error.into()))?;
+    let log = log_check::look(path).map_err(|error| trouble(error.into()))?;
+    if let Some(damage) = log.damage {
         return Err(Trouble::Damaged(damage.into()));
     }
     let db = open_db(path, options)?;
@@ -103,6 +106,9 @@ fn try_open(dir: &Arc<StateDir>, path: &Path, fingerprint: &str, options: &SledO
             None => Trouble::Error(StoreError::Fingerprint { path: path.to_owned(), found, expected: fingerprint }),
         }),
         Some(_) if recorded.checkpoint.is_none() && recorded.has_keys => Err(Trouble::NeverCheckpointed),
+        Some(_) if log.has_gaps && log.length < recorded_length => {
+            Err(Trouble::Damaged("its log is shorter than at its checkpoint, and a part of it is missing".into()))
+        }
         Some(_) => {
             guarded(|| store.sweep()).map_err(trouble)?;
             Ok(store)
