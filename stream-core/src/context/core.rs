@@ -9,11 +9,11 @@ use tokio::sync::mpsc;
 use super::deferred::DeferredEnd;
 use super::gone::Gone;
 use crate::clock::Clock;
-use crate::group::{CallbackError, Failure, GroupGraph};
 use crate::log::{Headers, RecordBatch, RecordRef};
+use crate::replica::Copies;
 use crate::store::{Store, StoreError};
 use crate::table::TablePartition;
-use crate::view::Copies;
+use crate::topology::{CallbackError, Failure, GroupGraph};
 
 /// The shared part of a task.
 pub(crate) struct Core {

@@ -5,13 +5,13 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::error::{BuildError, CallbackResult};
-use super::graph::{GroupGraph, InputEdge, OutputEdge, TableEdge, UpdateListener, VisitorEdge};
-use super::handler::{Handler, Join, Lookup, Loop, NoTable, OnRecord, OnVisit, Output, Record, Table, Visitor, erase};
-use super::policy::Input;
-use super::topics::{lead_topic, loop_topic, table_topic};
+use super::callback::{Handler, OnRecord, OnVisit, Record};
 use crate::codec::Codec;
 use crate::context::Ctx;
+use crate::topology::{
+    BuildError, CallbackResult, GroupGraph, Input, InputEdge, Join, Lookup, Loop, NoTable, Output, OutputEdge, Table,
+    TableEdge, UpdateListener, Visitor, VisitorEdge, erase, lead_topic, loop_topic, table_topic, typed,
+};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -45,9 +45,9 @@ impl Group {
 /// A group being defined. `S` is [`NoTable`] or [`Table<V>`]: it decides what callbacks may do with the table.
 #[derive(Debug)]
 pub struct GroupBuilder<S> {
-    pub(super) graph: GroupGraph,
+    pub(crate) graph: GroupGraph,
     /// A handle of another builder that was passed in, for `build` to report.
-    pub(super) foreign: Option<&'static str>,
+    pub(crate) foreign: Option<&'static str>,
     loops: usize,
     of: PhantomData<fn(S)>,
 }
@@ -88,7 +88,7 @@ impl<V: 'static> GroupBuilder<Table<V>> {
         let Some(table) = &self.graph.table else { return self };
         let codec = Arc::clone(&table.codec);
         let erased: UpdateListener = Box::new(move |partition, key, value| {
-            let Some(codec) = super::handler::typed::<V>(&codec) else { return };
+            let Some(codec) = typed::<V>(&codec) else { return };
             match value.map(|bytes| codec.decode(bytes)).transpose() {
                 Ok(value) => listener(partition, key, value.as_ref()),
                 Err(error) => tracing::error!(%error, partition, "an update's value can't be decoded for its listener"),
@@ -151,8 +151,7 @@ impl<S: 'static> GroupBuilder<S> {
         F: Fn(&mut Ctx<'_, S>, M) -> CallbackResult + Send + Sync + 'static,
     {
         let edge = self.graph.outputs.get(handle.index).filter(|_| handle.graph == self.graph.id);
-        let Some((topic, codec)) =
-            edge.and_then(|e| Some((Arc::clone(&e.topic), super::handler::typed::<M>(&e.codec)?.clone())))
+        let Some((topic, codec)) = edge.and_then(|e| Some((Arc::clone(&e.topic), typed::<M>(&e.codec)?.clone())))
         else {
             self.foreign = Some("loop");
             return self;
@@ -180,7 +179,7 @@ impl<S: 'static> GroupBuilder<S> {
         Lookup::new(self.graph.id, self.graph.lookups.len() - 1)
     }
 
-    pub(super) fn add_input<M: 'static>(
+    pub(crate) fn add_input<M: 'static>(
         &mut self,
         input: Input,
         own: bool,

@@ -10,16 +10,17 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 
+use super::in_flight::{Slot, State, Work};
 use super::nulls::{Verdict, verdict};
 use super::search::Suspect;
-use super::slots::{Slot, State, Work};
 use super::{SlotEnd, Task};
 use crate::context::{DeferredEnd, Obstacle, OwnedRecord, Source, Stage};
-use crate::group::handler::StagedFuture;
-use crate::group::{CallbackError, CallbackResult, Failure, Handler, InputEdge};
+use crate::group::callback::StagedFuture;
+use crate::group::{CallbackError, CallbackResult, Failure, Handler};
 use crate::log::{RecordBatch, RecordRef};
-use crate::processor::env::Moment;
 use crate::processor::error::ProcessorResult;
+use crate::processor::faults::Moment;
+use crate::topology::InputEdge;
 
 impl Task {
     /// Whether the next record of an input may be dispatched.

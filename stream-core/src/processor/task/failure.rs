@@ -10,14 +10,15 @@ use futures::future::LocalBoxFuture;
 
 use super::dead_letter::DeadLetter;
 use super::dispatch::panicked;
-use super::slots::{State, Work};
+use super::in_flight::{State, Work};
 use super::{SlotEnd, Task};
 use crate::codec::CodecError;
 use crate::context::Obstacle;
-use crate::group::handler::CodecOf;
-use crate::group::{AnyCodec, CallbackError, Handler, LeftOut, OnError, To};
+use crate::group::{CallbackError, Handler, LeftOut, OnError};
 use crate::log::{RecordBatch, RecordRef};
 use crate::processor::error::{ProcessorError, ProcessorResult};
+use crate::topology::CodecOf;
+use crate::topology::{AnyCodec, To};
 
 /// How often a codec may ask for something to be loaded for one record: a value can hold several layers of it.
 const MAX_LOADS: u32 = 8;

@@ -11,14 +11,16 @@ use super::Task;
 use super::dispatch::guarded;
 use super::outbox::{OWN, TIMED};
 use super::release::push_changelog;
-use super::time::{Due, Fired, Kind};
+use super::time::Fired;
 use crate::context::{Core, Source, StateWrites};
-use crate::group::handler::SyncHandler;
-use crate::group::{CallbackError, ErrorPolicy, TableEdge};
+use crate::group::callback::SyncHandler;
+use crate::group::{CallbackError, ErrorPolicy};
 use crate::log::{Headers, RecordRef};
-use crate::processor::env::Moment;
 use crate::processor::error::{ProcessorError, ProcessorResult};
-use crate::window::join_keys::{OPEN, Place};
+use crate::processor::faults::Moment;
+use crate::time::due::{Due, Kind};
+use crate::time::stream_join::keys::{OPEN, Place};
+use crate::topology::TableEdge;
 use crate::window::{Which, Window, keys};
 
 /// Whether something is to fire.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::Task;
 use super::fire::{DueCall, DueOf, Entries, Outcome};
-use super::time::Due;
 use crate::context::Core;
 use crate::group::CallbackError;
-use crate::group::graph::Opened;
 use crate::processor::error::{ProcessorError, ProcessorResult};
-use crate::window::open::{self, Open};
+use crate::time::due::Due;
+use crate::time::due_entry::{self as open, Open};
+use crate::topology::Opened;
 
 impl Task {
     /// Closes the entry of a marker, unless there is none any more, or it falls due later.

@@ -3,8 +3,9 @@
 
 use super::dispatch::guarded;
 use crate::context::Core;
-use crate::group::{CallbackError, Failure, InputEdge, LeftOut, NilKey, NilValue};
+use crate::group::{CallbackError, Failure, LeftOut, NilKey, NilValue};
 use crate::log::RecordRef;
+use crate::topology::InputEdge;
 
 /// The decision about a record.
 pub(super) enum Verdict {

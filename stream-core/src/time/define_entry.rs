@@ -1,0 +1,45 @@
+//! What the definitions of sessions and of batches share.
+
+use std::sync::Arc;
+
+use super::due_callback::OnDue;
+use crate::codec::{Codec, CodecError};
+use crate::context::Ctx;
+use crate::group::GroupBuilder;
+use crate::topology::{CallbackResult, CodecOf, ErrorPolicy, OpenEdge, Opened};
+
+impl<S: 'static> GroupBuilder<S> {
+    pub(super) fn add_open<T: 'static>(
+        &mut self,
+        name: Arc<str>,
+        topic: Arc<str>,
+        kind: Opened,
+        codec: impl Codec<T>,
+    ) -> usize {
+        let state = self.add_state(topic, codec);
+        self.graph.open.push(OpenEdge { name, kind, state, handler: None, policy: ErrorPolicy::fail() });
+        self.graph.open.len() - 1
+    }
+
+    pub(super) fn on_due<T: 'static, V: 'static>(
+        &mut self,
+        what: &'static str,
+        (graph, index): (u64, usize),
+        read: fn(&dyn Codec<T>, &[u8]) -> Result<V, CodecError>,
+        call: impl Fn(&mut Ctx<'_, S>, V, i64) -> CallbackResult + Send + Sync + 'static,
+    ) -> &mut Self {
+        let edge = self.graph.open.get_mut(index).filter(|_| graph == self.graph.id);
+        match edge.and_then(|edge| self.graph.state.get(edge.state).map(|state| (edge, state))) {
+            None => self.foreign = Some(what),
+            Some((edge, state)) => {
+                let (codec, of) = (Arc::clone(&state.codec), CodecOf::State(edge.state));
+                edge.handler = Some(OnDue::<T, V, S, _>::boxed(codec, of, read, call));
+            }
+        }
+        self
+    }
+}
+
+pub(super) fn unreadable() -> CodecError {
+    CodecError::invalid("an entry of the library's own table can't be read: was its topic written by something else?")
+}
