@@ -10,7 +10,7 @@ use crate::topology::{CallbackError, CallbackResult, Failure};
 #[derive(Debug, Default)]
 pub(crate) struct StateWrites {
     batch: ProduceBatch,
-    /// Of each topic of the batch, the index of its table in `GroupGraph::state`.
+    /// Of each topic of the batch, the index of its table in `Topology::state`.
     tables: Vec<usize>,
 }
 

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::callback::{Handler, OnRecord, OnVisit, Record};
+use super::graph::{Callbacks, GroupGraph, UpdateListener};
 use crate::codec::Codec;
 use crate::context::Ctx;
 use crate::topology::{
-    BuildError, CallbackResult, GroupGraph, Input, InputEdge, Join, Lookup, Loop, NoTable, Output, OutputEdge, Table,
-    TableEdge, UpdateListener, Visitor, VisitorEdge, erase, lead_topic, loop_topic, table_topic, typed,
+    BuildError, CallbackResult, Input, InputEdge, Join, Lookup, Loop, NoTable, Output, OutputEdge, Table, TableEdge,
+    Topology, Visitor, VisitorEdge, erase, lead_topic, loop_topic, table_topic, typed,
 };
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -22,7 +23,7 @@ pub struct Group;
 impl Group {
     /// Begins the definition of a group. The name is its Kafka consumer group and the prefix of its topics.
     pub fn define(name: impl Into<Arc<str>>) -> GroupBuilder<NoTable> {
-        let graph = GroupGraph {
+        let graph = Topology {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             name: name.into(),
             inputs: Vec::new(),
@@ -33,19 +34,19 @@ impl Group {
             windows: Vec::new(),
             stream_joins: Vec::new(),
             open: Vec::new(),
-            updates: Vec::new(),
             joins: Vec::new(),
             lookups: Vec::new(),
             visitors: Vec::new(),
         };
-        GroupBuilder { graph, foreign: None, loops: 0, of: PhantomData }
+        GroupBuilder { graph, callbacks: Callbacks::default(), foreign: None, loops: 0, of: PhantomData }
     }
 }
 
 /// A group being defined. `S` is [`NoTable`] or [`Table<V>`]: it decides what callbacks may do with the table.
 #[derive(Debug)]
 pub struct GroupBuilder<S> {
-    pub(crate) graph: GroupGraph,
+    pub(crate) graph: Topology,
+    pub(crate) callbacks: Callbacks,
     /// A handle of another builder that was passed in, for `build` to report.
     pub(crate) foreign: Option<&'static str>,
     loops: usize,
@@ -59,7 +60,13 @@ impl GroupBuilder<NoTable> {
     pub fn table<V: 'static>(mut self, codec: impl Codec<V>) -> GroupBuilder<Table<V>> {
         let topic = table_topic(&self.graph.name);
         self.graph.table = Some(TableEdge { topic, codec: erase::<V>(Arc::new(codec)) });
-        GroupBuilder { graph: self.graph, foreign: self.foreign, loops: self.loops, of: PhantomData }
+        GroupBuilder {
+            graph: self.graph,
+            callbacks: self.callbacks,
+            foreign: self.foreign,
+            loops: self.loops,
+            of: PhantomData,
+        }
     }
 }
 
@@ -72,7 +79,8 @@ impl<V: 'static> GroupBuilder<Table<V>> {
         F: Fn(&mut Ctx<'_, Table<V>>, &A, V) -> CallbackResult + Send + Sync + 'static,
     {
         let handler = Box::new(OnVisit { callback, of: PhantomData::<fn(A, V)> });
-        self.graph.visitors.push(VisitorEdge { name: name.into(), handler });
+        self.graph.visitors.push(VisitorEdge { name: name.into() });
+        self.callbacks.visitors.push(handler);
         Visitor::new(self.graph.id, self.graph.visitors.len() - 1)
     }
 
@@ -94,7 +102,7 @@ impl<V: 'static> GroupBuilder<Table<V>> {
                 Err(error) => tracing::error!(%error, partition, "an update's value can't be decoded for its listener"),
             }
         });
-        self.graph.updates.push(erased);
+        self.callbacks.updates.push(erased);
         self
     }
 }
@@ -186,7 +194,9 @@ impl<S: 'static> GroupBuilder<S> {
         codec: Arc<impl Codec<M>>,
         handler: Handler,
     ) -> &mut Self {
-        self.graph.inputs.push(InputEdge { input, own, re_keys: false, codec: erase::<M>(codec), handler });
+        let calls = handler.calls();
+        self.graph.inputs.push(InputEdge { input, own, re_keys: false, codec: erase::<M>(codec), calls });
+        self.callbacks.inputs.push(handler);
         self
     }
 
@@ -218,7 +228,7 @@ impl<S: 'static> GroupBuilder<S> {
                 return Err(BuildError::TwoVisitors { group, name: visitor.name.to_string() });
             }
         }
-        Ok(Arc::new(self.graph))
+        Ok(Arc::new(GroupGraph { topology: Arc::new(self.graph), callbacks: self.callbacks }))
     }
 
     fn check_topics(&self, group: &str) -> Result<(), BuildError> {

@@ -9,7 +9,7 @@ use futures::future::LocalBoxFuture;
 use crate::codec::{Codec, CodecError};
 use crate::context::{Core, Ctx, Obstacle, OwnedRecord, Source, Stage};
 use crate::log::{RecordBatch, RecordRef};
-use crate::topology::{CallbackError, CallbackResult, CodecOf, Failure, NoTable, Table};
+use crate::topology::{CallbackError, CallbackResult, Calls, CodecOf, Failure, NoTable, Table};
 
 /// A record of a batch callback.
 #[derive(Clone, Debug)]
@@ -41,6 +41,14 @@ pub(crate) trait Timed: Send + Sync {
 }
 
 impl Handler {
+    pub(crate) fn calls(&self) -> Calls {
+        match self {
+            Self::Sync(_) => Calls::Sync,
+            Self::Async(_) => Calls::Async,
+            Self::Batch(_) => Calls::Batch,
+        }
+    }
+
     pub(crate) fn event_time(
         &self,
         core: &Core,

@@ -25,18 +25,20 @@
 mod builder;
 pub(crate) mod callback;
 pub mod dead_letter;
+pub(crate) mod graph;
 mod state;
 mod table_join;
 
 pub use self::builder::{Group, GroupBuilder};
 pub(crate) use self::callback::Handler;
 pub use self::callback::Record;
+pub use self::graph::GroupGraph;
 pub use self::table_join::{TableJoin, TableSide};
 pub use crate::time::{DueWork, Side, StreamJoin};
 pub use crate::topology::{
-    Batched, BuildError, CallbackError, CallbackResult, ErrorPolicy, Failure, GroupGraph, Input, Join, KeyPartitioner,
-    LeftOut, LeftOutRecord, Lookup, Loop, NilKey, NilValue, NoTable, OnError, Output, Retry, Route, Sessioned, Table,
-    Timer, Visitor, Windowed,
+    Batched, BuildError, CallbackError, CallbackResult, ErrorPolicy, Failure, Input, Join, KeyPartitioner, LeftOut,
+    LeftOutRecord, Lookup, Loop, NilKey, NilValue, NoTable, OnError, Output, Retry, Route, Sessioned, Table, Timer,
+    Visitor, Windowed,
 };
 pub use crate::topology::{
     batch_topic, join_topic, lead_topic, loop_topic, positions_topic, repartition_topic, session_topic, side_topic,

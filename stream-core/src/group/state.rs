@@ -17,7 +17,7 @@ impl<S: 'static> GroupBuilder<S> {
         }
     }
 
-    /// Adds one of the library's own tables, and gives its index in `GroupGraph::state`.
+    /// Adds one of the library's own tables, and gives its index in `Topology::state`.
     pub(crate) fn add_state<T: 'static>(&mut self, topic: Arc<str>, codec: impl Codec<T>) -> usize {
         self.keep_time();
         self.graph.state.push(TableEdge { topic, codec: erase::<T>(Arc::new(codec)) });
@@ -46,11 +46,13 @@ impl<S: 'static> GroupBuilder<S> {
                 return Err(BuildError::TwoOfAName { group: group.to_owned(), what, name });
             }
         }
-        if let Some(timer) = graph.timers.iter().find(|e| e.handler.is_none()) {
+        let timer = graph.timers.iter().zip(&self.callbacks.timers).find(|(_, callback)| callback.is_none());
+        if let Some((timer, _)) = timer {
             return Err(BuildError::TimerUnread { group: group.to_owned(), name: timer.name.to_string() });
         }
-        let batch = graph.open.iter().find(|e| matches!(e.kind, Opened::Batch(_)) && e.handler.is_none());
-        if let Some(batch) = batch {
+        let mut open = graph.open.iter().zip(&self.callbacks.open);
+        let batch = open.find(|(e, callback)| matches!(e.kind, Opened::Batch(_)) && callback.is_none());
+        if let Some((batch, _)) = batch {
             return Err(BuildError::BatchUnread { group: group.to_owned(), name: batch.name.to_string() });
         }
         let windows = graph.windows.iter().map(|e| (&e.name, e.windows.fault()));

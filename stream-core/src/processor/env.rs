@@ -29,7 +29,7 @@ pub(super) struct Env {
     /// Largest record that each output takes.
     pub(super) limits: Vec<usize>,
     pub(super) table_limit: usize,
-    /// Largest record that each topic of `GroupGraph::state` takes.
+    /// Largest record that each topic of `Topology::state` takes.
     pub(super) state_limits: Vec<usize>,
     /// How long each table's topic keeps tombstones.
     pub(super) tombstones: BTreeMap<Arc<str>, i64>,

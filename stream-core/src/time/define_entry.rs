@@ -17,7 +17,8 @@ impl<S: 'static> GroupBuilder<S> {
         codec: impl Codec<T>,
     ) -> usize {
         let state = self.add_state(topic, codec);
-        self.graph.open.push(OpenEdge { name, kind, state, handler: None, policy: ErrorPolicy::fail() });
+        self.graph.open.push(OpenEdge { name, kind, state, policy: ErrorPolicy::fail() });
+        self.callbacks.open.push(None);
         self.graph.open.len() - 1
     }
 
@@ -28,12 +29,13 @@ impl<S: 'static> GroupBuilder<S> {
         read: fn(&dyn Codec<T>, &[u8]) -> Result<V, CodecError>,
         call: impl Fn(&mut Ctx<'_, S>, V, i64) -> CallbackResult + Send + Sync + 'static,
     ) -> &mut Self {
-        let edge = self.graph.open.get_mut(index).filter(|_| graph == self.graph.id);
-        match edge.and_then(|edge| self.graph.state.get(edge.state).map(|state| (edge, state))) {
+        let edge = self.graph.open.get(index).filter(|_| graph == self.graph.id);
+        let edge = edge.and_then(|edge| self.graph.state.get(edge.state).map(|state| (edge, state)));
+        match edge.zip(self.callbacks.open.get_mut(index)) {
             None => self.foreign = Some(what),
-            Some((edge, state)) => {
+            Some(((edge, state), set)) => {
                 let (codec, of) = (Arc::clone(&state.codec), CodecOf::State(edge.state));
-                edge.handler = Some(OnDue::<T, V, S, _>::boxed(codec, of, read, call));
+                *set = Some(OnDue::<T, V, S, _>::boxed(codec, of, read, call));
             }
         }
         self

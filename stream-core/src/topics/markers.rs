@@ -6,7 +6,7 @@
 
 use super::{TopicFacts, TopicsError, UNKNOWN_BROKERS, own};
 use crate::log::LogHandle;
-use crate::topology::GroupGraph;
+use crate::topology::Topology;
 
 /// The size of the batch with a marker.
 const MARKER_BYTES: i64 = 78;
@@ -15,7 +15,7 @@ const MARKER_BYTES: i64 = 78;
 ///
 /// # Errors
 /// The first such topic that the group writes to, with the command that mends it.
-pub(crate) fn take_markers(log: &LogHandle, graph: &GroupGraph, facts: &TopicFacts) -> Result<(), TopicsError> {
+pub(crate) fn take_markers(log: &LogHandle, graph: &Topology, facts: &TopicFacts) -> Result<(), TopicsError> {
     let positions = graph.positions();
     for topic in graph.written().chain(&positions) {
         let limit = facts.topics.get(topic).and_then(|info| info.config.max_message_bytes);

@@ -17,7 +17,7 @@ pub(crate) use self::error::TopicsError;
 pub(crate) use self::markers::take_markers;
 use self::own::{Faults, Use};
 use crate::log::{Cleanup, LogError, LogHandle, TopicConfig, TopicInfo, TopicSpec};
-use crate::topology::GroupGraph;
+use crate::topology::Topology;
 
 /// How missing topics are made.
 #[derive(Clone, Debug)]
@@ -98,7 +98,7 @@ pub(crate) fn tombstone_retention_ms(topic: &TopicInfo) -> i64 {
 
 struct Manager<'a> {
     log: &'a LogHandle,
-    graph: &'a GroupGraph,
+    graph: &'a Topology,
     options: &'a TopicOptions,
 }
 
@@ -113,7 +113,7 @@ struct Own {
 /// Makes what is missing and checks what exists.
 pub(crate) async fn ensure(
     log: &LogHandle,
-    graph: &GroupGraph,
+    graph: &Topology,
     options: &TopicOptions,
 ) -> Result<TopicFacts, TopicsError> {
     Manager { log, graph, options }.ensure().await
@@ -361,7 +361,7 @@ pub(crate) fn expires(table: &TopicInfo, brokers: Option<String>) -> Option<(Str
 }
 
 /// Says so when a topic has grown since the group started, or is gone.
-pub(crate) async fn check_growth(log: &LogHandle, graph: &GroupGraph, facts: &TopicFacts) -> Result<(), TopicsError> {
+pub(crate) async fn check_growth(log: &LogHandle, graph: &Topology, facts: &TopicFacts) -> Result<(), TopicsError> {
     let names: Vec<_> = facts.fixed.keys().cloned().collect();
     let mut again = true;
     loop {
@@ -380,7 +380,7 @@ pub(crate) async fn check_growth(log: &LogHandle, graph: &GroupGraph, facts: &To
     }
 }
 
-fn compare(graph: &GroupGraph, facts: &TopicFacts, found: Vec<Option<TopicInfo>>) -> Result<(), TopicsError> {
+fn compare(graph: &Topology, facts: &TopicFacts, found: Vec<Option<TopicInfo>>) -> Result<(), TopicsError> {
     for ((topic, was), info) in facts.fixed.iter().zip(found) {
         let now = info.map_or(0, |i| i.partitions);
         if now != *was {

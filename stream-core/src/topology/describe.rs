@@ -3,23 +3,22 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::graph::{GroupGraph, Opened};
+use super::graph::{Calls, Opened, Topology};
 use super::names::{join_topic, window_topic};
 use super::policy::{ErrorPolicy, OnError};
-use crate::group::callback::Handler;
 use crate::window::keys::By;
 use crate::window::{Batches, JoinWindows, Sessions, Windows};
 
-impl GroupGraph {
+impl Topology {
     /// The graph as text, an edge a line.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let mut out = format!("group {}\n", self.name);
         for edge in &self.inputs {
             let kind = if edge.own { "loop" } else { "input" };
-            let how = match edge.handler {
-                Handler::Sync(_) => "",
-                Handler::Async(_) => ", awaiting",
-                Handler::Batch(_) => ", batches",
+            let how = match edge.calls {
+                Calls::Sync => "",
+                Calls::Async => ", awaiting",
+                Calls::Batch => ", batches",
             };
             let policy = policy_text(&edge.input.policy);
             line(&mut out, kind, &edge.input.topic, &format!("{}{how}, on error {policy}", edge.codec.name()));
@@ -83,7 +82,7 @@ impl GroupGraph {
     }
 
     /// The graph as a [Mermaid](https://mermaid.js.org) flow chart.
-    pub fn mermaid(&self) -> String {
+    pub(crate) fn mermaid(&self) -> String {
         let mut out = String::from("flowchart LR\n");
         let group = "group";
         _ = writeln!(out, "  {group}[[{:?}]]", &*self.name);

@@ -1,4 +1,5 @@
-//! The built group graph: plain data about edges, with the callbacks behind it. No I/O happens here.
+//! The edges of a group: plain data. The callbacks behind them are those of [`GroupGraph`](crate::group::GroupGraph), in the
+//! same order.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,12 +7,11 @@ use std::sync::Arc;
 use super::codec::AnyCodec;
 use super::names::{lead_topic, loop_topic, positions_topic, time_topic};
 use super::policy::{ErrorPolicy, Input};
-use crate::group::callback::{Handler, SyncHandler, VisitHandler};
 use crate::window::keys::By;
-use crate::window::{Batches, JoinWindows, Sessions, Which, Windows};
+use crate::window::{Batches, JoinWindows, Sessions, Windows};
 
-/// A group as it was defined, checked. Made by [`GroupBuilder::build`](crate::group::GroupBuilder::build).
-pub struct GroupGraph {
+/// A group as it was defined, without its callbacks.
+pub struct Topology {
     pub(crate) id: u64,
     pub(crate) name: Arc<str>,
     pub(crate) inputs: Vec<InputEdge>,
@@ -26,14 +26,10 @@ pub struct GroupGraph {
     /// Sessions and batches.
     pub(crate) open: Vec<OpenEdge>,
     pub(crate) stream_joins: Vec<StreamJoinEdge>,
-    pub(crate) updates: Vec<UpdateListener>,
     pub(crate) joins: Vec<TableEdge>,
     pub(crate) lookups: Vec<TableEdge>,
     pub(crate) visitors: Vec<VisitorEdge>,
 }
-
-/// Called with the partition, the key and the new value of an acknowledged table write.
-pub(crate) type UpdateListener = Box<dyn Fn(i32, &[u8], Option<&[u8]>) + Send + Sync>;
 
 pub(crate) struct InputEdge {
     pub(crate) input: Input,
@@ -43,7 +39,18 @@ pub(crate) struct InputEdge {
     /// Its records are only sent on under other keys.
     pub(crate) re_keys: bool,
     pub(crate) codec: Arc<dyn AnyCodec>,
-    pub(crate) handler: Handler,
+    pub(crate) calls: Calls,
+}
+
+/// How the callback of an input is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Calls {
+    /// For each record; it does not await.
+    Sync,
+    /// For each record; it awaits.
+    Async,
+    /// For some records at a time; it awaits.
+    Batch,
 }
 
 pub(crate) struct OutputEdge {
@@ -62,8 +69,6 @@ pub(crate) struct TimerEdge {
     pub(crate) name: Arc<str>,
     pub(crate) by: By,
     pub(crate) codec: Arc<dyn AnyCodec>,
-    /// Set by `on_timer`.
-    pub(crate) handler: Option<Box<dyn SyncHandler>>,
     /// The policy for errors of its callback.
     pub(crate) policy: ErrorPolicy,
 }
@@ -73,8 +78,6 @@ pub(crate) struct WindowEdge {
     pub(crate) windows: Windows,
     /// Index in `state` of its table.
     pub(crate) state: usize,
-    /// Set by `on_close`.
-    pub(crate) handler: Option<Box<dyn SyncHandler>>,
     /// The policy for errors of its callback.
     pub(crate) policy: ErrorPolicy,
 }
@@ -88,20 +91,8 @@ pub(crate) struct StreamJoinEdge {
     pub(crate) state: usize,
     /// A side of it is re-keyed.
     pub(crate) re_keys: bool,
-    /// Called for an unmatched left or right record when none can come any more, where that is told.
-    pub(crate) left: Option<Box<dyn SyncHandler>>,
-    pub(crate) right: Option<Box<dyn SyncHandler>>,
     /// The policy for errors of these calls.
     pub(crate) policy: ErrorPolicy,
-}
-
-impl StreamJoinEdge {
-    pub(crate) fn null(&self, side: Which) -> Option<&dyn SyncHandler> {
-        match side {
-            Which::Left => self.left.as_deref(),
-            Which::Right => self.right.as_deref(),
-        }
-    }
 }
 
 /// What stays open for a key until it is due.
@@ -110,8 +101,6 @@ pub(crate) struct OpenEdge {
     pub(crate) kind: Opened,
     /// Index in `state` of its table.
     pub(crate) state: usize,
-    /// Set by `on_session_close` or `on_batch`.
-    pub(crate) handler: Option<Box<dyn SyncHandler>>,
     /// The policy for errors of its callback.
     pub(crate) policy: ErrorPolicy,
 }
@@ -153,12 +142,11 @@ impl Opened {
 
 pub(crate) struct VisitorEdge {
     pub(crate) name: Arc<str>,
-    pub(crate) handler: Box<dyn VisitHandler>,
 }
 
-impl GroupGraph {
+impl Topology {
     /// The group's name: its consumer group, and the prefix of its topics.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
@@ -273,7 +261,7 @@ impl GroupGraph {
     }
 }
 
-impl fmt::Debug for GroupGraph {
+impl fmt::Debug for Topology {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.describe())
     }

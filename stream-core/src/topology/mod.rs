@@ -15,10 +15,9 @@ mod policy;
 
 pub(crate) use self::codec::{AnyCodec, CodecOf, erase, typed};
 pub use self::error::{BuildError, CallbackError, CallbackResult, Failure};
-pub use self::graph::GroupGraph;
+pub(crate) use self::graph::Topology;
 pub(crate) use self::graph::{
-    InputEdge, OpenEdge, Opened, OutputEdge, StreamJoinEdge, TableEdge, TimerEdge, UpdateListener, VisitorEdge,
-    WindowEdge,
+    Calls, InputEdge, OpenEdge, Opened, OutputEdge, StreamJoinEdge, TableEdge, TimerEdge, VisitorEdge, WindowEdge,
 };
 pub use self::handles::{Batched, Join, Lookup, Loop, NoTable, Output, Sessioned, Table, Timer, Visitor, Windowed};
 pub(crate) use self::left_out::To;

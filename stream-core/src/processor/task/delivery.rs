@@ -246,7 +246,8 @@ impl Task {
             let Some(key) = record.key else { continue };
             table.acknowledge(key, record.value);
             // Others than the group table are nobody's but the library's.
-            let listeners = if *number < graph.first_state() { graph.updates.as_slice() } else { &[] };
+            let listeners =
+                if *number < graph.first_state() { self.env.graph.callbacks.updates.as_slice() } else { &[] };
             for listener in listeners {
                 // A listener's panic is its own: the table goes on.
                 let call = || listener(self.core.partition, key, record.value);

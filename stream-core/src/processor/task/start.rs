@@ -38,7 +38,7 @@ impl Task {
     /// Opens and restores. `None` when the partition is to be given up before that is done.
     pub(super) async fn start(mut spec: TaskSpec) -> ProcessorResult<Option<Self>> {
         let env = Arc::clone(&spec.env);
-        let graph = Arc::clone(&env.graph);
+        let graph = Arc::clone(&env.graph.topology);
         let (number, inputs, looked) = (spec.partition, std::mem::take(&mut spec.inputs), spec.looked.clone());
         let Inbox { mut commands, demands, knock } = spec.inbox;
         let Begun { restored: Restored { table, state, joins }, inputs, places, meanings } = {

@@ -20,9 +20,10 @@ use futures::future::{BoxFuture, LocalBoxFuture};
 
 use super::due_failure::Trying;
 use crate::context::{Core, Stage, StateWrites};
-use crate::group::{CallbackError, GroupGraph};
+use crate::group::CallbackError;
 use crate::store::StoreError;
 use crate::time::due::{Due, Kind, Queue};
+use crate::topology::Topology;
 use crate::window::Which;
 use crate::window::keys::{self, By};
 
@@ -91,7 +92,7 @@ pub(super) struct Time {
 
 impl Time {
     /// Goes on where the tables say.
-    pub(super) fn new(graph: &GroupGraph, atomic: bool, core: &Core) -> Result<Self, StoreError> {
+    pub(super) fn new(graph: &Topology, atomic: bool, core: &Core) -> Result<Self, StoreError> {
         let on = !graph.state.is_empty();
         let stored = if on { core.state_value(0, keys::STREAM_TIME)? } else { None };
         let at = stored.and_then(|v| keys::read_time(&v).map(|(at, _)| at)).unwrap_or(i64::MIN);

@@ -7,7 +7,8 @@ use super::callback::{Arrival, Both, JoinCodec, KeyOf, LeftOf, Null, ReKey, Righ
 use crate::codec::{Bytes, Codec};
 use crate::context::Ctx;
 use crate::group::GroupBuilder;
-use crate::group::callback::{Handler, SyncHandler};
+use crate::group::callback::Handler;
+use crate::group::graph::{Due, Unmatched};
 use crate::topology::{
     CallbackResult, ErrorPolicy, Input, NilKey, NilValue, OutputEdge, StreamJoinEdge, erase, join_topic,
     repartition_topic,
@@ -185,14 +186,15 @@ impl<'g, S: 'static, L: 'static, R: 'static> StreamJoin<'g, S, L, R> {
         group.add_input::<R>(right.input, right.own, Arc::new(right.codec), Handler::Sync(handler));
 
         let re_keys = left.own || right.own;
-        let (mut left, mut right): (Option<Box<dyn SyncHandler>>, Option<Box<dyn SyncHandler>>) = (None, None);
+        let (mut left, mut right): (Due, Due) = (None, None);
         if nulls == Nulls::OnClose && left_outer {
             left = Some(Box::new(Null(LeftOf(Arc::clone(&both)))));
         }
         if nulls == Nulls::OnClose && right_outer {
             right = Some(Box::new(Null(RightOf(both))));
         }
-        group.graph.stream_joins.push(StreamJoinEdge { name, windows, kind, state, re_keys, left, right, policy });
+        group.graph.stream_joins.push(StreamJoinEdge { name, windows, kind, state, re_keys, policy });
+        group.callbacks.stream_joins.push(Unmatched { left, right });
         group
     }
 }

@@ -25,7 +25,8 @@ impl<S: 'static> GroupBuilder<S> {
     fn add_timer<T: 'static>(&mut self, name: Arc<str>, by: By, codec: impl Codec<T>) -> Timer<T> {
         self.keep_time();
         let codec = erase::<T>(Arc::new(codec));
-        self.graph.timers.push(TimerEdge { name, by, codec, handler: None, policy: ErrorPolicy::fail() });
+        self.graph.timers.push(TimerEdge { name, by, codec, policy: ErrorPolicy::fail() });
+        self.callbacks.timers.push(None);
         Timer::new(self.graph.id, self.graph.timers.len() - 1)
     }
 
@@ -36,13 +37,13 @@ impl<S: 'static> GroupBuilder<S> {
     where
         F: Fn(&mut Ctx<'_, S>, T) -> CallbackResult + Send + Sync + 'static,
     {
-        let edge = self.graph.timers.get_mut(timer.index).filter(|_| timer.graph == self.graph.id);
-        match edge {
+        let edge = self.graph.timers.get(timer.index).filter(|_| timer.graph == self.graph.id);
+        match edge.zip(self.callbacks.timers.get_mut(timer.index)) {
             None => self.foreign = Some("timer"),
-            Some(edge) => {
+            Some((edge, set)) => {
                 let call = move |ctx: &mut Ctx<'_, S>, value, _| callback(ctx, value);
                 let (codec, of) = (Arc::clone(&edge.codec), CodecOf::Timer(timer.index));
-                edge.handler = Some(OnDue::<T, T, S, _>::boxed(codec, of, |codec, bytes| codec.decode(bytes), call));
+                *set = Some(OnDue::<T, T, S, _>::boxed(codec, of, |codec, bytes| codec.decode(bytes), call));
             }
         }
         self

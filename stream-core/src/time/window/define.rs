@@ -20,7 +20,8 @@ impl<S: 'static> GroupBuilder<S> {
     ) -> Windowed<A> {
         let name = name.into();
         let state = self.add_state(window_topic(&self.graph.name, &name), codec);
-        self.graph.windows.push(WindowEdge { name, windows, state, handler: None, policy: ErrorPolicy::fail() });
+        self.graph.windows.push(WindowEdge { name, windows, state, policy: ErrorPolicy::fail() });
+        self.callbacks.windows.push(None);
         Windowed::new(self.graph.id, self.graph.windows.len() - 1)
     }
 
@@ -32,9 +33,9 @@ impl<S: 'static> GroupBuilder<S> {
     where
         F: Fn(&mut Ctx<'_, S>, Window, A) -> CallbackResult + Send + Sync + 'static,
     {
-        let edge = self.graph.windows.get_mut(window.index).filter(|_| window.graph == self.graph.id);
-        let Some((edge, state)) = edge.and_then(|edge| self.graph.state.get(edge.state).map(|state| (edge, state)))
-        else {
+        let edge = self.graph.windows.get(window.index).filter(|_| window.graph == self.graph.id);
+        let edge = edge.and_then(|edge| self.graph.state.get(edge.state).map(|state| (edge, state)));
+        let Some(((edge, state), set)) = edge.zip(self.callbacks.windows.get_mut(window.index)) else {
             self.foreign = Some("window");
             return self;
         };
@@ -44,7 +45,7 @@ impl<S: 'static> GroupBuilder<S> {
             callback(ctx, windows.starting(end.saturating_sub(windows.size)), value)
         };
         let (codec, of) = (Arc::clone(&state.codec), CodecOf::State(edge.state));
-        edge.handler = Some(OnDue::<A, A, S, _>::boxed(codec, of, |codec, bytes| codec.decode(bytes), call));
+        *set = Some(OnDue::<A, A, S, _>::boxed(codec, of, |codec, bytes| codec.decode(bytes), call));
         self
     }
 }

@@ -1,0 +1,103 @@
+//! A built group: its edges, and the callbacks behind them.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use super::callback::{Handler, SyncHandler, VisitHandler};
+use crate::topology::{InputEdge, Topology};
+use crate::window::Which;
+
+/// A group as it was defined, checked. Made by [`GroupBuilder::build`](crate::group::GroupBuilder::build).
+pub struct GroupGraph {
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) callbacks: Callbacks,
+}
+
+/// The callbacks of a group, each in the order of its edges.
+#[derive(Default)]
+pub(crate) struct Callbacks {
+    pub(crate) inputs: Vec<Handler>,
+    /// Set by `on_timer`.
+    pub(crate) timers: Vec<Due>,
+    /// Set by `on_close`.
+    pub(crate) windows: Vec<Due>,
+    /// Of sessions and batches: set by `on_session_close` or `on_batch`.
+    pub(crate) open: Vec<Due>,
+    pub(crate) stream_joins: Vec<Unmatched>,
+    pub(crate) visitors: Vec<Box<dyn VisitHandler>>,
+    pub(crate) updates: Vec<UpdateListener>,
+}
+
+/// An input with its callback.
+#[derive(Clone, Copy)]
+pub(crate) struct InputCall<'g> {
+    pub(crate) edge: &'g InputEdge,
+    pub(crate) handler: &'g Handler,
+}
+
+/// The callback of something that falls due, if one is set.
+pub(crate) type Due = Option<Box<dyn SyncHandler>>;
+
+/// Called with the partition, the key and the new value of an acknowledged table write.
+pub(crate) type UpdateListener = Box<dyn Fn(i32, &[u8], Option<&[u8]>) + Send + Sync>;
+
+/// Called for an unmatched left or right record when no match can come any more, where the join emits those.
+pub(crate) struct Unmatched {
+    pub(crate) left: Due,
+    pub(crate) right: Due,
+}
+
+impl Unmatched {
+    pub(crate) fn of(&self, side: Which) -> Option<&dyn SyncHandler> {
+        match side {
+            Which::Left => self.left.as_deref(),
+            Which::Right => self.right.as_deref(),
+        }
+    }
+}
+
+impl fmt::Debug for Callbacks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Callbacks").finish_non_exhaustive()
+    }
+}
+
+impl GroupGraph {
+    /// The group's name: its consumer group, and the prefix of its topics.
+    pub fn name(&self) -> &str {
+        self.topology.name()
+    }
+
+    /// The input of this index with its callback.
+    pub(crate) fn input(&self, index: usize) -> Option<InputCall<'_>> {
+        let (edge, handler) = (self.inputs.get(index)?, self.callbacks.inputs.get(index)?);
+        Some(InputCall { edge, handler })
+    }
+
+    /// The graph as text, an edge a line.
+    pub fn describe(&self) -> String {
+        self.topology.describe()
+    }
+
+    /// The graph as a [Mermaid](https://mermaid.js.org) flow chart.
+    pub fn mermaid(&self) -> String {
+        self.topology.mermaid()
+    }
+}
+
+/// For the library itself: what can be asked of the edges can be asked of the group.
+#[doc(hidden)]
+impl Deref for GroupGraph {
+    type Target = Topology;
+
+    fn deref(&self) -> &Topology {
+        &self.topology
+    }
+}
+
+impl fmt::Debug for GroupGraph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.describe())
+    }
+}
