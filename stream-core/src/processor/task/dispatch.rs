@@ -3,13 +3,13 @@
 //! While nothing is under way, a record of a non-awaiting input is processed in place: its effects go straight to the
 //! end of the released batch, and are cut off again if it fails. Any other record gets a slot.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use futures::FutureExt;
 
+use super::guard::{guarded, panicked};
 use super::in_flight::{Slot, State, Work};
 use super::nulls::{Verdict, verdict};
 use super::search::Suspect;
@@ -17,7 +17,7 @@ use super::{SlotEnd, Task};
 use crate::context::{DeferredEnd, Obstacle, OwnedRecord, Source, Stage};
 use crate::group::callback::StagedFuture;
 use crate::group::graph::InputCall;
-use crate::group::{CallbackError, CallbackResult, Failure, Handler};
+use crate::group::{CallbackError, CallbackResult, Handler};
 use crate::log::{RecordBatch, RecordRef};
 use crate::processor::error::ProcessorResult;
 use crate::processor::faults::Moment;
@@ -476,19 +476,4 @@ impl Task {
             _ => Ok(()),
         }
     }
-}
-
-/// Calls a callback; a panic is an error too (semantics D6).
-pub(super) fn guarded(call: impl FnOnce() -> CallbackResult) -> CallbackResult {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| Err(panicked(&panic)))
-}
-
-pub(super) fn panicked(panic: &Box<dyn Any + Send>) -> CallbackError {
-    CallbackError::of(Failure::Panic(panic_text(&**panic)))
-}
-
-/// What somebody panicked with.
-pub(in crate::processor) fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }
