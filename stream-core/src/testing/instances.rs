@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::tester::{Instance, PATIENCE, Running, Tester, TesterError};
 use crate::group::GroupGraph;
 use crate::processor::progress::input_ends;
-use crate::processor::{Handle, Processor, State};
+use crate::processor::{Handle, Processor, ProcessorError, State};
 use crate::store::MemoryStores;
 use crate::topics::{TopicOptions, ensure};
 
@@ -32,7 +32,7 @@ impl Tester {
         set: impl Fn(Processor) -> Processor + 'static,
     ) -> Result<(), TesterError> {
         let options = TopicOptions { partitions: Some(self.0.partitions), ..TopicOptions::default() };
-        self.block_on(ensure(&self.0.log, &graph, &options))?;
+        self.block_on(ensure(&self.0.log, &graph, &options)).map_err(ProcessorError::from)?;
         let name = graph.name().to_owned();
         self.0.groups.borrow_mut().insert(name.clone(), Running { graph, set: Rc::new(set), instances: Vec::new() });
         self.add_instance(&name).map(|_| ())

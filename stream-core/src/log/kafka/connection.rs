@@ -11,12 +11,12 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 
 use super::blocking::{Pool, spawn};
+use super::client_health::Stranded;
 use super::config;
 use super::context::{Ctx, Health, lock};
 use super::error::Scene;
 use super::options::KafkaOptions;
 use super::rebalance::ConsumerCtx;
-use super::stranded::Stranded;
 use super::topic_ids::TopicIds;
 use crate::log::{ErrorClass, Isolation, LogError, LogResult};
 

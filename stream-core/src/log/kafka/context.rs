@@ -10,7 +10,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::stranded::{Lookout, Stranded};
+use super::client_health::{Lookout, Stranded};
 
 /// Locks, whatever became of the last holder: all that is locked here stays valid at each step.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -16,12 +16,12 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::assignment::Shared;
 use super::blocking::spawn;
+use super::client_health::Stranded;
 use super::config;
 use super::connection::{Consumer, POLL, close};
 use super::context::{Ctx, lock};
 use super::error::code;
 use super::rebalance::ConsumerCtx;
-use super::stranded::Stranded;
 use crate::log::{LogError, LogResult, Subscription};
 
 /// Makes a member's client, which is the one that counts from now on.

@@ -16,12 +16,12 @@ use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use super::client_health::Stranded;
 use super::config;
 use super::connection::Connection;
 use super::context::{Ctx, lock};
 use super::error::code;
 use super::query::again;
-use super::stranded::Stranded;
 use crate::log::LogResult;
 
 /// A client that asks for ids.

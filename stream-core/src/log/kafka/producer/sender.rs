@@ -13,7 +13,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
 
 use super::client::{Client, Maker};
-use super::slots::Slots;
+use super::delivery_table::Slots;
 use super::tracker::Tracker;
 use super::transaction::Transaction;
 use super::{Command, ProducerCtx, all_failed, undelivered};
