@@ -77,7 +77,7 @@ impl Tester {
         if alone {
             let all = self.block_on(input_ends(&self.0.log, &graph))?.len();
             let has_all = handle.wait_for(|s| s.tasks.len() == all && s.state != State::Restoring);
-            // Whoever gave it a longer session than that does not mean to wait for it.
+            // A caller that gave it a longer session than that does not mean to wait for it.
             _ = self.block_on(async { tokio::time::timeout(PATIENCE, has_all).await });
         }
         Ok(())

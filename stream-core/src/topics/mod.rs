@@ -258,7 +258,7 @@ impl Manager<'_> {
         }
         tracing::info!(group = self.graph.name(), topics = list, "creating topics");
         self.create(missing).await?;
-        // Whoever made them, the broker that is asked next may not know of them for a moment.
+        // No matter who made them, the broker that is asked next may not know of them for a moment.
         let until = Instant::now() + SHOWN_WITHIN;
         loop {
             known.append(&mut self.look_up(&names).await?);

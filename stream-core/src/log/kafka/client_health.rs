@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::log::LogError;
 
-/// How often a client tells its statistics.
+/// How often a client reports its statistics.
 pub(super) const STATISTICS_MS: u32 = 5000;
 /// So many in a row without a broker, for there is none for a moment whenever librdkafka starts over.
 const IN_A_ROW: u32 = 2;
@@ -84,7 +84,7 @@ impl Lookout {
         }
         let stranded = self.without.fetch_add(1, Ordering::Relaxed) + 1 == IN_A_ROW;
         if stranded {
-            tracing::error!(target: "kafka", client, "librdkafka has lost all brokers for good: the client is made anew");
+            tracing::error!(target: "kafka", client, "librdkafka has lost all brokers for good: the client is recreated");
             self.stranded.tell();
         }
         stranded
@@ -115,7 +115,7 @@ mod tests {
         assert!(stranded.next("b").now_or_never().is_none());
         let next = stranded.next("broker:9092");
         assert!(lookout.look("a", &bare));
-        assert!(!lookout.look("a", &bare), "told once");
+        assert!(!lookout.look("a", &bare), "reported once");
         assert!(stranded.any() && one.any() && !stranded.some().any());
         assert_eq!(next.now_or_never(), Some(LogError::Stranded { brokers: "broker:9092".into() }));
     }

@@ -32,7 +32,7 @@ pub(super) struct Connection {
     pub(super) options: KafkaOptions,
     pub(super) scene: Scene,
     pub(super) pool: Pool,
-    /// Made anew after an error that may pass: that client may be stranded.
+    /// Recreated after an error that may pass: that client may be stranded.
     admin: Mutex<Option<Arc<AdminClient<Ctx>>>>,
     /// Of the producers and readers; members and look-ups get new clients by themselves.
     pub(super) stranded: Stranded,
@@ -60,7 +60,7 @@ impl Connection {
             hidden: Mutex::default(),
             options,
         };
-        // Options that librdkafka refuses are told at once.
+        // Options that librdkafka refuses are reported at once.
         connection.admin()?;
         Ok(connection)
     }
@@ -108,7 +108,7 @@ impl Connection {
     }
 
     fn look_up(&self, name: String, config: &ClientConfig) -> LogResult<Arc<Polled>> {
-        // Its own: nobody else has to start anew for it.
+        // Its own: no other client has to start over for it.
         Ok(Arc::new(Polled::start(config, name, Arc::clone(&self.scene.health), Stranded::default(), || {})?))
     }
 

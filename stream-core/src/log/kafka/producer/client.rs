@@ -85,7 +85,7 @@ impl Maker {
 }
 
 impl Client {
-    /// Ends the thread of delivery reports, so that whoever drops this is the last to hold the client.
+    /// Ends the thread of delivery reports, so that the caller that drops this is the last to hold the client.
     pub(super) fn end(&self) {
         self.stop.store(true, Ordering::Release);
         // An error says that the thread has let go of the client.

@@ -2,8 +2,8 @@
 //!
 //! librdkafka hands one machine word back with each record. It holds the record's index, the index of its topic and
 //! the number of a *slot*: one of a fixed table, taken by a batch until each of its records is reported. Invariants:
-//! - `left` counts the reports to come, plus one while the sender is still handing records over. Whoever brings it to
-//!   0 ends the batch; nobody touches the slot after his own count.
+//! - `left` counts the reports to come, plus one while the sender is still handing records over. The thread that brings it to
+//!   0 ends the batch; no thread touches the slot after its own count.
 //! - The fields behind a slot's lock are touched once a batch, and for failures.
 //! - Reports of one partition come in order, on one thread at a time: the last one of a topic decides its offset.
 
