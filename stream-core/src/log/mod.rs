@@ -14,6 +14,7 @@
 //! - [`Reader`]: reads partitions outside any group, for restores and views.
 
 mod batch;
+mod delivery;
 mod error;
 pub mod partitioner;
 mod types;
@@ -28,12 +29,13 @@ use std::task::{Context, Poll};
 use futures::future::BoxFuture;
 
 pub use self::batch::{Headers, NewRecord, ProduceBatch, RecordBatch, RecordRef, Savepoint};
+pub use self::delivery::{Delivery, FailedRecord};
 pub use self::error::{ErrorClass, LogError};
 use self::types::without_metadata;
 pub use self::types::{
-    AutoOffsetReset, Cleanup, Commits, Delivery, FailedRecord, FetchLimits, Fetched, GroupMember, GroupMetadata,
-    Isolation, MemberOptions, OffsetAndMetadata, OffsetSpec, Offsets, Partitioner, ProducerOptions, Subscription,
-    TimestampType, TopicConfig, TopicInfo, TopicPartition, TopicSpec,
+    AutoOffsetReset, Cleanup, Commits, FetchLimits, Fetched, GroupMember, GroupMetadata, Isolation, MemberOptions,
+    OffsetAndMetadata, OffsetSpec, Offsets, Partitioner, ProducerOptions, Subscription, TimestampType, TopicConfig,
+    TopicInfo, TopicPartition, TopicSpec,
 };
 use crate::clock::Clock;
 
