@@ -30,6 +30,7 @@ mod producer;
 mod query;
 mod reader;
 mod rebalance;
+mod topic_id_query;
 mod topic_ids;
 
 use std::sync::Arc;
