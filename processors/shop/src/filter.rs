@@ -108,7 +108,7 @@ impl Judge {
     ) -> Result<Result<Option<Rule>, String>, CallbackError> {
         match ctx.lookup(self.rules, key) {
             Ok(rule) => Ok(Ok(rule)),
-            Err(error) if matches!(error.failure(), Failure::DecodeTable { .. }) => Ok(Err(error.to_string())),
+            Err(error) if matches!(error.failure(), Failure::DecodeTable { .. }) => Ok(Err(format!("{error:#}"))),
             Err(error) => Err(error),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::StateWrites;
 use crate::group::handler::CodecOf;
-use crate::group::{CallbackError, CallbackResult, Failure, LeftOut};
+use crate::group::{CallbackError, CallbackResult, LeftOut};
 use crate::log::{ProduceBatch, RecordRef};
 use crate::store::StoreError;
 
@@ -29,6 +29,11 @@ pub(crate) enum Obstacle {
     /// The store failed.
     Store(StoreError),
 }
+
+/// Ends the attempt at a record that something is due before; [`Obstacle::Due`] says until when.
+#[derive(Debug, thiserror::Error)]
+#[error("timers or windows are due first")]
+struct DueFirst;
 
 /// How often a record is left out, by reason.
 #[derive(Clone, Copy, Debug, Default)]
@@ -134,7 +139,7 @@ impl Stage {
     pub(crate) fn reach(&mut self, at: i64) -> CallbackResult {
         if at.min(i64::MAX - 1) >= self.due {
             self.obstacle = Some(Obstacle::Due(at));
-            return Err(CallbackError::of(Failure::DueFirst));
+            return Err(CallbackError::from(DueFirst));
         }
         self.at = at;
         self.time = self.time.max(at);

@@ -311,10 +311,7 @@ where
                         timestamp,
                     }),
                     Err(error) if records.len() == 1 => return (stage, Err(error)),
-                    Err(error) => {
-                        let at = format!("offset {}: {error}", record.offset);
-                        return (stage, Err(CallbackError::msg(at)));
-                    }
+                    Err(error) => return (stage, Err(error.within(format!("offset {}", record.offset)))),
                 }
             }
             let Some(last) = records.len().checked_sub(1).and_then(|i| records.get(i)) else {

@@ -181,7 +181,7 @@ fn a_state_without_positions_starts_at_the_committed_offsets() -> Done {
 fn a_state_without_positions_whose_offsets_are_forgotten_is_refused_with_the_way_on() -> Done {
     with_both(|guarantee| {
         let tester = before_positions(false)?;
-        let error = tester.add_with(counter(), move |p| p.guarantee(guarantee)).unwrap_err().to_string();
+        let error = format!("{:?}", tester.add_with(counter(), move |p| p.guarantee(guarantee)).unwrap_err());
         assert!(error.contains("no committed offset") && error.contains("on_lost_position"), "{error}");
         tester.add_with(counter(), move |p| p.guarantee(guarantee).on_lost_position(OnLostPosition::Latest))?;
         tester.input("in", Text).send("k", "d".to_owned())?;

@@ -53,7 +53,7 @@ fn run(graph: Arc<GroupGraph>, log: LogHandle) -> Result<(), String> {
     let processor = Processor::new(graph, log).stores(Arc::new(MemoryStores::new())).workers(1);
     let handle = processor.handle();
     let runs = async move { _ = handle.running().await };
-    runtime.block_on(processor.run_until(runs)).map_err(|e| e.to_string())
+    runtime.block_on(processor.run_until(runs)).map_err(|e| format!("{e:?}"))
 }
 
 fn wait<T>(future: impl Future<Output = T>) -> T {

@@ -76,7 +76,7 @@ fn a_null_key_is_an_error_for_a_group_with_a_table() -> Done {
         tester.add(group(kind, Input::topic("in"), &calls))?;
         let input = tester.input("in", Text);
         input.send("a", "1".to_owned())?;
-        let error = input.send(NO_KEY, "2".to_owned()).unwrap_err().to_string();
+        let error = format!("{:?}", input.send(NO_KEY, "2".to_owned()).unwrap_err());
         assert!(error.contains("in[0]@1") && error.contains("the record has no key"), "{error}");
         assert_eq!(calls.len(), 1, "the callback is not called");
         assert_eq!(tester.committed("nil", "in", 0)?, Some(1));
@@ -261,7 +261,7 @@ fn state_by_key_is_more_than_the_table() -> Done {
         let tester = Tester::new();
         small_topic(&tester, "other-table", 1_000_000)?;
         tester.add(keyed(kind, Input::topic("in")))?;
-        let error = tester.input("in", Text).send(NO_KEY, "1".to_owned()).unwrap_err().to_string();
+        let error = format!("{:?}", tester.input("in", Text).send(NO_KEY, "1".to_owned()).unwrap_err());
         assert!(error.contains("the record has no key, and a group with state by key needs one"), "{kind}: {error}");
     }
     Ok(())

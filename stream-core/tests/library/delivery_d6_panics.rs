@@ -147,7 +147,7 @@ fn an_encoder_that_panics_in_a_visitor_leaves_each_table_its_own_writes() -> Don
         tester.add_with(graph, move |p| p.guarantee(guarantee))?;
         let input = tester.input("in", Text);
         input.send("a", "bad".to_owned())?;
-        let error = tester.visit("g", visitor, String::new()).unwrap_err().to_string();
+        let error = format!("{:?}", tester.visit("g", visitor, String::new()).unwrap_err());
         assert!(error.contains("in the encoder"), "{error}");
         input.send("a", "good".to_owned())?;
         tester.visit("g", visitor, "!".to_owned())?;

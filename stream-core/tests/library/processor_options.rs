@@ -72,7 +72,7 @@ fn exactly_once_with_rare_commits_commits() -> Done {
 fn exactly_once_with_commits_that_no_broker_takes_is_refused() -> Done {
     let every =
         |seconds| move |p: Processor| p.guarantee(Guarantee::ExactlyOnce).commit_interval(Duration::from_secs(seconds));
-    let error = Tester::new().add_with(counter(), every(301)).unwrap_err().to_string();
+    let error = format!("{:?}", Tester::new().add_with(counter(), every(301)).unwrap_err());
     assert!(error.contains("commit_interval") && error.contains("301s is too long for exactly-once"), "{error}");
     Tester::new().add_with(counter(), every(300))?;
     Ok(())

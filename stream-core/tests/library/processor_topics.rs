@@ -35,7 +35,7 @@ fn run_with(log: &Arc<Embedded>, options: TopicOptions, guarantee: Guarantee) ->
     let handle = processor.handle();
     let runs = async move { _ = handle.running().await };
     let ended = runtime.block_on(processor.topics(options).guarantee(guarantee).run_until(runs));
-    ended.map_err(|e| e.to_string())
+    ended.map_err(|e| format!("{e:?}"))
 }
 
 fn make(log: &Embedded, topics: Vec<TopicSpec>) {
@@ -120,7 +120,7 @@ fn a_table_of_another_group_that_never_comes_is_an_error_after_a_while() {
     let graph = g.build().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let processor = Processor::new(graph, Embedded::new()).stores(Arc::new(MemoryStores::new())).workers(1);
-    let error = runtime.block_on(processor.run()).unwrap_err().to_string();
+    let error = format!("{:?}", runtime.block_on(processor.run()).unwrap_err());
     assert!(error.contains("table topic names-table does not exist") && error.contains("start the group"), "{error}");
 }
 
@@ -173,7 +173,7 @@ fn a_member_that_subscribes_to_something_else_is_refused() -> Done {
     g.input("left", Text, |_ctx, _text: String| Ok(()));
     let log: stream_core::log::LogHandle = Arc::clone(tester.log()) as _;
     let other = Processor::new(g.build()?, log).stores(Arc::new(MemoryStores::new())).workers(1);
-    let error = tester.block_on(other.run()).unwrap_err().to_string();
+    let error = format!("{:?}", tester.block_on(other.run()).unwrap_err());
     assert!(error.contains("subscribes to work-table, this one to left"), "{error}");
     Ok(())
 }

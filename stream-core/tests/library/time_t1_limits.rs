@@ -154,7 +154,7 @@ fn a_time_below_zero_is_an_error_of_its_record() -> Done {
         let out = g.output("plain-out", Int64);
         g.input("plain-in", Int64, move |ctx, n| ctx.emit(out, ctx.key(), &n));
         tester.add_with(g.build()?, move |p| p.guarantee(guarantee))?;
-        let error = tester.input("plain-in", Int64).send_at("k", 1, -1).unwrap_err().to_string();
+        let error = format!("{:?}", tester.input("plain-in", Int64).send_at("k", 1, -1).unwrap_err());
         assert!(error.contains("plain-in[0]@0") && error.contains("it has no time (-1)"), "{error}");
         Ok(())
     })
@@ -249,7 +249,7 @@ fn sides_of_joins_and_batches_have_the_same_limits() -> Done {
 fn the_error_names_both_times_and_the_unit_that_it_may_be_in() -> Done {
     let tester = limited(teller(Kind::Sync, Input::topic("in"), Int64), Guarantee::AtLeastOnce)?;
     let now = tester.now_ms();
-    let error = tester.input("in", Int64).send_at("k", 1, now * 1000).unwrap_err().to_string();
+    let error = format!("{:?}", tester.input("in", Int64).send_at("k", 1, now * 1000).unwrap_err());
     for part in ["g", "in[0]@0", "microseconds", "this host's clock", "2024-01-01T00:00:00.000Z", "60 min"] {
         assert!(error.contains(part), "{part}: {error}");
     }
@@ -272,7 +272,7 @@ fn the_clock_is_blamed_when_most_records_of_several_partitions_are_ahead() -> Do
             }
         }
         _ = tester.restart("g");
-        let error = tester.drain().unwrap_err().to_string();
+        let error = format!("{:?}", tester.drain().unwrap_err());
         assert!(error.contains("ahead of this host's clock"), "{error}");
         assert_eq!(
             error.contains("of 4 partitions are ahead, so this host's clock is probably behind"),
@@ -371,6 +371,6 @@ fn run_with_defaults(at: i64) -> Result<(), ProcessorError> {
 fn a_processor_takes_an_hour_by_default() {
     use stream_core::clock::{Clock, SystemClock};
     run_with_defaults(SystemClock.now_ms() + HOUR_MS / 2).unwrap();
-    let error = run_with_defaults(SystemClock.now_ms() + 2 * HOUR_MS).unwrap_err().to_string();
+    let error = format!("{:?}", run_with_defaults(SystemClock.now_ms() + 2 * HOUR_MS).unwrap_err());
     assert!(error.contains("and 60 min is the most that is allowed"), "{error}");
 }

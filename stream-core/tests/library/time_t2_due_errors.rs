@@ -166,7 +166,7 @@ fn by_default_one_that_fails_fails_the_instance_and_is_due_again() -> Done {
             let (bad, calls) = (Bad::keys(&["bad"]), Notes::new());
             let tester = Tester::new();
             tester.add_with(teller(due, ErrorPolicy::fail(), &bad, &calls), move |p| p.guarantee(guarantee))?;
-            let error = all_due(&tester, due).unwrap_err().to_string();
+            let error = format!("{:?}", all_due(&tester, due).unwrap_err());
             assert!(error.contains("key bad") && error.contains("bad is bad"), "{due:?}: {error}");
             bad.none_is();
             tester.start_instance("g", 0)?;
@@ -335,7 +335,7 @@ fn what_kafka_refuses_of_a_due_callback_follows_the_policy_too() -> Done {
         dead.dedup();
         assert_eq!(dead, [("b".to_owned(), Some("large".to_owned()))]);
         let (tester, drained) = refused(ErrorPolicy::fail(), guarantee)?;
-        let error = drained.unwrap_err().to_string();
+        let error = format!("{:?}", drained.unwrap_err());
         assert!(error.contains("key b") && error.contains("g-window-due"), "{error}");
         assert!(matches!(tester.failure("g"), Some(ProcessorError::Record { .. })));
         Ok(())

@@ -56,7 +56,7 @@ fn troubled(simulation: Simulation, policy: ErrorPolicy) -> Simulation {
 fn words(outcome: &Outcome, topics: &[&str]) -> Result<BTreeMap<String, usize>, String> {
     let mut seen = BTreeMap::new();
     for topic in topics {
-        for (_, text) in outcome.decoded(topic, &Text).map_err(|e| e.to_string())? {
+        for (_, text) in outcome.decoded(topic, &Text).map_err(|e| format!("{e:?}"))? {
             for word in text.split_whitespace() {
                 *seen.entry(word.to_owned()).or_default() += 1;
             }

@@ -28,7 +28,7 @@ fn time(id: &str, behind: i64) -> i64 {
 /// What each key's results say, word by word, in order.
 fn words(outcome: &Outcome, topic: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
     let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for (key, text) in outcome.decoded(topic, &Text).map_err(|e| e.to_string())? {
+    for (key, text) in outcome.decoded(topic, &Text).map_err(|e| format!("{e:?}"))? {
         all.entry(key).or_default().extend(text.split(' ').map(str::to_owned));
     }
     Ok(all)

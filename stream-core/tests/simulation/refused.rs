@@ -22,7 +22,7 @@ fn faults() -> Faults {
 /// How often each record came out.
 fn times(c: &Comparison<'_>, topic: &str) -> Result<BTreeMap<String, usize>, String> {
     let mut times = BTreeMap::new();
-    for (_, text) in c.actual.decoded(topic, &Text).map_err(|e| e.to_string())? {
+    for (_, text) in c.actual.decoded(topic, &Text).map_err(|e| format!("{e:?}"))? {
         *times.entry(last_word(&text)).or_default() += 1;
     }
     Ok(times)

@@ -74,7 +74,7 @@ impl Task {
                 let (delay, key) = (retry.delay(attempts - 1), String::from_utf8_lossy(call.key));
                 tracing::warn!(
                     group = self.core.graph.name(), topic = %call.topic, partition = self.core.partition, %key,
-                    attempt = attempts, ?delay, %error, "{} failed and is tried again", call.of
+                    attempt = attempts, ?delay, ?error, "{} failed and is tried again", call.of
                 );
                 self.time.overcoming = Some(tokio::time::sleep(delay).map(Ok).boxed_local());
                 return Ok(false);
@@ -97,7 +97,7 @@ impl Task {
             _ => None,
         };
         tracing::warn!(
-            group = graph.name(), topic = %call.topic, partition, %key, at = call.at, %error,
+            group = graph.name(), topic = %call.topic, partition, %key, at = call.at, ?error,
             to = to.map_or("nowhere", |to| to), "{} is left out: it failed", call.of
         );
         self.env.counters.left_out.count(LeftOut::Failed, 1);
