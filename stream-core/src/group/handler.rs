@@ -89,6 +89,7 @@ handle! {
 
 /// A record of a batch callback.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Record<M> {
     /// Its key.
     pub key: Option<Vec<u8>>,

@@ -49,8 +49,8 @@ pub use self::handler::{
 };
 pub(crate) use self::left_out::To;
 pub use self::left_out::{LeftOut, LeftOutRecord, Route};
-pub(crate) use self::policy::limit_ms;
-pub use self::policy::{ErrorPolicy, Input, KeyPartitioner, NilKey, NilValue, OnError, Retry};
+pub use self::policy::{ErrorPolicy, Input, KeyPartitioner, NilKey, NilValue};
+pub(crate) use self::policy::{OnError, limit_ms};
 pub use self::stream_join::{Side, StreamJoin};
 pub use self::table_join::{TableJoin, TableSide};
 pub use self::topics::{

@@ -169,7 +169,16 @@ impl From<String> for Input {
     }
 }
 
-/// The reaction to an error on an input: some retries, if set, then one of [`OnError`].
+/// The reaction to an error on an input: some retries, if set, then the instance fails, or the record is left out or put
+/// aside.
+///
+/// ```
+/// use std::time::Duration;
+/// use stream_core::group::ErrorPolicy;
+///
+/// let policy = ErrorPolicy::dead_letter("orders-dead").retry(3, Duration::from_millis(100));
+/// # assert_ne!(policy, ErrorPolicy::fail());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorPolicy {
     pub(crate) retry: Option<Retry>,
@@ -178,8 +187,7 @@ pub struct ErrorPolicy {
 
 /// The end of an [`ErrorPolicy`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OnError {
+pub(crate) enum OnError {
     /// The instance fails; the record's offset stays uncommitted.
     Fail,
     /// The record is counted, logged and left out.
@@ -190,11 +198,11 @@ pub enum OnError {
 
 /// Retries with a back-off that doubles up to 64 times its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retry {
+pub(crate) struct Retry {
     /// How often to try again after the first time.
-    pub attempts: u32,
+    pub(crate) attempts: u32,
     /// Wait before the first retry.
-    pub backoff: Duration,
+    pub(crate) backoff: Duration,
 }
 
 impl Retry {

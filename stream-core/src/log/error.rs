@@ -78,6 +78,7 @@ crate::chain::debug_as_chain!(LogError);
 
 /// The possible reaction to an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ErrorClass {
     /// The same call may succeed later.
     Retriable,

@@ -144,6 +144,7 @@ impl TableRange {
 
 /// A row of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TableRow<V> {
     /// Its key.
     pub key: Vec<u8>,
@@ -155,6 +156,7 @@ pub struct TableRow<V> {
 
 /// Rows of the partitions that an instance has, in key order.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TablePage<V> {
     /// The rows. May be fewer than the limit, even none, although there is a next page: a page is bounded in bytes, too.
     pub rows: Vec<TableRow<V>>,

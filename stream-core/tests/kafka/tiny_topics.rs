@@ -13,7 +13,7 @@ use crate::kafka_support::broker::Broker;
 use crate::kafka_support::{Running, bounded, connect, done, kafka, read, topic, topic_with, unique, until, write};
 
 async fn small(log: &LogHandle, bytes: i64) -> Arc<str> {
-    topic_with(log, "small", 1, TopicConfig { max_message_bytes: Some(bytes), ..TopicConfig::default() }).await
+    topic_with(log, "small", 1, TopicConfig::new().max_message_bytes(bytes)).await
 }
 
 fn processor(log: &LogHandle, graph: Arc<GroupGraph>) -> Processor {

@@ -132,7 +132,7 @@ fn gaps_sides_and_codecs_mean_something_too() -> Done {
 /// `<group>-table` and committed offsets as the versions before positions left them.
 fn before_positions(offsets: bool) -> Outcome<Tester> {
     let tester = Tester::new();
-    let compacted = TopicConfig { cleanup: Some(Cleanup::Compact), ..TopicConfig::default() };
+    let compacted = TopicConfig::new().cleanup(Cleanup::Compact);
     let topics = vec![TopicSpec::new("in"), TopicSpec::new("g-table").config(compacted)];
     tester.block_on(tester.log().create_topics(topics))?;
     for text in ["a", "b", "c"] {

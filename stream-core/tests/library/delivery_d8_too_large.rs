@@ -88,7 +88,7 @@ fn distinct(tester: &Tester) -> Vec<String> {
 #[test]
 fn one_that_is_known_to_be_too_large_is_an_error_of_its_callback() -> Done {
     let tester = Tester::new();
-    let config = TopicConfig { max_message_bytes: Some(2000), ..TopicConfig::default() };
+    let config = TopicConfig::new().max_message_bytes(2000);
     tester.block_on(tester.log().create_topics(vec![TopicSpec::new("out").config(config)]))?;
     tester.add(group(Kind::Sync, Input::topic("in").on_error(ErrorPolicy::dead_letter("dead"))))?;
     let input = tester.input("in", Text);

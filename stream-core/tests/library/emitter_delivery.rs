@@ -110,7 +110,7 @@ impl Codec<String> for Never {
 #[tokio::test]
 async fn what_can_not_be_written_is_an_error_at_once_that_names_the_topic() {
     let (_, log) = world(1).await;
-    let config = TopicConfig { max_message_bytes: Some(1000), ..TopicConfig::default() };
+    let config = TopicConfig::new().max_message_bytes(1000);
     log.create_topics(vec![TopicSpec::new("small").partitions(1).config(config)]).await.unwrap();
     let small = Emitter::new("small", Text, Arc::clone(&log)).await.unwrap();
     let kept = small.emit("k", &text("before")).await.unwrap();

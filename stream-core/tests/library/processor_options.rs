@@ -31,7 +31,7 @@ fn zero_is_as_little_as_possible() -> Done {
         ("state cleanup delay", |p| p.state_cleanup_delay(Duration::ZERO)),
         ("bytes in flight", |p| p.in_flight_bytes(0)),
         ("buffer", |p| p.buffer_bytes(0)),
-        ("fetch limits", |p| p.fetch_limits(FetchLimits { records: 0, bytes: 0 }).max_task_idle(Duration::ZERO)),
+        ("fetch limits", |p| p.fetch_limits(FetchLimits::new(0, 0)).max_task_idle(Duration::ZERO)),
     ];
     for (name, set) in sets {
         let tester = Tester::new();

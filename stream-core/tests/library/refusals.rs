@@ -20,7 +20,7 @@ fn make(tester: &Tester, topic: &str, config: TopicConfig) -> Done {
 }
 
 fn narrow(bytes: i64) -> TopicConfig {
-    TopicConfig { max_message_bytes: Some(bytes), ..TopicConfig::default() }
+    TopicConfig::new().max_message_bytes(bytes)
 }
 
 /// Counts its keys, and emits a text of the length that the value says to a topic whose limit the group does not know.
@@ -121,7 +121,7 @@ fn timed() -> Arc<GroupGraph> {
 }
 
 fn hourly() -> TopicConfig {
-    TopicConfig { timestamp_after_max_ms: Some(HOUR), ..TopicConfig::default() }
+    TopicConfig::new().timestamp_after_max_ms(HOUR)
 }
 
 /// Whether the client passes the broker's marks on (two or more) or not (one).

@@ -343,7 +343,7 @@ fn run_with_defaults(at: i64) -> Result<(), ProcessorError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
         let log = Embedded::new();
-        log.set_topic_defaults(&TopicConfig { timestamp_after_max_ms: Some(i64::MAX), ..TopicConfig::default() });
+        log.set_topic_defaults(&TopicConfig::new().timestamp_after_max_ms(i64::MAX));
         log.create_topics(vec![TopicSpec::new("in").partitions(1)]).await.unwrap();
         let mut batch = ProduceBatch::new();
         let new = NewRecord {

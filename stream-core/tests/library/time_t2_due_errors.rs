@@ -309,7 +309,7 @@ fn refused(
     });
     g.on_due_error(window, policy);
     let tester = Tester::new();
-    let config = TopicConfig { max_message_bytes: Some(1000), ..TopicConfig::default() };
+    let config = TopicConfig::new().max_message_bytes(1000);
     tester.block_on(tester.log().create_topics(vec![TopicSpec::new("narrow").partitions(1).config(config)]))?;
     tester.add_with(g.build()?, move |p| p.guarantee(guarantee))?;
     for (key, text) in [("a", "small"), ("b", "large"), ("c", "small"), ("d", "small")] {

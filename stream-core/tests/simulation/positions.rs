@@ -92,7 +92,7 @@ pub(crate) fn never_taken(simulation: Simulation) -> Simulation {
         });
         g.build()
     };
-    let tiny = TopicConfig { cleanup: Some(Cleanup::Compact), max_message_bytes: Some(100), ..TopicConfig::default() };
+    let tiny = TopicConfig::new().cleanup(Cleanup::Compact).max_message_bytes(100);
     // That one sets the topic's limit.
     let faults = crate::faults().without(Fault::SmallBatches);
     let simulation =

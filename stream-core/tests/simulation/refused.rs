@@ -74,7 +74,7 @@ pub(crate) fn crowded(simulation: Simulation) -> Simulation {
         g.build()
     };
     let faults = faults();
-    let small = TopicConfig { max_message_bytes: Some(500), ..TopicConfig::default() };
+    let small = TopicConfig::new().max_message_bytes(500);
     let simulation = simulation.faults(faults).instances(1).topic("copies", small);
     simulation.group(graph).input("words", Text, RECORDS, record).check(|c| all_there(c, "copies", |_| true))
 }

@@ -29,13 +29,11 @@ fn teller(group: &str, input: Input, out: &Arc<str>) -> Arc<GroupGraph> {
 
 /// A topic that takes records of any time, or stamps them itself.
 async fn any_time(log: &LogHandle, partitions: i32, stamps: TimestampType) -> Arc<str> {
-    let config = TopicConfig {
-        retention_ms: Some(-1),
-        timestamp_type: Some(stamps),
-        timestamp_before_max_ms: Some(i64::MAX),
-        timestamp_after_max_ms: Some(i64::MAX),
-        ..TopicConfig::default()
-    };
+    let config = TopicConfig::new()
+        .retention_ms(-1)
+        .timestamp_type(stamps)
+        .timestamp_before_max_ms(i64::MAX)
+        .timestamp_after_max_ms(i64::MAX);
     topic_with(log, "in", partitions, config).await
 }
 

@@ -195,17 +195,13 @@ fn hex(text: &str) -> Vec<u8> {
 
 fn topic(words: &[&str]) -> Topic {
     let number = |word: &str| word.strip_prefix("Some(").map(|n| n.trim_end_matches(')').parse().unwrap());
-    let config = TopicConfig {
-        cleanup: match words[2] {
-            "Some(Compact)" => Some(Cleanup::Compact),
-            "Some(Delete)" => Some(Cleanup::Delete),
-            _ => None,
-        },
-        retention_ms: number(words[3]),
-        delete_retention_ms: number(words[4]),
-        max_message_bytes: number(words[5]),
-        ..TopicConfig::default()
+    let cleanup = match words[2] {
+        "Some(Compact)" => Some(Cleanup::Compact),
+        "Some(Delete)" => Some(Cleanup::Delete),
+        _ => None,
     };
+    let config = TopicConfig::new().cleanup(cleanup).retention_ms(number(words[3]));
+    let config = config.delete_retention_ms(number(words[4])).max_message_bytes(number(words[5]));
     Topic { spec: TopicSpec::new(words[0]).partitions(1).config(config), records: Vec::new(), end: 0 }
 }
 
