@@ -92,16 +92,19 @@ pub mod log;
 #[cfg(feature = "monitor")]
 pub mod monitor;
 pub mod processor;
+mod replica;
 #[doc = include_str!("../docs/semantics.md")]
 pub mod semantics {}
 pub mod store;
 mod table;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod time;
 pub mod topics;
+mod topology;
 pub mod view;
-mod wait;
 pub mod window;
+mod workers;
 
 /// The items that most programs use.
 pub mod prelude {

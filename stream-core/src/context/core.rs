@@ -9,19 +9,19 @@ use tokio::sync::mpsc;
 use super::deferred::DeferredEnd;
 use super::gone::Gone;
 use crate::clock::Clock;
-use crate::group::{CallbackError, Failure, GroupGraph};
 use crate::log::{Headers, RecordBatch, RecordRef};
+use crate::replica::Copies;
 use crate::store::{Store, StoreError};
 use crate::table::TablePartition;
-use crate::view::Copies;
+use crate::topology::{CallbackError, Failure, Topology};
 
 /// The shared part of a task.
 pub(crate) struct Core {
-    pub(crate) graph: Arc<GroupGraph>,
+    pub(crate) graph: Arc<Topology>,
     pub(crate) partition: i32,
     /// Borrowed only within one call of this module or of the task, never across a callback.
     pub(crate) table: Option<RefCell<TablePartition>>,
-    /// The library's own tables, as `GroupGraph::state` lists them.
+    /// The library's own tables, as `Topology::state` lists them.
     pub(crate) state: Vec<RefCell<TablePartition>>,
     /// Entries of `state`, by its index, whose timers or windows have fired, and which are deleted once what came of it is
     /// acknowledged (at least once; exactly once they are deleted with it).
@@ -52,7 +52,7 @@ impl Core {
         self.slots.get()
     }
 
-    /// The tables that the task writes, in the order of `GroupGraph::tables`.
+    /// The tables that the task writes, in the order of `Topology::tables`.
     pub(crate) fn tables(&self) -> impl Iterator<Item = &RefCell<TablePartition>> {
         self.table.iter().chain(&self.state)
     }

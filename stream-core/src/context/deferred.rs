@@ -2,7 +2,7 @@
 
 use tokio::sync::mpsc;
 
-use crate::group::{CallbackError, Failure};
+use crate::topology::{CallbackError, Failure};
 
 /// How the deferred work of a slot ended.
 #[derive(Debug)]

@@ -7,12 +7,10 @@
 mod core;
 mod deferred;
 mod gone;
-mod joined;
-mod open;
 mod stage;
+mod state;
 mod state_writes;
 mod table;
-mod timed;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -21,23 +19,21 @@ use std::sync::Arc;
 pub(crate) use self::core::{Core, OwnedRecord, Source};
 pub use self::deferred::Deferred;
 pub(crate) use self::deferred::DeferredEnd;
-pub(crate) use self::joined::Kept;
 pub(crate) use self::stage::{LeftOutOf, Obstacle, Stage, Write};
 pub(crate) use self::state_writes::{StateWrites, table_time};
 use crate::codec::{CodecError, encode_state};
-use crate::group::handler::{CodecOf, typed};
-use crate::group::{AnyCodec, CallbackError, CallbackResult, Failure, Join, Lookup, Loop, Output};
 use crate::log::{Headers, LogError, NewRecord, RecordRef};
+use crate::replica::CopyError;
 use crate::store::StoreError;
-use crate::view::CopyError;
+use crate::topology::{AnyCodec, CallbackError, CallbackResult, CodecOf, Failure, Join, Lookup, Loop, Output, typed};
 
 /// The context of a callback for one record. `S` is the type of the group's table: [`NoTable`](crate::group::NoTable) or
 /// [`Table<V>`](crate::group::Table).
 pub struct Ctx<'a, S> {
-    core: &'a Core,
-    source: Source<'a>,
-    record: RecordRef<'a>,
-    stage: &'a mut Stage,
+    pub(crate) core: &'a Core,
+    pub(crate) source: Source<'a>,
+    pub(crate) record: RecordRef<'a>,
+    pub(crate) stage: &'a mut Stage,
     of: PhantomData<fn(S)>,
 }
 
@@ -220,7 +216,7 @@ impl<'a, S> Ctx<'a, S> {
     }
 
     /// Notes that it is not the record that is at fault.
-    fn store_failed(&mut self, error: StoreError) -> CallbackError {
+    pub(crate) fn store_failed(&mut self, error: StoreError) -> CallbackError {
         self.stage.obstacle = Some(Obstacle::Store(error.clone()));
         CallbackError::of(Failure::Store(error))
     }
@@ -235,7 +231,7 @@ impl<'a, S> Ctx<'a, S> {
         CallbackError::of(Failure::Lookup { table: table.to_owned(), reason })
     }
 
-    fn decode_table<T: 'static>(
+    pub(crate) fn decode_table<T: 'static>(
         &mut self,
         topic: &str,
         codec: &Arc<dyn AnyCodec>,

@@ -1,10 +1,9 @@
 //! What one record has done so far, and has not been released.
 
 use super::StateWrites;
-use crate::group::handler::CodecOf;
-use crate::group::{CallbackError, CallbackResult, LeftOut};
 use crate::log::{ProduceBatch, RecordRef};
 use crate::store::StoreError;
+use crate::topology::{CallbackError, CallbackResult, CodecOf, LeftOut};
 
 /// What a callback did with its key's value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,14 +3,14 @@
 //! Which table a write is of is known by the topic's place in the batch: no names are compared for each record.
 
 use super::{Core, too_large};
-use crate::group::{CallbackError, CallbackResult, Failure};
 use crate::log::{NewRecord, ProduceBatch, Savepoint};
+use crate::topology::{CallbackError, CallbackResult, Failure};
 
 /// Writes in the order in which they were staged. What is cleared keeps its memory.
 #[derive(Debug, Default)]
 pub(crate) struct StateWrites {
     batch: ProduceBatch,
-    /// Of each topic of the batch, the index of its table in `GroupGraph::state`.
+    /// Of each topic of the batch, the index of its table in `Topology::state`.
     tables: Vec<usize>,
 }
 

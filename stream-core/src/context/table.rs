@@ -4,8 +4,7 @@ use std::borrow::Borrow;
 
 use super::{Ctx, Write, too_large};
 use crate::codec::encode_state;
-use crate::group::handler::{CodecOf, typed};
-use crate::group::{CallbackError, CallbackResult, Failure, Table};
+use crate::topology::{CallbackError, CallbackResult, CodecOf, Failure, Table, typed};
 
 impl<V: 'static> Ctx<'_, Table<V>> {
     /// The table's value for the record's key, with what this callback itself has set.

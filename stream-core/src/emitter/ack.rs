@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use super::error::EmitError;
 use crate::log::{FailedRecord, LogError};
 
-/// Failures that nobody has been told of yet.
+/// Failures that nobody has heard of yet.
 #[derive(Debug, Default)]
 pub(super) struct Failures(Mutex<Option<(usize, LogError)>>);
 
@@ -19,7 +19,7 @@ impl Failures {
         *count += 1;
     }
 
-    /// How many, with the first one's error. They are told from now on.
+    /// How many, with the first one's error. They count as reported from now on.
     pub(super) fn take(&self) -> Option<(usize, LogError)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -117,7 +117,7 @@ impl BatchState {
     /// Resolves once the outcome of every record is known.
     pub(super) async fn known(&self) {
         let mut slot = None;
-        // What became of them is told elsewhere.
+        // Their outcome is reported elsewhere.
         _ = poll_fn(|cx| self.poll(cx, WHOLE, &mut slot)).await;
     }
 }

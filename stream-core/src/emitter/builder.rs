@@ -11,7 +11,7 @@ use super::{Emitter, Handle, sender};
 use crate::codec::Codec;
 use crate::log::{LogError, LogHandle, Partitioner, ProducerOptions, TopicInfo, TopicSpec};
 use crate::topics::record_limit;
-use crate::wait;
+use crate::topics::wait;
 
 /// An emitter to be opened. Made by [`Emitter::builder`].
 #[must_use = "an emitter does nothing before open()"]

@@ -1,6 +1,6 @@
 //! What an emitter has taken and not yet had acknowledged.
 //!
-//! Callers append to the batch that is being filled; the [`sender`](super::sender) takes batches out and tells what
+//! Callers append to the batch that is being filled; the [`sender`](super::sender) takes batches out and reports what
 //! became of them. One lock, held for moments; nothing is allocated a record.
 //!
 //! Invariants:
@@ -238,7 +238,7 @@ impl Queue {
         self.room.notify_waiters();
     }
 
-    /// The sender is gone. Returns the failures that nobody will be told of.
+    /// The sender is gone. Returns the failures that nobody will hear of.
     pub(super) fn sender_gone(&self) -> Option<(usize, LogError)> {
         let (outstanding, reported) = {
             let mut taken = self.taken();

@@ -1,4 +1,4 @@
-//! Sends an emitter's batches, and tells what became of them.
+//! Sends an emitter's batches, and reports their outcomes.
 //!
 //! With nothing under way, a batch goes out at once, so that a single record does not wait. Under load, it goes out when
 //! it is full or has lingered, so that records share batches.
@@ -21,7 +21,7 @@ struct Leaving {
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        // With close() the failures have been told by now; otherwise there is nobody left to tell.
+        // With close() the failures have been reported by now; otherwise nobody is left to report them to.
         if let Some((failed, error)) = self.queue.sender_gone() {
             tracing::warn!(
                 topic = %self.queue.topic(), failed, ?error,
@@ -80,7 +80,7 @@ async fn send_all(queue: &Queue, mut producer: Arc<dyn Producer>, anew: impl Fn(
                 }
             }
             () = queue.work.notified() => {
-                // Whoever is about to emit, too, does it first: their records go along.
+                // Tasks that are about to emit, too, do it first: their records go along.
                 tokio::task::yield_now().await;
             }
             () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {}

@@ -5,13 +5,14 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::error::{BuildError, CallbackResult};
-use super::graph::{GroupGraph, InputEdge, OutputEdge, TableEdge, UpdateListener, VisitorEdge};
-use super::handler::{Handler, Join, Lookup, Loop, NoTable, OnRecord, OnVisit, Output, Record, Table, Visitor, erase};
-use super::policy::Input;
-use super::topics::{lead_topic, loop_topic, table_topic};
+use super::callback::{Handler, OnRecord, OnVisit, Record};
+use super::graph::{Callbacks, GroupGraph, UpdateListener};
 use crate::codec::Codec;
 use crate::context::Ctx;
+use crate::topology::{
+    BuildError, CallbackResult, Input, InputEdge, Join, Lookup, Loop, NoTable, Output, OutputEdge, Table, TableEdge,
+    Topology, Visitor, VisitorEdge, erase, lead_topic, loop_topic, table_topic, typed,
+};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -22,7 +23,7 @@ pub struct Group;
 impl Group {
     /// Begins the definition of a group. The name is its Kafka consumer group and the prefix of its topics.
     pub fn define(name: impl Into<Arc<str>>) -> GroupBuilder<NoTable> {
-        let graph = GroupGraph {
+        let graph = Topology {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             name: name.into(),
             inputs: Vec::new(),
@@ -33,21 +34,21 @@ impl Group {
             windows: Vec::new(),
             stream_joins: Vec::new(),
             open: Vec::new(),
-            updates: Vec::new(),
             joins: Vec::new(),
             lookups: Vec::new(),
             visitors: Vec::new(),
         };
-        GroupBuilder { graph, foreign: None, loops: 0, of: PhantomData }
+        GroupBuilder { graph, callbacks: Callbacks::default(), foreign: None, loops: 0, of: PhantomData }
     }
 }
 
 /// A group being defined. `S` is [`NoTable`] or [`Table<V>`]: it decides what callbacks may do with the table.
 #[derive(Debug)]
 pub struct GroupBuilder<S> {
-    pub(super) graph: GroupGraph,
+    pub(crate) graph: Topology,
+    pub(crate) callbacks: Callbacks,
     /// A handle of another builder that was passed in, for `build` to report.
-    pub(super) foreign: Option<&'static str>,
+    pub(crate) foreign: Option<&'static str>,
     loops: usize,
     of: PhantomData<fn(S)>,
 }
@@ -59,7 +60,13 @@ impl GroupBuilder<NoTable> {
     pub fn table<V: 'static>(mut self, codec: impl Codec<V>) -> GroupBuilder<Table<V>> {
         let topic = table_topic(&self.graph.name);
         self.graph.table = Some(TableEdge { topic, codec: erase::<V>(Arc::new(codec)) });
-        GroupBuilder { graph: self.graph, foreign: self.foreign, loops: self.loops, of: PhantomData }
+        GroupBuilder {
+            graph: self.graph,
+            callbacks: self.callbacks,
+            foreign: self.foreign,
+            loops: self.loops,
+            of: PhantomData,
+        }
     }
 }
 
@@ -72,7 +79,8 @@ impl<V: 'static> GroupBuilder<Table<V>> {
         F: Fn(&mut Ctx<'_, Table<V>>, &A, V) -> CallbackResult + Send + Sync + 'static,
     {
         let handler = Box::new(OnVisit { callback, of: PhantomData::<fn(A, V)> });
-        self.graph.visitors.push(VisitorEdge { name: name.into(), handler });
+        self.graph.visitors.push(VisitorEdge { name: name.into() });
+        self.callbacks.visitors.push(handler);
         Visitor::new(self.graph.id, self.graph.visitors.len() - 1)
     }
 
@@ -88,13 +96,13 @@ impl<V: 'static> GroupBuilder<Table<V>> {
         let Some(table) = &self.graph.table else { return self };
         let codec = Arc::clone(&table.codec);
         let erased: UpdateListener = Box::new(move |partition, key, value| {
-            let Some(codec) = super::handler::typed::<V>(&codec) else { return };
+            let Some(codec) = typed::<V>(&codec) else { return };
             match value.map(|bytes| codec.decode(bytes)).transpose() {
                 Ok(value) => listener(partition, key, value.as_ref()),
                 Err(error) => tracing::error!(%error, partition, "an update's value can't be decoded for its listener"),
             }
         });
-        self.graph.updates.push(erased);
+        self.callbacks.updates.push(erased);
         self
     }
 }
@@ -151,8 +159,7 @@ impl<S: 'static> GroupBuilder<S> {
         F: Fn(&mut Ctx<'_, S>, M) -> CallbackResult + Send + Sync + 'static,
     {
         let edge = self.graph.outputs.get(handle.index).filter(|_| handle.graph == self.graph.id);
-        let Some((topic, codec)) =
-            edge.and_then(|e| Some((Arc::clone(&e.topic), super::handler::typed::<M>(&e.codec)?.clone())))
+        let Some((topic, codec)) = edge.and_then(|e| Some((Arc::clone(&e.topic), typed::<M>(&e.codec)?.clone())))
         else {
             self.foreign = Some("loop");
             return self;
@@ -180,14 +187,16 @@ impl<S: 'static> GroupBuilder<S> {
         Lookup::new(self.graph.id, self.graph.lookups.len() - 1)
     }
 
-    pub(super) fn add_input<M: 'static>(
+    pub(crate) fn add_input<M: 'static>(
         &mut self,
         input: Input,
         own: bool,
         codec: Arc<impl Codec<M>>,
         handler: Handler,
     ) -> &mut Self {
-        self.graph.inputs.push(InputEdge { input, own, re_keys: false, codec: erase::<M>(codec), handler });
+        let calls = handler.calls();
+        self.graph.inputs.push(InputEdge { input, own, re_keys: false, codec: erase::<M>(codec), calls });
+        self.callbacks.inputs.push(handler);
         self
     }
 
@@ -219,7 +228,7 @@ impl<S: 'static> GroupBuilder<S> {
                 return Err(BuildError::TwoVisitors { group, name: visitor.name.to_string() });
             }
         }
-        Ok(Arc::new(self.graph))
+        Ok(Arc::new(GroupGraph { topology: Arc::new(self.graph), callbacks: self.callbacks }))
     }
 
     fn check_topics(&self, group: &str) -> Result<(), BuildError> {

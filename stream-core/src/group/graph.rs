@@ -1,104 +1,55 @@
-//! The built group graph: plain data about edges, with the callbacks behind it. No I/O happens here.
+//! A built group: its edges, and the callbacks behind them.
 
-use std::any::Any;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
-use super::handler::{Handler, SyncHandler, VisitHandler};
-use super::policy::{ErrorPolicy, Input};
-use super::topics::{lead_topic, loop_topic, positions_topic, time_topic};
-use crate::codec::{Codec, CodecError};
-use crate::window::keys::By;
-use crate::window::{Batches, JoinWindows, Sessions, Which, Windows};
-use futures::future::BoxFuture;
+use super::callback::{Handler, SyncHandler, VisitHandler};
+use crate::topology::{InputEdge, Topology};
+use crate::window::Which;
 
 /// A group as it was defined, checked. Made by [`GroupBuilder::build`](crate::group::GroupBuilder::build).
 pub struct GroupGraph {
-    pub(crate) id: u64,
-    pub(crate) name: Arc<str>,
-    pub(crate) inputs: Vec<InputEdge>,
-    pub(crate) outputs: Vec<OutputEdge>,
-    pub(crate) table: Option<TableEdge>,
-    /// Tables that the library keeps for the group: co-partitioned, changelogged and restored as the group table is.
-    /// The first is `<group>-time`, if there is any; then one for each window, session, batch, join of two topics and side
-    /// of a table join.
-    pub(crate) state: Vec<TableEdge>,
-    pub(crate) timers: Vec<TimerEdge>,
-    pub(crate) windows: Vec<WindowEdge>,
-    /// Sessions and batches.
-    pub(crate) open: Vec<OpenEdge>,
-    pub(crate) stream_joins: Vec<StreamJoinEdge>,
-    pub(crate) updates: Vec<UpdateListener>,
-    pub(crate) joins: Vec<TableEdge>,
-    pub(crate) lookups: Vec<TableEdge>,
-    pub(crate) visitors: Vec<VisitorEdge>,
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) callbacks: Callbacks,
 }
+
+/// The callbacks of a group, each in the order of its edges.
+#[derive(Default)]
+pub(crate) struct Callbacks {
+    pub(crate) inputs: Vec<Handler>,
+    /// Set by `on_timer`.
+    pub(crate) timers: Vec<Due>,
+    /// Set by `on_close`.
+    pub(crate) windows: Vec<Due>,
+    /// Of sessions and batches: set by `on_session_close` or `on_batch`.
+    pub(crate) open: Vec<Due>,
+    pub(crate) stream_joins: Vec<Unmatched>,
+    pub(crate) visitors: Vec<Box<dyn VisitHandler>>,
+    pub(crate) updates: Vec<UpdateListener>,
+}
+
+/// An input with its callback.
+#[derive(Clone, Copy)]
+pub(crate) struct InputCall<'g> {
+    pub(crate) edge: &'g InputEdge,
+    pub(crate) handler: &'g Handler,
+}
+
+/// The callback of something that falls due, if one is set.
+pub(crate) type Due = Option<Box<dyn SyncHandler>>;
 
 /// Called with the partition, the key and the new value of an acknowledged table write.
 pub(crate) type UpdateListener = Box<dyn Fn(i32, &[u8], Option<&[u8]>) + Send + Sync>;
 
-pub(crate) struct InputEdge {
-    pub(crate) input: Input,
-    /// The topic is one that the group itself fills: its loop, or what a join re-partitions a side by. It has no retention,
-    /// and what is processed of it is deleted.
-    pub(crate) own: bool,
-    /// Its records are only sent on under other keys.
-    pub(crate) re_keys: bool,
-    pub(crate) codec: Arc<dyn AnyCodec>,
-    pub(crate) handler: Handler,
+/// Called for an unmatched left or right record when no match can come any more, where the join emits those.
+pub(crate) struct Unmatched {
+    pub(crate) left: Due,
+    pub(crate) right: Due,
 }
 
-pub(crate) struct OutputEdge {
-    pub(crate) topic: Arc<str>,
-    /// The group itself reads it, by an input that is `own`.
-    pub(crate) own: bool,
-    pub(crate) codec: Arc<dyn AnyCodec>,
-}
-
-pub(crate) struct TableEdge {
-    pub(crate) topic: Arc<str>,
-    pub(crate) codec: Arc<dyn AnyCodec>,
-}
-
-pub(crate) struct TimerEdge {
-    pub(crate) name: Arc<str>,
-    pub(crate) by: By,
-    pub(crate) codec: Arc<dyn AnyCodec>,
-    /// Set by `on_timer`.
-    pub(crate) handler: Option<Box<dyn SyncHandler>>,
-    /// The policy for errors of its callback.
-    pub(crate) policy: ErrorPolicy,
-}
-
-pub(crate) struct WindowEdge {
-    pub(crate) name: Arc<str>,
-    pub(crate) windows: Windows,
-    /// Index in `state` of its table.
-    pub(crate) state: usize,
-    /// Set by `on_close`.
-    pub(crate) handler: Option<Box<dyn SyncHandler>>,
-    /// The policy for errors of its callback.
-    pub(crate) policy: ErrorPolicy,
-}
-
-pub(crate) struct StreamJoinEdge {
-    pub(crate) name: Arc<str>,
-    pub(crate) windows: JoinWindows,
-    /// `inner`, `left` or `outer`, for the description.
-    pub(crate) kind: &'static str,
-    /// Index in `state` of its table.
-    pub(crate) state: usize,
-    /// A side of it is re-keyed.
-    pub(crate) re_keys: bool,
-    /// Called for an unmatched left or right record when none can come any more, where that is told.
-    pub(crate) left: Option<Box<dyn SyncHandler>>,
-    pub(crate) right: Option<Box<dyn SyncHandler>>,
-    /// The policy for errors of these calls.
-    pub(crate) policy: ErrorPolicy,
-}
-
-impl StreamJoinEdge {
-    pub(crate) fn null(&self, side: Which) -> Option<&dyn SyncHandler> {
+impl Unmatched {
+    pub(crate) fn of(&self, side: Which) -> Option<&dyn SyncHandler> {
         match side {
             Which::Left => self.left.as_deref(),
             Which::Right => self.right.as_deref(),
@@ -106,202 +57,42 @@ impl StreamJoinEdge {
     }
 }
 
-/// What stays open for a key until it is due.
-pub(crate) struct OpenEdge {
-    pub(crate) name: Arc<str>,
-    pub(crate) kind: Opened,
-    /// Index in `state` of its table.
-    pub(crate) state: usize,
-    /// Set by `on_session_close` or `on_batch`.
-    pub(crate) handler: Option<Box<dyn SyncHandler>>,
-    /// The policy for errors of its callback.
-    pub(crate) policy: ErrorPolicy,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Opened {
-    Session(Sessions),
-    Batch(Batches),
-}
-
-impl Opened {
-    /// What its entries depend on: their markers lie at times that all of it decides.
-    pub(crate) fn meaning(self) -> String {
-        match self {
-            Self::Session(Sessions { gap, grace }) => {
-                format!("sessions with a gap of {gap} ms and a grace of {grace} ms")
-            }
-            Self::Batch(Batches { gap, max_age, .. }) => {
-                let ms = |time: Option<i64>| time.map_or("none".to_owned(), |ms| format!("{ms} ms"));
-                format!("batches with a gap of {} and a greatest age of {}", ms(gap), ms(max_age))
-            }
-        }
-    }
-
-    pub(crate) fn what(self) -> &'static str {
-        match self {
-            Self::Session(_) => "session",
-            Self::Batch(_) => "batch",
-        }
-    }
-
-    pub(crate) fn fault(self) -> Option<&'static str> {
-        match self {
-            Self::Session(sessions) => sessions.fault(),
-            Self::Batch(batches) => batches.fault(),
-        }
-    }
-}
-
-pub(crate) struct VisitorEdge {
-    pub(crate) name: Arc<str>,
-    pub(crate) handler: Box<dyn VisitHandler>,
-}
-
-/// A codec whose value type is not named: what the runtime needs of it, and a way back to the type.
-pub(crate) trait AnyCodec: Send + Sync {
-    fn prepare<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<(), CodecError>>;
-    fn load(&self, id: u32) -> BoxFuture<'_, Result<(), CodecError>>;
-    fn reads_event_time(&self) -> bool;
-    fn name(&self) -> &str;
-    /// The `Arc<dyn Codec<T>>` inside.
-    fn typed(&self) -> &dyn Any;
-}
-
-pub(crate) struct Erased<T>(pub(crate) Arc<dyn Codec<T>>);
-
-impl<T: 'static> AnyCodec for Erased<T> {
-    fn prepare<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<(), CodecError>> {
-        self.0.prepare(topic)
-    }
-    fn load(&self, id: u32) -> BoxFuture<'_, Result<(), CodecError>> {
-        self.0.load(id)
-    }
-    fn reads_event_time(&self) -> bool {
-        self.0.reads_event_time()
-    }
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-    fn typed(&self) -> &dyn Any {
-        &self.0
+impl fmt::Debug for Callbacks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Callbacks").finish_non_exhaustive()
     }
 }
 
 impl GroupGraph {
     /// The group's name: its consumer group, and the prefix of its topics.
     pub fn name(&self) -> &str {
-        &self.name
+        self.topology.name()
     }
 
-    /// The tables that the group writes: its group table, if it has one, then the library's own. A table's place here is
-    /// its number in a task, too.
-    pub(crate) fn tables(&self) -> impl Iterator<Item = &TableEdge> {
-        self.table.iter().chain(&self.state)
+    /// The input of this index with its callback.
+    pub(crate) fn input(&self, index: usize) -> Option<InputCall<'_>> {
+        let (edge, handler) = (self.inputs.get(index)?, self.callbacks.inputs.get(index)?);
+        Some(InputCall { edge, handler })
     }
 
-    /// The number of the first of the library's own tables.
-    pub(crate) fn first_state(&self) -> usize {
-        usize::from(self.table.is_some())
+    /// The graph as text, an edge a line.
+    pub fn describe(&self) -> String {
+        self.topology.describe()
     }
 
-    /// The number of each of these topics' table; `None` for a topic of something else.
-    pub(crate) fn table_numbers(&self, topics: &[Arc<str>]) -> Vec<Option<usize>> {
-        topics.iter().map(|topic| self.tables().position(|table| table.topic == *topic)).collect()
+    /// The graph as a [Mermaid](https://mermaid.js.org) flow chart.
+    pub fn mermaid(&self) -> String {
+        self.topology.mermaid()
     }
+}
 
-    /// The topic that the group subscribes to so that its inputs are co-partitioned: its table, else, when it joins or
-    /// has other state, `<group>-lead`; `None` for a group without state.
-    pub(crate) fn lead(&self) -> Option<Arc<str>> {
-        match &self.table {
-            Some(table) => Some(Arc::clone(&table.topic)),
-            None if self.joins.is_empty() && self.state.is_empty() => None,
-            None => Some(lead_topic(&self.name)),
-        }
-    }
+/// For the library itself: what can be asked of the edges can be asked of the group.
+#[doc(hidden)]
+impl Deref for GroupGraph {
+    type Target = Topology;
 
-    /// The topic of the positions that the group's state contains; `None` for a group without state of its own.
-    pub(crate) fn positions(&self) -> Option<Arc<str>> {
-        match (self.state.first(), &self.table) {
-            (Some(time), _) => Some(Arc::clone(&time.topic)),
-            (None, Some(_)) => Some(positions_topic(&self.name)),
-            (None, None) => None,
-        }
-    }
-
-    /// Every codec with the topic that it is used for.
-    pub(crate) fn codecs(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<dyn AnyCodec>)> {
-        let tables = self.tables().chain(&self.joins).chain(&self.lookups);
-        (self.inputs.iter().map(|e| (&e.input.topic, &e.codec)))
-            .chain(self.outputs.iter().map(|e| (&e.topic, &e.codec)))
-            .chain(self.state.first().into_iter().flat_map(|e| self.timers.iter().map(|t| (&e.topic, &t.codec))))
-            .chain(tables.map(|e| (&e.topic, &e.codec)))
-    }
-
-    /// The topics that are consumed.
-    pub(crate) fn input_topics(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.inputs.iter().map(|e| &e.input.topic)
-    }
-
-    /// Every topic that is written to.
-    pub(crate) fn written(&self) -> impl Iterator<Item = &Arc<str>> {
-        let outputs = self.outputs.iter().map(|e| &e.topic);
-        outputs.chain(self.tables().map(|e| &e.topic)).chain(self.dead_letters())
-    }
-
-    /// The topics by which the group sends records to itself.
-    pub(crate) fn own_topics(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.outputs.iter().filter(|e| e.own).map(|e| &e.topic)
-    }
-
-    /// Whether the table of this index in `state` keeps records of inputs as they came: a join's buffer or a side of it.
-    pub(crate) fn keeps_inputs(&self, state: usize) -> bool {
-        let time = state == 0 && self.state.first().is_some_and(|e| e.topic == time_topic(&self.name));
-        let windows = self.windows.iter().map(|e| e.state).chain(self.open.iter().map(|e| e.state));
-        !time && !windows.into_iter().any(|of| of == state)
-    }
-
-    /// Whether records of inputs go through this topic as they came, under other keys.
-    pub(crate) fn is_repartition(&self, topic: &str) -> bool {
-        topic != &*loop_topic(&self.name) && self.own_topics().any(|own| **own == *topic)
-    }
-
-    /// Whether something of it falls due by the wall clock.
-    #[cfg(feature = "testing")]
-    pub(crate) fn waits_for_the_clock(&self) -> bool {
-        self.timers.iter().any(|timer| timer.by == By::WallClock)
-            || self.open.iter().any(|open| matches!(open.kind, Opened::Batch(_)))
-    }
-
-    /// The topics of the tables that it writes.
-    #[cfg(feature = "testing")]
-    pub(crate) fn table_topics(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.tables().map(|e| &e.topic)
-    }
-
-    /// Topics that hold dead letters.
-    pub(crate) fn dead_letters(&self) -> impl Iterator<Item = &Arc<str>> {
-        let due = self.due_policies().filter_map(|(_, policy)| policy.dead_letter_topic());
-        self.inputs.iter().flat_map(|e| e.input.dead_letters()).chain(due)
-    }
-
-    /// The policies of what falls due, each with a name for messages.
-    pub(crate) fn due_policies(&self) -> impl Iterator<Item = (String, &ErrorPolicy)> {
-        let timers = self.timers.iter().map(|e| ("timer", &e.name, &e.policy));
-        let windows = self.windows.iter().map(|e| ("window", &e.name, &e.policy));
-        let open = self.open.iter().map(|e| (e.kind.what(), &e.name, &e.policy));
-        let joins = self.stream_joins.iter().map(|e| ("join", &e.name, &e.policy));
-        let all = timers.chain(windows).chain(open).chain(joins);
-        all.map(|(what, name, policy)| (format!("{what} {name:?}"), policy))
-    }
-
-    /// Whether a callback can read or write state by the key of its record.
-    pub(crate) fn has_keyed_state(&self) -> bool {
-        self.table.is_some()
-            || !self.joins.is_empty()
-            || !self.windows.is_empty()
-            || !self.open.is_empty()
-            || !self.timers.is_empty()
+    fn deref(&self) -> &Topology {
+        &self.topology
     }
 }
 

@@ -23,37 +23,23 @@
 //! ```
 
 mod builder;
+pub(crate) mod callback;
 pub mod dead_letter;
-mod describe;
-mod due;
-mod error;
 pub(crate) mod graph;
-pub(crate) mod handler;
-mod left_out;
-mod open;
-mod policy;
-mod stream_join;
-mod stream_join_handler;
+mod state;
 mod table_join;
-mod timed;
-mod topics;
 
 pub use self::builder::{Group, GroupBuilder};
-pub use self::due::DueWork;
-pub use self::error::{BuildError, CallbackError, CallbackResult, Failure};
+pub(crate) use self::callback::Handler;
+pub use self::callback::Record;
 pub use self::graph::GroupGraph;
-pub(crate) use self::graph::{AnyCodec, InputEdge, TableEdge};
-pub(crate) use self::handler::Handler;
-pub use self::handler::{
-    Batched, Join, Lookup, Loop, NoTable, Output, Record, Sessioned, Table, Timer, Visitor, Windowed,
-};
-pub(crate) use self::left_out::To;
-pub use self::left_out::{LeftOut, LeftOutRecord, Route};
-pub use self::policy::{ErrorPolicy, Input, KeyPartitioner, NilKey, NilValue};
-pub(crate) use self::policy::{OnError, limit_ms};
-pub use self::stream_join::{Side, StreamJoin};
 pub use self::table_join::{TableJoin, TableSide};
-pub use self::topics::{
+pub use crate::time::{DueWork, Side, StreamJoin};
+pub use crate::topology::{
+    Batched, BuildError, CallbackError, CallbackResult, ErrorPolicy, Failure, Input, Join, KeyPartitioner, LeftOut,
+    LeftOutRecord, Lookup, Loop, NilKey, NilValue, NoTable, Output, Route, Sessioned, Table, Timer, Visitor, Windowed,
+};
+pub use crate::topology::{
     batch_topic, join_topic, lead_topic, loop_topic, positions_topic, repartition_topic, session_topic, side_topic,
     table_topic, time_topic, window_topic,
 };

@@ -5,14 +5,11 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::builder::GroupBuilder;
-use super::error::{CallbackError, CallbackResult, Failure};
-use super::graph::InputEdge;
-use super::handler::{CodecOf, Handler, SyncHandler, Table, Timed, decode, erase, event_time, event_time_of};
-use super::policy::{Input, NilValue};
-use super::topics::side_topic;
+use super::callback::{Handler, SyncHandler, Timed, decode, event_time, event_time_of};
 use crate::codec::Codec;
 use crate::context::{Core, Ctx, Source, Stage};
 use crate::log::RecordRef;
+use crate::topology::{CallbackError, CallbackResult, CodecOf, Failure, Input, NilValue, Table, side_topic};
 
 /// One side of a [table join](GroupBuilder::table_join): a topic of which each record is the newest value of its key, and a
 /// null deletes it.
@@ -118,14 +115,8 @@ impl<V: 'static> GroupBuilder<Table<V>> {
     where
         F: Fn(Option<&T>, Option<&O>) -> Option<V> + Send + Sync + 'static,
     {
-        let codec = erase(Arc::new(Arc::clone(&side.own.0)));
-        self.graph.inputs.push(InputEdge {
-            input,
-            own: false,
-            re_keys: false,
-            codec,
-            handler: Handler::Sync(Box::new(side)),
-        });
+        let codec = Arc::new(Arc::clone(&side.own.0));
+        self.add_input::<T>(input, false, codec, Handler::Sync(Box::new(side)));
     }
 }
 

@@ -13,7 +13,7 @@ pub enum LogError {
     /// The client has permanently lost all brokers, even if the cluster is up. Recreate it, and everything that was made
     /// with it.
     #[error(
-        "the client lost all brokers, and can't find back to {brokers} (a fault of librdkafka, its issue 5301): start it anew"
+        "the client lost all brokers, and can't find back to {brokers} (a fault of librdkafka, its issue 5301): recreate it"
     )]
     Stranded { brokers: String },
     /// The log refused who we are or what we want.
@@ -113,7 +113,7 @@ impl LogError {
         self.class() == ErrorClass::Retriable
     }
 
-    /// Whether whoever wrote can write nothing any more.
+    /// Whether the writer can write nothing any more.
     pub(crate) fn ends_producer(&self) -> bool {
         matches!(self, Self::Fatal { .. } | Self::Fenced { .. } | Self::Closed { .. } | Self::Stranded { .. })
     }

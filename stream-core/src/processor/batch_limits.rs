@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::env::Egress;
+use super::egress::Egress;
 use crate::log::{LogHandle, LogResult};
 use crate::topics::record_limit;
 

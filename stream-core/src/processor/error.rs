@@ -10,6 +10,7 @@ use crate::group::CallbackError;
 use crate::log::LogError;
 use crate::store::StoreError;
 use crate::table::FollowError;
+use crate::topics::TopicsError;
 
 /// Why a processor stops, or could not start.
 #[derive(Clone, thiserror::Error)]
@@ -189,6 +190,15 @@ impl ProcessorError {
                 | Self::Meaning { .. }
                 | Self::SameId { .. }
         )
+    }
+}
+
+impl From<TopicsError> for ProcessorError {
+    fn from(error: TopicsError) -> Self {
+        match error {
+            TopicsError::Topic { group, problem, remedy } => Self::Topic { group, problem, remedy },
+            TopicsError::Log { group, doing, error } => Self::log(&group, doing, error),
+        }
     }
 }
 

@@ -11,12 +11,12 @@ use tokio::time::timeout;
 
 use super::error::{ProcessorError, ProcessorResult};
 use super::options::Options;
-use super::worker::Workers;
 use crate::group::GroupGraph;
 use crate::log::{Isolation, LogError, LogHandle};
+use crate::replica::{Copies, Keeper, KeeperOptions, ViewState};
 use crate::store::StoreBackend;
 use crate::topics::TopicFacts;
-use crate::view::{Copies, Keeper, KeeperOptions, ViewState};
+use crate::workers::Workers;
 
 /// The lookups of one start of an instance. They must be closed before the next start opens the same stores again.
 #[derive(Default)]

@@ -11,29 +11,32 @@
 //! partition's inputs, table and unreleased effects and shares them with nobody; a **worker** is a thread with a runtime
 //! for its tasks. They talk by messages only; nothing is synchronised a record.
 
+mod alignment;
 mod batch_limits;
 mod budget;
+mod counters;
+mod egress;
 mod env;
 mod error;
+mod faults;
 mod gate;
+mod handle;
 mod instance;
 mod left_out;
 mod lookups;
 mod options;
-mod pace;
 mod placement;
 mod positions;
 pub(crate) mod progress;
-mod read;
+mod query;
 mod restore;
 mod run;
 mod settings;
 mod standby;
-mod state;
+mod status;
 mod stop;
 mod task;
 mod transactions;
-mod worker;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,22 +45,24 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{mpsc, watch};
 
-#[cfg_attr(not(feature = "testing"), allow(unused_imports))]
-pub(crate) use self::env::{CallbackFaults, Counters, Moment};
+pub(crate) use self::counters::Counters;
 pub use self::error::{ProcessorError, ProcessorResult};
+#[cfg_attr(not(feature = "testing"), allow(unused_imports))]
+pub(crate) use self::faults::{CallbackFaults, Moment};
+pub use self::handle::Handle;
+use self::handle::Request;
 use self::options::Options;
 pub use self::options::{Guarantee, OnFailure, OnLostPosition, OnPositionMismatch, Standbys};
 #[cfg(feature = "testing")]
 pub(crate) use self::positions::tagged_id;
-pub use self::read::{ReadError, TablePage, TableRange, TableRow};
-use self::state::Request;
-pub use self::state::{Handle, Rebalance, StandbyState, State, Status, TaskState, Waiting};
+pub use self::query::{ReadError, TablePage, TableRange, TableRow};
+pub use self::status::{Rebalance, StandbyState, State, Status, TaskState, Waiting};
 use self::stop::Stop;
 pub use self::stop::stop_signal;
-pub(crate) use self::worker::Workers;
 use crate::group::GroupGraph;
 use crate::log::LogHandle;
 use crate::store::StoreBackend;
+use crate::workers::Workers;
 
 /// Runs a group. Made with defaults, set by its methods, then [`run`](Self::run).
 ///

@@ -11,6 +11,8 @@ use crate::topics::TopicOptions;
 const MAX_TRANSACTION: Duration = Duration::from_secs(15 * 60);
 /// Less than this makes no sense for anything that is done again and again; zero would never come to an end.
 pub(crate) const LEAST_INTERVAL: Duration = Duration::from_millis(1);
+/// How often in a row a topic may refuse a record that the library itself writes: for about ten seconds.
+pub(super) const OWN_REFUSALS: u32 = 6;
 
 /// The reaction of a processor to a failure of its instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

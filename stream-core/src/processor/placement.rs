@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
-use super::env::Counters;
+use super::counters::Counters;
 use super::error::{ProcessorError, ProcessorResult};
 use crate::group::{GroupGraph, KeyPartitioner};
 use crate::log::partitioner::Known;
@@ -47,7 +47,7 @@ impl Placement {
     /// The checks of a group's inputs, by edge; `None` where nothing depends on it.
     pub(super) fn of(graph: &GroupGraph, facts: &TopicFacts, partitioner: Partitioner) -> Vec<Option<Self>> {
         let keyed = graph.lead().is_some();
-        let check = |edge: &crate::group::graph::InputEdge| {
+        let check = |edge: &crate::topology::InputEdge| {
             let partitions = facts.topics.get(&edge.input.topic)?.partitions;
             let on = edge.input.partitioner;
             let checked = keyed && partitions > 1 && !edge.own && !edge.re_keys && on != KeyPartitioner::Any;

@@ -12,24 +12,24 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Processor;
+use super::alignment::Pace;
 use super::budget::Budget;
-use super::env::{Egress, Env};
+use super::egress::Egress;
+use super::env::Env;
 use super::error::{ProcessorError, ProcessorResult};
 use super::gate::Gate;
 use super::instance::{AFTER_DRAIN, Instance};
 use super::lookups::Lookups;
 use super::options::Guarantee;
-use super::pace::Pace;
 use super::placement::Placement;
-use super::state::{State, Status, Waiting};
+use super::status::{State, Status, Waiting};
 use super::stop::Stop;
 use super::transactions::Transactions;
-use super::worker::Workers;
 use crate::codec::CodecError;
 use crate::log::{Isolation, LogError, LogResult, Member, MemberOptions, Producer, ProducerOptions, Subscription};
 use crate::store::{SledStores, StoreBackend};
-use crate::topics::{self, TopicFacts};
-use crate::wait;
+use crate::topics::{self, TopicFacts, wait};
+use crate::workers::Workers;
 
 /// The time within which a second fencing is no accident.
 const SECOND_FENCING: Duration = Duration::from_secs(60);

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use super::Processor;
 #[cfg(feature = "testing")]
-use super::env::CallbackFaults;
+use super::faults::CallbackFaults;
 use super::options::{Guarantee, LEAST_INTERVAL, OnFailure, OnLostPosition, OnPositionMismatch, Standbys};
-use super::state::{Rebalance, Status};
-use crate::group::limit_ms;
+use super::status::{Rebalance, Status};
 use crate::log::{AutoOffsetReset, FetchLimits, Partitioner};
 use crate::store::StoreBackend;
 use crate::topics::TopicOptions;
+use crate::topology::limit_ms;
 
 impl Processor {
     /// Where the stores lie: in a folder of the group's name below this directory. One process at a time may use it.

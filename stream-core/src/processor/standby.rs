@@ -13,10 +13,10 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::env::Env;
-use super::state::StandbyState;
+use super::status::StandbyState;
 use crate::log::{TopicInfo, TopicPartition};
+use crate::replica::{Copies, Keeper, KeeperOptions, ViewState, ViewStatus};
 use crate::store::{Store, StoreError, StoreId};
-use crate::view::{Copies, Keeper, KeeperOptions, ViewState, ViewStatus};
 
 /// Stores that stay open from one that is over to its successor, for to open them again would take time.
 #[derive(Debug, Default)]

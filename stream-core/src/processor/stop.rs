@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use tokio::sync::mpsc;
 
-use super::state::Request;
+use super::handle::Request;
 
 /// How an instance learns that it should stop.
 pub(super) struct Stop {

@@ -26,9 +26,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::budget::Budget;
-use super::env::Counters;
+use super::counters::Counters;
+use super::options::OWN_REFUSALS;
 use super::positions::{Recorded, position_key};
-use super::task::OWN_REFUSALS;
 use crate::log::{
     Commits, Delivery, ErrorClass, FailedRecord, GroupHandle, LogError, LogResult, NewRecord, OffsetAndMetadata,
     ProduceBatch, Producer, TopicPartition,

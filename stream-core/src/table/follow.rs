@@ -18,7 +18,7 @@ pub(crate) type Applied<'a> = &'a mut dyn FnMut(&[u8], Option<&[u8]>);
 pub(crate) enum Step {
     /// So many records were applied.
     Applied(usize),
-    /// The end, as whoever answered knew it during the step, is reached: everything below this offset is applied.
+    /// The end, as the broker that answered knew it during the step, is reached: everything below this offset is applied.
     CaughtUp(i64),
 }
 

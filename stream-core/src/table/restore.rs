@@ -1,7 +1,7 @@
 //! Restores: what lies in a store is checked against its topic, and brought up to date (semantics D3, D10).
 //!
 //! Shared by everything that keeps a copy of a topic: a group's table, its joins and lookups, and views. This module
-//! decides whether a store can be built upon; it never guesses: what can't be trusted is emptied and read anew.
+//! decides whether a store can be built upon; it never guesses: what can't be trusted is emptied and read again.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ impl Source<'_> {
         bounds(self.log, self.partition).await.map(|_| ())
     }
 
-    /// Begins to follow where the store left off, or where `known` says; also tells the topic's end, uncommitted records
+    /// Begins to follow where the store left off, or where `known` says; also gives the topic's end, uncommitted records
     /// included. A store that can't be trusted is emptied first, after a call of `emptied`.
     pub(crate) async fn follow(
         &self,
@@ -82,9 +82,9 @@ impl Source<'_> {
         let (start, end) = bounds(log, partition).await?;
         let anew = match (&origin, &id) {
             (Some(origin), Some(id)) if *origin != **id => {
-                Some("it is a copy of another topic: this one was made anew")
+                Some("it is a copy of another topic: this one was recreated")
             }
-            (Some(_), None) => Some("which topic it is a copy of can't be told any more"),
+            (Some(_), None) => Some("it is not known any more which topic it is a copy of"),
             _ => None,
         };
         let distrust = |known| anew.or_else(|| distrust(known, start, end, now_ms, *tombstone_retention_ms));
@@ -135,7 +135,7 @@ pub(crate) fn distrust(
     tombstone_retention_ms: Option<i64>,
 ) -> Option<&'static str> {
     if known.position > end {
-        return Some("it is ahead of its changelog: the topic was made anew or lost records");
+        return Some("it is ahead of its changelog: the topic was recreated or lost records");
     }
     if known.position < start {
         return Some("its changelog no longer has what comes next");
@@ -192,7 +192,7 @@ pub(crate) async fn restore(
                 }
             }
             Step::CaughtUp(at) => match goal {
-                // Whoever answered lags behind whoever told the goal: records are missing.
+                // The broker that answered lags behind the one that gave the goal: records are missing.
                 Goal::Offset(end) if at < end && !seen => short = true,
                 Goal::Offset(end) => {
                     follower.skip_to(end);
@@ -228,7 +228,7 @@ impl<'a> Progress<'a> {
         Self { partition, from, began, told: began, interval, records: 0 }
     }
 
-    /// So many records more; `left` is how many offsets are left, if that is known. Whether it was time to tell.
+    /// So many records more; `left` is how many offsets are left, if that is known. Returns whether it was time to log it.
     pub(crate) fn applied(&mut self, records: usize, left: Option<i64>) -> bool {
         self.records += records;
         let due = self.told.elapsed() >= self.interval;
@@ -284,7 +284,7 @@ mod tests {
     use crate::log::{Fetch, FetchLimits, Fetched, LogResult, RecordBatch};
     use crate::store::{MemoryStores, StoreBackend, StoreId};
 
-    /// Yields what it is told to, then nothing before a seek, which is noted.
+    /// Yields what it was given, then nothing before a seek, which is noted.
     struct Script {
         steps: VecDeque<Fetched>,
         after_seeks: VecDeque<Vec<Fetched>>,

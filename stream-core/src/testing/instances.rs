@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::tester::{Instance, PATIENCE, Running, Tester, TesterError};
 use crate::group::GroupGraph;
 use crate::processor::progress::input_ends;
-use crate::processor::{Handle, Processor, State};
+use crate::processor::{Handle, Processor, ProcessorError, State};
 use crate::store::MemoryStores;
 use crate::topics::{TopicOptions, ensure};
 
@@ -32,7 +32,7 @@ impl Tester {
         set: impl Fn(Processor) -> Processor + 'static,
     ) -> Result<(), TesterError> {
         let options = TopicOptions { partitions: Some(self.0.partitions), ..TopicOptions::default() };
-        self.block_on(ensure(&self.0.log, &graph, &options, &|_| {}))?;
+        self.block_on(ensure(&self.0.log, &graph, &options, &|_| {})).map_err(ProcessorError::from)?;
         let name = graph.name().to_owned();
         self.0.groups.borrow_mut().insert(name.clone(), Running { graph, set: Rc::new(set), instances: Vec::new() });
         self.add_instance(&name).map(|_| ())
@@ -77,7 +77,7 @@ impl Tester {
         if alone {
             let all = self.block_on(input_ends(&self.0.log, &graph))?.len();
             let has_all = handle.wait_for(|s| s.tasks.len() == all && s.state != State::Restoring);
-            // Whoever gave it a longer session than that does not mean to wait for it.
+            // A caller that gave it a longer session than that does not mean to wait for it.
             _ = self.block_on(async { tokio::time::timeout(PATIENCE, has_all).await });
         }
         Ok(())

@@ -83,7 +83,7 @@ pub(super) struct Running {
     pub(super) instances: Vec<Instance>,
 }
 
-/// One instance of a group, as it would run in a process of its own.
+/// One instance of a group, as it would run in a separate process.
 pub(super) struct Instance {
     pub(super) stores: Arc<MemoryStores>,
     pub(super) handle: Handle,

@@ -4,10 +4,9 @@
 //! `max.message.bytes`, and the coordinator does not give up: the transaction stays open for good, and holds up all readers of
 //! committed records and all later transactions of its producer.
 
-use super::{TopicFacts, UNKNOWN_BROKERS, own};
-use crate::group::GroupGraph;
+use super::{TopicFacts, TopicsError, UNKNOWN_BROKERS, own};
 use crate::log::LogHandle;
-use crate::processor::ProcessorError;
+use crate::topology::Topology;
 
 /// The size of the batch with a marker.
 const MARKER_BYTES: i64 = 78;
@@ -16,14 +15,14 @@ const MARKER_BYTES: i64 = 78;
 ///
 /// # Errors
 /// The first such topic that the group writes to, with the command that mends it.
-pub(crate) fn take_markers(log: &LogHandle, graph: &GroupGraph, facts: &TopicFacts) -> Result<(), ProcessorError> {
+pub(crate) fn take_markers(log: &LogHandle, graph: &Topology, facts: &TopicFacts) -> Result<(), TopicsError> {
     let positions = graph.positions();
     for topic in graph.written().chain(&positions) {
         let limit = facts.topics.get(topic).and_then(|info| info.config.max_message_bytes);
         let Some(limit) = limit.filter(|limit| *limit < MARKER_BYTES) else { continue };
         let brokers = log.brokers().unwrap_or_else(|| UNKNOWN_BROKERS.to_owned());
         let set = format!("max.message.bytes={}", own::MAX_MESSAGE_BYTES);
-        return Err(ProcessorError::Topic {
+        return Err(TopicsError::Topic {
             group: graph.name().to_owned(),
             problem: format!(
                 "topic {topic} has max.message.bytes={limit}, and the marker that ends a transaction has {MARKER_BYTES} \

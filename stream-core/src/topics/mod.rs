@@ -2,8 +2,10 @@
 //!
 //! It never changes a topic that exists, and never deletes one. What the group's own topics are made with is in `own`.
 
+mod error;
 mod markers;
 mod own;
+pub(crate) mod wait;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,12 +13,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub(crate) use self::error::TopicsError;
 pub(crate) use self::markers::take_markers;
 use self::own::{Faults, Use};
-use crate::group::GroupGraph;
 use crate::log::{Cleanup, LogError, LogHandle, TopicConfig, TopicInfo, TopicSpec};
-use crate::processor::ProcessorError;
-use crate::wait;
+use crate::topology::Topology;
 
 /// How missing topics are made.
 #[derive(Clone, Debug)]
@@ -153,7 +154,7 @@ pub(crate) fn tombstone_retention_ms(topic: &TopicInfo) -> i64 {
 
 struct Manager<'a> {
     log: &'a LogHandle,
-    graph: &'a GroupGraph,
+    graph: &'a Topology,
     options: &'a TopicOptions,
     /// Is called with `true` when the log does not answer for long, and with `false` when it has answered.
     late: &'a (dyn Fn(bool) + Sync),
@@ -170,15 +171,15 @@ struct Own {
 /// Makes what is missing and checks what exists.
 pub(crate) async fn ensure(
     log: &LogHandle,
-    graph: &GroupGraph,
+    graph: &Topology,
     options: &TopicOptions,
     late: &(dyn Fn(bool) + Sync),
-) -> Result<TopicFacts, ProcessorError> {
+) -> Result<TopicFacts, TopicsError> {
     Manager { log, graph, options, late }.ensure().await
 }
 
 impl Manager<'_> {
-    async fn ensure(&self) -> Result<TopicFacts, ProcessorError> {
+    async fn ensure(&self) -> Result<TopicFacts, TopicsError> {
         let graph = self.graph;
         let inputs: Vec<_> = graph.inputs.iter().filter(|e| !e.own).map(|e| Arc::clone(&e.input.topic)).collect();
         let tables: Vec<_> = graph.joins.iter().chain(&graph.lookups).map(|e| Arc::clone(&e.topic)).collect();
@@ -243,7 +244,7 @@ impl Manager<'_> {
 
     /// Compares the group's own topics with what results depend on: an error where one would change results, one warning of
     /// all other differences.
-    fn check_own(&self, own: &[Own], known: &BTreeMap<Arc<str>, TopicInfo>) -> Result<(), ProcessorError> {
+    fn check_own(&self, own: &[Own], known: &BTreeMap<Arc<str>, TopicInfo>) -> Result<(), TopicsError> {
         let brokers = self.log.brokers().unwrap_or_else(|| UNKNOWN_BROKERS.to_owned());
         let (mut refused, mut doubtful) = (Vec::new(), Vec::new());
         for Own { topic, of, whole } in own {
@@ -277,7 +278,7 @@ impl Manager<'_> {
         spec
     }
 
-    async fn look_up(&self, names: &[Arc<str>]) -> Result<BTreeMap<Arc<str>, TopicInfo>, ProcessorError> {
+    async fn look_up(&self, names: &[Arc<str>]) -> Result<BTreeMap<Arc<str>, TopicInfo>, TopicsError> {
         let who = format!("group {}", self.graph.name());
         let found = wait::answer(self.log, &who, self.late, self.log.topics(names.to_vec())).await;
         let found = found.map_err(|e| self.log_error("look topics up", e))?;
@@ -288,7 +289,7 @@ impl Manager<'_> {
         &self,
         tables: &[Arc<str>],
         known: &mut BTreeMap<Arc<str>, TopicInfo>,
-    ) -> Result<(), ProcessorError> {
+    ) -> Result<(), TopicsError> {
         let who = format!("group {}", self.graph.name());
         let found = wait::for_topics(self.log, tables, self.options.wait_for_tables, &who).await;
         match found.map_err(|e| self.log_error("look topics up", e))? {
@@ -302,11 +303,7 @@ impl Manager<'_> {
     }
 
     /// Makes the topics that do not exist, and learns what all of them are.
-    async fn make(
-        &self,
-        specs: Vec<TopicSpec>,
-        known: &mut BTreeMap<Arc<str>, TopicInfo>,
-    ) -> Result<(), ProcessorError> {
+    async fn make(&self, specs: Vec<TopicSpec>, known: &mut BTreeMap<Arc<str>, TopicInfo>) -> Result<(), TopicsError> {
         let names: Vec<_> = specs.iter().map(|s| Arc::clone(&s.name)).collect();
         known.append(&mut self.look_up(&names).await?);
         let mut missing: Vec<TopicSpec> = specs.into_iter().filter(|s| !known.contains_key(&s.name)).collect();
@@ -322,7 +319,7 @@ impl Manager<'_> {
         }
         tracing::info!(group = self.graph.name(), topics = list, "creating topics");
         self.create(missing).await?;
-        // Whoever made them, the broker that is asked next may not know of them for a moment.
+        // No matter who made them, the broker that is asked next may not know of them for a moment.
         let until = Instant::now() + SHOWN_WITHIN;
         loop {
             known.append(&mut self.look_up(&names).await?);
@@ -336,7 +333,7 @@ impl Manager<'_> {
 
     /// Creates topics, without what a broker refuses: that it takes them matters more, and what results depend on is
     /// checked afterwards.
-    async fn create(&self, mut missing: Vec<TopicSpec>) -> Result<(), ProcessorError> {
+    async fn create(&self, mut missing: Vec<TopicSpec>) -> Result<(), TopicsError> {
         let list = missing.iter().map(|s| s.name.to_string()).collect::<Vec<_>>().join(", ");
         let mut without: Vec<&str> = Vec::new();
         for round in 0.. {
@@ -372,7 +369,7 @@ impl Manager<'_> {
         &self,
         known: &BTreeMap<Arc<str>, TopicInfo>,
         lead: Option<&Arc<str>>,
-    ) -> Result<BTreeMap<Arc<str>, i32>, ProcessorError> {
+    ) -> Result<BTreeMap<Arc<str>, i32>, TopicsError> {
         let graph = self.graph;
         let positions = graph.positions();
         for edge in graph.joins.iter().chain(&graph.lookups) {
@@ -406,12 +403,12 @@ impl Manager<'_> {
         Ok(fixed)
     }
 
-    fn error(&self, problem: String, remedy: &str) -> ProcessorError {
-        ProcessorError::Topic { group: self.graph.name().to_owned(), problem, remedy: remedy.to_owned() }
+    fn error(&self, problem: String, remedy: &str) -> TopicsError {
+        TopicsError::Topic { group: self.graph.name().to_owned(), problem, remedy: remedy.to_owned() }
     }
 
-    fn log_error(&self, doing: impl Into<String>, error: LogError) -> ProcessorError {
-        ProcessorError::log(self.graph.name(), doing, error)
+    fn log_error(&self, doing: impl Into<String>, error: LogError) -> TopicsError {
+        TopicsError::Log { group: self.graph.name().to_owned(), doing: doing.into(), error }
     }
 }
 
@@ -425,11 +422,7 @@ pub(crate) fn expires(table: &TopicInfo, brokers: Option<String>) -> Option<(Str
 }
 
 /// Says so when a topic has grown since the group started, or is gone.
-pub(crate) async fn check_growth(
-    log: &LogHandle,
-    graph: &GroupGraph,
-    facts: &TopicFacts,
-) -> Result<(), ProcessorError> {
+pub(crate) async fn check_growth(log: &LogHandle, graph: &Topology, facts: &TopicFacts) -> Result<(), TopicsError> {
     let names: Vec<_> = facts.fixed.keys().cloned().collect();
     let mut again = true;
     loop {
@@ -448,7 +441,7 @@ pub(crate) async fn check_growth(
     }
 }
 
-fn compare(graph: &GroupGraph, facts: &TopicFacts, found: Vec<Option<TopicInfo>>) -> Result<(), ProcessorError> {
+fn compare(graph: &Topology, facts: &TopicFacts, found: Vec<Option<TopicInfo>>) -> Result<(), TopicsError> {
     for ((topic, was), info) in facts.fixed.iter().zip(found) {
         let now = info.map_or(0, |i| i.partitions);
         if now != *was {
@@ -457,7 +450,7 @@ fn compare(graph: &GroupGraph, facts: &TopicFacts, found: Vec<Option<TopicInfo>>
             } else {
                 format!("topic {topic} changed from {was} to {now} partitions while the group ran")
             };
-            return Err(ProcessorError::Topic {
+            return Err(TopicsError::Topic {
                 group: graph.name().to_owned(),
                 problem,
                 remedy: "keys have moved between partitions, so the table no longer fits: give all co-partitioned \

@@ -6,17 +6,14 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use super::copies::Copies;
 use super::error::ViewError;
-use super::keeper::{Keeper, KeeperOptions};
-use super::updates::{Listener, Listeners, Updates};
 use super::{Inner, View};
 use crate::codec::Codec;
 use crate::log::{Isolation, LogHandle, Partitioner, TopicInfo};
-use crate::processor::Workers;
+use crate::replica::{Copies, Keeper, KeeperOptions, Listener, Listeners, Updates};
 use crate::store::{SledStores, StoreBackend, StoreError, StoreId};
-use crate::topics::expires;
-use crate::wait;
+use crate::topics::{expires, wait};
+use crate::workers::Workers;
 
 /// A view to be opened. Made by [`View::builder`].
 #[must_use = "a view does nothing before open()"]

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::copies::CopyError;
 use crate::codec::CodecError;
 use crate::log::LogError;
+use crate::replica::CopyError;
 use crate::store::StoreError;
 
 /// Why a view can't be opened, or a read is not answered.

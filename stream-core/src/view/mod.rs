@@ -20,18 +20,11 @@
 //! A view runs on its own thread, because stores may wait for the disk; reads run on the caller's thread and go straight to
 //! the stores. While the log is away the view serves what it has, and recovers without help.
 //!
-//! The parts: `Copies` are the stores of all partitions and how complete they are; a `Keeper` keeps them up to
-//! date; lookups inside of a processor are the same two. Nothing here may write to a topic.
+//! The engine below is `replica`, which lookups inside of a processor share. Nothing here may write to a topic.
 
 mod builder;
-mod copies;
 mod error;
-mod keeper;
-mod lane;
-mod merge;
 mod rows;
-mod state;
-mod updates;
 
 use std::fmt;
 use std::ops::RangeBounds;
@@ -40,15 +33,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 pub use self::builder::ViewBuilder;
-pub(crate) use self::copies::{Copies, CopyError};
 pub use self::error::ViewError;
-pub(crate) use self::keeper::{Keeper, KeeperOptions};
-use self::merge::prefix_bounds;
 pub use self::rows::{Row, Rows};
-pub use self::state::{ViewProgress, ViewState, ViewStatus};
-use self::updates::decode_loading;
 use crate::codec::Codec;
 use crate::log::LogHandle;
+use crate::replica::{Copies, Keeper, decode_loading, prefix_bounds};
+pub use crate::replica::{ViewProgress, ViewState, ViewStatus};
 use crate::store::Direction;
 
 /// A read-only full copy of a table. Clones are the same view; it ends, with a last checkpoint, once all are dropped or

@@ -3,9 +3,8 @@
 use std::fmt;
 
 use super::error::ViewError;
-use super::merge::Merge;
-use super::updates::decode_loading;
 use super::{Inner, View};
+use crate::replica::{Merge, decode_loading};
 use crate::store::{Direction, Pair};
 
 /// A key of a view and its value.

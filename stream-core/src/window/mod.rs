@@ -40,9 +40,7 @@
 
 pub(crate) mod batches;
 mod join;
-pub(crate) mod join_keys;
 pub(crate) mod keys;
-pub(crate) mod open;
 mod session;
 
 pub(crate) use self::join::Which;

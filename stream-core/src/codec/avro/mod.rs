@@ -161,7 +161,7 @@ impl<T: Serialize + DeserializeOwned + 'static> Codec<T> for Avro<T> {
         Box::pin(async move {
             let subject = format!("{topic}-value");
             let id = self.registry.id_of(&subject, self.own.json()).await?;
-            // Values of its own need no resolution and no question.
+            // Values of the codec's own schema need no resolution and no request.
             self.add_reader(id, self.own.reader());
             self.id.get_or_init(|| id);
             Ok(())

@@ -252,7 +252,7 @@ fn code_of(error: &SRCError) -> Option<u32> {
     (answer.error_code != 0).then_some(answer.error_code)
 }
 
-/// An error with its causes, the last of which tells most.
+/// An error with its causes, the last of which says most.
 fn reason(error: &SRCError) -> String {
     let mut reason = error.error.clone();
     let mut cause = error.source();

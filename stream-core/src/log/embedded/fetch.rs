@@ -23,7 +23,7 @@ pub(super) struct EmbeddedFetch {
     reported: Option<i64>,
     /// Cleared when the partition is taken away; nothing comes any more then.
     alive: Arc<AtomicBool>,
-    /// An open transaction may pin the end: whoever waits for it sees to its time-out.
+    /// An open transaction may pin the end: the reader that waits for it sees to its time-out.
     alarm: Option<Pin<Box<Sleep>>>,
 }
 

@@ -1,7 +1,7 @@
 //! The coordinator of one consumer group: who is in it, who owns what, and what is committed.
 //!
 //! Invariants: a slot (a subscribed partition) is owned by at most one membership. A slot changes hands only after its
-//! owner let go of it, was told too late (the bound of a revocation), or is out of the group. Every change of the
+//! owner let go of it, heard of it too late (the bound of a revocation), or is out of the group. Every change of the
 //! membership or of the ownership makes a new generation; offsets that carry another generation, or come from
 //! somebody who is out, are refused. This file must never touch records, and never wait.
 
@@ -48,10 +48,10 @@ pub(super) struct Membership {
     owned: BTreeMap<TopicPartition, Held>,
     /// To be revoked even though it is to have it again.
     evicted: BTreeSet<TopicPartition>,
-    /// It was told what it has, if only that it has nothing.
+    /// It was sent its assignment, even if that is empty.
     told: bool,
     revoking: Option<Revoking>,
-    /// Taken away past the bound of a revocation, not yet told.
+    /// Taken away past the bound of a revocation; the member does not know yet.
     lost: Vec<(TopicPartition, Held)>,
     pub(super) waker: Option<Waker>,
 }
@@ -82,7 +82,7 @@ impl Membership {
     }
 }
 
-/// What a member is to be told.
+/// News for a member.
 pub(super) enum Step {
     Lost(Vec<(TopicPartition, Held)>),
     Revoking(Vec<TopicPartition>, RevokeToken),
@@ -154,7 +154,7 @@ impl Group {
         }
     }
 
-    /// Shares the partitions out anew.
+    /// Assigns the partitions again.
     pub(super) fn rebalance(&mut self, count: impl Fn(&Arc<str>) -> i32, wake: &mut Vec<Waker>) {
         let wish = |m: &Membership| Wish { topics: m.topics(), before: m.target.clone() };
         let wishes = self.members.iter().map(|(id, m)| (*id, wish(m))).collect();
@@ -194,7 +194,7 @@ impl Group {
         wake.extend(self.members.values_mut().filter_map(|m| m.waker.take()));
     }
 
-    /// Takes slots away from a member: it let go, or (`lost`) its time is over.
+    /// Takes slots away from a member: it let go, or (`lost`) its session has expired.
     fn release(&mut self, id: u64, slots: &[TopicPartition], lost: bool, wake: &mut Vec<Waker>) {
         let Some(member) = self.members.get_mut(&id) else { return };
         for slot in slots {
@@ -210,7 +210,7 @@ impl Group {
         self.changed(wake);
     }
 
-    /// Lets time take effect. Gives the members whose session is over, for the caller to take out and rebalance.
+    /// Lets time take effect. Gives the members whose session has expired, for the caller to take out and rebalance.
     pub(super) fn tick(&mut self, now: Instant, wake: &mut Vec<Waker>) -> Vec<u64> {
         let ids: Vec<u64> = self.members.keys().copied().collect();
         let mut over = Vec::new();
@@ -245,12 +245,12 @@ impl Group {
         self.members.values().map(Membership::deadline).min()
     }
 
-    /// After an outage of the log: every session begins anew.
+    /// After an outage of the log: every session starts from the beginning.
     pub(super) fn renew_sessions(&mut self, now: Instant) {
         self.members.values_mut().for_each(|m| m.seen = now);
     }
 
-    /// A sign of life of a member, and what it is to be told next.
+    /// Takes a member's heartbeat; returns its next news.
     pub(super) fn step(
         &mut self,
         id: u64,
@@ -353,7 +353,7 @@ impl Group {
             // The others are a generation further. Whatever it says now comes from the time before.
             "partitions were taken from it, for it did not let go in time, and it has yet to hear of it".to_owned()
         } else if let Some(stale) = generation.filter(|g| *g != self.generation) {
-            format!("its generation {stale} is over, the group is at {}", self.generation)
+            format!("its generation {stale} has ended, the group is at {}", self.generation)
         } else {
             return Ok(());
         };

@@ -63,7 +63,7 @@ impl Handle {
 pub(super) struct EmbeddedMember {
     handle: Arc<Handle>,
     options: MemberOptions,
-    /// What it was told that it has. An entry is over when its loss is told, or once it let go (and is not alive).
+    /// The assignment that it was sent. An entry ends when its loss is reported, or once it let go (and is not alive).
     told: BTreeMap<TopicPartition, Held>,
 }
 
@@ -273,7 +273,7 @@ impl GroupHandle for Handle {
         self.shared.with(|state| {
             let mut view = self.view();
             let (member, mut generation) = (view.id?, view.generation?);
-            // A live member's client learns of a new generation by itself; a zombie keeps what it knew.
+            // A live member's client learns of a new generation from its heartbeats; a zombie keeps what it knew.
             if let Some(group) = state.groups.get(&self.group).filter(|g| g.members.contains_key(&member)) {
                 generation = group.generation;
                 view.generation = Some(generation);

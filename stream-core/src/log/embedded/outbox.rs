@@ -20,7 +20,7 @@ use crate::log::{
     Delivery, FailedRecord, LogError, LogResult, NewRecord, Partitioner, ProduceBatch, ProducerOptions, TopicPartition,
 };
 
-/// Who is to be told what became of a batch.
+/// The sender that waits for a batch's outcome.
 pub(super) type Told = (oneshot::Sender<Delivery>, Delivery);
 /// A topic's number and a partition.
 pub(super) type Place = (usize, i32);
@@ -148,7 +148,7 @@ impl Outbox {
         Ok((number, partition))
     }
 
-    /// Takes away what is completely decided; its senders are told once the lock is released.
+    /// Takes away what is completely decided; its senders are notified once the lock is released.
     pub(super) fn complete(&mut self, told: &mut Vec<Told>) {
         self.sends.retain(|_, sending| {
             if sending.left == 0

@@ -1,6 +1,6 @@
 //! Everything the embedded log knows, behind one lock that is held briefly and never across an await.
 //!
-//! The rule of the lock: whoever changes something that others wait for leaves their wakers in `wake` (or sets
+//! The rule of the lock: code that changes something that others wait for leaves their wakers in `wake` (or sets
 //! `changed`), and [`Shared::with`] calls them once the lock is released. Time takes effect lazily: every access first
 //! does what is due, and everybody who waits also waits for the next due moment. So no task is needed, but by a
 //! producer whose batches wait for time to pass (`producer`).
@@ -43,7 +43,7 @@ pub(super) struct State {
     pub(super) sleepers: Vec<Waker>,
     /// To be called once the lock is released.
     pub(super) wake: Vec<Waker>,
-    /// Deliveries to be told once the lock is released.
+    /// Deliveries to report once the lock is released.
     pub(super) told: Vec<Told>,
     /// Whether waiting futures must look again.
     pub(super) changed: bool,
@@ -161,7 +161,7 @@ impl State {
         Err(LogError::Retriable { what: what.to_owned(), reason })
     }
 
-    /// Wakes somebody when an outage is over.
+    /// Wakes a waiter when an outage ends.
     pub(super) fn sleep(&mut self, cx: &Context<'_>) {
         if !self.sleepers.iter().any(|w| w.will_wake(cx.waker())) {
             self.sleepers.push(cx.waker().clone());
@@ -207,7 +207,7 @@ impl State {
         }
     }
 
-    /// Shares a group's partitions out anew.
+    /// Assigns a group's partitions again.
     pub(super) fn rebalance(&mut self, group: &Arc<str>) {
         let Self { groups, topics, wake, .. } = self;
         if let Some(group) = groups.get_mut(group) {
@@ -215,7 +215,7 @@ impl State {
         }
     }
 
-    /// A topic was made, grown or deleted: groups that subscribe to it share its partitions out anew.
+    /// A topic was made, grown or deleted: groups that subscribe to it rebalance.
     pub(super) fn topic_changed(&mut self, name: &Arc<str>) {
         let Self { groups, topics, wake, .. } = self;
         for group in groups.values_mut().filter(|g| g.wants(name)) {
@@ -231,7 +231,7 @@ impl State {
         self.changed = true;
     }
 
-    /// After an outage every session begins anew; in any case members look again.
+    /// After an outage every session starts from the beginning; in any case members look again.
     fn begin_sessions(&mut self, available: bool) {
         let now = Instant::now();
         if available {

@@ -114,7 +114,7 @@ impl Transactions {
         now: Instant,
     ) -> LogResult<(u64, Option<Instant>)> {
         if self.is_expired(who) {
-            // What is not sent yet is dropped, for the producer has to begin anew.
+            // What is not sent yet is dropped, for the producer has to start over.
             return Err(LogError::Purged);
         }
         let open = self.open(who, "write a record")?;

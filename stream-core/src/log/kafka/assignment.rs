@@ -5,12 +5,12 @@
 //!   partition too many would fail the whole call, so only differences are passed on. A partition whose slot is gone is
 //!   lost to the caller and waits for its unassignment.
 //! - Every callback answers with exactly one such call, even an empty one, or the group would wait for ever.
-//! - A loss is marked (`lost`, `epoch`) before anything is unassigned, for librdkafka joins anew right after that and
+//! - A loss is marked (`lost`, `epoch`) before anything is unassigned, for librdkafka joins again right after that and
 //!   commits would go under the new generation. The mark is taken off when the caller takes the event.
 //! - Nothing is sent while closing: nobody would take it.
 //!
-//! librdkafka tells of a lost membership by a revocation with `assignment_lost`, but not if it happens while an earlier
-//! callback is unanswered: then it joins anew as if nothing had been, still holding partitions that others have by now.
+//! librdkafka reports a lost membership by a revocation with `assignment_lost`, but not if it happens while an earlier
+//! callback is unanswered: then it joins again as if nothing had been, still holding partitions that others have by now.
 //! What it always does is to reset its member id, which it says in a debug line; that line is what losses go by
 //! ([`Shared::member_id_changed`]). For the same reason the group's metadata is taken at callbacks, when there is a
 //! membership, and not when it is asked for: Kafka takes offsets without a generation from anybody.
@@ -58,7 +58,7 @@ pub(super) struct Shared {
     pub(super) metadata: Mutex<Option<Arc<ConsumerGroupMetadata>>>,
     /// Unsubscribed, and waiting for what that brings.
     pub(super) leaving: AtomicBool,
-    /// An assignment was refused, for it may be of a membership that is over: the poll thread starts over.
+    /// An assignment was refused, for it may be of a membership that has ended: the poll thread starts over.
     pub(super) astray: AtomicBool,
     /// When the poll thread last went to wait for events.
     pub(super) polled: Mutex<Instant>,
@@ -117,7 +117,7 @@ impl Shared {
         lock(&self.held).values().any(Option::is_none)
     }
 
-    /// What was tried needs a membership that is over.
+    /// What was tried needs a membership that has ended.
     pub(super) fn not_member(&self, what: &str, reason: &str) -> LogError {
         let group = self.options.group.to_string();
         LogError::NotMember { what: what.to_owned(), group, reason: reason.to_owned() }
@@ -266,7 +266,7 @@ impl Shared {
             }
         }
         for tp in &old {
-            // Whoever reads it right now finishes first; then there is nothing left to read.
+            // A reader that is at it right now finishes first; then there is nothing left to read.
             if let Some(slot) = lock(&self.held).remove(tp).flatten() {
                 slot.close();
             }
@@ -281,7 +281,7 @@ impl Shared {
         self.send(Ok(MemberEvent::Lost(partitions)));
     }
 
-    /// The membership is over: everything is lost, and waits for its unassignment.
+    /// The membership has ended: everything is lost, and waits for its unassignment.
     pub(super) fn lose(&self, reason: &str) {
         if self.is_closing() {
             return;
@@ -346,7 +346,7 @@ impl Shared {
         }
     }
 
-    /// Everything is over: takes the queues away.
+    /// The end: takes the queues away.
     pub(super) fn release(&self) {
         self.joined.store(false, Ordering::Release);
         self.epoch.fetch_add(1, Ordering::AcqRel);

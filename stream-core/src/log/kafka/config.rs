@@ -9,8 +9,8 @@ use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
+use super::client_health::STATISTICS_MS;
 use super::options::{KafkaOptions, Properties, Security, Tls, is_secret};
-use super::stranded::STATISTICS_MS;
 use crate::log::{Isolation, LogError, LogResult, MemberOptions, Partitioner, ProducerOptions};
 
 /// The largest record that is sent at all; what a topic takes is the broker's to say.
@@ -65,14 +65,14 @@ fn base(options: &KafkaOptions) -> ClientConfig {
     c.set_log_level(RDKafkaLogLevel::Info);
     // A broker that comes back is found again soon.
     c.set("reconnect.backoff.ms", "100").set("reconnect.backoff.max.ms", "2000");
-    // A topic that is created properly is known by then; one that does not exist is told apart in good time.
+    // A topic that is created properly is known by then; one that does not exist is recognized in good time.
     c.set("topic.metadata.propagation.max.ms", "5000");
     c.set("socket.timeout.ms", ms(options.request_timeout.clamp(Duration::from_secs(1), Duration::from_secs(60))));
     c.set("socket.nagle.disable", "true");
     c.set("statistics.interval.ms", STATISTICS_MS.to_string());
     apply(&mut c, &options.common);
     c.set("bootstrap.servers", &options.brokers).set("client.id", &options.client_id);
-    // A topic comes to be because somebody said so, never by a look at it.
+    // A topic is created because somebody asked for it, never by a look at it.
     c.set("allow.auto.create.topics", "false");
     match &options.security {
         Security::Plaintext => {
@@ -108,7 +108,7 @@ fn fetching(options: &KafkaOptions, isolation: Isolation) -> ClientConfig {
     c.set("fetch.wait.max.ms", "100");
     // The default of a second makes a sawtooth: each full queue would stop fetching for that long.
     c.set("fetch.queue.backoff.ms", "2");
-    // Per partition, for each has a queue of its own. The bytes bound the memory, the number the look-ahead.
+    // Per partition, for each has its own queue. The bytes bound the memory, the number the look-ahead.
     c.set("queued.min.messages", "50000");
     c.set("queued.max.messages.kbytes", (options.prefetch / 1024).clamp(1, 2_097_151).to_string());
     c.set("fetch.error.backoff.ms", "100");
@@ -135,7 +135,7 @@ pub(super) fn query(options: &KafkaOptions, isolation: Isolation) -> ClientConfi
     c
 }
 
-/// A client that looks the ids of topics up, which librdkafka tells in a debug line.
+/// A client that looks the ids of topics up, which librdkafka writes in a debug line.
 pub(super) fn topic_ids(options: &KafkaOptions) -> ClientConfig {
     let mut c = query(options, Isolation::ReadCommitted);
     // It is polled while it is asked only.
@@ -163,7 +163,7 @@ pub(super) fn reader(options: &KafkaOptions, isolation: Isolation) -> ClientConf
 pub(super) fn member(options: &KafkaOptions, member: &MemberOptions) -> ClientConfig {
     let mut c = fetching(options, member.isolation);
     c.set("group.id", &*member.group);
-    // The line that tells of a changed member id is a debug line.
+    // The line with a changed member id is a debug line.
     let debug = c.get("debug").map_or("cgrp".to_owned(), |user| format!("{user},cgrp"));
     c.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
     if let Some(id) = &member.instance_id {
@@ -209,7 +209,7 @@ pub(super) fn producer(options: &KafkaOptions, producer: &ProducerOptions) -> Cl
     );
     c.set("message.timeout.ms", ms(delivery_bounds(producer).1));
     // Batches are kept below the smallest topic's limit, yet a single record may be as large as a topic lets it:
-    // librdkafka sends one that is larger than a batch in a batch of its own.
+    // librdkafka sends one that is larger than a batch in a separate batch.
     c.set("message.max.bytes", MAX_RECORD_BYTES.to_string());
     let batch = producer.max_batch_bytes.unwrap_or(BATCH_BYTES).clamp(1, MAX_RECORD_BYTES);
     c.set("batch.size", batch.to_string());

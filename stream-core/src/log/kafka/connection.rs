@@ -11,12 +11,12 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 
 use super::blocking::{Pool, spawn};
+use super::client_health::Stranded;
 use super::config;
 use super::context::{Ctx, Health, lock};
 use super::error::Scene;
 use super::options::KafkaOptions;
 use super::rebalance::ConsumerCtx;
-use super::stranded::Stranded;
 use super::topic_ids::TopicIds;
 use crate::log::{ErrorClass, Isolation, LogError, LogResult};
 
@@ -32,7 +32,7 @@ pub(super) struct Connection {
     pub(super) options: KafkaOptions,
     pub(super) scene: Scene,
     pub(super) pool: Pool,
-    /// Made anew after an error that may pass: that client may be stranded.
+    /// Recreated after an error that may pass: that client may be stranded.
     admin: Mutex<Option<Arc<AdminClient<Ctx>>>>,
     /// Of the producers and readers; members and look-ups get new clients by themselves.
     pub(super) stranded: Stranded,
@@ -60,7 +60,7 @@ impl Connection {
             hidden: Mutex::default(),
             options,
         };
-        // Options that librdkafka refuses are told at once.
+        // Options that librdkafka refuses are reported at once.
         connection.admin()?;
         Ok(connection)
     }
@@ -108,7 +108,7 @@ impl Connection {
     }
 
     fn look_up(&self, name: String, config: &ClientConfig) -> LogResult<Arc<Polled>> {
-        // Its own: nobody else has to start anew for it.
+        // Its own: no other client has to start over for it.
         Ok(Arc::new(Polled::start(config, name, Arc::clone(&self.scene.health), Stranded::default(), || {})?))
     }
 

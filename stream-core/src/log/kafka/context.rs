@@ -1,4 +1,4 @@
-//! What librdkafka tells us on the side: its log lines and its troubles with brokers.
+//! librdkafka's log lines and its reports of trouble with brokers.
 //!
 //! Must never block: it is called on the threads that poll.
 
@@ -10,7 +10,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::stranded::{Lookout, Stranded};
+use super::client_health::{Lookout, Stranded};
 
 /// Locks, whatever became of the last holder: all that is locked here stays valid at each step.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -54,7 +54,7 @@ impl Health {
         lock(&self.partition_error).clone()
     }
 
-    /// Whether it is time again to tell of brokers that are away.
+    /// Whether it is time to log again that brokers are away.
     fn tell(&self) -> bool {
         let mut told = lock(&self.told);
         if told.is_some_and(|at| at.elapsed() < REPEAT) {
@@ -92,7 +92,7 @@ impl Ctx {
 impl ClientContext for Ctx {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         let client = self.name.as_str();
-        // A broker that is away: told once in a while, by `error`, which also knows whether all of them are.
+        // A broker that is away: logged once in a while, by `error`, which also knows whether all of them are.
         let noise = matches!(facility, "FAIL" | "ERROR" | "CONNECT" | "MAXPOLL" | "TERMINATE");
         match level {
             RDKafkaLogLevel::Emerg

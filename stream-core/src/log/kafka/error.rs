@@ -175,7 +175,7 @@ pub(super) fn lasting(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// Whether it says that a member's generation is over.
+/// Whether it says that a member's generation has ended.
 pub(super) fn membership_over(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as C;
     matches!(

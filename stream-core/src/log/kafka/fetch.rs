@@ -44,7 +44,7 @@ impl Slot {
         Ok(Arc::new(Self { queue: Mutex::new(Some(queue)), waker }))
     }
 
-    /// Has whoever reads it look again.
+    /// Has its reader look again.
     pub(super) fn wake(&self) {
         self.waker.wake();
     }
@@ -71,7 +71,7 @@ pub(super) trait Owner: Send + Sync + 'static {
     fn seek(self: Arc<Self>, tp: &TopicPartition, offset: i64) -> BoxFuture<'static, LogResult<()>>;
     /// The `Fetch` is gone; its slot is closed.
     fn dropped(self: Arc<Self>, tp: &TopicPartition);
-    /// Whether nothing more can come. Whoever reads is woken when that changes.
+    /// Whether nothing more can come. The reader is woken when that changes.
     fn is_stranded(&self) -> bool {
         false
     }
@@ -166,7 +166,7 @@ impl KafkaFetch {
                     Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
                         return Stop::OutOfRange;
                     }
-                    // librdkafka goes on by itself.
+                    // librdkafka goes on without us.
                     Some(code) if passing(code) => {
                         tracing::debug!(target: "kafka", partition = %self.tp, %code, "fetching again");
                     }

@@ -155,7 +155,7 @@ impl Member for KafkaMember {
     fn close(mut self: Box<Self>) -> BoxFuture<'static, LogResult<()>> {
         let closed = self.stop();
         let what = format!("leaving group {}", self.shared.options.group);
-        // A broker that does not answer must not hold the caller up; the thread goes on by itself.
+        // A broker that does not answer must not hold the caller up; the thread goes on alone.
         let bound = self.shared.connection.options.request_timeout + Duration::from_secs(5);
         async move {
             let Some(closed) = closed else { return Ok(()) };

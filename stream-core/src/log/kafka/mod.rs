@@ -17,6 +17,7 @@
 mod admin;
 mod assignment;
 mod blocking;
+mod client_health;
 mod config;
 mod connection;
 mod context;
@@ -29,7 +30,6 @@ mod producer;
 mod query;
 mod reader;
 mod rebalance;
-mod stranded;
 mod topic_ids;
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What a connection to Kafka can be told, and the checks of it.
+//! The options of a connection to Kafka, and their checks.
 //!
 //! Secrets stay inside this module's types: they must never be printed, so `Debug` masks them here, once.
 

@@ -2,9 +2,9 @@
 //!
 //! It owns the member's client, and makes another in two cases: librdkafka left it without a broker
 //! ([`stranded`](super::stranded)); or the group was not heard of for longer than a rebalance can take, for after an
-//! outage of the whole cluster librdkafka may never ask to join again. Whoever is not in the group has nothing to lose by it.
+//! outage of the whole cluster librdkafka may never ask to join again. A member that is not in the group loses nothing by it.
 //!
-//! A client that was replaced is told so before it is closed: its callbacks must not touch what the new one has.
+//! A client that was replaced is marked so before it is closed: its callbacks must not touch what the new one has.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -16,12 +16,12 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::assignment::Shared;
 use super::blocking::spawn;
+use super::client_health::Stranded;
 use super::config;
 use super::connection::{Consumer, POLL, close};
 use super::context::{Ctx, lock};
 use super::error::code;
 use super::rebalance::ConsumerCtx;
-use super::stranded::Stranded;
 use crate::log::{LogError, LogResult, Subscription};
 
 /// Makes a member's client, which is the one that counts from now on.
@@ -39,7 +39,7 @@ pub(super) struct Poller {
     shared: Arc<Shared>,
     consumer: Arc<Consumer>,
     subscribed: bool,
-    /// When it last was in the group, or began to join it anew.
+    /// When it last was in the group, or began to join it again.
     heard: Instant,
 }
 
@@ -75,7 +75,7 @@ impl Poller {
         format!("joining group {}", self.shared.options.group)
     }
 
-    /// Joins, leaves, or leaves to join anew.
+    /// Joins, leaves, or leaves to join again.
     fn attend(&mut self) {
         let shared = &self.shared;
         let attended = {
@@ -132,7 +132,7 @@ impl Poller {
                 return;
             }
         };
-        tracing::warn!(target: "kafka", group = %shared.options.group, why, "the member's client is made anew");
+        tracing::warn!(target: "kafka", group = %shared.options.group, why, "the member's client is recreated");
         // What the old one was assigned is none of the new one's.
         lock(&shared.held).clear();
         shared.leaving.store(false, Ordering::Release);

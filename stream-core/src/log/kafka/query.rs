@@ -230,7 +230,7 @@ fn named(e: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>) -> Topic
     TopicPartition::new(e.topic(), e.partition())
 }
 
-/// The metadata of a committed offset. The client library panics over text that is not UTF-8, which is nobody's here.
+/// The metadata of a committed offset. The client library panics over text that is not UTF-8, which this library never writes.
 fn metadata(e: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>) -> Arc<str> {
     catch_unwind(AssertUnwindSafe(|| e.metadata().into())).unwrap_or_else(|_| "".into())
 }

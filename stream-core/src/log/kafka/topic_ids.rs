@@ -1,4 +1,4 @@
-//! The ids of topics, by which one that was made anew is told from the one before it.
+//! The ids of topics, by which one that was recreated is distinguished from the one before it.
 //!
 //! librdkafka learns of them with each look at a topic, but the library does not hand them out: a debug line that
 //! librdkafka writes does. It comes when the id of a topic that a client knows has changed, the first one included, before
@@ -16,12 +16,12 @@ use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use super::client_health::Stranded;
 use super::config;
 use super::connection::Connection;
 use super::context::{Ctx, lock};
 use super::error::code;
 use super::query::again;
-use super::stranded::Stranded;
 use crate::log::LogResult;
 
 /// A client that asks for ids.
@@ -57,10 +57,10 @@ impl ClientContext for IdsCtx {
 
 impl ConsumerContext for IdsCtx {}
 
-/// The topic and its new id, of a line that tells of one.
+/// The topic and its new id, of a line that reports one.
 fn changed_id(line: &str) -> Option<(&str, &str)> {
-    let (_, told) = line.split_once("Topic ")?;
-    let (topic, ids) = told.split_once(" changed id from ")?;
+    let (_, rest) = line.split_once("Topic ")?;
+    let (topic, ids) = rest.split_once(" changed id from ")?;
     let (_, id) = ids.split_once(" to ")?;
     Some((topic, id))
 }

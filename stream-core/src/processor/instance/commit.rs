@@ -7,7 +7,7 @@ use futures::FutureExt;
 use super::Instance;
 use crate::log::{Commits, ErrorClass, LogError, LogResult};
 use crate::processor::error::ProcessorError;
-use crate::processor::state::{TaskState, Waiting};
+use crate::processor::status::{TaskState, Waiting};
 use crate::processor::task::Command;
 
 impl Instance<'_> {

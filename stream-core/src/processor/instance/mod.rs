@@ -11,9 +11,9 @@
 
 mod clock_check;
 mod commit;
-mod hand_back;
 mod loops;
-mod reads;
+mod query;
+mod revoke;
 mod stores;
 mod tasks;
 
@@ -29,21 +29,22 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 use self::clock_check::ClockCheck;
-pub(super) use self::hand_back::AFTER_DRAIN;
-use self::hand_back::HandedBack;
 use self::loops::TRIM_INTERVAL;
+pub(super) use self::revoke::AFTER_DRAIN;
+use self::revoke::HandedBack;
 use self::stores::Idle;
 use self::tasks::check_ids;
+use super::alignment::Pace;
 use super::env::Env;
 use super::error::{ProcessorError, ProcessorResult};
-use super::pace::Pace;
+use super::handle::Request;
 use super::standby::{News, Warm};
-use super::state::{Rebalance, Request, State, Status, TaskState, Waiting};
+use super::status::{Rebalance, State, Status, TaskState, Waiting};
 use super::task::{Command, Demand, Orders, Positions, Report, VisitRequest};
-use super::worker::Workers;
 use super::{Listeners, Stop};
 use crate::log::{Commits, GroupHandle, LogError, LogResult, Member, MemberEvent, Offsets, TopicPartition};
 use crate::topics::{TopicFacts, check_growth};
+use crate::workers::Workers;
 
 /// So long a group may take to assign partitions, before the status says that it is waited for.
 const JOIN_PATIENCE: Duration = Duration::from_secs(10);

@@ -14,7 +14,7 @@ use crate::processor::env::Env;
 use crate::processor::error::{ProcessorError, ProcessorResult};
 use crate::processor::positions::{Looked, Lost, look_up, tagged_id};
 use crate::processor::standby::Warm;
-use crate::processor::state::{Rebalance, TaskState};
+use crate::processor::status::{Rebalance, TaskState};
 use crate::processor::task::{self, Positions, Report, TaskSpec};
 
 /// Says so when a topic was deleted and recreated since its tasks have started: their positions are not its.

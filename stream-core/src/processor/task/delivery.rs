@@ -18,6 +18,7 @@ use super::search::Search;
 use crate::group::{CallbackError, Failure};
 use crate::log::{Delivery, ErrorClass, LogError, ProduceBatch};
 use crate::processor::error::{ProcessorError, ProcessorResult};
+use crate::processor::options::OWN_REFUSALS;
 use crate::processor::transactions::How;
 
 /// What a task does after a failed delivery (semantics D8, D12).
@@ -71,9 +72,6 @@ pub(super) struct PoisonDue {
     /// The task's epoch when it was refused.
     pub(super) epoch: u64,
 }
-
-/// So often a record of the task's own may be refused in a row: for about ten seconds.
-pub(in crate::processor) const OWN_REFUSALS: u32 = 6;
 
 impl Replay {
     pub(super) fn is_waiting(&self) -> bool {
@@ -248,7 +246,8 @@ impl Task {
             let Some(key) = record.key else { continue };
             table.acknowledge(key, record.value);
             // Others than the group table are nobody's but the library's.
-            let listeners = if *number < graph.first_state() { graph.updates.as_slice() } else { &[] };
+            let listeners =
+                if *number < graph.first_state() { self.env.graph.callbacks.updates.as_slice() } else { &[] };
             for listener in listeners {
                 // A listener's panic is its own: the table goes on.
                 let call = || listener(self.core.partition, key, record.value);

@@ -10,16 +10,18 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 
+use super::in_flight::{Slot, State, Work};
 use super::nulls::{Verdict, verdict};
 use super::search::Suspect;
-use super::slots::{Slot, State, Work};
 use super::{SlotEnd, Task};
 use crate::context::{DeferredEnd, Obstacle, OwnedRecord, Source, Stage};
-use crate::group::handler::StagedFuture;
-use crate::group::{CallbackError, CallbackResult, Failure, Handler, InputEdge};
+use crate::group::callback::StagedFuture;
+use crate::group::graph::InputCall;
+use crate::group::{CallbackError, CallbackResult, Failure, Handler};
 use crate::log::{RecordBatch, RecordRef};
-use crate::processor::env::Moment;
 use crate::processor::error::ProcessorResult;
+use crate::processor::faults::Moment;
+use crate::topology::Calls;
 
 impl Task {
     /// Whether the next record of an input may be dispatched.
@@ -32,11 +34,11 @@ impl Task {
         if self.slots.len() >= edge.input.concurrency || self.is_blocked(at) {
             return false;
         }
-        match edge.handler {
-            Handler::Async(_) => true,
-            Handler::Batch(_) => false,
+        match edge.calls {
+            Calls::Async => true,
+            Calls::Batch => false,
             // Callbacks that do not await are called in offset order, so a busy key holds all others back.
-            Handler::Sync(_) => {
+            Calls::Sync => {
                 let key = input.batch.get(input.at).and_then(|r| r.key);
                 !key.is_some_and(|key| self.slots.is_busy(key))
             }
@@ -45,9 +47,10 @@ impl Task {
 
     /// Processes fetched records of one input, up to a time.
     pub(super) fn run_slice(&mut self, at: usize, until: i64) -> ProcessorResult<()> {
-        let graph = Arc::clone(&self.core.graph);
+        let env = Arc::clone(&self.env);
+        let graph = &env.graph;
         let Some(input) = self.inputs.get_mut(at) else { return Ok(()) };
-        let Some(edge) = graph.inputs.get(input.edge) else { return Ok(()) };
+        let Some(on) = graph.input(input.edge) else { return Ok(()) };
         if std::mem::take(&mut input.unchecked)
             && let Some(Some(placement)) = self.env.placements.get(input.edge)
         {
@@ -63,10 +66,10 @@ impl Task {
         let mut result = Ok(());
         self.blocked = None;
         self.pulse.begin();
-        if let Handler::Batch(_) = edge.handler {
+        if let Handler::Batch(_) = on.handler {
             let suspect = batch.get(next).map(|record| (at, record.offset));
             if !searching || suspect.is_some_and(|s| self.admits(s)) {
-                (next, result) = self.dispatch_batch(at, edge, &batch, next, until);
+                (next, result) = self.dispatch_batch(at, on, &batch, next, until);
                 if !self.time.take_held() && searching {
                     self.replay.search.dispatched(suspect);
                 }
@@ -76,11 +79,11 @@ impl Task {
                 if searching && !self.admits((at, record.offset)) {
                     break;
                 }
-                let direct = matches!(edge.handler, Handler::Sync(_)) && self.slots.is_empty();
+                let direct = matches!(on.handler, Handler::Sync(_)) && self.slots.is_empty();
                 result = if direct {
-                    self.call_in_place(at, edge, source, record)
+                    self.call_in_place(at, on, source, record)
                 } else {
-                    self.dispatch(at, edge, source, record)
+                    self.dispatch(at, on, source, record)
                 };
                 if self.time.take_held() {
                     break;
@@ -118,16 +121,16 @@ impl Task {
     fn call_in_place(
         &mut self,
         at: usize,
-        edge: &InputEdge,
+        on: InputCall<'_>,
         source: Source<'_>,
         record: RecordRef<'_>,
     ) -> ProcessorResult<()> {
-        let Handler::Sync(handler) = &edge.handler else { return Ok(()) };
+        let Handler::Sync(handler) = on.handler else { return Ok(()) };
         let before = self.stage.out.savepoint();
         let first = self.stage.out.len();
         self.stage.reset();
         (self.stage.at, self.stage.time, self.stage.due) = (record.timestamp, self.time.seen, self.time.due);
-        let result = match verdict(&self.core, edge, source.input, record) {
+        let result = match verdict(&self.core, on, source.input, record) {
             Verdict::LeaveOut(reason, time) => {
                 self.stage.left_out.add(reason);
                 self.stage.arrive(time, record).map(drop)
@@ -185,13 +188,13 @@ impl Task {
     fn dispatch(
         &mut self,
         at: usize,
-        edge: &InputEdge,
+        on: InputCall<'_>,
         source: Source<'_>,
         record: RecordRef<'_>,
     ) -> ProcessorResult<()> {
         let next = record.offset + 1;
-        let verdict = verdict(&self.core, edge, source.input, record);
-        let time = self.event_time(edge, source.input, record, &verdict);
+        let verdict = verdict(&self.core, on, source.input, record);
+        let time = self.event_time(on, source.input, record, &verdict);
         if !self.reach(at, time) {
             return Ok(());
         }
@@ -217,7 +220,7 @@ impl Task {
     fn dispatch_batch(
         &mut self,
         at: usize,
-        edge: &InputEdge,
+        on: InputCall<'_>,
         batch: &RecordBatch,
         from: usize,
         until: i64,
@@ -226,7 +229,7 @@ impl Task {
         let mut next = from;
         let single = self.inputs.get(at).map_or(i64::MIN, |i| i.single_until);
         let single = self.replay.search.is_on(&self.inputs) || batch.get(from).is_some_and(|r| r.offset < single);
-        let most = if single { 1 } else { edge.input.batch };
+        let most = if single { 1 } else { on.edge.input.batch };
         let input = self.inputs.get(at).map_or(0, |i| i.edge);
         let mut left_out = Vec::new();
         let mut offset = None;
@@ -235,8 +238,8 @@ impl Task {
             && !refused
             && let Some(record) = batch.get(next).filter(|r| r.timestamp <= until)
         {
-            let verdict = verdict(&self.core, edge, input, record);
-            let time = self.event_time(edge, input, record, &verdict);
+            let verdict = verdict(&self.core, on, input, record);
+            let time = self.event_time(on, input, record, &verdict);
             if !self.reach(at, time) {
                 break;
             }
@@ -244,7 +247,7 @@ impl Task {
                 // It fails alone: what is before it goes first.
                 Verdict::Refuse(_) if !records.is_empty() => break,
                 Verdict::LeaveOut(reason, _) => {
-                    let source = Source { input, topic: &edge.input.topic };
+                    let source = Source { input, topic: &on.edge.input.topic };
                     left_out.push((reason, Rc::new(OwnedRecord::new(source, record))));
                 }
                 called => {
@@ -269,7 +272,7 @@ impl Task {
     }
 
     /// The event time of a record that gets a slot, as far as it moves stream time and is known before its callback.
-    fn event_time(&self, edge: &InputEdge, input: usize, record: RecordRef<'_>, verdict: &Verdict) -> Option<i64> {
+    fn event_time(&self, on: InputCall<'_>, input: usize, record: RecordRef<'_>, verdict: &Verdict) -> Option<i64> {
         match verdict {
             _ if !self.time.on => None,
             Verdict::LeaveOut(_, time) => *time,
@@ -278,7 +281,7 @@ impl Task {
                 let mut at = None;
                 // An error or a panic of the codec is met again by the call, where the input's policy applies to it.
                 _ = guarded(|| {
-                    at = edge.handler.event_time(&self.core, input, record)?;
+                    at = on.handler.event_time(&self.core, input, record)?;
                     Ok(())
                 });
                 at
@@ -319,18 +322,18 @@ impl Task {
 
     /// Calls a slot's callback, or starts to await it. A slot that waits for its key is left waiting.
     pub(super) fn call_slot(&mut self, id: u64) -> ProcessorResult<()> {
-        let graph = Arc::clone(&self.core.graph);
+        let env = Arc::clone(&self.env);
         let Some(slot) = self.slots.get(id).filter(|s| s.state != State::Waiting) else { return Ok(()) };
         slot.state = State::Running;
         let (input, next, time) = (slot.input, slot.next, slot.seen);
         let Some(work) = slot.work.clone() else { return Ok(()) };
         let Some(input_edge) = self.inputs.get(input).map(|i| i.edge) else { return Ok(()) };
-        let Some(edge) = graph.inputs.get(input_edge) else { return Ok(()) };
+        let Some(on) = env.graph.input(input_edge) else { return Ok(()) };
         // Known from the start: deferred work may end while the callback still awaits something else.
         let token = self.core.next_slot();
         slot.forget_attempt(Some(token));
         let mut stage = Stage { slot: Some(token), time, ..Stage::default() };
-        let verdicts = |record: RecordRef<'_>| verdict(&self.core, edge, input_edge, record);
+        let verdicts = |record: RecordRef<'_>| verdict(&self.core, on, input_edge, record);
         let fault = match &work {
             Work::One(record) => match verdicts(record.view()) {
                 Verdict::Call => None,
@@ -347,7 +350,7 @@ impl Task {
             }),
         };
         let fault = fault.or_else(|| self.replay.poisoned(input, next - 1));
-        let fault = fault.or_else(|| guarded(|| self.env.faults.check(&edge.input.topic, Moment::Before)).err());
+        let fault = fault.or_else(|| guarded(|| self.env.faults.check(&on.edge.input.topic, Moment::Before)).err());
         if let Some(error) = fault {
             return match work {
                 Work::One(_) => self.slot_returned(id, stage, Err(error)),
@@ -357,25 +360,25 @@ impl Task {
                 }
             };
         }
-        match (&edge.handler, work) {
+        match (on.handler, work) {
             (Handler::Sync(handler), Work::One(record)) => {
                 let result = guarded(|| {
                     handler.call(&self.core, record.source(), record.view(), &mut stage)?;
-                    self.env.faults.check(&edge.input.topic, Moment::After)
+                    self.env.faults.check(&on.edge.input.topic, Moment::After)
                 });
                 return self.slot_returned(id, stage, result);
             }
             (Handler::Async(handler), Work::One(record)) => {
                 let core = Rc::clone(&self.core);
                 match catch_unwind(AssertUnwindSafe(|| handler.call(core, record, stage))) {
-                    Ok(future) => self.await_slot(id, future, &edge.input.topic),
+                    Ok(future) => self.await_slot(id, future, &on.edge.input.topic),
                     Err(panic) => return self.slot_returned(id, Stage::default(), Err(panicked(&panic))),
                 }
             }
             (Handler::Batch(handler), Work::Many(records)) => {
                 let core = Rc::clone(&self.core);
                 match catch_unwind(AssertUnwindSafe(|| handler.call(core, input_edge, records, stage))) {
-                    Ok(future) => self.await_slot(id, future, &edge.input.topic),
+                    Ok(future) => self.await_slot(id, future, &on.edge.input.topic),
                     Err(panic) => self.fail_batch(id, panicked(&panic)),
                 }
             }

@@ -10,11 +10,12 @@ use futures::FutureExt;
 use super::Task;
 use super::dead_letter::DeadLetter;
 use super::fire::{DueCall, DueOf};
-use super::time::Due;
 use crate::context::Obstacle;
-use crate::group::{CallbackError, LeftOut, OnError, dead_letter as named};
+use crate::group::{CallbackError, LeftOut, dead_letter as named};
 use crate::log::{Headers, RecordRef};
 use crate::processor::error::ProcessorResult;
+use crate::time::due::Due;
+use crate::topology::OnError;
 use crate::window::batches::Batch;
 use crate::window::{Which, keys};
 

@@ -10,14 +10,15 @@ use futures::future::LocalBoxFuture;
 
 use super::dead_letter::DeadLetter;
 use super::dispatch::panicked;
-use super::slots::{State, Work};
+use super::in_flight::{State, Work};
 use super::{SlotEnd, Task};
 use crate::codec::CodecError;
 use crate::context::Obstacle;
-use crate::group::handler::CodecOf;
-use crate::group::{AnyCodec, CallbackError, Handler, LeftOut, OnError, To};
+use crate::group::{CallbackError, LeftOut};
 use crate::log::{RecordBatch, RecordRef};
 use crate::processor::error::{ProcessorError, ProcessorResult};
+use crate::topology::CodecOf;
+use crate::topology::{AnyCodec, Calls, OnError, To};
 
 /// How often a codec may ask for something to be loaded for one record: a value can hold several layers of it.
 const MAX_LOADS: u32 = 8;
@@ -37,7 +38,7 @@ impl Task {
         slot.state = State::Resting;
         let loads = slot.loads;
         let Some(edge) = self.inputs.get(input).and_then(|i| graph.inputs.get(i.edge)) else { return Ok(()) };
-        slot.alone |= untimed || matches!(edge.handler, Handler::Sync(_));
+        slot.alone |= untimed || edge.calls == Calls::Sync;
         if !error.failure().is_final() && self.replay.poisoned(input, next - 1).is_none() {
             if let Some(overcoming) = obstacle.map(|o| self.overcome(o, loads)).transpose()?.flatten() {
                 if self.left_to_next_owner(id) {

@@ -11,14 +11,16 @@ use super::Task;
 use super::dispatch::guarded;
 use super::outbox::{OWN, TIMED};
 use super::release::push_changelog;
-use super::time::{Due, Fired, Kind};
+use super::time::Fired;
 use crate::context::{Core, Source, StateWrites};
-use crate::group::handler::SyncHandler;
-use crate::group::{CallbackError, ErrorPolicy, TableEdge};
+use crate::group::callback::SyncHandler;
+use crate::group::{CallbackError, ErrorPolicy};
 use crate::log::{Headers, RecordRef};
-use crate::processor::env::Moment;
 use crate::processor::error::{ProcessorError, ProcessorResult};
-use crate::window::join_keys::{OPEN, Place};
+use crate::processor::faults::Moment;
+use crate::time::due::{Due, Kind};
+use crate::time::stream_join::keys::{OPEN, Place};
+use crate::topology::TableEdge;
 use crate::window::{Which, Window, keys};
 
 /// Whether something is to fire.
@@ -136,7 +138,8 @@ impl Task {
     }
 
     fn fire(&mut self, core: &Rc<Core>, due: &Due) -> ProcessorResult<Outcome> {
-        let graph = Arc::clone(&core.graph);
+        let (graph, env) = (Arc::clone(&core.graph), Arc::clone(&self.env));
+        let callbacks = &env.graph.callbacks;
         let value = core.state_value(due.state, &due.key).map_err(|e| ProcessorError::store(graph.name(), e))?;
         let (Some(value), Some(TableEdge { topic, .. })) = (value, graph.state.get(due.state)) else {
             self.time.pass(due);
@@ -145,7 +148,7 @@ impl Task {
         match due.kind {
             Kind::Windows(index, windows) => {
                 let (start, key) = keys::read_time(&due.key).unwrap_or_default();
-                let Some(edge) = graph.windows.get(index) else {
+                let Some((edge, handler)) = graph.windows.get(index).zip(callbacks.windows.get(index)) else {
                     self.time.pass(due);
                     return Ok(Outcome::Fired);
                 };
@@ -155,7 +158,7 @@ impl Task {
                     due,
                     &DueCall {
                         topic,
-                        handler: edge.handler.as_deref(),
+                        handler: handler.as_deref(),
                         policy: &edge.policy,
                         of: DueOf::Window(&edge.name, window),
                         key,
@@ -178,7 +181,7 @@ impl Task {
                     // A crash can leave the half of a record behind, which is then done again.
                     let whole = core.state_value(due.state, &entry);
                     if let Some(value) = whole.map_err(|e| ProcessorError::store(graph.name(), e))? {
-                        (handler, kept) = (join.null(side), value);
+                        (handler, kept) = (callbacks.stream_joins.get(index).and_then(|join| join.of(side)), value);
                     }
                 }
                 let entries: [&[u8]; 2] = [&entry, &due.key];
@@ -200,9 +203,10 @@ impl Task {
             Kind::Open(_) => self.fire_open(core, due, topic),
             Kind::Timers(by) => {
                 let rest = due.key.get(by.prefix().len() + 8..).unwrap_or_default();
+                let mut timers = graph.timers.iter().zip(&callbacks.timers);
                 let found = keys::read_name(rest)
-                    .and_then(|(name, key)| Some((graph.timers.iter().find(|t| *t.name == *name && t.by == by)?, key)));
-                let Some((timer, key)) = found else {
+                    .and_then(|(name, key)| Some((timers.find(|(t, _)| *t.name == *name && t.by == by)?, key)));
+                let Some(((timer, handler), key)) = found else {
                     let (group, partition, name) = (graph.name(), core.partition, String::from_utf8_lossy(rest));
                     tracing::warn!(group, partition, ?name, "a timer is due that the group no longer has: it stays");
                     self.time.pass(due);
@@ -227,7 +231,7 @@ impl Task {
                     due,
                     &DueCall {
                         topic,
-                        handler: timer.handler.as_deref(),
+                        handler: handler.as_deref(),
                         policy: &timer.policy,
                         of: DueOf::Timer(&timer.name),
                         key,

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::Task;
 use super::fire::{DueCall, DueOf, Entries, Outcome};
-use super::time::Due;
 use crate::context::Core;
 use crate::group::CallbackError;
-use crate::group::graph::Opened;
 use crate::processor::error::{ProcessorError, ProcessorResult};
-use crate::window::open::{self, Open};
+use crate::time::due::Due;
+use crate::time::due_entry::{self as open, Open};
+use crate::topology::Opened;
 
 impl Task {
     /// Closes the entry of a marker, unless there is none any more, or it falls due later.
@@ -36,9 +36,9 @@ impl Task {
             }
             return Ok(Outcome::Fired);
         }
-        let graph = Arc::clone(&core.graph);
-        let edge = graph.open.iter().find(|edge| edge.state == due.state);
-        let Some(edge) = edge else {
+        let (graph, env) = (Arc::clone(&core.graph), Arc::clone(&self.env));
+        let edge = graph.open.iter().zip(&env.graph.callbacks.open).find(|(edge, _)| edge.state == due.state);
+        let Some((edge, handler)) = edge else {
             self.time.pass(due);
             return Ok(Outcome::Fired);
         };
@@ -46,7 +46,7 @@ impl Task {
             Opened::Session(_) => DueOf::Session(&edge.name),
             Opened::Batch(_) => DueOf::Batch(&edge.name),
         };
-        let (handler, policy) = (edge.handler.as_deref(), &edge.policy);
+        let (handler, policy) = (handler.as_deref(), &edge.policy);
         let (value, at, entries) = (entry.body, entry.at, Entries { first: &[&place], last: Some(&due.key) });
         self.call_due(core, due, &DueCall { topic, handler, policy, of, key, value, at, entries })
     }

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::pulse::Knock;
 use crate::processor::error::ProcessorResult;
-use crate::processor::read::ReadRequest;
+use crate::processor::query::ReadRequest;
 
 /// A command of its instance to a task.
 pub(in crate::processor) enum Command {

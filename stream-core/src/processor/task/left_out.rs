@@ -9,8 +9,9 @@ use super::dead_letter::DeadLetter;
 use super::dispatch::guarded;
 use crate::clock::utc;
 use crate::context::LeftOutOf;
-use crate::group::{CallbackError, Failure, LeftOut, LeftOutRecord, To};
+use crate::group::{CallbackError, Failure, LeftOut, LeftOutRecord};
 use crate::log::RecordRef;
+use crate::topology::To;
 
 impl Task {
     /// A record of a task's input that is released was left out.

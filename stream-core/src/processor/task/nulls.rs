@@ -3,7 +3,8 @@
 
 use super::dispatch::guarded;
 use crate::context::Core;
-use crate::group::{CallbackError, Failure, InputEdge, LeftOut, NilKey, NilValue};
+use crate::group::graph::InputCall;
+use crate::group::{CallbackError, Failure, LeftOut, NilKey, NilValue};
 use crate::log::RecordRef;
 
 /// The decision about a record.
@@ -16,14 +17,14 @@ pub(super) enum Verdict {
 }
 
 /// The decision about a record of the input with this index in the graph.
-pub(super) fn verdict(core: &Core, edge: &InputEdge, input: usize, record: RecordRef<'_>) -> Verdict {
-    let reason = match (record.key, edge.input.nil_key) {
-        _ if record.value.is_none() && edge.input.nil_value == NilValue::Skip => LeftOut::NullValue,
+pub(super) fn verdict(core: &Core, on: InputCall<'_>, input: usize, record: RecordRef<'_>) -> Verdict {
+    let reason = match (record.key, on.edge.input.nil_key) {
+        _ if record.value.is_none() && on.edge.input.nil_value == NilValue::Skip => LeftOut::NullValue,
         (None, NilKey::Skip) if core.keyed => LeftOut::NullKey,
         (None, NilKey::Error) if core.keyed => return Verdict::Refuse(CallbackError::of(Failure::NoKey(STATE))),
         _ => return Verdict::Call,
     };
-    match left_out_at(core, edge, input, record) {
+    match left_out_at(core, on, input, record) {
         Ok(at) => Verdict::LeaveOut(reason, at),
         Err(error) => Verdict::Refuse(error),
     }
@@ -34,11 +35,11 @@ const STATE: &str = "a group with state by key";
 /// The event time of a record whose callback is not called.
 fn left_out_at(
     core: &Core,
-    edge: &InputEdge,
+    on: InputCall<'_>,
     input: usize,
     record: RecordRef<'_>,
 ) -> Result<Option<i64>, CallbackError> {
-    if !edge.codec.reads_event_time() {
+    if !on.edge.codec.reads_event_time() {
         return core.check_time(input, record.timestamp).map(Some);
     }
     if record.value.is_none() {
@@ -46,7 +47,7 @@ fn left_out_at(
     }
     let mut at = None;
     let found = guarded(|| {
-        at = edge.handler.event_time(core, input, record)?;
+        at = on.handler.event_time(core, input, record)?;
         Ok(())
     });
     match found {

@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use super::Task;
-use super::slots::{Slot, State, Work};
+use super::in_flight::{Slot, State, Work};
 use crate::context::{Core, LeftOutOf, Stage, table_time};
 use crate::log::NewRecord;
 use crate::processor::error::ProcessorResult;

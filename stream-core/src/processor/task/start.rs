@@ -12,20 +12,19 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::alignment::Paced;
 use super::checkpoint::Checkpointing;
 use super::delivery::Replay;
+use super::in_flight::Slots;
 use super::input::TaskInput;
 use super::outbox::Outbox;
-use super::paced::Paced;
 use super::place::{self, Place, Recording};
 use super::pulse::Pulse;
 use super::quiet::Quiet;
-use super::slots::Slots;
 use super::time::Time;
 use super::{Command, Inbox, Task, TaskSpec};
 use crate::clock::utc;
 use crate::context::{Core, Stage};
-use crate::group::{InputEdge, TableEdge};
 use crate::log::{Assigned, ErrorClass, LogResult, TopicPartition};
 use crate::processor::env::Env;
 use crate::processor::error::{ProcessorError, ProcessorResult};
@@ -33,12 +32,13 @@ use crate::processor::positions::Looked;
 use crate::processor::restore::{end_of, open_and_restore};
 use crate::store::Store;
 use crate::table::{Goal, TablePartition};
+use crate::topology::{InputEdge, TableEdge};
 
 impl Task {
     /// Opens and restores. `None` when the partition is to be given up before that is done.
     pub(super) async fn start(mut spec: TaskSpec) -> ProcessorResult<Option<Self>> {
         let env = Arc::clone(&spec.env);
-        let graph = Arc::clone(&env.graph);
+        let graph = Arc::clone(&env.graph.topology);
         let (number, inputs, looked) = (spec.partition, std::mem::take(&mut spec.inputs), spec.looked.clone());
         let Inbox { mut commands, demands, knock } = spec.inbox;
         let Begun { restored: Restored { table, state, joins }, inputs, places, meanings } = {

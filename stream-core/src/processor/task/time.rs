@@ -11,10 +11,8 @@
 //! - What is due before a record fires before its callback begins. So no record is begun while one under way may still set
 //!   something that is due before it (`horizon`), and the records of a slice give way to what they make due (`interrupts`).
 //!
-//! Which of the entries is next is asked of the tables, in whose order they lie; `due` and `floor` below are only bounds
-//! that save the asking.
+//! Which of the entries is next is asked of the tables: see [`crate::time::due`].
 
-use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::rc::Rc;
 
@@ -22,168 +20,12 @@ use futures::future::{BoxFuture, LocalBoxFuture};
 
 use super::due_failure::Trying;
 use crate::context::{Core, Stage, StateWrites};
-use crate::group::graph::Opened;
-use crate::group::{CallbackError, GroupGraph};
-use crate::store::{StoreError, prefix_end};
-use crate::table::TablePartition;
-use crate::window::join_keys::Place;
+use crate::group::CallbackError;
+use crate::store::StoreError;
+use crate::time::due::{Due, Kind, Queue};
+use crate::topology::Topology;
+use crate::window::Which;
 use crate::window::keys::{self, By};
-use crate::window::open::MARKERS;
-use crate::window::{JoinWindows, Session, Which, Windows};
-
-/// What a queue is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Timers(By),
-    /// Of this index among the graph's windows.
-    Windows(usize, Windows),
-    /// What a side keeps, of this index among the graph's joins of topics.
-    Joined(usize, Which, JoinWindows),
-    /// Of the markers of open sessions or batches.
-    Open(Opened),
-}
-
-impl Kind {
-    fn prefix(self) -> &'static [u8] {
-        match self {
-            Self::Timers(by) => by.prefix(),
-            Self::Windows(..) => &[],
-            Self::Joined(_, side, _) => side.by_time(),
-            Self::Open(_) => MARKERS,
-        }
-    }
-
-    pub(super) fn is_wall(self) -> bool {
-        matches!(self, Self::Timers(By::WallClock) | Self::Open(Opened::Batch(_)))
-    }
-
-    /// Whether it has windows, sessions or a join's records, which stay open until stream time has passed them.
-    fn closes(self) -> bool {
-        !self.is_wall() && !matches!(self, Self::Timers(_))
-    }
-
-    /// When an entry is due; `None` if it is none of this queue's.
-    fn due(self, key: &[u8]) -> Option<i64> {
-        let (time, _) = keys::read_time(key.strip_prefix(self.prefix())?)?;
-        Some(match self {
-            Self::Timers(_) | Self::Open(_) => time,
-            Self::Windows(_, windows) => windows.closes(windows.starting(time)),
-            Self::Joined(_, side, windows) => windows.kept_until(side, time).saturating_add(1),
-        })
-    }
-
-    /// When something that a record of this event time sets is due by stream time at the earliest. What has fallen due when the
-    /// record comes is left out, but for timers, which may be set for any time.
-    fn horizon(self, at: Option<i64>, seen: i64) -> i64 {
-        let Some(at) = at else { return i64::MIN };
-        let open = match self {
-            Self::Timers(By::StreamTime) => return i64::MIN,
-            Self::Timers(By::WallClock) | Self::Open(Opened::Batch(_)) => return i64::MAX,
-            Self::Windows(_, windows) => {
-                let mut closing = windows.at(at).map(|window| windows.closes(window));
-                return closing.find(|closes| *closes > seen).unwrap_or(i64::MAX);
-            }
-            Self::Joined(_, side, windows) => windows.kept_until(side, at).saturating_add(1),
-            // One that it is merged into is no shorter.
-            Self::Open(Opened::Session(sessions)) => sessions.closes(Session { start: at, end: at }),
-        };
-        open.max(seen.saturating_add(1))
-    }
-}
-
-/// Entries of a state table that fall due in the order of their keys.
-#[derive(Debug)]
-struct Queue {
-    kind: Kind,
-    state: usize,
-    /// No entry lies below.
-    floor: Vec<u8>,
-    /// None is due before.
-    due: i64,
-    /// What a join keeps of one time, the first of it last: bytes do not sort as keys and arrivals do.
-    of_one_time: Vec<Vec<u8>>,
-}
-
-impl Queue {
-    fn new(kind: Kind, state: usize) -> Self {
-        Self { kind, state, floor: kind.prefix().to_vec(), due: i64::MIN, of_one_time: Vec::new() }
-    }
-
-    /// Asks the table for the first entry.
-    fn first(&mut self, core: &Core) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(table) = core.state.get(self.state) else { return Ok(None) };
-        let table = table.borrow();
-        let end = prefix_end(self.kind.prefix());
-        let first = if let Kind::Joined(..) = self.kind {
-            self.first_kept(core, &table, end.as_deref())?
-        } else {
-            table.first(&self.floor, end.as_deref(), |key| core.is_gone(self.state, key))?
-        };
-        self.due = first.as_ref().and_then(|key| self.kind.due(key)).unwrap_or(i64::MAX);
-        if let Some(key) = &first
-            && self.of_one_time.is_empty()
-        {
-            self.floor.clone_from(key);
-        }
-        Ok(first)
-    }
-
-    /// The first entry of a join's side by time, key and arrival (semantics J4): all of its time are looked at, once.
-    fn first_kept(
-        &mut self,
-        core: &Core,
-        table: &TablePartition,
-        end: Option<&[u8]>,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        while let Some(first) = self.of_one_time.last() {
-            if !core.is_gone(self.state, first) && table.with_value(first, |value| value.is_some())? {
-                return Ok(Some(first.clone()));
-            }
-            self.of_one_time.pop();
-        }
-        let (mut found, mut time): (Vec<Vec<u8>>, _) = (Vec::new(), None);
-        table.scan(&self.floor, end, |entry, _| {
-            if core.is_gone(self.state, entry) {
-                return ControlFlow::Continue(());
-            }
-            let at = Place::of_time(entry).map(|place| place.time);
-            if *time.get_or_insert(at) != at {
-                return ControlFlow::Break(());
-            }
-            found.push(entry.to_vec());
-            ControlFlow::Continue(())
-        })?;
-        let first = found.first().cloned();
-        if found.len() > 1 {
-            let order = |entry: &Vec<u8>| Place::of_time(entry).map(|p| (p.key.to_vec(), p.arrival));
-            found.sort_by_cached_key(|entry| std::cmp::Reverse(order(entry)));
-            self.of_one_time = found;
-        }
-        Ok(self.of_one_time.last().cloned().or(first))
-    }
-}
-
-/// An entry that is due.
-#[derive(Debug)]
-pub(super) struct Due {
-    pub(super) kind: Kind,
-    pub(super) state: usize,
-    pub(super) key: Vec<u8>,
-    pub(super) at: i64,
-}
-
-impl Due {
-    /// What is due first comes first; but of one join what has the earlier time, however long its side is kept, and right
-    /// before left (semantics J4), whose queues stand in that order.
-    fn precedes(&self, other: &Self) -> bool {
-        if let (Kind::Joined(join, ..), Kind::Joined(others, ..)) = (self.kind, other.kind)
-            && join == others
-        {
-            return Place::of_time(&self.key).map(|p| p.time) < Place::of_time(&other.key).map(|p| p.time);
-        }
-        self.at < other.at
-    }
-}
 
 /// An entry that has fired and is not deleted yet.
 #[derive(Clone, Debug)]
@@ -250,7 +92,7 @@ pub(super) struct Time {
 
 impl Time {
     /// Goes on where the tables say.
-    pub(super) fn new(graph: &GroupGraph, atomic: bool, core: &Core) -> Result<Self, StoreError> {
+    pub(super) fn new(graph: &Topology, atomic: bool, core: &Core) -> Result<Self, StoreError> {
         let on = !graph.state.is_empty();
         let stored = if on { core.state_value(0, keys::STREAM_TIME)? } else { None };
         let at = stored.and_then(|v| keys::read_time(&v).map(|(at, _)| at)).unwrap_or(i64::MIN);

@@ -78,10 +78,11 @@ impl Task {
     /// Visits some keys; each is one record's worth of work.
     pub(super) fn visit_slice(&mut self) -> ProcessorResult<()> {
         const KEYS: usize = 256;
-        let graph = Arc::clone(&self.core.graph);
+        let (graph, env) = (Arc::clone(&self.core.graph), Arc::clone(&self.env));
         let core = Rc::clone(&self.core);
         let Some(mut visit) = self.visits.pop_front() else { return Ok(()) };
-        let (Some(table), Some(visitor)) = (&core.table, graph.visitors.get(visit.request.visitor)) else {
+        let (Some(table), Some(visitor)) = (&core.table, env.graph.callbacks.visitors.get(visit.request.visitor))
+        else {
             return Ok(());
         };
         if visit.next.is_empty() && !visit.last {
@@ -121,7 +122,7 @@ impl Task {
             (self.stage.at, self.stage.time, self.stage.due) = (now, self.time.seen, i64::MAX);
             let source = Source { input: usize::MAX, topic: &topic };
             let arg = &*visit.request.arg;
-            let result = guarded(|| visitor.handler.call(&core, source, record, arg, &mut self.stage));
+            let result = guarded(|| visitor.call(&core, source, record, arg, &mut self.stage));
             let result = result.and_then(|()| match self.stage.deferred {
                 0 => Ok(()),
                 _ => Err(CallbackError::msg("a visitor can't defer(): what it does is done when it returns")),

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{Report, Task};
 use crate::log::LogError;
-use crate::processor::state::Waiting;
+use crate::processor::status::Waiting;
 
 /// Acknowledgements that take longer are waited for as something is.
 const LATE: Duration = Duration::from_secs(10);

@@ -1,6 +1,6 @@
 //! Stores in memory, which a simulated crash can take part of.
 //!
-//! The contents live in the backend, not in the handles: what was checkpointed is found again by whoever opens the store
+//! The contents live in the backend, not in the handles: what was checkpointed is found again by the next handle that opens the store
 //! through the same [`MemoryStores`], as a restarted process finds its files.
 
 mod contents;

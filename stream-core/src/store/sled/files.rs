@@ -44,7 +44,7 @@ impl Files {
         for new in present.difference(&synced) {
             match File::open(self.blobs.join(new.to_string())) {
                 Ok(blob) => blob.sync_data()?,
-                // Its page was written anew meanwhile.
+                // Its page was written again meanwhile.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }

@@ -1,4 +1,4 @@
-//! Values too large for a page: stored in parts, so that sled never makes a file of its own for them.
+//! Values too large for a page: stored in parts, so that sled never makes a separate file for them.
 //!
 //! sled 0.34 writes a page above 128 KB, which can be one value or sixteen of 8 KB, to a file in `blobs/`. It removes the
 //! file only when the log segment that replaced the page is full, and pointers fill a segment very slowly; a restart

@@ -14,7 +14,7 @@
 //! which the log was complete at that time; records follow, each with its length, the segment's number and a checksum.
 //! Reads only; sled's format is fixed within 0.34.
 //!
-//! A segment that was being used anew when the process died may look damaged. Then a sound store is thrown away, which
+//! A segment that was being used again when the process died may look damaged. Then a sound store is thrown away, which
 //! costs a restore and loses nothing.
 
 use std::fs::{self, File};

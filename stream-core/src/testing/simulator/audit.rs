@@ -144,7 +144,7 @@ pub(super) async fn stopped(world: &Shared) -> Result<(), SimulationError> {
     }
 }
 
-/// Checks that no committed offset ever went back: whoever has committed more has done more.
+/// Checks that no committed offset ever went back: an instance that has committed more has done more.
 pub(super) fn commits(world: &Shared) -> Result<(), SimulationError> {
     let world = world.borrow();
     for graph in &world.graphs {

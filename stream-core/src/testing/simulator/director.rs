@@ -95,7 +95,7 @@ impl World {
         Duration::from_millis(1 + self.random.below(most))
     }
 
-    /// Something that lasted is over. Whether it is to be kept: no.
+    /// Something that lasted has ended. Whether it is to be kept: no.
     fn end(&mut self, what: &Lasting) -> bool {
         match what {
             Lasting::Outage => {
@@ -140,7 +140,7 @@ impl World {
             }
             Fault::Commit => self.bad_commit(lasting),
             Fault::Outage => {
-                // Whoever starts meanwhile fails, so too much of it leaves nothing else to see.
+                // An instance that starts meanwhile fails, so too much of it leaves nothing else to see.
                 if self.random.chance(300) && !lasting.iter().any(|(_, l)| matches!(l, Lasting::Outage)) {
                     let most = if self.random.chance(200) { 12_000 } else { 1000 };
                     let end = Instant::now() + self.ms(most);
@@ -244,7 +244,7 @@ impl World {
             let back = self.random.chance(700).then(|| Instant::now() + self.ms(6000));
             let Some(node) = self.nodes.get_mut(at) else { return };
             let Some(running) = &mut node.running else { return };
-            running.life.note(format_args!("is told to stop"));
+            running.life.note(format_args!("is asked to stop"));
             running.stopping = true;
             running.handle.stop();
             node.start_at = back;

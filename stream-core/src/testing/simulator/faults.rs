@@ -100,7 +100,7 @@ impl Fault {
         Self::ClusterDefaults,
     ];
 
-    /// Those that a simulation draws only if it is told to.
+    /// Those that a simulation draws only on request.
     const MORE: [Self; 4] = [Self::Retention, Self::Recreation, Self::Reset, Self::DueCallback];
 
     /// The fault of a name, as `Debug` writes it.

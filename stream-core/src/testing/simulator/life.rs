@@ -175,7 +175,7 @@ impl Life {
         let in_order = move || {
             async move {
                 if let Some(earlier) = earlier {
-                    // An error is how it is told.
+                    // It learns of it by an error.
                     _ = earlier.await;
                 }
                 let result = call().await;
@@ -219,7 +219,7 @@ impl Life {
         let (ours, dropped) = RevokeToken::new();
         let life = Arc::clone(self);
         tokio::spawn(async move {
-            // An error is how it is told.
+            // It learns of it by an error.
             _ = dropped.await;
             if life.pass("let go") {
                 life.note(format_args!("lets go"));

@@ -141,7 +141,7 @@ impl Simulation {
         self
     }
 
-    /// Adds a group, after those whose tables it joins or looks up. It is made anew for each start of an instance, so
+    /// Adds a group, after those whose tables it joins or looks up. It is built again for each start of an instance, so
     /// that nothing which its callbacks keep in memory outlives a crash.
     #[must_use]
     pub fn group(mut self, make: impl Fn() -> Result<Arc<GroupGraph>, BuildError> + 'static) -> Self {

@@ -1,6 +1,6 @@
 //! A machine: a place for an instance of a group, with stores that outlive it.
 //!
-//! Each instance has a [`LocalSet`] of its own. Dropping that is its death; not polling it is its standstill.
+//! Each instance has its own [`LocalSet`]. Dropping that is its death; not polling it is its standstill.
 
 use std::pin::Pin;
 use std::sync::Arc;

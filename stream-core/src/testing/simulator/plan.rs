@@ -11,7 +11,7 @@ use crate::group::{BuildError, GroupGraph};
 use crate::log::{FetchLimits, LogHandle, TopicConfig};
 use crate::processor::{Guarantee, OnFailure, Processor, Standbys};
 
-/// Makes a group's graph anew for each start of an instance.
+/// Builds a group's graph for each start of an instance.
 pub(super) type MakeGraph = Rc<dyn Fn() -> Result<Arc<GroupGraph>, BuildError>>;
 
 pub(super) struct Plan {

@@ -176,7 +176,7 @@ impl World {
         }
         for graph in &mut graphs {
             let options = TopicOptions { partitions: Some(plan.partitions), ..TopicOptions::default() };
-            ensure(&log, graph, &options, &|_| {}).await?;
+            ensure(&log, graph, &options, &|_| {}).await.map_err(ProcessorError::from)?;
         }
         // The inputs are written by somebody whose records always arrive.
         let mut options = ProducerOptions::default();

@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::producer::BaseProducer;
 
-use super::slots::Slots;
+use super::delivery_table::Slots;
 use super::{ProducerCtx, transaction};
 use crate::log::kafka::blocking::spawn;
+use crate::log::kafka::client_health::Stranded;
 use crate::log::kafka::config;
 use crate::log::kafka::connection::{Connection, POLL};
 use crate::log::kafka::context::Ctx;
 use crate::log::kafka::error::Scene;
 use crate::log::kafka::options::KafkaOptions;
-use crate::log::kafka::stranded::Stranded;
 use crate::log::{LogResult, ProducerOptions};
 
 /// What it takes to make a client.
@@ -85,7 +85,7 @@ impl Maker {
 }
 
 impl Client {
-    /// Ends the thread of delivery reports, so that whoever drops this is the last to hold the client.
+    /// Ends the thread of delivery reports, so that the caller that drops this is the last to hold the client.
     pub(super) fn end(&self) {
         self.stop.store(true, Ordering::Release);
         // An error says that the thread has let go of the client.

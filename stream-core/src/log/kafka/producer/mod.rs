@@ -6,8 +6,8 @@
 //! the same lock (`tracker`).
 
 mod client;
+mod delivery_table;
 mod sender;
-mod slots;
 mod tracker;
 mod transaction;
 
@@ -24,8 +24,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 
 use self::client::Maker;
+use self::delivery_table::Slots;
 use self::sender::Sender;
-use self::slots::Slots;
 use self::tracker::Tracker;
 use super::blocking::spawn;
 use super::config;

@@ -13,7 +13,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
 
 use super::client::{Client, Maker};
-use super::slots::Slots;
+use super::delivery_table::Slots;
 use super::tracker::Tracker;
 use super::transaction::Transaction;
 use super::{Command, ProducerCtx, all_failed, undelivered};
@@ -70,7 +70,7 @@ impl Sender {
         while let Ok(command) = queue.recv() {
             match command {
                 Command::Send { batch, seq, epoch, at, done } => self.send(&batch, seq, epoch, at, done),
-                // Whoever asked may have gone.
+                // The caller may have gone.
                 Command::Begin { before, done } => drop(done.send(self.begin(before))),
                 Command::Commit { before, offsets, member, done } => {
                     drop(done.send(self.commit(before, &offsets, member.as_ref())));
@@ -114,7 +114,7 @@ impl Sender {
             std::thread::sleep((doubt + SETTLED).saturating_duration_since(Instant::now()));
         }
         self.maker.options.max_batch_bytes = Some(bytes);
-        tracing::info!(target: "kafka", bytes, "a topic takes smaller batches only: a producer's client is made anew");
+        tracing::info!(target: "kafka", bytes, "a topic takes smaller batches only: a producer's client is recreated");
         if let Some(old) = self.polled.take() {
             old.end();
         }
@@ -166,7 +166,7 @@ impl Sender {
         if epoch != self.purged {
             self.purged = epoch;
             // What is on its way in a transaction is waited for: an idempotent producer that forgets about a record can't
-            // know which number the next one has, so that its producer would have to begin anew.
+            // know which number the next one has, so that its producer would have to start over.
             let queued = PurgeConfig::default().queue();
             self.client.purge(if self.transaction.is_possible() { queued } else { queued.inflight() });
         }

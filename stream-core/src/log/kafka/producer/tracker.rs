@@ -65,7 +65,7 @@ impl Tracker {
         }
         let first = state.under_way.first().copied().unwrap_or(u64::MAX);
         for (_, waiting) in state.flushes.extract_if(.., |(before, _)| *before <= first) {
-            // Whoever flushed may have gone.
+            // The caller may have gone.
             let _ = waiting.send(());
         }
         drop(state);

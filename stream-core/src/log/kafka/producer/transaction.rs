@@ -1,7 +1,7 @@
 //! Transactions, on the sender's thread.
 //!
-//! Retriable errors are tried again here, within a bound. A commit whose outcome is not known when the bound is over is
-//! fatal: only a new producer of the same id, and the group's committed offsets, can tell.
+//! Retriable errors are tried again here, within a bound. A commit whose outcome is not known at the end of the bound is
+//! fatal: only a new producer of the same id, and the group's committed offsets, show it.
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,141 @@
+//! Looks up how far the rest of the group has come: in the partitions of other instances, and in what is sent on and not
+//! fetched yet.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::{Looked, Lowest, Other, PATIENCE, Pace, REST};
+use crate::log::{FetchLimits, Fetched, Isolation, LogResult, OffsetSpec, RecordBatch, TopicPartition};
+use crate::processor::env::Env;
+
+impl Pace {
+    /// Waits until it is known that the limit is another one. Who asks has a record of this time next, beyond the limit.
+    pub(in crate::processor) async fn look(self: Arc<Self>, env: Arc<Env>, limit: i64, head: i64) {
+        let mut looked = self.looking.lock().await;
+        let mut changed = self.changed.subscribe();
+        while self.limit() == limit {
+            changed.mark_unchanged();
+            let mut lowest = self.here();
+            if self.limit_of(&lowest, head) > limit || self.has_others() {
+                lowest = self.lowest(&env, &mut looked).await;
+            }
+            let new = match lowest.low {
+                Ok(_) => self.limit_of(&lowest, head),
+                Err(()) => limit,
+            };
+            if new != limit {
+                self.limit.send_replace(new);
+                return;
+            }
+            // What is waited for may be in a transaction that has yet to end.
+            env.egress.hasten();
+            if self.has_others() {
+                self.held.notify_one();
+            }
+            tokio::select! {
+                biased;
+                // The sender lives as long as this.
+                _ = changed.changed() => {}
+                () = sleep_until(lowest.again) => {}
+            }
+        }
+    }
+
+    /// The earliest unfinished record of the group. What is sent on is looked for after what it is made of, so that it is in
+    /// one of the two, and what is here is asked again at last.
+    async fn lowest(&self, env: &Env, looked: &mut Looked) -> Lowest {
+        let before = self.here();
+        let found = self.look_around(env, looked).await;
+        let mut lowest = self.here();
+        if let Ok(Some(low)) = before.low {
+            lowest.low = lowest.low.map(|lowest| Some(lowest.map_or(low, |lowest| lowest.min(low))));
+        }
+        let now = Instant::now();
+        let ends = match found {
+            Ok(ends) => ends,
+            Err(error) => {
+                tracing::debug!(group = env.graph.name(), ?error, "how far the group is can't be looked up now");
+                return Lowest { low: Err(()), again: now + REST };
+            }
+        };
+        let markers = i64::from(env.egress.transactions().is_some());
+        let seats = self.seats();
+        let unread = ends.into_iter().filter_map(|(partition, end)| {
+            let at = seats.taken.get(&partition)?.seen.at;
+            // Behind a record that a transaction wrote there is a marker at least.
+            (at + markers < end).then_some((partition, at))
+        });
+        let before = std::mem::take(&mut looked.unread);
+        for (partition, at) in unread {
+            let since = before.get(&partition).filter(|(was, _)| *was == at).map_or(now, |(_, since)| *since);
+            if since + PATIENCE > now {
+                lowest.low = Err(());
+                lowest.again = lowest.again.min(since + PATIENCE);
+            }
+            looked.unread.insert(partition, (at, since));
+        }
+        if !looked.others.is_empty() {
+            lowest.again = lowest.again.min(now + REST);
+        }
+        for other in looked.others.values() {
+            lowest.take(other.low, other.moved, now);
+        }
+        lowest
+    }
+
+    /// Looks at what other instances have, and asks for the ends of what comes back to this one.
+    async fn look_around(&self, env: &Env, looked: &mut Looked) -> LogResult<Vec<(TopicPartition, i64)>> {
+        let [sources, own] = &self.partitions;
+        let others = |of: &[TopicPartition]| -> Vec<TopicPartition> {
+            let seats = self.seats();
+            of.iter().filter(|p| !seats.has(p)).cloned().collect()
+        };
+        let ours: Vec<_> = own.iter().filter(|p| self.seats().taken.contains_key(*p)).cloned().collect();
+        let there = [others(sources), others(own)];
+        looked.others.retain(|partition, _| there.iter().any(|of| of.contains(partition)));
+        if there.iter().any(|of| !of.is_empty()) {
+            if let Some(asked) = looked.asked {
+                sleep_until(asked + REST).await;
+            }
+            for of in &there {
+                self.look_at_others(env, of, looked).await?;
+            }
+            looked.asked = Some(Instant::now());
+        }
+        let latest = ours.iter().map(|p| (p.clone(), OffsetSpec::Latest)).collect();
+        // Not of what is committed: a commit is known before its markers are where they tell readers of it.
+        let ends = env.log.offsets(latest, Isolation::ReadUncommitted).await?;
+        Ok(ours.into_iter().zip(ends).collect())
+    }
+
+    async fn look_at_others(&self, env: &Env, of: &[TopicPartition], looked: &mut Looked) -> LogResult<()> {
+        if of.is_empty() {
+            return Ok(());
+        }
+        let done = env.log.group_offsets(Arc::clone(&env.graph.name), of.to_vec()).await?;
+        let all = |spec: OffsetSpec| of.iter().map(|p| (p.clone(), spec)).collect();
+        let begins = env.log.offsets(all(OffsetSpec::Earliest), Isolation::ReadCommitted).await?;
+        let ends = env.log.offsets(all(OffsetSpec::Latest), Isolation::ReadCommitted).await?;
+        for (((partition, done), begin), end) in of.iter().zip(done).zip(begins).zip(ends) {
+            let at = done.unwrap_or_default().max(begin);
+            let low = if at < end { time_at(env, partition, at).await? } else { None };
+            let now = Instant::now();
+            match looked.others.get_mut(partition) {
+                Some(other) if (other.at, other.low) == (at, low) => {}
+                Some(other) => *other = Other { low, at, moved: now },
+                None => _ = looked.others.insert(partition.clone(), Other { low, at, moved: now }),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The time of the first record from an offset on, if there is one.
+async fn time_at(env: &Env, partition: &TopicPartition, from: i64) -> LogResult<Option<i64>> {
+    let mut fetch = env.reader.read(partition.clone(), from).await?;
+    let mut batch = RecordBatch::new();
+    let limits = FetchLimits { records: 1, ..FetchLimits::default() };
+    let fetched = std::future::poll_fn(|cx| fetch.poll_fetch(cx, &mut batch, limits)).await?;
+    Ok(batch.get(0).filter(|_| fetched == Fetched::Records).map(|record| record.timestamp))
+}

@@ -1,0 +1,113 @@
+//! A task's part in keeping its group in step (see [`Pace`]): what it says of its partitions, and its inputs that are held
+//! back until the rest of the group has come as far.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
+
+use super::Task;
+use super::in_flight::Work;
+use crate::log::ProduceBatch;
+use crate::processor::alignment::{Pace, Seen};
+use crate::processor::env::Env;
+
+pub(super) struct Paced {
+    pace: Option<Arc<Pace>>,
+    /// Records of paced inputs up to this time may be dispatched.
+    pub(super) limit: i64,
+    looking: Option<LocalBoxFuture<'static, ()>>,
+    /// For each input, the earliest time of what is released and not handed over.
+    begun: Vec<i64>,
+    /// What was said of each input last.
+    said: Vec<Option<Seen>>,
+}
+
+impl Paced {
+    pub(super) fn new(pace: Option<Arc<Pace>>, inputs: usize) -> Self {
+        let limit = if pace.is_some() { i64::MIN } else { i64::MAX };
+        let (begun, said) = (vec![i64::MAX; inputs], vec![None; inputs]);
+        Self { pace, limit, looking: None, begun, said }
+    }
+
+    pub(super) fn is_on(&self) -> bool {
+        self.pace.is_some()
+    }
+
+    /// Nothing is held, or nothing more is read: whoever looks in vain keeps others from it.
+    pub(super) fn rest(&mut self) {
+        self.looking = None;
+    }
+
+    /// Nothing is begun any more.
+    pub(super) fn go_back(&mut self) {
+        self.rest();
+        self.begun.fill(i64::MAX);
+    }
+
+    /// A record of an input, of this time, is released.
+    pub(super) fn released(&mut self, input: usize, time: i64) {
+        if let Some(begun) = self.begun.get_mut(input) {
+            *begun = time.min(*begun);
+        }
+    }
+
+    /// What is released is handed over: the earliest time of each input, if something of it goes back to the group itself.
+    pub(super) fn hand_over(&mut self, own: impl Fn(&str) -> bool, batch: &ProduceBatch) -> Vec<i64> {
+        if !self.is_on() {
+            return Vec::new();
+        }
+        let own: Vec<bool> = batch.topics().iter().map(|topic| own(topic)).collect();
+        let goes_back = |index: usize| batch.topic_of(index).and_then(|t| own.get(t)).copied().unwrap_or_default();
+        let lows = if (0..batch.len()).any(goes_back) { self.begun.clone() } else { Vec::new() };
+        self.begun.fill(i64::MAX);
+        lows
+    }
+
+    /// The next record of a paced input has this time, beyond the limit. Ready once the limit is beyond that.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, env: &Arc<Env>, head: i64) -> Poll<()> {
+        let Some(pace) = &self.pace else { return Poll::Ready(()) };
+        loop {
+            self.limit = pace.limit();
+            if head <= self.limit {
+                self.rest();
+                return Poll::Ready(());
+            }
+            let limit = self.limit;
+            let look = || Arc::clone(pace).look(Arc::clone(env), limit, head).boxed_local();
+            ready!(self.looking.get_or_insert_with(look).as_mut().poll(cx));
+            self.looking = None;
+        }
+    }
+}
+
+impl Task {
+    /// Whether something of what is released from `first` on goes back to the group itself.
+    pub(super) fn goes_back(&self, first: usize) -> bool {
+        let (out, graph) = (&self.stage.out, &self.core.graph);
+        let topic = |index: usize| out.topic_of(index).and_then(|topic| out.topics().get(topic));
+        (first..out.len()).filter_map(topic).any(|topic| graph.own_topics().any(|own| own == topic))
+    }
+
+    /// Says what is not finished, if that has changed.
+    pub(super) fn report_pace(&mut self) {
+        let Some(pace) = &self.paced.pace else { return };
+        for (index, input) in self.inputs.iter().enumerate() {
+            let under_way = self.slots.iter().filter(|slot| slot.input == index);
+            let under_way = under_way.filter_map(|slot| match slot.work.as_ref()? {
+                Work::One(record) => Some(record.view().timestamp),
+                Work::Many(records) => records.iter().map(|record| record.timestamp).min(),
+            });
+            let begun = self.paced.begun.get(index).copied();
+            let known = under_way.chain(begun).chain(self.outbox.lows(index)).chain(input.low());
+            let low = known.min().filter(|low| *low < i64::MAX);
+            let own = !input.paced;
+            let seen = Seen { low, at: if own { input.read } else { input.released } };
+            if let Some(said) = self.paced.said.get_mut(index).filter(|said| **said != Some(seen)) {
+                *said = Some(seen);
+                pace.report(self.id, &input.partition, own, seen);
+            }
+        }
+    }
+}

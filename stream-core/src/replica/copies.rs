@@ -1,0 +1,266 @@
+//! A copy of a table: one store a partition, all of them on this machine, and how complete each is. Standbys of a
+//! processor are copies of one partition.
+//!
+//! Read by anyone, written by its [`Keeper`](super::updater::Keeper) only.
+//!
+//! Invariant: a read never takes a store that is being filled for the whole partition. `life` of a partition is odd
+//! while its store is complete; it is made even before a store is emptied and odd again once the store has caught up. A
+//! read that sees the same odd number before and after has seen a complete store all the while.
+
+use std::ops::Bound;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use tokio::sync::watch;
+
+use super::merge::Merge;
+use super::status::{Phase, ViewState, ViewStatus};
+use crate::log::{Partitioner, TopicPartition};
+use crate::store::{Direction, Store, StoreError};
+
+/// The copies of all partitions of a table.
+#[derive(Debug)]
+pub(crate) struct Copies {
+    topic: Arc<str>,
+    partitions: Vec<PartitionCopy>,
+    partitioner: Partitioner,
+    board: Mutex<Board>,
+    status: watch::Sender<ViewStatus>,
+    ended: OnceLock<Ended>,
+}
+
+/// One partition's copy.
+#[derive(Debug)]
+pub(crate) struct PartitionCopy {
+    pub(crate) partition: TopicPartition,
+    pub(crate) store: Arc<dyn Store>,
+    life: AtomicU64,
+    /// The next offset to apply; what is below is in the store.
+    position: AtomicI64,
+    /// The topic's end when it was last asked for; -1 if it never was.
+    end: AtomicI64,
+}
+
+/// What the state is made of.
+#[derive(Debug)]
+struct Board {
+    phases: Vec<Phase>,
+    /// Why the log can't be asked at present.
+    unreachable: Option<Arc<str>>,
+    reason: Option<Arc<str>>,
+}
+
+/// Why no reads are answered any more.
+#[derive(Clone, Debug)]
+pub(crate) enum Ended {
+    Failed(Arc<str>),
+    Closed,
+}
+
+/// Why a read is not answered.
+#[derive(Clone, thiserror::Error)]
+pub(crate) enum CopyError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{0} is being restored")]
+    Restoring(TopicPartition),
+    #[error("the copy is closed")]
+    Closed,
+    #[error("{0}")]
+    Failed(Arc<str>),
+}
+
+crate::chain::debug_as_chain!(CopyError);
+
+impl PartitionCopy {
+    fn new(partition: TopicPartition, store: Arc<dyn Store>) -> Self {
+        Self { partition, store, life: AtomicU64::new(0), position: AtomicI64::new(-1), end: AtomicI64::new(-1) }
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        !self.life.load(Ordering::Acquire).is_multiple_of(2)
+    }
+
+    /// The number of this life of the store; an error if it is not complete.
+    pub(super) fn life(&self) -> Result<u64, CopyError> {
+        let life = self.life.load(Ordering::Acquire);
+        if life.is_multiple_of(2) { Err(CopyError::Restoring(self.partition.clone())) } else { Ok(life) }
+    }
+
+    /// Whether the store has been complete ever since `life`.
+    pub(super) fn check(&self, life: u64) -> Result<(), CopyError> {
+        if self.life.load(Ordering::Acquire) == life {
+            Ok(())
+        } else {
+            Err(CopyError::Restoring(self.partition.clone()))
+        }
+    }
+
+    /// Everything is in the store. Of the keeper only.
+    pub(super) fn completed(&self) {
+        if !self.is_complete() {
+            self.life.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// The store is about to be emptied. Of the keeper only.
+    pub(super) fn emptied(&self) {
+        if self.is_complete() {
+            self.life.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    pub(crate) fn position(&self) -> i64 {
+        self.position.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn end(&self) -> i64 {
+        self.end.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_position(&self, offset: i64) {
+        self.position.store(offset, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_end(&self, offset: i64) {
+        self.end.store(offset, Ordering::Relaxed);
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, CopyError> {
+        let life = self.life()?;
+        let value = self.store.get(key)?;
+        self.check(life)?;
+        Ok(value)
+    }
+}
+
+impl Copies {
+    pub(crate) fn new(topic: Arc<str>, stores: Vec<Arc<dyn Store>>, partitioner: Partitioner) -> Self {
+        let numbered = (0..).zip(stores);
+        let partitions =
+            numbered.map(|(p, store)| PartitionCopy::new(TopicPartition::new(Arc::clone(&topic), p), store)).collect();
+        Self::with(topic, partitions, partitioner)
+    }
+
+    /// The copy of one partition, whichever.
+    pub(crate) fn of_one(partition: TopicPartition, store: Arc<dyn Store>, partitioner: Partitioner) -> Self {
+        let topic = Arc::clone(&partition.topic);
+        Self::with(topic, vec![PartitionCopy::new(partition, store)], partitioner)
+    }
+
+    fn with(topic: Arc<str>, partitions: Vec<PartitionCopy>, partitioner: Partitioner) -> Self {
+        let phases = vec![Phase::Restoring; partitions.len()];
+        let board = Mutex::new(Board { phases, unreachable: None, reason: None });
+        let status = watch::Sender::new(ViewStatus { state: ViewState::Restoring, reason: None });
+        Self { topic, partitions, partitioner, board, status, ended: OnceLock::new() }
+    }
+
+    pub(crate) fn topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
+    pub(crate) fn partitions(&self) -> &[PartitionCopy] {
+        &self.partitions
+    }
+
+    pub(crate) fn status(&self) -> watch::Receiver<ViewStatus> {
+        self.status.subscribe()
+    }
+
+    /// Resolves once reads may be answered again, or will never be.
+    pub(crate) async fn readable(&self) {
+        let mut status = self.status();
+        while self.alive().is_ok() && !self.partitions.iter().all(PartitionCopy::is_complete) {
+            if status.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn alive(&self) -> Result<(), CopyError> {
+        match self.ended.get() {
+            None => Ok(()),
+            Some(Ended::Closed) => Err(CopyError::Closed),
+            Some(Ended::Failed(reason)) => Err(CopyError::Failed(Arc::clone(reason))),
+        }
+    }
+
+    /// The value of a key. Its partition by the partitioner is asked first, then the others: who wrote the table may
+    /// have chosen partitions in another way.
+    pub(crate) fn get_bytes(&self, key: &[u8]) -> Result<Option<Vec<u8>>, CopyError> {
+        self.alive()?;
+        let likely_first = self.partitions.iter().cycle().skip(self.likely(key)).take(self.partitions.len());
+        for copy in likely_first {
+            if let Some(value) = copy.get(key)? {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The pairs of a range, of all partitions, in key order or its reverse. Nothing is read before the first is asked
+    /// for.
+    pub(crate) fn scan(&self, from: Bound<Vec<u8>>, to: Bound<Vec<u8>>, direction: Direction) -> Merge<'_> {
+        Merge::new(self, from, to, direction)
+    }
+
+    /// The partition that a key should be in.
+    pub(super) fn likely(&self, key: &[u8]) -> usize {
+        let count = i32::try_from(self.partitions.len()).unwrap_or(i32::MAX);
+        usize::try_from(self.partitioner.partition(key, count)).unwrap_or_default()
+    }
+
+    /// What one partition's keeper is doing.
+    pub(super) fn set_phase(&self, index: usize, phase: Phase, reason: Option<String>) {
+        let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        let moved = match board.phases.get_mut(index) {
+            Some(old) => std::mem::replace(old, phase) != phase,
+            None => false,
+        };
+        if let Some(reason) = reason {
+            board.reason = Some(reason.into());
+        }
+        self.show(&board, moved);
+    }
+
+    /// Whether the log answers.
+    pub(super) fn set_unreachable(&self, why: Option<String>) {
+        let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        board.unreachable = why.map(Into::into);
+        self.show(&board, false);
+    }
+
+    /// No more reads.
+    pub(super) fn end(&self, how: Ended) {
+        // Whoever was first keeps its say.
+        _ = self.ended.set(how);
+        self.show(&self.board.lock().unwrap_or_else(PoisonError::into_inner), true);
+    }
+
+    /// Publishes the state; wakes who waits for it if it changed, or if they are to look again.
+    fn show(&self, board: &Board, look: bool) {
+        let status = match self.ended.get() {
+            Some(Ended::Closed) => ViewStatus { state: ViewState::Closed, reason: None },
+            Some(Ended::Failed(reason)) => ViewStatus { state: ViewState::Failed, reason: Some(Arc::clone(reason)) },
+            None => {
+                let waiting = board.phases.contains(&Phase::Waiting);
+                if waiting || board.unreachable.is_some() {
+                    let reason = board.unreachable.as_ref().or(board.reason.as_ref());
+                    ViewStatus { state: ViewState::Reconnecting, reason: reason.cloned() }
+                } else if board.phases.contains(&Phase::Restoring) {
+                    ViewStatus { state: ViewState::Restoring, reason: None }
+                } else {
+                    ViewStatus { state: ViewState::Running, reason: None }
+                }
+            }
+        };
+        let changed = self.status.send_if_modified(|old| {
+            let changed = *old != status;
+            old.clone_from(&status);
+            changed || look
+        });
+        if changed {
+            tracing::debug!(table = %self.topic, state = ?status.state, reason = status.reason.as_deref(), "state of a copy");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What a callback can do with batches.
+//!
+//! Their entries are those of [`due_entry`], whose invariants hold here.
+
+use std::borrow::Borrow;
+
+use crate::codec::encode_state;
+use crate::context::Ctx;
+use crate::store::prefix_end;
+use crate::time::due_entry::{self, Open};
+use crate::time::entry_ops::{Entry, foreign, unreadable};
+use crate::topology::{Batched, CallbackError, CallbackResult, Failure, Opened};
+use crate::window::batches::{Batch, Origin};
+use crate::window::{Batches, keys};
+
+/// An open batch.
+struct Gathered {
+    place: Vec<u8>,
+    /// When its marker is due, if it has one.
+    marked: Option<i64>,
+    /// The largest event time of its records.
+    at: i64,
+    batch: Batch,
+}
+
+impl Gathered {
+    fn read(place: Vec<u8>, value: &[u8]) -> Option<Self> {
+        let open = Open::read(value)?;
+        Some(Self { place, marked: Some(open.marked), at: open.at, batch: Batch::read(open.body)? })
+    }
+
+    /// When it began, and its number among those of that time: its place ends in both.
+    fn since(&self) -> (i64, u32) {
+        let read = || {
+            let (since, number) = keys::read_time(self.place.last_chunk::<12>()?)?;
+            Some((since, u32::from_be_bytes(number.try_into().ok()?)))
+        };
+        read().unwrap_or((i64::MIN, 0))
+    }
+
+    /// Its size as a record of its topic.
+    fn len(&self) -> usize {
+        self.place.len() + Open::HEADER + self.batch.len()
+    }
+}
+
+impl<S> Ctx<'_, S> {
+    /// Adds a value to the open batch of the record's key. The batch closes by its number of records or by the wall clock:
+    /// see [`on_batch`](crate::group::GroupBuilder::on_batch).
+    ///
+    /// With at-least-once delivery, a record that is processed again after a crash is not added a second time while its batch is
+    /// open. If its batch has closed meanwhile, it is added to another one, too.
+    ///
+    /// # Errors
+    /// When the record has no key, the value can't be encoded or is larger than the topic takes, or the store fails.
+    pub fn collect<T: 'static>(&mut self, to: Batched<T>, value: impl Borrow<T>) -> CallbackResult {
+        let (edge, key) = self.open_edge((to.graph, to.index), "batch", "collect()")?;
+        let Opened::Batch(batches) = edge.kind else { return Err(foreign("batch")) };
+        let (topic, codec) = self.open_codec::<T>(edge, "batch")?;
+        let mut bytes = Vec::new();
+        encode_state(&**codec, value.borrow(), &mut bytes)
+            .map_err(|error| CallbackError::of(Failure::Encode { edge: format!("table {topic:?}"), error }))?;
+        let origin =
+            (self.record.offset >= 0).then_some((&**self.source.topic, self.record.offset, self.stage.collected));
+        self.stage.collected += 1;
+
+        let (now, at) = (self.core.clock.now_ms(), self.record.timestamp);
+        let mut last = None;
+        for (place, value) in self.open_entries(edge.state, key)? {
+            let gathered = Gathered::read(place, &value).ok_or_else(|| unreadable(topic))?;
+            if gathered.batch.has(origin, &bytes) {
+                // What was not acknowledged then may lack its marker.
+                return self.all_or_nothing(|ctx| ctx.stage_batch(edge.state, &gathered, &batches, now));
+            }
+            last = Some(gathered);
+        }
+        self.all_or_nothing(|ctx| ctx.add_to_batch(edge.state, key, &batches, last, (now, at), (origin, &bytes)))
+    }
+
+    /// Adds to the last batch of a key, or to one after it if that takes nothing more.
+    fn add_to_batch(
+        &mut self,
+        state: usize,
+        key: &[u8],
+        batches: &Batches,
+        last: Option<Gathered>,
+        (now, at): (i64, i64),
+        (origin, value): (Origin<'_>, &[u8]),
+    ) -> CallbackResult {
+        let limit = self.core.state_limits.get(state).copied().unwrap_or(usize::MAX);
+        // A place of its own, never that of an earlier batch: whoever closed that may delete it late, after an instance took
+        // it for dead. It sorts behind the last one, whatever the clock does.
+        let (since, number) = match last.as_ref().map(Gathered::since) {
+            Some((since, number)) if since >= now => (since, number.saturating_add(1)),
+            _ => (now, 0),
+        };
+        let mut room = None;
+        if let Some(mut last) = last.filter(|last| !last.batch.is_full()) {
+            if last.len() + Batch::len_of(origin, value) <= limit {
+                room = Some(last);
+            } else {
+                last.batch.fill();
+                self.stage_batch(state, &last, batches, now)?;
+            }
+        }
+        let mut to = if let Some(room) = room {
+            room
+        } else {
+            let place = self.free_place(state, key, &keys::time(since), number)?;
+            Gathered { place, marked: None, at, batch: Batch::new(now) }
+        };
+        to.at = to.at.max(at);
+        to.batch.push(now, origin, value);
+        if to.batch.count() >= batches.most {
+            to.batch.fill();
+        }
+        self.stage_batch(state, &to, batches, now)
+    }
+
+    fn stage_batch(&mut self, state: usize, of: &Gathered, batches: &Batches, now: i64) -> CallbackResult {
+        let due = of.batch.closes(batches, now);
+        self.stage_open(state, &Entry { place: &of.place, marked: of.marked, due, at: of.at }, |out| {
+            of.batch.write(out);
+            Ok(())
+        })
+    }
+
+    /// All open entries of a key, in order.
+    fn open_entries(&mut self, state: usize, key: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, CallbackError> {
+        let mut all = Vec::new();
+        let mut from = due_entry::places(key);
+        let end = prefix_end(&from);
+        while let Some((place, value)) = self.state_first(state, &from, end.as_deref())? {
+            from.clone_from(&place);
+            from.push(0);
+            all.push((place, value));
+        }
+        Ok(all)
+    }
+}

@@ -1,0 +1,47 @@
+//! What the definitions of sessions and of batches share.
+
+use std::sync::Arc;
+
+use super::due_callback::OnDue;
+use crate::codec::{Codec, CodecError};
+use crate::context::Ctx;
+use crate::group::GroupBuilder;
+use crate::topology::{CallbackResult, CodecOf, ErrorPolicy, OpenEdge, Opened};
+
+impl<S: 'static> GroupBuilder<S> {
+    pub(super) fn add_open<T: 'static>(
+        &mut self,
+        name: Arc<str>,
+        topic: Arc<str>,
+        kind: Opened,
+        codec: impl Codec<T>,
+    ) -> usize {
+        let state = self.add_state(topic, codec);
+        self.graph.open.push(OpenEdge { name, kind, state, policy: ErrorPolicy::fail() });
+        self.callbacks.open.push(None);
+        self.graph.open.len() - 1
+    }
+
+    pub(super) fn on_due<T: 'static, V: 'static>(
+        &mut self,
+        what: &'static str,
+        (graph, index): (u64, usize),
+        read: fn(&dyn Codec<T>, &[u8]) -> Result<V, CodecError>,
+        call: impl Fn(&mut Ctx<'_, S>, V, i64) -> CallbackResult + Send + Sync + 'static,
+    ) -> &mut Self {
+        let edge = self.graph.open.get(index).filter(|_| graph == self.graph.id);
+        let edge = edge.and_then(|edge| self.graph.state.get(edge.state).map(|state| (edge, state)));
+        match edge.zip(self.callbacks.open.get_mut(index)) {
+            None => self.foreign = Some(what),
+            Some(((edge, state), set)) => {
+                let (codec, of) = (Arc::clone(&state.codec), CodecOf::State(edge.state));
+                *set = Some(OnDue::<T, V, S, _>::boxed(codec, of, read, call));
+            }
+        }
+        self
+    }
+}
+
+pub(super) fn unreadable() -> CodecError {
+    CodecError::invalid("an entry of the library's own table can't be read: was its topic written by something else?")
+}

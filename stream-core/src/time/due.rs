@@ -1,0 +1,168 @@
+//! What is due next: entries of the library's own tables whose keys sort by the time that decides when they are due.
+//!
+//! Which of the entries is next is asked of the tables; `due` and `floor` of a [`Queue`] are only bounds that save the asking.
+
+use std::ops::ControlFlow;
+
+use super::due_entry::MARKERS;
+use super::stream_join::keys::Place;
+use crate::context::Core;
+use crate::store::{StoreError, prefix_end};
+use crate::table::TablePartition;
+use crate::topology::Opened;
+use crate::window::keys::{self, By};
+use crate::window::{JoinWindows, Session, Which, Windows};
+
+/// What a queue is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Timers(By),
+    /// Of this index among the graph's windows.
+    Windows(usize, Windows),
+    /// What a side keeps, of this index among the graph's joins of topics.
+    Joined(usize, Which, JoinWindows),
+    /// Of the markers of open sessions or batches.
+    Open(Opened),
+}
+
+impl Kind {
+    fn prefix(self) -> &'static [u8] {
+        match self {
+            Self::Timers(by) => by.prefix(),
+            Self::Windows(..) => &[],
+            Self::Joined(_, side, _) => side.by_time(),
+            Self::Open(_) => MARKERS,
+        }
+    }
+
+    pub(crate) fn is_wall(self) -> bool {
+        matches!(self, Self::Timers(By::WallClock) | Self::Open(Opened::Batch(_)))
+    }
+
+    /// Whether it has windows, sessions or a join's records, which stay open until stream time has passed them.
+    pub(crate) fn closes(self) -> bool {
+        !self.is_wall() && !matches!(self, Self::Timers(_))
+    }
+
+    /// When an entry is due; `None` if it is none of this queue's.
+    pub(crate) fn due(self, key: &[u8]) -> Option<i64> {
+        let (time, _) = keys::read_time(key.strip_prefix(self.prefix())?)?;
+        Some(match self {
+            Self::Timers(_) | Self::Open(_) => time,
+            Self::Windows(_, windows) => windows.closes(windows.starting(time)),
+            Self::Joined(_, side, windows) => windows.kept_until(side, time).saturating_add(1),
+        })
+    }
+
+    /// When something that a record of this event time sets is due by stream time at the earliest. What has fallen due when the
+    /// record comes is left out, but for timers, which may be set for any time.
+    pub(crate) fn horizon(self, at: Option<i64>, seen: i64) -> i64 {
+        let Some(at) = at else { return i64::MIN };
+        let open = match self {
+            Self::Timers(By::StreamTime) => return i64::MIN,
+            Self::Timers(By::WallClock) | Self::Open(Opened::Batch(_)) => return i64::MAX,
+            Self::Windows(_, windows) => {
+                let mut closing = windows.at(at).map(|window| windows.closes(window));
+                return closing.find(|closes| *closes > seen).unwrap_or(i64::MAX);
+            }
+            Self::Joined(_, side, windows) => windows.kept_until(side, at).saturating_add(1),
+            // One that it is merged into is no shorter.
+            Self::Open(Opened::Session(sessions)) => sessions.closes(Session { start: at, end: at }),
+        };
+        open.max(seen.saturating_add(1))
+    }
+}
+
+/// Entries of a state table that fall due in the order of their keys.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub(crate) kind: Kind,
+    pub(crate) state: usize,
+    /// No entry lies below.
+    pub(crate) floor: Vec<u8>,
+    /// None is due before.
+    pub(crate) due: i64,
+    /// What a join keeps of one time, the first of it last: bytes do not sort as keys and arrivals do.
+    pub(crate) of_one_time: Vec<Vec<u8>>,
+}
+
+impl Queue {
+    pub(crate) fn new(kind: Kind, state: usize) -> Self {
+        Self { kind, state, floor: kind.prefix().to_vec(), due: i64::MIN, of_one_time: Vec::new() }
+    }
+
+    /// Asks the table for the first entry.
+    pub(crate) fn first(&mut self, core: &Core) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(table) = core.state.get(self.state) else { return Ok(None) };
+        let table = table.borrow();
+        let end = prefix_end(self.kind.prefix());
+        let first = if let Kind::Joined(..) = self.kind {
+            self.first_kept(core, &table, end.as_deref())?
+        } else {
+            table.first(&self.floor, end.as_deref(), |key| core.is_gone(self.state, key))?
+        };
+        self.due = first.as_ref().and_then(|key| self.kind.due(key)).unwrap_or(i64::MAX);
+        if let Some(key) = &first
+            && self.of_one_time.is_empty()
+        {
+            self.floor.clone_from(key);
+        }
+        Ok(first)
+    }
+
+    /// The first entry of a join's side by time, key and arrival (semantics J4): all of its time are looked at, once.
+    fn first_kept(
+        &mut self,
+        core: &Core,
+        table: &TablePartition,
+        end: Option<&[u8]>,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        while let Some(first) = self.of_one_time.last() {
+            if !core.is_gone(self.state, first) && table.with_value(first, |value| value.is_some())? {
+                return Ok(Some(first.clone()));
+            }
+            self.of_one_time.pop();
+        }
+        let (mut found, mut time): (Vec<Vec<u8>>, _) = (Vec::new(), None);
+        table.scan(&self.floor, end, |entry, _| {
+            if core.is_gone(self.state, entry) {
+                return ControlFlow::Continue(());
+            }
+            let at = Place::of_time(entry).map(|place| place.time);
+            if *time.get_or_insert(at) != at {
+                return ControlFlow::Break(());
+            }
+            found.push(entry.to_vec());
+            ControlFlow::Continue(())
+        })?;
+        let first = found.first().cloned();
+        if found.len() > 1 {
+            let order = |entry: &Vec<u8>| Place::of_time(entry).map(|p| (p.key.to_vec(), p.arrival));
+            found.sort_by_cached_key(|entry| std::cmp::Reverse(order(entry)));
+            self.of_one_time = found;
+        }
+        Ok(self.of_one_time.last().cloned().or(first))
+    }
+}
+
+/// An entry that is due.
+#[derive(Debug)]
+pub(crate) struct Due {
+    pub(crate) kind: Kind,
+    pub(crate) state: usize,
+    pub(crate) key: Vec<u8>,
+    pub(crate) at: i64,
+}
+
+impl Due {
+    /// What is due first comes first; but of one join what has the earlier time, however long its side is kept, and right
+    /// before left (semantics J4), whose queues stand in that order.
+    pub(crate) fn precedes(&self, other: &Self) -> bool {
+        if let (Kind::Joined(join, ..), Kind::Joined(others, ..)) = (self.kind, other.kind)
+            && join == others
+        {
+            return Place::of_time(&self.key).map(|p| p.time) < Place::of_time(&other.key).map(|p| p.time);
+        }
+        self.at < other.at
+    }
+}

@@ -1,0 +1,4 @@
+//! Sessions: an accumulator for the records of a key that follow each other closely.
+
+mod define;
+mod ops;

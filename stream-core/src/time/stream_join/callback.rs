@@ -1,0 +1,282 @@
+//! The callbacks behind a join of two topics: a record that arrives on a side, one that stays without a match, and one that
+//! is sent on under another key.
+//!
+//! What is due comes before a record that arrives, so that whatever a side still keeps may be matched.
+
+use std::sync::Arc;
+
+use super::buffer::Kept;
+use super::keys::{self as join_keys, Place};
+use crate::codec::{Bytes, Codec, CodecError};
+use crate::context::{Core, Ctx, Source, Stage, too_large};
+use crate::group::callback::{SyncHandler, Timed, decode, event_time, event_time_of};
+use crate::log::{NewRecord, RecordRef};
+use crate::topology::{CallbackError, CallbackResult, CodecOf, Failure};
+use crate::window::{JoinWindows, Nulls, Which};
+
+/// The header in which a record that is sent on under another key has its [arrival](join_keys::arrival): one that is sent
+/// twice after a crash is the same record.
+const ARRIVAL: &str = "join-arrival";
+
+/// Appends a message's key.
+pub(super) type KeyOf<M> = Box<dyn Fn(&M, &mut Vec<u8>) + Send + Sync>;
+
+type Call<L, R, S> = Box<dyn Fn(&mut Ctx<'_, S>, Option<&L>, Option<&R>) -> CallbackResult + Send + Sync>;
+
+/// What both sides of a join know.
+pub(super) struct Both<L, R, S> {
+    pub(super) windows: JoinWindows,
+    /// Index of its table.
+    pub(super) state: usize,
+    pub(super) nulls: Nulls,
+    pub(super) left: SideOf<L>,
+    pub(super) right: SideOf<R>,
+    pub(super) call: Call<L, R, S>,
+}
+
+pub(super) struct SideOf<M> {
+    pub(super) which: Which,
+    /// Its records come by a topic of the group's own.
+    pub(super) re_keyed: bool,
+    /// The input that its records arrive by.
+    pub(super) input: usize,
+    pub(super) codec: Arc<dyn Codec<M>>,
+    /// A record of it that has no match is told.
+    pub(super) outer: bool,
+}
+
+impl<M> SideOf<M> {
+    /// What tells a record from others of its key and time.
+    fn arrival(&self, record: RecordRef<'_>) -> i64 {
+        let sent = record.headers.get(ARRIVAL).filter(|_| self.re_keyed);
+        sent.and_then(|bytes| bytes.try_into().ok()).map_or(record.offset, i64::from_be_bytes)
+    }
+}
+
+/// A join seen from one of its sides.
+pub(super) trait Half: Send + Sync {
+    type S: 'static;
+    type Mine: 'static;
+    type Other: 'static;
+
+    fn windows(&self) -> (JoinWindows, Nulls);
+    /// Index of its table among the library's own.
+    fn table(&self) -> usize;
+    fn mine(&self) -> &SideOf<Self::Mine>;
+    fn other(&self) -> &SideOf<Self::Other>;
+    fn tell(&self, ctx: &mut Ctx<'_, Self::S>, mine: &Self::Mine, other: Option<&Self::Other>) -> CallbackResult;
+}
+
+pub(super) struct LeftOf<L, R, S>(pub(super) Arc<Both<L, R, S>>);
+pub(super) struct RightOf<L, R, S>(pub(super) Arc<Both<L, R, S>>);
+
+macro_rules! half {
+    ($half:ident, $mine:ident of $M:ident, $other:ident of $O:ident, |$m:ident, $o:ident| $args:tt) => {
+        impl<L: 'static, R: 'static, S: 'static> Half for $half<L, R, S> {
+            type S = S;
+            type Mine = $M;
+            type Other = $O;
+
+            fn windows(&self) -> (JoinWindows, Nulls) {
+                (self.0.windows, self.0.nulls)
+            }
+            fn table(&self) -> usize {
+                self.0.state
+            }
+            fn mine(&self) -> &SideOf<$M> {
+                &self.0.$mine
+            }
+            fn other(&self) -> &SideOf<$O> {
+                &self.0.$other
+            }
+            fn tell(&self, ctx: &mut Ctx<'_, S>, $m: &$M, $o: Option<&$O>) -> CallbackResult {
+                let (left, right) = $args;
+                (self.0.call)(ctx, left, right)
+            }
+        }
+    };
+}
+half!(LeftOf, left of L, right of R, |mine, other| (Some(mine), other));
+half!(RightOf, right of R, left of L, |mine, other| (other, Some(mine)));
+
+/// A record arrives on a side.
+pub(super) struct Arrival<H>(pub(super) H);
+
+impl<H: Half> Timed for Arrival<H> {
+    fn event_time(&self, core: &Core, input: usize, record: RecordRef<'_>) -> Result<Option<i64>, CallbackError> {
+        event_time_of(&self.0.mine().codec, core, input, record)
+    }
+}
+
+impl<H: Half> SyncHandler for Arrival<H> {
+    fn call(&self, core: &Core, source: Source<'_>, record: RecordRef<'_>, stage: &mut Stage) -> CallbackResult {
+        let (mine, (windows, nulls)) = (self.0.mine(), self.0.windows());
+        if record.value.is_none() {
+            let at = event_time(&mine.codec, None, core, source.input, record)?;
+            stage.arrive(at, record)?;
+            stage.left_out.null_value += 1;
+            return Ok(());
+        }
+        let message = decode(&mine.codec, record.value, CodecOf::Input(source.input), stage)?;
+        let at = event_time(&mine.codec, Some(&message), core, source.input, record)?;
+        let record = stage.arrive(at, record)?;
+        if windows.kept_until(mine.which, record.timestamp) < stage.time {
+            stage.left_out.late += 1;
+            return Ok(());
+        }
+        let Some(key) = record.key else {
+            if mine.outer {
+                return self.0.tell(&mut Ctx::new(core, source, record, stage), &message, None);
+            }
+            stage.left_out.null_key += 1;
+            return Ok(());
+        };
+        let kept = self.keep(core, record, key, stage)?;
+        for found in &kept {
+            let other = self.0.other();
+            let theirs = decode(&other.codec, Some(&found.value), CodecOf::Input(other.input), stage)?;
+            let timestamp = record.timestamp.max(found.time);
+            stage.at = timestamp;
+            let record = RecordRef { timestamp, ..record };
+            self.0.tell(&mut Ctx::new(core, source, record, stage), &message, Some(&theirs))?;
+        }
+        if kept.is_empty() && mine.outer && nulls == Nulls::Eager {
+            self.0.tell(&mut Ctx::new(core, source, record, stage), &message, None)?;
+        }
+        Ok(())
+    }
+}
+
+impl<H: Half> Arrival<H> {
+    /// Keeps the record, and notes of what it matches that there is a match. Gives those in the order of their times.
+    fn keep(
+        &self,
+        core: &Core,
+        record: RecordRef<'_>,
+        key: &[u8],
+        stage: &mut Stage,
+    ) -> Result<Vec<Kept>, CallbackError> {
+        let (mine, other, table) = (self.0.mine(), self.0.other(), self.0.table());
+        let (windows, nulls) = self.0.windows();
+        let told_on_close = |side_outer: bool| side_outer && nulls == Nulls::OnClose;
+        let (from, to) = windows.matching(mine.which, record.timestamp);
+        let theirs = |time, arrival| Place { side: other.which, key, time, arrival };
+        let kept = core.kept(table, theirs(from, 0), to).map_err(|e| stage.store_failed(e))?;
+
+        let place = Place { side: mine.which, key, time: record.timestamp, arrival: mine.arrival(record) };
+        let mut scratch = std::mem::take(&mut stage.spare);
+        // A record that is done again after a crash may have been matched by one that came after it.
+        let open = told_on_close(mine.outer)
+            && kept.is_empty()
+            && core.is_open(table, place, &mut scratch).map_err(|e| stage.store_failed(e))?.unwrap_or(true);
+        stage.keep(core, table, place, record.value.unwrap_or_default(), open, &mut scratch)?;
+        for found in kept.iter().filter(|_| told_on_close(other.outer)) {
+            let place = theirs(found.time, found.arrival);
+            if core.is_open(table, place, &mut scratch).map_err(|e| stage.store_failed(e))? == Some(true) {
+                stage.settle(core, table, place, &mut scratch)?;
+            }
+        }
+        stage.spare = scratch;
+        Ok(kept)
+    }
+}
+
+/// A record that is kept has no match, and none can come any more.
+pub(super) struct Null<H>(pub(super) H);
+
+impl<H: Half> Timed for Null<H> {
+    fn event_time(&self, _: &Core, _: usize, record: RecordRef<'_>) -> Result<Option<i64>, CallbackError> {
+        Ok(Some(record.timestamp))
+    }
+}
+
+impl<H: Half> SyncHandler for Null<H> {
+    fn call(&self, core: &Core, source: Source<'_>, record: RecordRef<'_>, stage: &mut Stage) -> CallbackResult {
+        let mine = self.0.mine();
+        let message = decode(&mine.codec, record.value, CodecOf::Input(mine.input), stage)?;
+        self.0.tell(&mut Ctx::new(core, source, record, stage), &message, None)
+    }
+}
+
+/// Sends a side's records on under the keys that they are joined by. The join is elsewhere: stream time does not move here.
+pub(super) struct ReKey<M> {
+    pub(super) codec: Arc<dyn Codec<M>>,
+    pub(super) key: KeyOf<M>,
+    /// Index of the output to its topic.
+    pub(super) output: usize,
+    pub(super) outer: bool,
+}
+
+impl<M> Timed for ReKey<M> {
+    fn event_time(&self, _: &Core, _: usize, _: RecordRef<'_>) -> Result<Option<i64>, CallbackError> {
+        Ok(None)
+    }
+}
+
+impl<M: 'static> SyncHandler for ReKey<M> {
+    fn call(&self, core: &Core, source: Source<'_>, record: RecordRef<'_>, stage: &mut Stage) -> CallbackResult {
+        if record.value.is_none() {
+            event_time(&self.codec, None, core, source.input, record)?;
+            stage.left_out.null_value += 1;
+            return Ok(());
+        }
+        let message = decode(&self.codec, record.value, CodecOf::Input(source.input), stage)?;
+        let at = event_time(&self.codec, Some(&message), core, source.input, record)?;
+        let timestamp = at.unwrap_or(record.timestamp);
+        stage.at = timestamp;
+        let mut key = std::mem::take(&mut stage.spare);
+        key.clear();
+        (self.key)(&message, &mut key);
+        let sent = match key.as_slice() {
+            [] if !self.outer => {
+                stage.left_out.null_key += 1;
+                Ok(())
+            }
+            key => self.send(core, RecordRef { key: (!key.is_empty()).then_some(key), timestamp, ..record }, stage),
+        };
+        stage.spare = key;
+        sent
+    }
+}
+
+impl<M> ReKey<M> {
+    fn send(&self, core: &Core, record: RecordRef<'_>, stage: &mut Stage) -> CallbackResult {
+        let RecordRef { key, value, timestamp, headers, offset } = record;
+        let foreign = || CallbackError::of(Failure::ForeignHandle("join"));
+        let topic = &core.graph.outputs.get(self.output).ok_or_else(foreign)?.topic;
+        // One without a key stays where it is.
+        let partition = key.is_none().then_some(core.partition);
+        let (before, bytes) = (stage.out.savepoint(), stage.out.bytes());
+        let arrival = join_keys::arrival(core.partition, offset).to_be_bytes();
+        let headers = headers.iter().filter(|(name, _)| *name != ARRIVAL).chain([(ARRIVAL, Some(arrival.as_slice()))]);
+        let timestamp = Some(timestamp);
+        stage.out.push(NewRecord { topic, partition, timestamp, key, value }, headers);
+        let (size, limit) = (stage.out.bytes() - bytes, core.limits.get(self.output).copied().unwrap_or(usize::MAX));
+        if size > limit {
+            stage.out.truncate(before);
+            return Err(CallbackError::of(Failure::Emit(too_large(topic, size, limit))));
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of a join's table, by the names of the two codecs: what one of other codecs has written is refused.
+pub(super) struct JoinCodec(String);
+
+impl JoinCodec {
+    pub(super) fn of(left: &str, right: &str) -> Self {
+        Self(format!("join:v1 of {left} and {right}"))
+    }
+}
+
+impl Codec<Vec<u8>> for JoinCodec {
+    fn encode(&self, value: &Vec<u8>, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        Bytes.encode(value, out)
+    }
+    fn decode(&self, bytes: &[u8]) -> Result<Vec<u8>, CodecError> {
+        Bytes.decode(bytes)
+    }
+    fn name(&self) -> &str {
+        &self.0
+    }
+}

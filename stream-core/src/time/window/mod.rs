@@ -1,0 +1,4 @@
+//! Windows: an accumulator for each key and span of event time.
+
+mod define;
+mod ops;

@@ -1,0 +1,69 @@
+//! What a callback can do with windows.
+
+use crate::codec::encode_state;
+use crate::context::Ctx;
+use crate::topology::{CallbackError, Failure, Windowed, typed};
+use crate::window::{Window, Windows, keys};
+
+impl<S> Ctx<'_, S> {
+    /// Folds the record into the accumulator of each window that its event time belongs to, for its key, and gives the
+    /// windows with their new accumulators, the earliest first. A window that has closed already is left out, and counted
+    /// ([W2](crate::semantics#w2-late-records)).
+    ///
+    /// With at-least-once delivery, a record that is processed again after a crash may find its window closed although the
+    /// window was open the first time: its first effect is then in the window's result.
+    ///
+    /// # Errors
+    /// When the record has no key, an accumulator can't be decoded or encoded or is larger than the topic takes, or the
+    /// store fails.
+    pub fn aggregate<A: 'static>(
+        &mut self,
+        to: Windowed<A>,
+        mut fold: impl FnMut(Option<A>) -> A,
+    ) -> Result<Vec<(Window, A)>, CallbackError> {
+        let (windows, state) = self.window_edge(&to)?;
+        let key = self.record.key.ok_or_else(|| CallbackError::of(Failure::NoKey("aggregate()")))?;
+        let core = self.core;
+        let foreign = || CallbackError::of(Failure::ForeignHandle("window"));
+        let edge = core.graph.state.get(state).ok_or_else(foreign)?;
+        let codec = typed::<A>(&edge.codec).ok_or_else(foreign)?;
+        let (mut all, mut late) = (Vec::new(), 0);
+        self.all_or_nothing(|ctx| {
+            for window in windows.at(ctx.record.timestamp) {
+                if windows.closes(window) <= ctx.stage.time {
+                    late += 1;
+                    continue;
+                }
+                let place = keys::window(window.start, key);
+                let value = fold(ctx.accumulator(state, &place)?);
+                ctx.stage_encoded(state, &place, |out| {
+                    encode_state(&**codec, &value, out).map_err(|error| {
+                        CallbackError::of(Failure::Encode { edge: format!("table {:?}", edge.topic), error })
+                    })
+                })?;
+                all.push((window, value));
+            }
+            Ok(())
+        })?;
+        self.stage.left_out.late += late;
+        Ok(all)
+    }
+
+    /// The key's accumulator of the window that starts there; `None` if there is none, or it has closed.
+    ///
+    /// # Errors
+    /// When the record has no key, the accumulator can't be decoded, or the store fails.
+    pub fn window_value<A: 'static>(&mut self, of: Windowed<A>, start: i64) -> Result<Option<A>, CallbackError> {
+        let (_, state) = self.window_edge(&of)?;
+        let key = self.record.key.ok_or_else(|| CallbackError::of(Failure::NoKey("window_value()")))?;
+        self.accumulator(state, &keys::window(start, key))
+    }
+}
+
+impl<'a, S> Ctx<'a, S> {
+    fn window_edge<A>(&self, window: &Windowed<A>) -> Result<(Windows, usize), CallbackError> {
+        let edge = self.core.graph.windows.get(window.index).filter(|_| window.graph == self.core.graph.id);
+        let edge = edge.ok_or_else(|| CallbackError::of(Failure::ForeignHandle("window")))?;
+        Ok((edge.windows, edge.state))
+    }
+}

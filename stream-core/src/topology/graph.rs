@@ -1,0 +1,268 @@
+//! The edges of a group: plain data. The callbacks behind them are those of [`GroupGraph`](crate::group::GroupGraph), in the
+//! same order.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::codec::AnyCodec;
+use super::names::{lead_topic, loop_topic, positions_topic, time_topic};
+use super::policy::{ErrorPolicy, Input};
+use crate::window::keys::By;
+use crate::window::{Batches, JoinWindows, Sessions, Windows};
+
+/// A group as it was defined, without its callbacks.
+pub struct Topology {
+    pub(crate) id: u64,
+    pub(crate) name: Arc<str>,
+    pub(crate) inputs: Vec<InputEdge>,
+    pub(crate) outputs: Vec<OutputEdge>,
+    pub(crate) table: Option<TableEdge>,
+    /// Tables that the library keeps for the group: co-partitioned, changelogged and restored as the group table is.
+    /// The first is `<group>-time`, if there is any; then one for each window, session, batch, join of two topics and side
+    /// of a table join.
+    pub(crate) state: Vec<TableEdge>,
+    pub(crate) timers: Vec<TimerEdge>,
+    pub(crate) windows: Vec<WindowEdge>,
+    /// Sessions and batches.
+    pub(crate) open: Vec<OpenEdge>,
+    pub(crate) stream_joins: Vec<StreamJoinEdge>,
+    pub(crate) joins: Vec<TableEdge>,
+    pub(crate) lookups: Vec<TableEdge>,
+    pub(crate) visitors: Vec<VisitorEdge>,
+}
+
+pub(crate) struct InputEdge {
+    pub(crate) input: Input,
+    /// The topic is one that the group itself fills: its loop, or what a join re-partitions a side by. It has no retention,
+    /// and what is processed of it is deleted.
+    pub(crate) own: bool,
+    /// Its records are only sent on under other keys.
+    pub(crate) re_keys: bool,
+    pub(crate) codec: Arc<dyn AnyCodec>,
+    pub(crate) calls: Calls,
+}
+
+/// How the callback of an input is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Calls {
+    /// For each record; it does not await.
+    Sync,
+    /// For each record; it awaits.
+    Async,
+    /// For some records at a time; it awaits.
+    Batch,
+}
+
+pub(crate) struct OutputEdge {
+    pub(crate) topic: Arc<str>,
+    /// The group itself reads it, by an input that is `own`.
+    pub(crate) own: bool,
+    pub(crate) codec: Arc<dyn AnyCodec>,
+}
+
+pub(crate) struct TableEdge {
+    pub(crate) topic: Arc<str>,
+    pub(crate) codec: Arc<dyn AnyCodec>,
+}
+
+pub(crate) struct TimerEdge {
+    pub(crate) name: Arc<str>,
+    pub(crate) by: By,
+    pub(crate) codec: Arc<dyn AnyCodec>,
+    /// The policy for errors of its callback.
+    pub(crate) policy: ErrorPolicy,
+}
+
+pub(crate) struct WindowEdge {
+    pub(crate) name: Arc<str>,
+    pub(crate) windows: Windows,
+    /// Index in `state` of its table.
+    pub(crate) state: usize,
+    /// The policy for errors of its callback.
+    pub(crate) policy: ErrorPolicy,
+}
+
+pub(crate) struct StreamJoinEdge {
+    pub(crate) name: Arc<str>,
+    pub(crate) windows: JoinWindows,
+    /// `inner`, `left` or `outer`, for the description.
+    pub(crate) kind: &'static str,
+    /// Index in `state` of its table.
+    pub(crate) state: usize,
+    /// A side of it is re-keyed.
+    pub(crate) re_keys: bool,
+    /// The policy for errors of these calls.
+    pub(crate) policy: ErrorPolicy,
+}
+
+/// What stays open for a key until it is due.
+pub(crate) struct OpenEdge {
+    pub(crate) name: Arc<str>,
+    pub(crate) kind: Opened,
+    /// Index in `state` of its table.
+    pub(crate) state: usize,
+    /// The policy for errors of its callback.
+    pub(crate) policy: ErrorPolicy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opened {
+    Session(Sessions),
+    Batch(Batches),
+}
+
+impl Opened {
+    /// What its entries depend on: their markers lie at times that all of it decides.
+    pub(crate) fn meaning(self) -> String {
+        match self {
+            Self::Session(Sessions { gap, grace }) => {
+                format!("sessions with a gap of {gap} ms and a grace of {grace} ms")
+            }
+            Self::Batch(Batches { gap, max_age, .. }) => {
+                let ms = |time: Option<i64>| time.map_or("none".to_owned(), |ms| format!("{ms} ms"));
+                format!("batches with a gap of {} and a greatest age of {}", ms(gap), ms(max_age))
+            }
+        }
+    }
+
+    pub(crate) fn what(self) -> &'static str {
+        match self {
+            Self::Session(_) => "session",
+            Self::Batch(_) => "batch",
+        }
+    }
+
+    pub(crate) fn fault(self) -> Option<&'static str> {
+        match self {
+            Self::Session(sessions) => sessions.fault(),
+            Self::Batch(batches) => batches.fault(),
+        }
+    }
+}
+
+pub(crate) struct VisitorEdge {
+    pub(crate) name: Arc<str>,
+}
+
+impl Topology {
+    /// The group's name: its consumer group, and the prefix of its topics.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The tables that the group writes: its group table, if it has one, then the library's own. A table's place here is
+    /// its number in a task, too.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &TableEdge> {
+        self.table.iter().chain(&self.state)
+    }
+
+    /// The number of the first of the library's own tables.
+    pub(crate) fn first_state(&self) -> usize {
+        usize::from(self.table.is_some())
+    }
+
+    /// The number of each of these topics' table; `None` for a topic of something else.
+    pub(crate) fn table_numbers(&self, topics: &[Arc<str>]) -> Vec<Option<usize>> {
+        topics.iter().map(|topic| self.tables().position(|table| table.topic == *topic)).collect()
+    }
+
+    /// The topic that the group subscribes to so that its inputs are co-partitioned: its table, else, when it joins or
+    /// has other state, `<group>-lead`; `None` for a group without state.
+    pub(crate) fn lead(&self) -> Option<Arc<str>> {
+        match &self.table {
+            Some(table) => Some(Arc::clone(&table.topic)),
+            None if self.joins.is_empty() && self.state.is_empty() => None,
+            None => Some(lead_topic(&self.name)),
+        }
+    }
+
+    /// The topic of the positions that the group's state contains; `None` for a group without state of its own.
+    pub(crate) fn positions(&self) -> Option<Arc<str>> {
+        match (self.state.first(), &self.table) {
+            (Some(time), _) => Some(Arc::clone(&time.topic)),
+            (None, Some(_)) => Some(positions_topic(&self.name)),
+            (None, None) => None,
+        }
+    }
+
+    /// Every codec with the topic that it is used for.
+    pub(crate) fn codecs(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<dyn AnyCodec>)> {
+        let tables = self.tables().chain(&self.joins).chain(&self.lookups);
+        (self.inputs.iter().map(|e| (&e.input.topic, &e.codec)))
+            .chain(self.outputs.iter().map(|e| (&e.topic, &e.codec)))
+            .chain(self.state.first().into_iter().flat_map(|e| self.timers.iter().map(|t| (&e.topic, &t.codec))))
+            .chain(tables.map(|e| (&e.topic, &e.codec)))
+    }
+
+    /// The topics that are consumed.
+    pub(crate) fn input_topics(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.inputs.iter().map(|e| &e.input.topic)
+    }
+
+    /// Every topic that is written to.
+    pub(crate) fn written(&self) -> impl Iterator<Item = &Arc<str>> {
+        let outputs = self.outputs.iter().map(|e| &e.topic);
+        outputs.chain(self.tables().map(|e| &e.topic)).chain(self.dead_letters())
+    }
+
+    /// The topics by which the group sends records to itself.
+    pub(crate) fn own_topics(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.outputs.iter().filter(|e| e.own).map(|e| &e.topic)
+    }
+
+    /// Whether the table of this index in `state` keeps records of inputs as they came: a join's buffer or a side of it.
+    pub(crate) fn keeps_inputs(&self, state: usize) -> bool {
+        let time = state == 0 && self.state.first().is_some_and(|e| e.topic == time_topic(&self.name));
+        let windows = self.windows.iter().map(|e| e.state).chain(self.open.iter().map(|e| e.state));
+        !time && !windows.into_iter().any(|of| of == state)
+    }
+
+    /// Whether records of inputs go through this topic as they came, under other keys.
+    pub(crate) fn is_repartition(&self, topic: &str) -> bool {
+        topic != &*loop_topic(&self.name) && self.own_topics().any(|own| **own == *topic)
+    }
+
+    /// Whether something of it falls due by the wall clock.
+    #[cfg(feature = "testing")]
+    pub(crate) fn waits_for_the_clock(&self) -> bool {
+        self.timers.iter().any(|timer| timer.by == By::WallClock)
+            || self.open.iter().any(|open| matches!(open.kind, Opened::Batch(_)))
+    }
+
+    /// The topics of the tables that it writes.
+    #[cfg(feature = "testing")]
+    pub(crate) fn table_topics(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.tables().map(|e| &e.topic)
+    }
+
+    /// Topics that hold dead letters.
+    pub(crate) fn dead_letters(&self) -> impl Iterator<Item = &Arc<str>> {
+        let due = self.due_policies().filter_map(|(_, policy)| policy.dead_letter_topic());
+        self.inputs.iter().flat_map(|e| e.input.dead_letters()).chain(due)
+    }
+
+    /// The policies of what falls due, each with a name for messages.
+    pub(crate) fn due_policies(&self) -> impl Iterator<Item = (String, &ErrorPolicy)> {
+        let timers = self.timers.iter().map(|e| ("timer", &e.name, &e.policy));
+        let windows = self.windows.iter().map(|e| ("window", &e.name, &e.policy));
+        let open = self.open.iter().map(|e| (e.kind.what(), &e.name, &e.policy));
+        let joins = self.stream_joins.iter().map(|e| ("join", &e.name, &e.policy));
+        let all = timers.chain(windows).chain(open).chain(joins);
+        all.map(|(what, name, policy)| (format!("{what} {name:?}"), policy))
+    }
+
+    /// Whether a callback can read or write state by the key of its record.
+    pub(crate) fn has_keyed_state(&self) -> bool {
+        self.table.is_some()
+            || !self.joins.is_empty()
+            || !self.windows.is_empty()
+            || !self.open.is_empty()
+            || !self.timers.is_empty()
+    }
+}
+
+impl fmt::Debug for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.describe())
+    }
+}

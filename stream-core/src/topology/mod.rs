@@ -1,0 +1,30 @@
+//! A group as data: its edges and their policies, the handles that name them, codecs without their types, the names of its
+//! topics, and the errors of definitions and callbacks.
+//!
+//! Everything that runs a group reads it. It does no I/O, and it must never name what makes a group or what runs one. Its public
+//! items are those of [`group`](crate::group).
+
+mod codec;
+mod describe;
+mod error;
+mod graph;
+mod handles;
+mod left_out;
+mod names;
+mod policy;
+
+pub(crate) use self::codec::{AnyCodec, CodecOf, erase, typed};
+pub use self::error::{BuildError, CallbackError, CallbackResult, Failure};
+pub(crate) use self::graph::Topology;
+pub(crate) use self::graph::{
+    Calls, InputEdge, OpenEdge, Opened, OutputEdge, StreamJoinEdge, TableEdge, TimerEdge, VisitorEdge, WindowEdge,
+};
+pub use self::handles::{Batched, Join, Lookup, Loop, NoTable, Output, Sessioned, Table, Timer, Visitor, Windowed};
+pub(crate) use self::left_out::To;
+pub use self::left_out::{LeftOut, LeftOutRecord, Route};
+pub use self::names::{
+    batch_topic, join_topic, lead_topic, loop_topic, positions_topic, repartition_topic, session_topic, side_topic,
+    table_topic, time_topic, window_topic,
+};
+pub use self::policy::{ErrorPolicy, Input, KeyPartitioner, NilKey, NilValue};
+pub(crate) use self::policy::{OnError, limit_ms};
