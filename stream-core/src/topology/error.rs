@@ -54,7 +54,7 @@ pub enum BuildError {
     #[error("group {group}: timer {name:?} has no callback: add one with on_timer()")]
     TimerUnread { group: String, name: String },
     /// A batch that nothing is called for.
-    #[error("group {group}: batch {name:?} has no callback: add one with on_batch()")]
+    #[error("group {group}: batch {name:?} has no callback: add one with on_close()")]
     BatchUnread { group: String, name: String },
     /// Windows that make no sense.
     #[error("group {group}: window {name:?}: {reason}")]

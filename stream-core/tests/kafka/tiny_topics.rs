@@ -60,7 +60,7 @@ async fn a_transaction_that_can_not_end_is_shown_as_waited_for() {
         let (group, input, out) = (unique("tiny"), topic(&log, "in", 1).await, small(&log, 77).await);
         let mut g = Group::define(group.as_str());
         let (unused, to) = (g.output(format!("{group}-out"), Text), Arc::clone(&out));
-        g.input(&*input, Text, move |ctx, text: String| ctx.emit_instead(unused, &to, ctx.key(), &text));
+        g.input(&*input, Text, move |ctx, text: String| ctx.emit_to_topic(unused, &to, ctx.key(), &text));
         let running = Running::up(processor(&log, g.build().unwrap())).await;
         let handle = running.handle.clone();
         until("it says that it waits", async || {

@@ -33,8 +33,8 @@ fn keeper(state: &'static str, codec: impl Codec<f64> + Copy) -> Arc<GroupGraph>
     let out = g.output("out", Text);
     let window = g.window("w", Windows::tumbling(ms(100)), codec);
     let session = g.session("s", Sessions::gap(ms(100)), codec);
-    let batch = g.batch_window("b", Batches::of(100).gap(ms(1_000_000)), codec);
-    g.on_batch(batch, |_, _| Ok(()));
+    let batch = g.batch("b", Batches::of(100).gap(ms(1_000_000)), codec);
+    g.on_close(batch, |_, _| Ok(()));
     let timer = g.timer("t", codec);
     g.on_timer(timer, |_, _| Ok(()));
     let again = g.loopback(codec);

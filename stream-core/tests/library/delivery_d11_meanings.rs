@@ -20,7 +20,7 @@ fn windowed(windows: Windows) -> Arc<GroupGraph> {
     let out = g.output("out", Text);
     let counts = g.window("w", windows, Int64);
     g.input("in", Text, move |ctx, _text: String| ctx.aggregate(counts, |n| n.unwrap_or(0) + 1).map(drop));
-    g.on_close(counts, move |ctx, window, n| ctx.emit(out, ctx.key(), &format!("{window}={n}")));
+    g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), &format!("{window}={n}")));
     g.build().unwrap()
 }
 
@@ -35,9 +35,9 @@ fn sessions(sessions: Sessions) -> Arc<GroupGraph> {
 
 fn batches(batches: Batches) -> Arc<GroupGraph> {
     let mut g = Group::define("g");
-    let batch = g.batch_window("b", batches, Text);
+    let batch = g.batch("b", batches, Text);
     g.input("in", Text, move |ctx, text: String| ctx.collect(batch, &text));
-    g.on_batch(batch, |_ctx, _texts| Ok(()));
+    g.on_close(batch, |_ctx, _texts| Ok(()));
     g.build().unwrap()
 }
 

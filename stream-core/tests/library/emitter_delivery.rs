@@ -77,7 +77,7 @@ async fn an_acknowledged_record_is_in_the_log_as_it_was_emitted() {
     within(words.emit_acknowledged(None::<&str>, &text("no key"))).await.unwrap();
     let with = Emit::new().headers(&[("h", b"1"), ("h", b"2")]).timestamp(1234).partition(2);
     within(words.emit_with("k", &text("all"), with).await.unwrap()).await.unwrap();
-    within(words.emit_nil("gone").await.unwrap()).await.unwrap();
+    within(words.emit_tombstone("gone").await.unwrap()).await.unwrap();
     let mut all = Vec::new();
     for partition in 0..3 {
         all.extend(read(&log, WORDS, partition).await.into_iter().map(|r| (partition, r)));

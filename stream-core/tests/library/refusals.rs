@@ -33,7 +33,7 @@ fn sized(times: usize) -> Arc<GroupGraph> {
         let text = "x".repeat(size.parse().unwrap());
         let n = ctx.value()?.unwrap_or(0);
         for _ in 0..times {
-            ctx.emit_instead(out, &narrow, ctx.key(), &text)?;
+            ctx.emit_to_topic(out, &narrow, ctx.key(), &text)?;
         }
         ctx.set(n + 1)
     });

@@ -8,7 +8,7 @@ use std::time::Duration;
 use stream_core::codec::{Codec, EventTime, Int64, Text};
 use stream_core::context::Emit;
 use stream_core::group::{
-    ErrorPolicy, Group, GroupBuilder, GroupGraph, Input, LeftOut, NilKey, NoTable, Side, TableSide,
+    ErrorPolicy, Group, GroupBuilder, GroupGraph, Input, LeftOut, NoTable, NullKey, Side, TableSide,
 };
 use stream_core::log::embedded::Embedded;
 use stream_core::log::{Log as _, NewRecord, ProduceBatch, ProducerOptions, TopicConfig, TopicSpec};
@@ -104,7 +104,7 @@ fn a_time_that_is_read_from_the_value_has_the_same_limits() -> Done {
 fn a_record_without_key_or_value_has_the_same_limits() -> Done {
     with_both(|guarantee| {
         for kind in [Kind::Sync, Kind::Async] {
-            let tester = limited(teller(kind, skipping().nil_key(NilKey::Skip), Int64), guarantee)?;
+            let tester = limited(teller(kind, skipping().null_key(NullKey::Skip), Int64), guarantee)?;
             let (input, now) = (tester.input("in", Int64), tester.now_ms());
             for at in [now + 2 * HOUR_MS, -7] {
                 input.push_at("k", None, Some(at), None)?;
@@ -126,7 +126,7 @@ fn a_record_without_key_or_value_has_the_same_limits() -> Done {
 fn a_null_has_no_event_time_where_times_are_read_from_values() -> Done {
     with_both(|guarantee| {
         for kind in [Kind::Sync, Kind::Async] {
-            let input = Input::topic("in").nil_key(NilKey::Skip);
+            let input = Input::topic("in").null_key(NullKey::Skip);
             let tester = limited(teller(kind, input, EventTime::by(Int64, |at: &i64| *at)), guarantee)?;
             let (input, now) = (tester.input("in", Int64), tester.now_ms());
             input.send_at("k", 1000, now)?;

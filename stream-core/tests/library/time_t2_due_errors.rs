@@ -76,19 +76,19 @@ fn teller(due: Due, policy: ErrorPolicy, bad: &Bad, calls: &Notes<String>) -> Ar
         Due::Window => {
             let window = g.window("due", Windows::tumbling(ms(100)), Text);
             g.input("in", Text, move |ctx, text: String| ctx.aggregate(window, |_| text.clone()).map(drop));
-            g.on_close(window, move |ctx, _, text| tell(ctx, &text));
+            g.on_close(window, move |ctx, (_, text)| tell(ctx, &text));
             g.on_due_error(window, policy);
         }
         Due::Session => {
             let session = g.session("due", Sessions::gap(ms(20)), Text);
             g.input("in", Text, move |ctx, text: String| ctx.aggregate_session(session, |_| text, |a, _| a).map(drop));
-            g.on_session_close(session, move |ctx, _, text| tell(ctx, &text));
+            g.on_close(session, move |ctx, (_, text)| tell(ctx, &text));
             g.on_due_error(session, policy);
         }
         Due::Batch => {
-            let batch = g.batch_window("due", Batches::of(100).gap(ms(50)), Text);
+            let batch = g.batch("due", Batches::of(100).gap(ms(50)), Text);
             g.input("in", Text, move |ctx, text| ctx.collect(batch, text));
-            g.on_batch(batch, move |ctx, all| tell(ctx, &all.join("+")));
+            g.on_close(batch, move |ctx, all| tell(ctx, &all.join("+")));
             g.on_due_error(batch, policy);
         }
         Due::Null => {
@@ -278,7 +278,7 @@ fn an_accumulator_that_can_not_be_read_follows_the_policy_too() -> Done {
         let out = g.output("out", Text);
         let window = g.window("due", Windows::tumbling(ms(100)), Forgetful(Arc::clone(&forgot)));
         g.input("in", Text, move |ctx, text: String| ctx.aggregate(window, |_| text.clone()).map(drop));
-        g.on_close(window, move |ctx, _, text| ctx.emit(out, ctx.key(), &text));
+        g.on_close(window, move |ctx, (_, text)| ctx.emit(out, ctx.key(), &text));
         g.on_due_error(window, ErrorPolicy::dead_letter("dead"));
         let tester = Tester::new();
         tester.add_with(g.build()?, move |p| p.guarantee(guarantee))?;
@@ -303,9 +303,9 @@ fn refused(
     let narrow: Arc<str> = "narrow".into();
     let window = g.window("due", Windows::tumbling(ms(100)), Text);
     g.input("in", Text, move |ctx, text: String| ctx.aggregate(window, |_| text.clone()).map(drop));
-    g.on_close(window, move |ctx, _, text| {
+    g.on_close(window, move |ctx, (_, text)| {
         let size = if text == "large" { 5000 } else { 10 };
-        ctx.emit_instead(out, &narrow, ctx.key(), &"x".repeat(size))
+        ctx.emit_to_topic(out, &narrow, ctx.key(), &"x".repeat(size))
     });
     g.on_due_error(window, policy);
     let tester = Tester::new();

@@ -39,8 +39,8 @@ fn graph(policy: ErrorPolicy) -> Graph {
             Ok(())
         }
     });
-    g.on_close(window, move |ctx, _, all| ctx.emit(out, ctx.key(), &all));
-    g.on_session_close(session, move |ctx, _, all| ctx.emit(out, ctx.key(), &all));
+    g.on_close(window, move |ctx, (_, all)| ctx.emit(out, ctx.key(), &all));
+    g.on_close(session, move |ctx, (_, all)| ctx.emit(out, ctx.key(), &all));
     g.on_timer(timer, move |ctx, all| ctx.emit(out, ctx.key(), &all));
     g.on_due_error(window, policy.clone()).on_due_error(session, policy.clone()).on_due_error(timer, policy);
     g.build()

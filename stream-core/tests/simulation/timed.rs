@@ -64,7 +64,7 @@ pub(crate) fn windowed(simulation: Simulation) -> Simulation {
             ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
             ctx.emit(updates, ctx.key(), &id)
         });
-        g.on_close(counts, move |ctx, window, n| ctx.emit(finals, ctx.key(), &format!("{window} {n}")));
+        g.on_close(counts, move |ctx, (window, n)| ctx.emit(finals, ctx.key(), &format!("{window} {n}")));
         g.build()
     };
     simulation.group(graph).input("words", Text, 150, record).check(|c| {
@@ -83,7 +83,7 @@ pub(crate) fn late(simulation: Simulation) -> Simulation {
             ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
             Ok(())
         });
-        g.on_close(counts, move |ctx, window, n| ctx.emit(finals, ctx.key(), &format!("{window} {n}")));
+        g.on_close(counts, move |ctx, (window, n)| ctx.emit(finals, ctx.key(), &format!("{window} {n}")));
         g.build()
     };
     simulation.group(graph).input("words", Text, 150, record).check(|c| windows_hold(c, "late"))
@@ -107,7 +107,7 @@ pub(crate) fn hopping(simulation: Simulation) -> Simulation {
                 ctx.set(n)
             },
         );
-        g.on_close(counts, move |ctx, window, n| ctx.emit(finals, ctx.key(), &format!("{window} {n}")));
+        g.on_close(counts, move |ctx, (window, n)| ctx.emit(finals, ctx.key(), &format!("{window} {n}")));
         g.build()
     };
     simulation.group(graph).input("words", Text, 120, record).check(|c| {

@@ -99,7 +99,7 @@ fn round(group: &str, input: &str, out: &str, grace: Option<u64>) -> Arc<GroupGr
             ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
             Ok(())
         });
-        g.on_close(counts, move |ctx, window, n| ctx.emit(finals, ctx.key(), &format!("{} {n}", window.start)));
+        g.on_close(counts, move |ctx, (window, n)| ctx.emit(finals, ctx.key(), &format!("{} {n}", window.start)));
     } else {
         g.on_loop(round, |_, _| Ok(()));
     }
@@ -175,7 +175,7 @@ pub async fn a_quiet_partition_closes_its_windows(log: &LogHandle, guarantee: Gu
             }
             Ok(())
         });
-        g.on_close(counts, move |ctx, window, n| ctx.emit(out, ctx.key(), &format!("{window} {n}")));
+        g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), &format!("{window} {n}")));
         g.build().unwrap()
     };
     let start = async || {

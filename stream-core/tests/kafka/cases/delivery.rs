@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use stream_core::codec::{Codec, Int64, Text};
 use stream_core::group::{
-    CallbackError, ErrorPolicy, Group, GroupBuilder, GroupGraph, Input, NilKey, NilValue, Table, table_topic,
+    CallbackError, ErrorPolicy, Group, GroupBuilder, GroupGraph, Input, NullKey, NullValue, Table, table_topic,
 };
 use stream_core::log::{
     AutoOffsetReset, Cleanup, LogHandle, NewRecord, ProduceBatch, Producer, ProducerOptions, TopicConfig, TopicSpec,
@@ -210,10 +210,10 @@ pub async fn d5_nulls(log: &LogHandle, guarantee: Guarantee) {
     let mut g = world.define();
     let told = g.output(&*out, Text);
     let strict = Input::topic(&*world.input).on_error(ErrorPolicy::skip());
-    let lenient = Input::topic(&*passing).nil_value(NilValue::Pass).nil_key(NilKey::Pass);
+    let lenient = Input::topic(&*passing).null_value(NullValue::Pass).null_key(NullKey::Pass);
     for (name, input) in [("strict", strict), ("lenient", lenient)] {
         g.input(input, Text, move |ctx, text: String| {
-            let what = format!("{name} {} {}", ctx.key().is_some(), if ctx.value_is_nil() { "null" } else { &*text });
+            let what = format!("{name} {} {}", ctx.key().is_some(), if ctx.value_is_null() { "null" } else { &*text });
             ctx.emit(told, Some("told"), &what)
         });
     }

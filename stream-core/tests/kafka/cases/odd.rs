@@ -107,7 +107,7 @@ pub async fn due_work_that_fails(log: &LogHandle, guarantee: Guarantee) {
             ctx.aggregate(window, |_| text.clone()).map(drop)
         });
         let judge = |key: Option<&[u8]>| if key == Some(b"bad") { Err(CallbackError::msg("bad key")) } else { Ok(()) };
-        g.on_close(window, move |ctx, w, text| {
+        g.on_close(window, move |ctx, (w, text)| {
             ctx.emit(out, ctx.key(), &format!("{w} {text}"))?;
             judge(ctx.key())
         });

@@ -44,7 +44,7 @@ fn sized(group: &str, input: Input, instead: &Arc<str>, times: usize) -> Arc<Gro
         let text = "x".repeat(size.parse().unwrap());
         let n = ctx.value()?.unwrap_or(0);
         for _ in 0..times {
-            ctx.emit_instead(out, &instead, ctx.key(), &text)?;
+            ctx.emit_to_topic(out, &instead, ctx.key(), &text)?;
         }
         ctx.set(n + 1)
     });
