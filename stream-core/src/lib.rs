@@ -78,6 +78,7 @@
 // Library code meets bad data with an error, never with a panic.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
+mod chain;
 pub mod clock;
 pub mod codec;
 pub mod context;

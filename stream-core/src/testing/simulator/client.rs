@@ -41,6 +41,8 @@ impl Client {
     }
 }
 
+impl crate::log::Sealed for Client {}
+
 impl Log for Client {
     fn name(&self) -> String {
         self.inner.name()
@@ -122,6 +124,8 @@ struct SimReader {
     life: Arc<Life>,
 }
 
+impl crate::log::Sealed for SimReader {}
+
 impl Reader for SimReader {
     fn read(&self, partition: TopicPartition, from: i64) -> BoxFuture<'static, LogResult<Box<dyn Fetch>>> {
         let (inner, life) = (Arc::clone(&self.inner), Arc::clone(&self.life));
@@ -150,6 +154,8 @@ impl SimFetch {
         Self { inner, of, life, way: None }
     }
 }
+
+impl crate::log::Sealed for SimFetch {}
 
 impl Fetch for SimFetch {
     fn know_ends(&mut self) {

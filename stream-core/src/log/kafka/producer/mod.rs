@@ -165,6 +165,8 @@ fn all_failed(batch: &ProduceBatch, error: &LogError) -> Delivery {
     Delivery { last_offsets: vec![None; batch.topics().len()], failed }
 }
 
+impl crate::log::Sealed for KafkaProducer {}
+
 impl Producer for KafkaProducer {
     fn send(&self, batch: Arc<ProduceBatch>) -> BoxFuture<'static, Delivery> {
         if batch.is_empty() {
