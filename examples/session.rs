@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         ctx.aggregate_session(visits, with_page, together)?;
         Ok(())
     });
-    g.on_session_close(visits, |ctx, session, pages| {
+    g.on_close(visits, |ctx, (session, pages)| {
         let minutes = (session.end - session.start) / MINUTE;
         println!("{} was there for {minutes} minutes: {}", ctx.key_text()?, pages.join(", "));
         Ok(())

@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         ctx.aggregate(clicks, |n| n.unwrap_or(0) + 1)?;
         Ok(())
     });
-    g.on_close(clicks, |ctx, window, n| {
+    g.on_close(clicks, |ctx, (window, n)| {
         println!("{} had {n} clicks in minute {}", ctx.key_text()?, window.start / 60_000);
         Ok(())
     });

@@ -146,7 +146,7 @@ fn mb(bytes: u64) -> f64 {
 /// Writes both sides.
 async fn load(log: &LogHandle, args: &Args, name: &str) -> Outcome<Topics> {
     let [left, right, told] = ["left", "right", "told"].map(|what| Arc::<str>::from(format!("{name}-{what}")));
-    let keep = TopicConfig { retention_ms: Some(-1), ..TopicConfig::default() };
+    let keep = TopicConfig::new().retention_ms(-1);
     let specs =
         [&left, &right, &told].map(|t| TopicSpec::new(Arc::clone(t)).partitions(args.partitions).config(keep.clone()));
     log.create_topics(specs.into()).await?;

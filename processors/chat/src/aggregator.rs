@@ -10,7 +10,7 @@
 
 use stream_core::codec::Json;
 use stream_core::context::{Ctx, Emit};
-use stream_core::group::{CallbackResult, ErrorPolicy, Group, GroupBuilder, Input, NilKey, NilValue, Table};
+use stream_core::group::{CallbackResult, ErrorPolicy, Group, GroupBuilder, Input, NullKey, NullValue, Table};
 use stream_core::processor::Guarantee;
 
 use crate::message::{MessageGroup, MessageJson};
@@ -39,7 +39,7 @@ pub fn define(names: &TopicNames, limits: Limits, guarantee: Guarantee) -> Group
 
     if keep {
         // The first input: of records of the same time, these are read first.
-        let written = Input::topic(names.grouped_topic.as_str()).on_error(ErrorPolicy::skip()).nil_key(NilKey::Pass);
+        let written = Input::topic(names.grouped_topic.as_str()).on_error(ErrorPolicy::skip()).null_key(NullKey::Pass);
         g.input(written, Json::<MessageGroup>::new(), move |ctx, group| {
             if ctx.key() != Some(group.chat_id.as_bytes()) {
                 return Ok(());
@@ -50,8 +50,8 @@ pub fn define(names: &TopicNames, limits: Limits, guarantee: Guarantee) -> Group
     }
     let messages = Input::topic(names.message_topic.as_str())
         .on_error(ErrorPolicy::dead_letter(names.message_dlq()))
-        .nil_key(NilKey::Pass)
-        .nil_value(NilValue::Pass);
+        .null_key(NullKey::Pass)
+        .null_value(NullValue::Pass);
     g.input(messages, MessageJson, move |ctx, message| {
         if ctx.key() != Some(message.chat_id.as_bytes()) {
             // Some other client's. Under its own key it comes again, to the partition where its group is.

@@ -6,7 +6,7 @@
 use std::ops::Bound;
 
 use stream_core::codec::Json;
-use stream_core::group::{CallbackError, ErrorPolicy, Group, GroupBuilder, Input, NilKey, NilValue, NoTable};
+use stream_core::group::{CallbackError, ErrorPolicy, Group, GroupBuilder, Input, NoTable, NullKey, NullValue};
 use stream_core::view::{View, ViewError};
 use uuid::Uuid;
 
@@ -20,8 +20,8 @@ pub fn define(names: &TopicNames) -> GroupBuilder<NoTable> {
     let history = g.output(names.history_topic.as_str(), Json::<Message>::new());
     let messages = Input::topic(names.message_topic.as_str())
         .on_error(ErrorPolicy::dead_letter(names.history_dlq()))
-        .nil_key(NilKey::Pass)
-        .nil_value(NilValue::Pass);
+        .null_key(NullKey::Pass)
+        .null_value(NullValue::Pass);
     g.input(messages, MessageJson, move |ctx, message| {
         let no_place = || {
             CallbackError::msg(

@@ -94,14 +94,14 @@ impl From<QueryRejection> for Refusal {
 impl From<ViewError> for Refusal {
     fn from(error: ViewError) -> Self {
         let code = if matches!(error, ViewError::Restoring { .. }) { "catching_up" } else { "unavailable" };
-        tracing::warn!(%error, "a view can't be read");
+        tracing::warn!(?error, "a view can't be read");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, "what was asked for can't be read yet; try again later")
     }
 }
 
 impl From<EmitError> for Refusal {
     fn from(error: EmitError) -> Self {
-        tracing::warn!(%error, "something was not written");
+        tracing::warn!(?error, "something was not written");
         if matches!(error, EmitError::Full { .. }) {
             return Self::unavailable("too much is waiting to be written; try again later");
         }

@@ -18,7 +18,7 @@ pub enum Action {
 
 /// A topic that keeps the last record of each key.
 pub fn compacted(name: &str, partitions: i32) -> TopicSpec {
-    let config = TopicConfig { cleanup: Some(Cleanup::Compact), ..TopicConfig::default() };
+    let config = TopicConfig::new().cleanup(Cleanup::Compact);
     TopicSpec::new(name).partitions(partitions).config(config)
 }
 

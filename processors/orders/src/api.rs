@@ -61,7 +61,7 @@ impl From<Invalid> for Refusal {
 }
 
 fn unreadable(error: ViewError) -> Refusal {
-    tracing::warn!(%error, "the table can't be read");
+    tracing::warn!(?error, "the table can't be read");
     Refusal::unavailable("the orders can't be read at the moment")
 }
 
@@ -80,11 +80,11 @@ async fn take(State(api): State<Arc<Api>>, body: Result<Bytes, BytesRejection>) 
     match written {
         Ok(()) => Ok(json(StatusCode::ACCEPTED, &Taken { order_id: order.order_id })),
         Err(error @ EmitError::Full { .. }) => {
-            tracing::warn!(%error, "an order was not taken");
+            tracing::warn!(?error, "an order was not taken");
             Err(Refusal::unavailable("too much is waiting to be written; try again later"))
         }
         Err(error) => {
-            tracing::warn!(%error, order = order.order_id, "an order was not written");
+            tracing::warn!(?error, order = order.order_id, "an order was not written");
             Err(Refusal::unavailable(
                 "the order is not known to be written; send it again: a repeated order has no second effect",
             ))

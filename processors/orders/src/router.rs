@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use stream_core::codec::Json;
-use stream_core::group::{ErrorPolicy, Group, GroupBuilder, Input, NilKey, NilValue, Table};
+use stream_core::group::{ErrorPolicy, Group, GroupBuilder, Input, NullKey, NullValue, Table};
 
 use crate::cities::Cities;
 use crate::order::{Order, OrderJson, Priority};
@@ -35,8 +35,8 @@ pub fn define(names: &TopicNames, cities: Arc<Cities>) -> GroupBuilder<Table<Acc
     let city = g.output(Arc::clone(cities.other()), OrderJson);
     let orders = Input::topic(names.order_topic.as_str())
         .on_error(ErrorPolicy::dead_letter(names.order_dlq()))
-        .nil_key(NilKey::Pass)
-        .nil_value(NilValue::Pass);
+        .null_key(NullKey::Pass)
+        .null_value(NullValue::Pass);
     g.input_async(orders, OrderJson, async move |ctx, order| {
         let key = order.key();
         if ctx.key() != Some(key.as_bytes()) {
@@ -52,7 +52,7 @@ pub fn define(names: &TopicNames, cities: Arc<Cities>) -> GroupBuilder<Table<Acc
             ctx.emit(emails, &key, &order)?;
         }
         let topic = cities.topic(order.city()).await;
-        ctx.emit_instead(city, &topic, &key, &order)?;
+        ctx.emit_to_topic(city, &topic, &key, &order)?;
         ctx.set(Accepted { order, partition, offset })
     });
     g

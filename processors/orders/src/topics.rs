@@ -129,7 +129,7 @@ impl TopicNames {
 
     /// The list of cities: their order decides, so it is one partition; it is short, so it is kept for ever.
     pub(crate) fn city_list(&self, replication: Option<i32>) -> TopicSpec {
-        let config = TopicConfig { retention_ms: Some(-1), ..TopicConfig::default() };
+        let config = TopicConfig::new().retention_ms(-1);
         let mut spec = TopicSpec::new(self.cities()).partitions(1).config(config);
         spec.replication = replication;
         spec

@@ -108,7 +108,7 @@ impl Judge {
     ) -> Result<Result<Option<Rule>, String>, CallbackError> {
         match ctx.lookup(self.rules, key) {
             Ok(rule) => Ok(Ok(rule)),
-            Err(error) if matches!(error.failure(), Failure::DecodeTable { .. }) => Ok(Err(error.to_string())),
+            Err(error) if matches!(error.failure(), Failure::DecodeTable { .. }) => Ok(Err(format!("{error:#}"))),
             Err(error) => Err(error),
         }
     }
@@ -128,7 +128,7 @@ impl Judge {
         }
         match &known.rule {
             Some(rule) => ctx.emit(self.last_good, LAST_GOOD_KEY, rule)?,
-            None => ctx.emit_nil(self.last_good, LAST_GOOD_KEY)?,
+            None => ctx.emit_tombstone(self.last_good, LAST_GOOD_KEY)?,
         }
         known.keeping = Keeping::Emitted { partition: ctx.partition(), offset: ctx.offset(), at_ms: now_ms };
         Ok(())

@@ -123,7 +123,7 @@ pub(crate) fn encode_state<T>(
 }
 
 /// A value that can't be encoded or bytes that can't be decoded.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodecError {
     /// The bytes are no such value, or the value has no bytes.
@@ -136,6 +136,8 @@ pub enum CodecError {
     #[error("{0}")]
     Unavailable(String),
 }
+
+crate::chain::debug_as_chain!(CodecError);
 
 impl CodecError {
     /// An [`Invalid`](Self::Invalid) with that reason.

@@ -81,8 +81,8 @@ impl<'a, S> Ctx<'a, S> {
         self.record.headers
     }
 
-    /// Whether the record's value is null (with [`NilValue::Pass`](crate::group::NilValue)).
-    pub fn value_is_nil(&self) -> bool {
+    /// Whether the record's value is null (with [`NullValue::Pass`](crate::group::NullValue)).
+    pub fn value_is_null(&self) -> bool {
         self.record.value.is_none()
     }
 
@@ -118,7 +118,7 @@ impl<'a, S> Ctx<'a, S> {
     ///
     /// # Errors
     /// When the topic is the group's own table or loop, or the value can't be encoded or is larger than the output takes.
-    pub fn emit_instead<M: 'static>(
+    pub fn emit_to_topic<M: 'static>(
         &mut self,
         of: Output<M>,
         topic: &Arc<str>,
@@ -137,7 +137,7 @@ impl<'a, S> Ctx<'a, S> {
     ///
     /// # Errors
     /// When the key alone is larger than the topic takes.
-    pub fn emit_nil<M: 'static>(&mut self, to: Output<M>, key: impl Key) -> CallbackResult {
+    pub fn emit_tombstone<M: 'static>(&mut self, to: Output<M>, key: impl Key) -> CallbackResult {
         self.push::<M>((to.graph, to.index), "output", None, key.bytes(), None, Emit::default())
     }
 

@@ -3,7 +3,7 @@
 use super::StateWrites;
 use crate::log::{ProduceBatch, RecordRef};
 use crate::store::StoreError;
-use crate::topology::{CallbackError, CallbackResult, CodecOf, Failure, LeftOut};
+use crate::topology::{CallbackError, CallbackResult, CodecOf, LeftOut};
 
 /// What a callback did with its key's value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +28,11 @@ pub(crate) enum Obstacle {
     /// The store failed.
     Store(StoreError),
 }
+
+/// Ends the attempt at a record that something is due before; [`Obstacle::Due`] says until when.
+#[derive(Debug, thiserror::Error)]
+#[error("timers or windows are due first")]
+struct DueFirst;
 
 /// How often a record is left out, by reason.
 #[derive(Clone, Copy, Debug, Default)]
@@ -133,7 +138,7 @@ impl Stage {
     pub(crate) fn reach(&mut self, at: i64) -> CallbackResult {
         if at.min(i64::MAX - 1) >= self.due {
             self.obstacle = Some(Obstacle::Due(at));
-            return Err(CallbackError::of(Failure::DueFirst));
+            return Err(CallbackError::from(DueFirst));
         }
         self.at = at;
         self.time = self.time.max(at);

@@ -102,7 +102,8 @@ impl<M: 'static> EmitterBuilder<M> {
     async fn find_topic(&self) -> Result<TopicInfo, EmitError> {
         let topic = &self.topic;
         if let Some(partitions) = self.create {
-            let found = self.log.topics(vec![Arc::clone(topic)]).await;
+            let asked = self.log.topics(vec![Arc::clone(topic)]);
+            let found = wait::answer(&self.log, "an emitter", |_| {}, asked).await;
             if found.map_err(|e| self.failed("look the topic up", e))?.iter().any(Option::is_none) {
                 let spec = TopicSpec::new(Arc::clone(topic)).partitions(partitions);
                 match self.log.create_topics(vec![spec]).await {

@@ -6,7 +6,7 @@ use crate::codec::CodecError;
 use crate::log::LogError;
 
 /// Why an emitter can't be opened, or a record was not written.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the variants' messages say it")]
 pub enum EmitError {
@@ -14,14 +14,27 @@ pub enum EmitError {
     #[error("emitter: {problem}; {remedy}")]
     Topic { topic: Arc<str>, problem: String, remedy: String },
     /// The codec could not get ready.
-    #[error("emitter for {topic}: its codec: {error}")]
-    Codec { topic: Arc<str>, error: CodecError },
+    #[error("emitter for {topic}: its codec could not get ready")]
+    Codec {
+        topic: Arc<str>,
+        #[source]
+        error: CodecError,
+    },
     /// The emitter could not be opened.
-    #[error("emitter for {topic}: {doing}: {error}")]
-    Open { topic: Arc<str>, doing: &'static str, error: LogError },
+    #[error("emitter for {topic}: {doing}")]
+    Open {
+        topic: Arc<str>,
+        doing: &'static str,
+        #[source]
+        error: LogError,
+    },
     /// A value has no bytes. Nothing was taken.
-    #[error("emit to {topic}: the value can't be encoded: {error}")]
-    Encode { topic: Arc<str>, error: CodecError },
+    #[error("emit to {topic}: the value can't be encoded")]
+    Encode {
+        topic: Arc<str>,
+        #[source]
+        error: CodecError,
+    },
     /// A time below zero, in milliseconds since the epoch. Nothing was taken.
     #[error("emit to {topic}: the time {at} is below zero")]
     Negative { topic: Arc<str>, at: i64 },
@@ -29,15 +42,26 @@ pub enum EmitError {
     #[error("emit to {topic}: {bytes} bytes are under way, which is the bound: use emit(), which waits")]
     Full { topic: Arc<str>, bytes: usize },
     /// The record was not written, or it is not known whether it was.
-    #[error("emit to {topic}: {error}")]
-    Log { topic: Arc<str>, error: LogError },
+    #[error("emit to {topic}")]
+    Log {
+        topic: Arc<str>,
+        #[source]
+        error: LogError,
+    },
     /// Records whose acknowledgement nobody awaited were not written, or it is not known whether they were.
-    #[error("{failed} records emitted to {topic} failed, the first with: {first}")]
-    Unacknowledged { topic: Arc<str>, failed: usize, first: LogError },
+    #[error("{failed} records emitted to {topic} failed, the first with")]
+    Unacknowledged {
+        topic: Arc<str>,
+        failed: usize,
+        #[source]
+        first: LogError,
+    },
     /// The emitter was closed.
     #[error("emit to {topic}: the emitter is closed")]
     Closed { topic: Arc<str> },
 }
+
+crate::chain::debug_as_chain!(EmitError);
 
 impl EmitError {
     pub(super) fn log(topic: &Arc<str>, error: LogError) -> Self {

@@ -100,7 +100,7 @@ impl<M: 'static> Emitter<M> {
     ///
     /// # Errors
     /// As [`emit`](Self::emit).
-    pub async fn emit_nil(&self, key: impl Key) -> Result<Ack, EmitError> {
+    pub async fn emit_tombstone(&self, key: impl Key) -> Result<Ack, EmitError> {
         self.with_room(|| self.push(key.bytes(), None, &Emit::default())).await
     }
 

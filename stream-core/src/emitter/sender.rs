@@ -24,7 +24,7 @@ impl Drop for Leaving {
         // With close() the failures have been reported by now; otherwise nobody is left to report them to.
         if let Some((failed, error)) = self.queue.sender_gone() {
             tracing::warn!(
-                topic = %self.queue.topic(), failed, %error,
+                topic = %self.queue.topic(), failed, ?error,
                 "records were emitted, and are not known to be written; close() or flush() an emitter before it is dropped"
             );
         }

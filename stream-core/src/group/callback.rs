@@ -13,6 +13,7 @@ use crate::topology::{CallbackError, CallbackResult, Calls, CodecOf, Failure, No
 
 /// A record of a batch callback.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Record<M> {
     /// Its key.
     pub key: Option<Vec<u8>>,
@@ -231,10 +232,7 @@ where
                         timestamp,
                     }),
                     Err(error) if records.len() == 1 => return (stage, Err(error)),
-                    Err(error) => {
-                        let at = format!("offset {}: {error}", record.offset);
-                        return (stage, Err(CallbackError::msg(at)));
-                    }
+                    Err(error) => return (stage, Err(error.within(format!("offset {}", record.offset)))),
                 }
             }
             let Some(last) = records.len().checked_sub(1).and_then(|i| records.get(i)) else {

@@ -22,7 +22,7 @@ pub(crate) struct Callbacks {
     pub(crate) timers: Vec<Due>,
     /// Set by `on_close`.
     pub(crate) windows: Vec<Due>,
-    /// Of sessions and batches: set by `on_session_close` or `on_batch`.
+    /// Of sessions and batches: set by `on_close`.
     pub(crate) open: Vec<Due>,
     pub(crate) stream_joins: Vec<Unmatched>,
     pub(crate) visitors: Vec<Box<dyn VisitHandler>>,

@@ -34,11 +34,11 @@ pub(crate) use self::callback::Handler;
 pub use self::callback::Record;
 pub use self::graph::GroupGraph;
 pub use self::table_join::{TableJoin, TableSide};
-pub use crate::time::{DueWork, Side, StreamJoin};
+pub use crate::time::{Closes, DueWork, Side, StreamJoin};
 pub use crate::topology::{
     Batched, BuildError, CallbackError, CallbackResult, ErrorPolicy, Failure, Input, Join, KeyPartitioner, LeftOut,
-    LeftOutRecord, Lookup, Loop, NilKey, NilValue, NoTable, OnError, Output, Retry, Route, Sessioned, Table, Timer,
-    Visitor, Windowed,
+    LeftOutRecord, Lookup, Loop, NoTable, NullKey, NullValue, Output, Route, Sessioned, Table, Timer, Visitor,
+    Windowed,
 };
 pub use crate::topology::{
     batch_topic, join_topic, lead_topic, loop_topic, positions_topic, repartition_topic, session_topic, side_topic,

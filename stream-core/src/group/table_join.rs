@@ -9,7 +9,7 @@ use super::callback::{Handler, SyncHandler, Timed, decode, event_time, event_tim
 use crate::codec::Codec;
 use crate::context::{Core, Ctx, Source, Stage};
 use crate::log::RecordRef;
-use crate::topology::{CallbackError, CallbackResult, CodecOf, Failure, Input, NilValue, Table, side_topic};
+use crate::topology::{CallbackError, CallbackResult, CodecOf, Failure, Input, NullValue, Table, side_topic};
 
 /// One side of a [table join](GroupBuilder::table_join): a topic of which each record is the newest value of its key, and a
 /// null deletes it.
@@ -22,7 +22,7 @@ impl<T: 'static> TableSide<T> {
     /// The table in this topic. With an [`Input`], an error policy comes with it; its nulls are tombstones whatever that
     /// says.
     pub fn topic(topic: impl Into<Input>, codec: impl Codec<T>) -> Self {
-        Self { input: topic.into().nil_value(NilValue::Pass), codec: Arc::new(codec) }
+        Self { input: topic.into().null_value(NullValue::Pass), codec: Arc::new(codec) }
     }
 }
 

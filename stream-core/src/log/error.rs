@@ -3,7 +3,7 @@
 use super::TopicPartition;
 
 /// An error of the log. `what` says what was being done, `reason` what the log answered.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the variants' messages say it")]
 pub enum LogError {
@@ -74,8 +74,11 @@ pub enum LogError {
     Closed { what: String },
 }
 
+crate::chain::debug_as_chain!(LogError);
+
 /// The possible reaction to an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ErrorClass {
     /// The same call may succeed later.
     Retriable,

@@ -39,6 +39,18 @@ pub use self::types::{
 };
 use crate::clock::Clock;
 
+/// Keeps the traits of a log closed: they grow with what the library needs of Kafka. The tests of this repository
+/// wrap logs, and see it with the feature `testing`.
+mod sealed {
+    #[allow(missing_docs, reason = "only a seal")]
+    pub trait Sealed {}
+}
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub use self::sealed::Sealed;
+#[cfg(not(feature = "testing"))]
+use self::sealed::Sealed;
+
 /// Result of a log operation.
 pub type LogResult<T> = Result<T, LogError>;
 
@@ -50,7 +62,7 @@ pub type LogHandle = Arc<dyn Log>;
 /// All methods may be called from any thread. None blocks the caller: what takes time returns a future. Every future
 /// ends within a bound (a time-out is an error), except [`Member::next`] and [`Fetch::poll_fetch`], which wait for
 /// something to happen.
-pub trait Log: Send + Sync + 'static {
+pub trait Log: Sealed + Send + Sync + 'static {
     /// The name of this log for messages: `kafka at host:9092`, `the embedded log`.
     fn name(&self) -> String;
 
@@ -150,6 +162,7 @@ impl RevokeToken {
 }
 
 /// One partition that a member was given.
+#[non_exhaustive]
 pub struct Assigned {
     /// Which one.
     pub partition: TopicPartition,
@@ -168,7 +181,7 @@ pub struct Assigned {
 ///
 /// With [`Subscription::Lead`], the group assigns the lead topic's partitions, and partition p of every co-partitioned
 /// topic comes and goes with the lead's p. The lead itself is not consumed unless it is also listed.
-pub trait Member: Send {
+pub trait Member: Sealed + Send {
     /// Waits for the next event. Must be polled all the time for the member to stay in its group (`max.poll.interval`
     /// in Kafka's words). Cancel-safe.
     fn next(&mut self) -> BoxFuture<'_, LogResult<MemberEvent>>;
@@ -182,7 +195,7 @@ pub trait Member: Send {
 }
 
 /// Commits of a [`Member`].
-pub trait GroupHandle: Send + Sync + 'static {
+pub trait GroupHandle: Sealed + Send + Sync + 'static {
     /// Commits offsets under the group; commits take effect in the order of the calls, whenever they are awaited. Fails
     /// with [`LogError::NotMember`] when this member's generation has ended.
     fn commit_with_metadata(&self, offsets: Commits) -> BoxFuture<'static, LogResult<()>>;
@@ -198,7 +211,7 @@ pub trait GroupHandle: Send + Sync + 'static {
 }
 
 /// Yields the records of one partition, in order.
-pub trait Fetch: Send {
+pub trait Fetch: Sealed + Send {
     /// Fills `into` (cleared first) with the next records within `limits` (at least one record is returned whatever
     /// its size), or says that the end was reached. `Pending` wakes `cx` once there is something.
     ///
@@ -219,7 +232,7 @@ pub trait Fetch: Send {
 }
 
 /// Reads partitions outside any group.
-pub trait Reader: Send + Sync + 'static {
+pub trait Reader: Sealed + Send + Sync + 'static {
     /// Reads a partition from an offset on. Dropping the [`Fetch`] ends it. A partition can be read by one `Fetch` of
     /// a reader at a time.
     fn read(&self, partition: TopicPartition, from: i64) -> BoxFuture<'static, LogResult<Box<dyn Fetch>>>;
@@ -229,7 +242,7 @@ pub trait Reader: Send + Sync + 'static {
 ///
 /// Idempotent, `acks=all`. Batches are taken in the order of the calls, and the records of one partition keep that
 /// order.
-pub trait Producer: Send + Sync + 'static {
+pub trait Producer: Sealed + Send + Sync + 'static {
     /// Hands a batch over and returns at once; the future resolves when every record is acknowledged or failed, and
     /// need not be awaited for the batch to go out.
     ///

@@ -38,6 +38,7 @@ pub type Offsets = Vec<(TopicPartition, i64)>;
 
 /// An offset to commit, and the text that is committed with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OffsetAndMetadata {
     /// The next offset to read.
     pub offset: i64,
@@ -120,6 +121,7 @@ impl TopicSpec {
 
 /// The settings of a topic that matter here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TopicConfig {
     /// `cleanup.policy`.
     pub cleanup: Option<Cleanup>,
@@ -145,6 +147,98 @@ pub struct TopicConfig {
     pub min_insync_replicas: Option<i32>,
     /// Any other setting, by Kafka's name. Not filled in by look-ups.
     pub other: Vec<(String, String)>,
+}
+
+impl TopicConfig {
+    /// The broker's defaults.
+    ///
+    /// ```
+    /// use stream_core::log::{Cleanup, TopicConfig, TopicSpec};
+    ///
+    /// let config = TopicConfig::new().cleanup(Cleanup::Compact).other("segment.ms", "60000");
+    /// let topic = TopicSpec::new("prices-table").partitions(4).config(config);
+    /// # assert_eq!(topic.partitions, Some(4));
+    /// ```
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets `cleanup.policy`.
+    #[must_use]
+    pub fn cleanup(mut self, policy: impl Into<Option<Cleanup>>) -> Self {
+        self.cleanup = policy.into();
+        self
+    }
+
+    /// Sets `retention.ms`.
+    #[must_use]
+    pub fn retention_ms(mut self, ms: impl Into<Option<i64>>) -> Self {
+        self.retention_ms = ms.into();
+        self
+    }
+
+    /// Sets `delete.retention.ms`.
+    #[must_use]
+    pub fn delete_retention_ms(mut self, ms: impl Into<Option<i64>>) -> Self {
+        self.delete_retention_ms = ms.into();
+        self
+    }
+
+    /// Sets `max.message.bytes`.
+    #[must_use]
+    pub fn max_message_bytes(mut self, bytes: impl Into<Option<i64>>) -> Self {
+        self.max_message_bytes = bytes.into();
+        self
+    }
+
+    /// Sets `retention.bytes`.
+    #[must_use]
+    pub fn retention_bytes(mut self, bytes: impl Into<Option<i64>>) -> Self {
+        self.retention_bytes = bytes.into();
+        self
+    }
+
+    /// Sets `message.timestamp.type`.
+    #[must_use]
+    pub fn timestamp_type(mut self, of: impl Into<Option<TimestampType>>) -> Self {
+        self.timestamp_type = of.into();
+        self
+    }
+
+    /// Sets `message.timestamp.before.max.ms`.
+    #[must_use]
+    pub fn timestamp_before_max_ms(mut self, ms: impl Into<Option<i64>>) -> Self {
+        self.timestamp_before_max_ms = ms.into();
+        self
+    }
+
+    /// Sets `message.timestamp.after.max.ms`.
+    #[must_use]
+    pub fn timestamp_after_max_ms(mut self, ms: impl Into<Option<i64>>) -> Self {
+        self.timestamp_after_max_ms = ms.into();
+        self
+    }
+
+    /// Sets `min.insync.replicas`.
+    #[must_use]
+    pub fn min_insync_replicas(mut self, replicas: impl Into<Option<i32>>) -> Self {
+        self.min_insync_replicas = replicas.into();
+        self
+    }
+
+    /// Sets `compression.type`.
+    #[must_use]
+    pub fn compression_type(mut self, name: impl Into<String>) -> Self {
+        self.compression_type = Some(name.into());
+        self
+    }
+
+    /// Adds another setting, by Kafka's name.
+    #[must_use]
+    pub fn other(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.other.push((name.into(), value.into()));
+        self
+    }
 }
 
 /// `cleanup.policy` of a topic.
@@ -192,6 +286,7 @@ pub enum Isolation {
 
 /// A position to resolve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OffsetSpec {
     /// The first offset there is.
     Earliest,
@@ -203,6 +298,7 @@ pub enum OffsetSpec {
 
 /// Where a group starts on a partition without a committed offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum AutoOffsetReset {
     /// At the first record.
     #[default]
@@ -213,6 +309,7 @@ pub enum AutoOffsetReset {
 
 /// The topics of a member, and how their partitions are assigned.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Subscription {
     /// Topics whose partitions are assigned independently.
     Topics(Vec<Arc<str>>),
@@ -227,6 +324,7 @@ pub enum Subscription {
 
 /// How to join a group.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct MemberOptions {
     /// The group.
     pub group: Arc<str>,
@@ -264,6 +362,7 @@ impl MemberOptions {
 
 /// A live member of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GroupMember {
     /// The id that the group coordinator gave it.
     pub member_id: String,
@@ -298,6 +397,7 @@ impl fmt::Debug for GroupMetadata {
 
 /// How a key chooses its partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Partitioner {
     /// The partitioner of Java clients: murmur2, and a random partition for a record without a key.
     #[default]
@@ -326,11 +426,19 @@ pub struct ProducerOptions {
 
 /// How much one fetch may return.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct FetchLimits {
     /// Records.
     pub records: usize,
     /// Bytes of keys and values.
     pub bytes: usize,
+}
+
+impl FetchLimits {
+    /// So many records, and so many bytes of keys and values; at least one record, whatever its size.
+    pub fn new(records: usize, bytes: usize) -> Self {
+        Self { records, bytes }
+    }
 }
 
 impl Default for FetchLimits {

@@ -61,7 +61,7 @@ impl From<ReadError> for Refusal {
                 Self::new(StatusCode::NOT_FOUND, "unknown_table", &error)
             }
             ReadError::Decode { .. } | ReadError::Store { .. } => {
-                tracing::warn!(%error, "a table can't be read");
+                tracing::warn!(?error, "a table can't be read");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", "the table can't be read; the log says why")
             }
         }
@@ -85,7 +85,7 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
         Ok(bytes) => (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
         Err(error) => {
-            tracing::error!(%error, "an answer has no JSON");
+            tracing::error!(?error, "an answer has no JSON");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

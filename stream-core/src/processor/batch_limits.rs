@@ -70,7 +70,7 @@ impl BatchLimits {
         let limit = match log.topics(vec![Arc::clone(topic)]).await {
             Ok(found) => found.into_iter().flatten().map(|info| record_limit(&info)).find(|limit| *limit < usize::MAX),
             Err(error) => {
-                tracing::debug!(%topic, %error, "the largest batch that a topic takes can't be found out now");
+                tracing::debug!(%topic, ?error, "the largest batch that a topic takes can't be found out now");
                 self.of(topic)
             }
         };

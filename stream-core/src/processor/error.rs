@@ -1,21 +1,34 @@
 //! Why a processor stops.
 
+use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::chain;
 use crate::codec::CodecError;
+use crate::group::CallbackError;
 use crate::log::LogError;
 use crate::store::StoreError;
 use crate::table::FollowError;
 use crate::topics::TopicsError;
 
 /// Why a processor stops, or could not start.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the variants' messages say it")]
 pub enum ProcessorError {
     /// A record failed, and its input's policy is to fail.
-    #[error("group {group}: record {topic}[{partition}]@{offset} (key {key}) failed: {reason}")]
-    Record { group: String, topic: String, partition: i32, offset: i64, key: String, reason: String },
+    #[error("group {group}: record {topic}[{partition}]@{offset} (key {key}) failed")]
+    Record {
+        group: String,
+        topic: String,
+        partition: i32,
+        /// The record's offset; -1 where a visitor, a timer or a window failed.
+        offset: i64,
+        key: String,
+        #[source]
+        error: CallbackError,
+    },
     /// A topic is not as the group needs it.
     #[error("group {group}: {problem}; {remedy}")]
     Topic { group: String, problem: String, remedy: String },
@@ -26,8 +39,13 @@ pub enum ProcessorError {
     )]
     OtherMember { group: String, member: String, theirs: String, ours: String },
     /// A codec could not get ready.
-    #[error("group {group}: the codec of topic {topic}: {error}")]
-    Codec { group: String, topic: String, error: CodecError },
+    #[error("group {group}: the codec of topic {topic} could not get ready")]
+    Codec {
+        group: String,
+        topic: String,
+        #[source]
+        error: CodecError,
+    },
     /// A position in an input is lost, or the committed offset differs from the position in the group's state.
     #[error("group {group}: {problem}; {remedy}")]
     Position {
@@ -48,19 +66,37 @@ pub enum ProcessorError {
     )]
     SameId { group: String, id: String, from: String, remedy: String },
     /// The log failed.
-    #[error("group {group}: {doing}: {error}")]
-    Log { group: String, doing: String, error: LogError },
+    #[error("group {group}: {doing}")]
+    Log {
+        group: String,
+        doing: String,
+        #[source]
+        error: LogError,
+    },
     /// The transactions can't go on: the producer was fenced, or nobody knows how one ended. Nothing is lost: a new start
     /// asks what is committed.
-    #[error("group {group}: commit a transaction: {error}")]
-    Transaction { group: String, error: LogError },
+    #[error("group {group}: commit a transaction")]
+    Transaction {
+        group: String,
+        #[source]
+        error: LogError,
+    },
     /// A topic refuses, again and again, what the library itself writes to it: stream time, the end of a timer, or the
     /// positions that the state contains.
-    #[error("group {group}: {topic} refuses a record that the library itself writes: {error}")]
-    OwnRecord { group: String, topic: String, error: LogError },
+    #[error("group {group}: {topic} refuses a record that the library itself writes")]
+    OwnRecord {
+        group: String,
+        topic: String,
+        #[source]
+        error: LogError,
+    },
     /// The store failed.
-    #[error("group {group}: {error}")]
-    Store { group: String, error: StoreError },
+    #[error("group {group}: the store failed")]
+    Store {
+        group: String,
+        #[source]
+        error: StoreError,
+    },
     /// The copy of a looked-up table can't be kept up to date.
     #[error("group {group}: lookup {table}: {reason}")]
     Lookup { group: String, table: String, reason: String },
@@ -71,14 +107,39 @@ pub enum ProcessorError {
     #[error("group {group}: the copies of looked-up tables do not end, so it can't start again in this process")]
     Hung { group: String },
     /// A worker thread could not be started.
-    #[error("group {group}: a worker thread could not be started: {reason}")]
-    Worker { group: String, reason: String },
+    #[error("group {group}: a worker thread could not be started")]
+    Worker {
+        group: String,
+        #[source]
+        error: Arc<std::io::Error>,
+    },
     /// A partition's task panicked, outside of any callback of the group's.
     #[error("group {group}: the task of partition {partition} panicked: {reason}; this is a bug: please report it")]
     Panic { group: String, partition: i32, reason: String },
 }
 
+crate::chain::debug_as_chain!(ProcessorError);
+
 impl ProcessorError {
+    /// The outermost error of type `E` among this error and its causes: the callback's own error, as it was given to `?`.
+    ///
+    /// ```
+    /// use stream_core::processor::ProcessorError;
+    ///
+    /// fn is_out_of_stock(error: &ProcessorError) -> bool {
+    ///     error.downcast_ref::<OutOfStock>().is_some()
+    /// }
+    /// # #[derive(Debug)]
+    /// # struct OutOfStock;
+    /// # impl std::fmt::Display for OutOfStock {
+    /// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("out of stock") }
+    /// # }
+    /// # impl std::error::Error for OutOfStock {}
+    /// ```
+    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
+        chain::find(self)
+    }
+
     pub(crate) fn log(group: &str, doing: impl Into<String>, error: LogError) -> Self {
         Self::Log { group: group.to_owned(), doing: doing.into(), error }
     }

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -37,6 +37,8 @@ pub struct Handle {
     pub(super) status: watch::Receiver<Status>,
     pub(super) requests: mpsc::UnboundedSender<Request>,
     pub(super) counters: Arc<Counters>,
+    /// Set before the state is [`State::Failed`].
+    pub(super) failure: Arc<OnceLock<ProcessorError>>,
 }
 
 impl Handle {
@@ -51,10 +53,15 @@ impl Handle {
         status.wait_for(|s| test(s)).await.ok().map(|s| s.clone())
     }
 
+    /// The error that ended the processor, if one did.
+    pub fn failure(&self) -> Option<ProcessorError> {
+        self.failure.get().cloned()
+    }
+
     /// Resolves once all assigned partitions are processed.
     ///
     /// # Errors
-    /// When the processor ends before.
+    /// When the processor ends before: the [failure](Self::failure) that ended it, if one did.
     pub async fn running(&self) -> ProcessorResult<()> {
         let ended = |s: &Status| matches!(s.state, State::Stopped | State::Failed);
         let status = self.wait_for(|s| s.state == State::Running || ended(s)).await;
@@ -69,7 +76,7 @@ impl Handle {
     /// tests and tools: it asks the log again and again.
     ///
     /// # Errors
-    /// When the processor ends before, or the log can't be reached.
+    /// When the processor ends before, as [`running`](Self::running), or the log can't be reached.
     pub async fn caught_up(&self) -> ProcessorResult<()> {
         let group = self.graph.name();
         let failed = |e| ProcessorError::log(group, "look at the group's progress", e);
@@ -134,7 +141,11 @@ impl Handle {
         Ok(count)
     }
 
+    /// Why a processor that has ended can't do something.
     fn closed(&self, what: &str) -> ProcessorError {
+        if let Some(failure) = self.failure() {
+            return failure;
+        }
         ProcessorError::log(self.graph.name(), what, LogError::Closed { what: "the processor".to_owned() })
     }
 }

@@ -43,7 +43,7 @@ impl Lookups {
             return Ok(());
         }
         let thread = workers.more("-lookups", Some(1));
-        let thread = thread.map_err(|e| ProcessorError::Worker { group: group.to_owned(), reason: e.to_string() })?;
+        let thread = thread.map_err(|e| ProcessorError::Worker { group: group.to_owned(), error: Arc::new(e) })?;
         let thread = self.thread.insert(thread);
         for edge in &graph.lookups {
             // One that were left out would give its place, and its readers, to the next.

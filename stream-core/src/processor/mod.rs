@@ -41,7 +41,7 @@ mod transactions;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{mpsc, watch};
 
@@ -90,6 +90,7 @@ pub struct Processor {
     requests: mpsc::UnboundedReceiver<Request>,
     batches: Arc<batch_limits::BatchLimits>,
     counters: Arc<Counters>,
+    failure: Arc<OnceLock<ProcessorError>>,
     faults: CallbackFaults,
 }
 
@@ -140,8 +141,16 @@ impl Processor {
         let (requests, inbox) = mpsc::unbounded_channel();
         let counters = Arc::<Counters>::default();
         let seen_counters = Arc::clone(&counters);
+        let failure = Arc::<OnceLock<ProcessorError>>::default();
         Self {
-            handle: Handle { graph: Arc::clone(&graph), log: Arc::clone(&log), status: seen, requests, counters },
+            handle: Handle {
+                graph: Arc::clone(&graph),
+                log: Arc::clone(&log),
+                status: seen,
+                requests,
+                counters,
+                failure: Arc::clone(&failure),
+            },
             graph,
             log,
             options: Options::default(),
@@ -152,6 +161,7 @@ impl Processor {
             requests: inbox,
             batches: Arc::default(),
             counters: seen_counters,
+            failure,
             faults: CallbackFaults::default(),
         }
     }
@@ -188,9 +198,10 @@ impl Processor {
     /// As [`run`](Self::run).
     pub async fn run_until(self, stop: impl Future<Output = ()> + Send + 'static) -> ProcessorResult<()> {
         let group = self.graph.name();
-        let workers = Workers::threads(group, self.options.workers)
-            .map_err(|e| ProcessorError::Worker { group: group.to_owned(), reason: e.to_string() })?;
-        self.run_on(workers, Box::pin(stop)).await
+        match Workers::threads(group, self.options.workers) {
+            Ok(workers) => self.run_on(workers, Box::pin(stop)).await,
+            Err(e) => Err(self.failed(ProcessorError::Worker { group: group.to_owned(), error: Arc::new(e) })),
+        }
     }
 
     /// Runs without threads of its own, on the current [`LocalSet`](tokio::task::LocalSet).

@@ -312,7 +312,7 @@ pub(super) async fn look_up(log: LogHandle, of: Vec<TopicPartition>) -> LogResul
     loop {
         match look(&log, &of).await {
             Err(error) if error.class() == ErrorClass::Retriable => {
-                tracing::warn!(%error, ?rest, "the topics of an assignment can't be looked up now: waiting");
+                tracing::warn!(?error, ?rest, "the topics of an assignment can't be looked up now: waiting");
                 tokio::time::sleep(rest).await;
                 rest = (rest * 2).min(Duration::from_secs(5));
             }

@@ -28,7 +28,7 @@ use super::transactions::Transactions;
 use crate::codec::CodecError;
 use crate::log::{Isolation, LogError, LogResult, Member, MemberOptions, Producer, ProducerOptions, Subscription};
 use crate::store::{SledStores, StoreBackend};
-use crate::topics::{self, TopicFacts};
+use crate::topics::{self, TopicFacts, wait};
 use crate::workers::Workers;
 
 /// The time within which a second fencing is no accident.
@@ -104,7 +104,7 @@ impl Processor {
                 Some((backoff, attempts)) if failures < attempts && error.may_pass() && !stop.asked => {
                     let wait = backoff.saturating_mul(1 << failures.min(6));
                     failures += 1;
-                    tracing::warn!(%error, failures, ?wait, "the processor failed and is started again");
+                    tracing::warn!(?error, failures, ?wait, "the processor failed and is started again");
                     tokio::select! {
                         biased;
                         () = stop.told() => break Ok(()),
@@ -116,7 +116,7 @@ impl Processor {
                             Ok(more) => workers = more,
                             Err(e) => {
                                 let group = self.graph.name().to_owned();
-                                break Err(ProcessorError::Worker { group, reason: e.to_string() });
+                                break Err(ProcessorError::Worker { group, error: Arc::new(e) });
                             }
                         }
                     }
@@ -124,9 +124,19 @@ impl Processor {
                 _ => break Err(error),
             }
         };
-        let state = if result.is_ok() { State::Stopped } else { State::Failed };
-        self.publish(state);
-        result
+        match result {
+            Ok(()) => self.publish(State::Stopped),
+            Err(error) => return Err(self.failed(error)),
+        }
+        Ok(())
+    }
+
+    /// Publishes the failure that ends the processor.
+    pub(super) fn failed(&self, error: ProcessorError) -> ProcessorError {
+        // It ends once.
+        _ = self.failure.set(error.clone());
+        self.publish(State::Failed);
+        error
     }
 
     /// Waits before a new start after an error that passes.
@@ -138,9 +148,9 @@ impl Processor {
         let wait = Duration::from_millis(500 << patience.waits.min(3));
         patience.waits += 1;
         let left_out = self.counters.left_out.all();
-        let waiting = Waiting { on: error.to_string(), since_ms: patience.since_ms };
+        let waiting = Waiting { on: format!("{error:?}"), since_ms: patience.since_ms };
         let status = Status { left_out, ..Status::waits(waiting) };
-        tracing::warn!(%error, ?wait, "the processor starts again once this has passed");
+        tracing::warn!(?error, ?wait, "the processor starts again once this has passed");
         self.listeners.publish(&self.status, status);
         tokio::time::sleep(wait).await;
     }
@@ -199,7 +209,15 @@ impl Processor {
         let (graph, options) = (&self.graph, &self.options);
         let group = graph.name();
         let doing = |what: &'static str| move |e| ProcessorError::log(group, what, e);
-        let facts = topics::ensure(&self.log, graph, &options.topics).await?;
+        let late = |is_late| {
+            if is_late {
+                let waiting = Waiting { on: wait::no_answer(&self.log), since_ms: self.log.clock().now_ms() };
+                self.listeners.publish(&self.status, Status::waits(waiting));
+            } else {
+                self.publish(State::Starting);
+            }
+        };
+        let facts = topics::ensure(&self.log, graph, &options.topics, &late).await?;
         if options.guarantee == Guarantee::ExactlyOnce {
             topics::take_markers(&self.log, graph, &facts)?;
         }

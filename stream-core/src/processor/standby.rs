@@ -67,7 +67,7 @@ pub(super) async fn run(spec: StandbySpec) -> Warm {
             }
             Err(error) => {
                 // The task that takes over will meet the same, and say so by failing.
-                tracing::error!(group = env.graph.name(), %partition, %error, "no standby can be kept");
+                tracing::error!(group = env.graph.name(), %partition, ?error, "no standby can be kept");
                 _ = news.send((id, partition, StandbyState::Failed));
             }
         }

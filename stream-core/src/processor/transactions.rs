@@ -453,7 +453,7 @@ impl Work {
             return Err(error);
         }
         self.counters.aborted.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(%error, "a transaction is aborted: its partitions go back to their last commit");
+        tracing::warn!(?error, "a transaction is aborted: its partitions go back to their last commit");
         let abort = match aborted {
             Some(aborted) => aborted,
             None => self.producer.abort_transaction().await,

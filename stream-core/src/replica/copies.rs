@@ -56,7 +56,7 @@ pub(crate) enum Ended {
 }
 
 /// Why a read is not answered.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 pub(crate) enum CopyError {
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -67,6 +67,8 @@ pub(crate) enum CopyError {
     #[error("{0}")]
     Failed(Arc<str>),
 }
+
+crate::chain::debug_as_chain!(CopyError);
 
 impl PartitionCopy {
     fn new(partition: TopicPartition, store: Arc<dyn Store>) -> Self {

@@ -103,7 +103,7 @@ impl<'a> Lane<'a> {
                 self.empty().map_err(|e| e.to_string())?;
             }
             Broken::Log(error @ LogError::OffsetOutOfRange { .. }) => {
-                tracing::warn!(%partition, %error, "the copy is emptied and restored");
+                tracing::warn!(%partition, ?error, "the copy is emptied and restored");
                 self.empty().map_err(|e| e.to_string())?;
             }
             Broken::Gone(error) => {
@@ -128,7 +128,7 @@ impl<'a> Lane<'a> {
 
     fn wait(&self, error: &LogError, rest: Duration) {
         let partition = &self.copy.partition;
-        tracing::warn!(%partition, %error, ?rest, "the copy can't follow its topic; it is tried again");
+        tracing::warn!(%partition, ?error, ?rest, "the copy can't follow its topic; it is tried again");
         self.keeping.copies.set_phase(self.index, Phase::Waiting, Some(error.to_string()));
     }
 

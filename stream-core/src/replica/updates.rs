@@ -61,7 +61,7 @@ impl<V> Listeners<V> {
 
     fn undecodable(&self, partition: i32, key: &[u8], error: &CodecError) {
         let key = String::from_utf8_lossy(key);
-        tracing::error!(topic = %self.topic, partition, %key, %error, "an update's value can't be decoded for its listener");
+        tracing::error!(topic = %self.topic, partition, %key, ?error, "an update's value can't be decoded for its listener");
     }
 }
 

@@ -200,7 +200,7 @@ pub fn prefix_scan<'s>(store: &'s dyn Store, prefix: &[u8], direction: Direction
 }
 
 /// An error of a store.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the variants' messages say it")]
 pub enum StoreError {
@@ -219,6 +219,8 @@ pub enum StoreError {
     #[error("store {path}: {reason}")]
     Failed { path: PathBuf, reason: String },
 }
+
+crate::chain::debug_as_chain!(StoreError);
 
 /// A name that nothing else has: 128 bits from the process's random hash keys.
 fn new_instance_id() -> String {

@@ -34,7 +34,7 @@ pub(crate) struct Follower {
 }
 
 /// Why a follower can't go on.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[allow(missing_docs)]
 pub(crate) enum FollowError {
     #[error(transparent)]
@@ -42,6 +42,8 @@ pub(crate) enum FollowError {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+crate::chain::debug_as_chain!(FollowError);
 
 impl Follower {
     /// Goes on at `next`, up to which the store is complete.

@@ -292,6 +292,8 @@ mod tests {
         sought: Arc<std::sync::Mutex<Vec<i64>>>,
     }
 
+    impl crate::log::Sealed for Script {}
+
     impl Fetch for Script {
         fn poll_fetch(
             &mut self,

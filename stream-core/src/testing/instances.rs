@@ -32,7 +32,7 @@ impl Tester {
         set: impl Fn(Processor) -> Processor + 'static,
     ) -> Result<(), TesterError> {
         let options = TopicOptions { partitions: Some(self.0.partitions), ..TopicOptions::default() };
-        self.block_on(ensure(&self.0.log, &graph, &options)).map_err(ProcessorError::from)?;
+        self.block_on(ensure(&self.0.log, &graph, &options, &|_| {})).map_err(ProcessorError::from)?;
         let name = graph.name().to_owned();
         self.0.groups.borrow_mut().insert(name.clone(), Running { graph, set: Rc::new(set), instances: Vec::new() });
         self.add_instance(&name).map(|_| ())

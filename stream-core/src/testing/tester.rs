@@ -24,7 +24,7 @@ use crate::processor::{CallbackFaults, Counters, Handle, Moment, Processor, Proc
 use crate::store::{MemoryStores, StoreError};
 
 /// An error of a test's run.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the variants' messages say it")]
 pub enum TesterError {
@@ -35,8 +35,12 @@ pub enum TesterError {
     #[error(transparent)]
     Log(#[from] LogError),
     /// A value can't be encoded or decoded.
-    #[error("topic {topic}: {error}")]
-    Codec { topic: String, error: CodecError },
+    #[error("topic {topic}: a value can't be encoded or decoded")]
+    Codec {
+        topic: String,
+        #[source]
+        error: CodecError,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -53,6 +57,8 @@ pub enum TesterError {
     #[error("no group {0} was added to this tester")]
     UnknownGroup(String),
 }
+
+crate::chain::debug_as_chain!(TesterError);
 
 /// Runs groups in memory. It blocks while it works, so it is used from plain `#[test]` functions, not from async ones.
 /// Clones share everything.

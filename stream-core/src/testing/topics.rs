@@ -44,7 +44,7 @@ impl<M: 'static> TestInput<M> {
     ///
     /// # Errors
     /// As [`send`](Self::send).
-    pub fn send_nil(&self, key: impl Key) -> Result<(), TesterError> {
+    pub fn send_null(&self, key: impl Key) -> Result<(), TesterError> {
         self.push_at(key, None, None, None)?;
         self.tester.drain()
     }

@@ -28,7 +28,7 @@ impl<S: 'static> GroupBuilder<S> {
         (graph, index): (u64, usize),
         read: fn(&dyn Codec<T>, &[u8]) -> Result<V, CodecError>,
         call: impl Fn(&mut Ctx<'_, S>, V, i64) -> CallbackResult + Send + Sync + 'static,
-    ) -> &mut Self {
+    ) {
         let edge = self.graph.open.get(index).filter(|_| graph == self.graph.id);
         let edge = edge.and_then(|edge| self.graph.state.get(edge.state).map(|state| (edge, state)));
         match edge.zip(self.callbacks.open.get_mut(index)) {
@@ -38,7 +38,6 @@ impl<S: 'static> GroupBuilder<S> {
                 *set = Some(OnDue::<T, V, S, _>::boxed(codec, of, read, call));
             }
         }
-        self
     }
 }
 

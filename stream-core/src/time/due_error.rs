@@ -46,7 +46,7 @@ impl<S: 'static> GroupBuilder<S> {
     /// let mut g = Group::define("clicks-per-minute");
     /// let minute = g.window("minute", Windows::tumbling(Duration::from_secs(60)), Int64);
     /// g.input("clicks", Text, move |ctx, _| ctx.aggregate(minute, |n| n.unwrap_or(0) + 1).map(drop));
-    /// g.on_close(minute, |_ctx, _window, n| if n > 0 { Ok(()) } else { Err(CallbackError::msg("an empty window")) });
+    /// g.on_close(minute, |_ctx, (_window, n)| if n > 0 { Ok(()) } else { Err(CallbackError::msg("an empty window")) });
     /// g.on_due_error(minute, ErrorPolicy::dead_letter("minutes-dead").retry(3, Duration::from_millis(100)));
     /// # g.build()?;
     /// # Ok::<(), BuildError>(())

@@ -5,6 +5,7 @@
 //! entries of the library's own tables, so that it survives a crash and moves with its partition.
 
 mod batch;
+mod closing;
 mod define_entry;
 pub(crate) mod due;
 mod due_callback;
@@ -16,5 +17,6 @@ pub(crate) mod stream_join;
 mod timer;
 mod window;
 
+pub use self::closing::Closes;
 pub use self::due_error::DueWork;
 pub use self::stream_join::{Side, StreamJoin};

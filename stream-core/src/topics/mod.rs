@@ -50,6 +50,62 @@ impl Default for TopicOptions {
     }
 }
 
+impl TopicOptions {
+    /// The defaults: missing topics are made.
+    ///
+    /// ```
+    /// use stream_core::topics::TopicOptions;
+    ///
+    /// let options = TopicOptions::new().partitions(8).replication(3);
+    /// assert!(options.create);
+    /// ```
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets whether missing topics are made.
+    #[must_use]
+    pub fn create(mut self, on: bool) -> Self {
+        self.create = on;
+        self
+    }
+
+    /// Sets the number of partitions of inputs and outputs that are made.
+    #[must_use]
+    pub fn partitions(mut self, partitions: i32) -> Self {
+        self.partitions = Some(partitions);
+        self
+    }
+
+    /// Sets the number of replicas of topics that are made.
+    #[must_use]
+    pub fn replication(mut self, replicas: i32) -> Self {
+        self.replication = Some(replicas);
+        self
+    }
+
+    /// Sets `retention.ms` of outputs that are made.
+    #[must_use]
+    pub fn retention_ms(mut self, ms: i64) -> Self {
+        self.retention_ms = Some(ms);
+        self
+    }
+
+    /// Sets `retention.ms` of dead-letter topics that are made; -1 to keep dead letters for ever.
+    #[must_use]
+    pub fn dead_letter_retention_ms(mut self, ms: i64) -> Self {
+        self.dead_letter_retention_ms = ms;
+        self
+    }
+
+    /// Sets how long to wait for joined and looked-up tables.
+    #[must_use]
+    pub fn wait_for_tables(mut self, bound: Duration) -> Self {
+        self.wait_for_tables = bound;
+        self
+    }
+}
+
 /// A day in milliseconds, which is also Kafka's default of `delete.retention.ms`.
 const DAY_MS: i64 = 24 * 3_600_000;
 
@@ -100,6 +156,8 @@ struct Manager<'a> {
     log: &'a LogHandle,
     graph: &'a Topology,
     options: &'a TopicOptions,
+    /// Is called with `true` when the log does not answer for long, and with `false` when it has answered.
+    late: &'a (dyn Fn(bool) + Sync),
 }
 
 /// A topic that the group owns.
@@ -115,8 +173,9 @@ pub(crate) async fn ensure(
     log: &LogHandle,
     graph: &Topology,
     options: &TopicOptions,
+    late: &(dyn Fn(bool) + Sync),
 ) -> Result<TopicFacts, TopicsError> {
-    Manager { log, graph, options }.ensure().await
+    Manager { log, graph, options, late }.ensure().await
 }
 
 impl Manager<'_> {
@@ -220,7 +279,9 @@ impl Manager<'_> {
     }
 
     async fn look_up(&self, names: &[Arc<str>]) -> Result<BTreeMap<Arc<str>, TopicInfo>, TopicsError> {
-        let found = self.log.topics(names.to_vec()).await.map_err(|e| self.log_error("look topics up", e))?;
+        let who = format!("group {}", self.graph.name());
+        let found = wait::answer(self.log, &who, self.late, self.log.topics(names.to_vec())).await;
+        let found = found.map_err(|e| self.log_error("look topics up", e))?;
         Ok(names.iter().zip(found).filter_map(|(name, info)| Some((Arc::clone(name), info?))).collect())
     }
 
@@ -368,7 +429,7 @@ pub(crate) async fn check_growth(log: &LogHandle, graph: &Topology, facts: &Topi
         let found = match log.topics(names.clone()).await {
             Ok(found) => found,
             Err(error) => {
-                tracing::debug!(group = graph.name(), %error, "could not look at the topics' partition counts");
+                tracing::debug!(group = graph.name(), ?error, "could not look at the topics' partition counts");
                 return Ok(());
             }
         };

@@ -1,16 +1,20 @@
 //! What can be wrong with a group graph, and what a callback can fail with.
 
+use std::error::Error;
 use std::fmt;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use super::left_out::LeftOut;
+use crate::chain::{self, Chain};
 use crate::clock::{span, utc};
 use crate::codec::CodecError;
 use crate::log::LogError;
 use crate::store::StoreError;
 
 /// A group graph that makes no sense. Every variant names the edge.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the variants' messages say it")]
 pub enum BuildError {
@@ -50,7 +54,7 @@ pub enum BuildError {
     #[error("group {group}: timer {name:?} has no callback: add one with on_timer()")]
     TimerUnread { group: String, name: String },
     /// A batch that nothing is called for.
-    #[error("group {group}: batch {name:?} has no callback: add one with on_batch()")]
+    #[error("group {group}: batch {name:?} has no callback: add one with on_close()")]
     BatchUnread { group: String, name: String },
     /// Windows that make no sense.
     #[error("group {group}: window {name:?}: {reason}")]
@@ -60,32 +64,64 @@ pub enum BuildError {
     Zero { edge: String, what: String },
 }
 
-/// Why a callback failed. Any error turns into one by `?`; [`CallbackError::msg`] makes one from words.
-pub struct CallbackError(Box<Failure>);
+crate::chain::debug_as_chain!(BuildError);
 
-/// The cause of a [`CallbackError`].
-#[derive(Debug, thiserror::Error)]
+/// Why a callback failed. `?` makes one of any error, of `Box<dyn Error + Send + Sync>`, of text, and of an
+/// `anyhow::Error`; [`CallbackError::msg`] makes one of anything that can be shown.
+///
+/// It is an error to look at (it dereferences to one): that of the callback, or else its [`Failure`]. `{}` shows it alone,
+/// `{:#}` and `{:?}` with its causes.
+///
+/// ```
+/// use stream_core::prelude::*;
+///
+/// let mut g = Group::define("sums").table(Int64);
+/// g.input("numbers", Text, |ctx, text| {
+///     let n: i64 = text.trim().parse()?; // any error
+///     if n < 0 {
+///         return Err("below zero".into()); // text
+///     }
+///     let sum = ctx.value()?.unwrap_or(0).checked_add(n).ok_or("too large")?;
+///     ctx.set(sum)
+/// });
+///
+/// let error = CallbackError::from("x".parse::<i64>().unwrap_err());
+/// assert!(error.downcast_ref::<std::num::ParseIntError>().is_some());
+/// ```
+#[derive(Clone)]
+pub struct CallbackError(Arc<Failure>);
+
+/// The kind of a [`CallbackError`].
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the variants' messages say it")]
 pub enum Failure {
     /// The callback's own error.
-    #[error("{0}")]
-    User(Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    User(Box<dyn Error + Send + Sync>),
     /// The callback panicked.
     #[error("the callback panicked: {0}")]
     Panic(String),
     /// The record's value can't be read.
-    #[error("the value can't be decoded: {0}")]
-    Decode(CodecError),
+    #[error("the value can't be decoded")]
+    Decode(#[source] CodecError),
     /// A value of a table can't be read.
-    #[error("the value of table {table} can't be decoded: {error}")]
-    DecodeTable { table: String, error: CodecError },
+    #[error("the value of table {table} can't be decoded")]
+    DecodeTable {
+        table: String,
+        #[source]
+        error: CodecError,
+    },
     /// A value can't be written.
-    #[error("a value for {edge} can't be encoded: {error}")]
-    Encode { edge: String, error: CodecError },
+    #[error("a value for {edge} can't be encoded")]
+    Encode {
+        edge: String,
+        #[source]
+        error: CodecError,
+    },
     /// A record that its topic would not take, or did not take.
-    #[error("emit: {0}")]
-    Emit(LogError),
+    #[error("emit")]
+    Emit(#[source] LogError),
     /// The record has no key, and the operation needs one.
     #[error("the record has no key, and {0} needs one")]
     NoKey(&'static str),
@@ -93,8 +129,8 @@ pub enum Failure {
     #[error("the {0} handle belongs to another group")]
     ForeignHandle(&'static str),
     /// The store failed.
-    #[error(transparent)]
-    Store(StoreError),
+    #[error("the store failed")]
+    Store(#[source] StoreError),
     /// A looked-up table can't be read.
     #[error("lookup {table}: {reason}")]
     Lookup { table: String, reason: String },
@@ -107,13 +143,19 @@ pub enum Failure {
     /// The record is left out.
     #[error("it is left out: {0}")]
     LeftOut(LeftOut),
-    /// Due work comes before the record. Never seen by a callback.
-    #[error("timers or windows are due first")]
-    DueFirst,
     /// Deferred work that was dropped before it said how it ended.
     #[error("the deferred work was dropped before done() or fail()")]
     DeferredDropped,
+    /// Another failure, and what was being done.
+    #[error("{what}")]
+    Within {
+        what: String,
+        #[source]
+        error: CallbackError,
+    },
 }
+
+crate::chain::debug_as_chain!(Failure);
 
 impl Failure {
     /// Whether it is the same at each attempt, whatever happens meanwhile.
@@ -147,8 +189,9 @@ impl Failure {
             Self::Ahead { .. } => "Failure::Ahead",
             Self::Negative { .. } => "Failure::Negative",
             Self::LeftOut(_) => "Failure::LeftOut",
-            Self::DueFirst => "Failure::DueFirst",
             Self::DeferredDropped => "Failure::DeferredDropped",
+            // As it was called before its cause was kept.
+            Self::Within { .. } => "Failure::User",
         }
     }
 }
@@ -184,50 +227,65 @@ fn negative_text(at: &i64) -> String {
 impl CallbackError {
     /// An error from words.
     pub fn msg(text: impl fmt::Display) -> Self {
-        Self(Box::new(Failure::User(text.to_string().into())))
+        Self::of(Failure::User(text.to_string().into()))
     }
 
     pub(crate) fn of(failure: Failure) -> Self {
-        Self(Box::new(failure))
+        Self(Arc::new(failure))
     }
 
-    /// The cause of the error.
+    /// This error as the cause of another one, which says what was being done.
+    pub(crate) fn within(self, what: impl Into<String>) -> Self {
+        Self::of(Failure::Within { what: what.into(), error: self })
+    }
+
+    /// The kind of the error.
     pub fn failure(&self) -> &Failure {
         &self.0
     }
+
+    /// The outermost error of type `E` among this error and its causes, such as the one that was given to `?`.
+    ///
+    /// An `anyhow::Error` without a context hides its type: turn it back first, by `error.downcast::<E>()`.
+    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
+        chain::find(&**self)
+    }
 }
 
-impl<E: std::error::Error + Send + Sync + 'static> From<E> for CallbackError {
+/// Any error, boxed errors, `anyhow::Error` and text.
+impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for CallbackError {
     fn from(error: E) -> Self {
-        Self(Box::new(Failure::User(Box::new(error))))
+        Self::of(Failure::User(error.into()))
+    }
+}
+
+impl Deref for CallbackError {
+    type Target = dyn Error + Send + Sync;
+
+    fn deref(&self) -> &Self::Target {
+        match &*self.0 {
+            Failure::User(error) => &**error,
+            failure => failure,
+        }
     }
 }
 
 impl fmt::Display for CallbackError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failure::User(error) = &*self.0 else { return fmt::Display::fmt(&self.0, f) };
+        if f.alternate() {
+            return fmt::Display::fmt(&Chain(&**self), f);
+        }
         // The text is made by code of the user's, too.
-        match catch_unwind(AssertUnwindSafe(|| with_sources(&**error))) {
+        match catch_unwind(AssertUnwindSafe(|| (**self).to_string())) {
             Ok(text) => f.write_str(&text),
             Err(_) => f.write_str("an error that panicked when it was to be shown"),
         }
     }
 }
 
-/// An error with what stands behind it, in words.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
-}
-
 impl fmt::Debug for CallbackError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        fmt::Display::fmt(&Chain(&**self), f)
     }
 }
 

@@ -14,9 +14,9 @@ pub enum LeftOut {
     Ahead,
     /// The record's event time is below zero, or it has none.
     Negative,
-    /// The record has no key, and [`NilKey::Skip`](crate::group::NilKey) or a join leaves it out.
+    /// The record has no key, and [`NullKey::Skip`](crate::group::NullKey) or a join leaves it out.
     NullKey,
-    /// The record has no value, and [`NilValue::Skip`](crate::group::NilValue) or a join leaves it out.
+    /// The record has no value, and [`NullValue::Skip`](crate::group::NullValue) or a join leaves it out.
     NullValue,
     /// A callback, a codec or an emit failed, of a record or of something that was due, and its
     /// [`ErrorPolicy`](crate::group::ErrorPolicy) skipped it or put it aside.

@@ -26,7 +26,7 @@ pub use self::names::{
     batch_topic, join_topic, lead_topic, loop_topic, positions_topic, repartition_topic, session_topic, side_topic,
     table_topic, time_topic, window_topic,
 };
-pub(crate) use self::policy::limit_ms;
-pub use self::policy::{ErrorPolicy, Input, KeyPartitioner, NilKey, NilValue, OnError, Retry};
+pub use self::policy::{ErrorPolicy, Input, KeyPartitioner, NullKey, NullValue};
+pub(crate) use self::policy::{OnError, limit_ms};
 pub(crate) use self::route::To;
 pub use self::route::{LeftOutRecord, Route};

@@ -18,8 +18,8 @@ use super::route::{Route, To};
 pub struct Input {
     pub(crate) topic: Arc<str>,
     pub(crate) policy: ErrorPolicy,
-    pub(crate) nil_value: NilValue,
-    pub(crate) nil_key: NilKey,
+    pub(crate) null_value: NullValue,
+    pub(crate) null_key: NullKey,
     pub(crate) concurrency: usize,
     pub(crate) batch: usize,
     /// In milliseconds; `i64::MAX` for no limit. The processor's where it is not set.
@@ -34,8 +34,8 @@ impl Input {
         Self {
             topic: topic.into(),
             policy: ErrorPolicy::fail(),
-            nil_value: NilValue::Skip,
-            nil_key: NilKey::Error,
+            null_value: NullValue::Skip,
+            null_key: NullKey::Error,
             concurrency: 64,
             batch: 500,
             max_ahead: None,
@@ -54,16 +54,16 @@ impl Input {
 
     /// Sets the rule for null values ([D5](crate::semantics#d5-nulls)); skipped by default.
     #[must_use]
-    pub fn nil_value(mut self, nil: NilValue) -> Self {
-        self.nil_value = nil;
+    pub fn null_value(mut self, rule: NullValue) -> Self {
+        self.null_value = rule;
         self
     }
 
     /// Sets the rule for null keys in a group with state by key ([D5](crate::semantics#d5-nulls)); an error by default. Such
     /// state is a table, a joined table, windows, sessions, batches or timers.
     #[must_use]
-    pub fn nil_key(mut self, nil: NilKey) -> Self {
-        self.nil_key = nil;
+    pub fn null_key(mut self, rule: NullKey) -> Self {
+        self.null_key = rule;
         self
     }
 
@@ -103,7 +103,7 @@ impl Input {
     ///
     /// Without a route, records are counted in [`Status::left_out`](crate::processor::Status::left_out), and an example is
     /// logged at most once a minute for each reason; of those that [failed](LeftOut::Failed), each is logged. A route for [`LeftOut::NullKey`] or [`LeftOut::NullValue`] has such
-    /// records left out, whatever [`nil_key`](Self::nil_key) or [`nil_value`](Self::nil_value) said before. What is
+    /// records left out, whatever [`null_key`](Self::null_key) or [`null_value`](Self::null_value) said before. What is
     /// [ahead](LeftOut::Ahead), [negative](LeftOut::Negative) or has [failed](LeftOut::Failed) goes to its route in the place
     /// of the end of the input's [error policy](Self::on_error), after its retries.
     ///
@@ -118,8 +118,8 @@ impl Input {
     #[must_use]
     pub fn left_out(mut self, reason: LeftOut, route: Route) -> Self {
         match reason {
-            LeftOut::NullKey => self.nil_key = NilKey::Skip,
-            LeftOut::NullValue => self.nil_value = NilValue::Skip,
+            LeftOut::NullKey => self.null_key = NullKey::Skip,
+            LeftOut::NullValue => self.null_value = NullValue::Skip,
             _ => {}
         }
         self.routes.retain(|(of, _)| *of != reason);
@@ -170,7 +170,16 @@ impl From<String> for Input {
     }
 }
 
-/// The reaction to an error on an input: some retries, if set, then one of [`OnError`].
+/// The reaction to an error on an input: some retries, if set, then the instance fails, or the record is left out or put
+/// aside.
+///
+/// ```
+/// use std::time::Duration;
+/// use stream_core::group::ErrorPolicy;
+///
+/// let policy = ErrorPolicy::dead_letter("orders-dead").retry(3, Duration::from_millis(100));
+/// # assert_ne!(policy, ErrorPolicy::fail());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorPolicy {
     pub(crate) retry: Option<Retry>,
@@ -179,8 +188,7 @@ pub struct ErrorPolicy {
 
 /// The end of an [`ErrorPolicy`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OnError {
+pub(crate) enum OnError {
     /// The instance fails; the record's offset stays uncommitted.
     Fail,
     /// The record is counted, logged and left out.
@@ -191,11 +199,11 @@ pub enum OnError {
 
 /// Retries with a back-off that doubles up to 64 times its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retry {
+pub(crate) struct Retry {
     /// How often to try again after the first time.
-    pub attempts: u32,
+    pub(crate) attempts: u32,
     /// Wait before the first retry.
-    pub backoff: Duration,
+    pub(crate) backoff: Duration,
 }
 
 impl Retry {
@@ -242,10 +250,10 @@ impl ErrorPolicy {
 /// The rule for null values on an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum NilValue {
+pub enum NullValue {
     /// It is left out.
     Skip,
-    /// Its (empty) bytes go to the codec; `ctx.value_is_nil()` distinguishes it from an empty value.
+    /// Its (empty) bytes go to the codec; `ctx.value_is_null()` distinguishes it from an empty value.
     Pass,
 }
 
@@ -265,7 +273,7 @@ pub enum KeyPartitioner {
 /// The rule for null keys on an input of a group with state by key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum NilKey {
+pub enum NullKey {
     /// It is an error, and the error policy applies.
     Error,
     /// It is left out.

@@ -8,7 +8,7 @@ use crate::replica::CopyError;
 use crate::store::StoreError;
 
 /// Why a view can't be opened, or a read is not answered.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the variants' messages say it")]
 pub enum ViewError {
@@ -16,20 +16,42 @@ pub enum ViewError {
     #[error("view: {problem}; {remedy}")]
     Topic { topic: Arc<str>, problem: String, remedy: String },
     /// The log failed.
-    #[error("view of {topic}: {doing}: {error}")]
-    Log { topic: Arc<str>, doing: &'static str, error: LogError },
+    #[error("view of {topic}: {doing}")]
+    Log {
+        topic: Arc<str>,
+        doing: &'static str,
+        #[source]
+        error: LogError,
+    },
     /// The store failed.
-    #[error("view of {topic}: {error}")]
-    Store { topic: Arc<str>, error: StoreError },
+    #[error("view of {topic}: its store failed")]
+    Store {
+        topic: Arc<str>,
+        #[source]
+        error: StoreError,
+    },
     /// The codec could not get ready.
-    #[error("view of {topic}: its codec: {error}")]
-    Codec { topic: Arc<str>, error: CodecError },
+    #[error("view of {topic}: its codec could not get ready")]
+    Codec {
+        topic: Arc<str>,
+        #[source]
+        error: CodecError,
+    },
     /// A thread for the view could not be started.
-    #[error("view of {topic}: a thread could not be started: {reason}")]
-    Thread { topic: Arc<str>, reason: String },
+    #[error("view of {topic}: a thread could not be started")]
+    Thread {
+        topic: Arc<str>,
+        #[source]
+        error: Arc<std::io::Error>,
+    },
     /// A value can't be decoded.
-    #[error("view of {topic}: the value of key {key} can't be decoded: {error}")]
-    Decode { topic: Arc<str>, key: String, error: CodecError },
+    #[error("view of {topic}: the value of key {key} can't be decoded")]
+    Decode {
+        topic: Arc<str>,
+        key: String,
+        #[source]
+        error: CodecError,
+    },
     /// The codec needs something, such as a schema, that is not loaded yet.
     #[error(
         "view of {topic}: what the value of key {key} needs (id {id}) is not loaded: use get_loading() or next_loading()"
@@ -45,6 +67,8 @@ pub enum ViewError {
     #[error("view of {topic} is closed")]
     Closed { topic: Arc<str> },
 }
+
+crate::chain::debug_as_chain!(ViewError);
 
 impl ViewError {
     pub(super) fn log(topic: &Arc<str>, doing: &'static str, error: LogError) -> Self {

@@ -9,6 +9,7 @@ use crate::store::{Direction, Pair};
 
 /// A key of a view and its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Row<V> {
     /// The key.
     pub key: Vec<u8>,

@@ -35,6 +35,7 @@ pub struct JoinWindows {
 /// [`JoinWindows`] whose grace is still to be said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "say its grace"]
+#[non_exhaustive]
 pub struct JoinSpan {
     before: i64,
     after: i64,

@@ -10,7 +10,7 @@
 //!   stream time reaches its end and grace. A record that comes later is late for it: left out, and counted.
 //! - A [session](crate::group::GroupBuilder::session) keeps one accumulator for the records of a key that follow each other
 //!   without a gap, and closes when stream time is past its end, gap and grace.
-//! - A [batch](crate::group::GroupBuilder::batch_window) takes the records of a key together, by their number or by the wall
+//! - A [batch](crate::group::GroupBuilder::batch) takes the records of a key together, by their number or by the wall
 //!   clock: a window of processing time.
 //! - A [join](crate::group::GroupBuilder::stream_join) of two topics keeps each record for as long as a match may come.
 //!
@@ -30,7 +30,7 @@
 //!     ctx.aggregate(minute, |n| n.unwrap_or(0) + 1)?;
 //!     Ok(())
 //! });
-//! g.on_close(minute, move |ctx, _window, n| ctx.emit(out, ctx.key(), &n));
+//! g.on_close(minute, move |ctx, (_window, n)| ctx.emit(out, ctx.key(), &n));
 //! let graph = g.build()?;
 //! # assert!(graph.describe().contains("clicks-per-minute-window-minute"));
 //! # Ok::<(), BuildError>(())

@@ -59,7 +59,7 @@ async fn co_partitioned_inputs_with_different_counts() {
 async fn a_joined_table_with_another_count() {
     bounded(60, async {
         let (log, group) = (kafka(), unique("join"));
-        let compact = TopicConfig { cleanup: Some(Cleanup::Compact), ..TopicConfig::default() };
+        let compact = TopicConfig::new().cleanup(Cleanup::Compact);
         let (input, other) = (topic(&log, "in", 2).await, topic_with(&log, "other", 4, compact).await);
         let mut g = Group::define(group.as_str());
         let _joined = g.join(other.to_string(), Text);

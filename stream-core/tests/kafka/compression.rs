@@ -37,7 +37,7 @@ async fn producers_compress_with_all_four_and_readers_read_them() {
         log_lines();
         let plain = kafka();
         // Too small for the record unless it is compressed.
-        let small = || TopicConfig { max_message_bytes: Some(20_000), ..TopicConfig::default() };
+        let small = || TopicConfig::new().max_message_bytes(20_000);
         let topic = topic_with(&plain, "plain", 1, small()).await;
         assert!(!write_large(&plain, &topic).await, "nothing is compressed by default");
         for (compression, name) in KINDS {
@@ -57,8 +57,7 @@ async fn batches_that_the_broker_compresses_are_read() {
     bounded(120, async {
         let log = kafka();
         for (_, name) in KINDS {
-            let other = vec![("compression.type".to_owned(), name.to_owned())];
-            let topic = topic_with(&log, name, 1, TopicConfig { other, ..TopicConfig::default() }).await;
+            let topic = topic_with(&log, name, 1, TopicConfig::new().other("compression.type", name)).await;
             assert!(write_large(&log, &topic).await, "{name}");
             is_read(&log, &topic).await;
         }

@@ -26,7 +26,7 @@ fn processor(log: &LogHandle, graph: Arc<GroupGraph>, guarantee: Guarantee) -> P
 /// Topics whose records never get too old.
 async fn topics(log: &LogHandle, prefix: &str, partitions: i32) -> [Arc<str>; 3] {
     let names = ["left", "right", "told"].map(|what| Arc::from(format!("{prefix}-{what}")));
-    let keep = TopicConfig { retention_ms: Some(-1), ..TopicConfig::default() };
+    let keep = TopicConfig::new().retention_ms(-1);
     let spec = |name| TopicSpec::new(Arc::clone(name)).partitions(partitions).config(keep.clone());
     log.create_topics(names.iter().map(spec).collect()).await.unwrap();
     names

@@ -30,15 +30,13 @@ fn processor(log: &LogHandle, graph: Arc<GroupGraph>) -> Processor {
 
 /// Inputs that take and keep records of any time.
 fn lasting() -> TopicConfig {
-    TopicConfig {
-        cleanup: Some(Cleanup::Delete),
-        retention_ms: Some(-1),
-        retention_bytes: Some(-1),
-        timestamp_type: Some(TimestampType::CreateTime),
-        timestamp_before_max_ms: Some(i64::MAX),
-        timestamp_after_max_ms: Some(i64::MAX),
-        ..TopicConfig::default()
-    }
+    TopicConfig::new()
+        .cleanup(Cleanup::Delete)
+        .retention_ms(-1)
+        .retention_bytes(-1)
+        .timestamp_type(TimestampType::CreateTime)
+        .timestamp_before_max_ms(i64::MAX)
+        .timestamp_after_max_ms(i64::MAX)
 }
 
 async fn write(log: &LogHandle, topic: &Arc<str>, key: &str, value: &str, at: i64) {
@@ -242,7 +240,7 @@ async fn the_command_in_a_refusal_mends_the_topic() {
             g.build().unwrap()
         };
         // As releases made them that left all else to the cluster.
-        let made = |cleanup, retention_ms| TopicConfig { cleanup, retention_ms, ..TopicConfig::default() };
+        let made = |cleanup, retention_ms| TopicConfig::new().cleanup(cleanup).retention_ms(retention_ms);
         let (table, looped) = (format!("{group}-table"), format!("{group}-loop"));
         let specs = [
             TopicSpec::new(table.as_str()).partitions(1).config(made(Some(Cleanup::Compact), None)),

@@ -132,7 +132,7 @@ async fn a_broker_away_for_longer_than_a_delivery_may_take(guarantee: Guarantee)
         assert_eq!(delivery.failed.len(), 1);
         let error = &delivery.failed[0].error;
         assert_eq!(error.class(), ErrorClass::Retriable, "{error}");
-        assert!(error.to_string().contains(&world.broker.brokers()), "{error}");
+        assert!(format!("{error:?}").contains(&world.broker.brokers()), "{error}");
         assert!(!running.task.is_finished(), "it waits for the broker");
         world.broker.start().await;
         feed(&mut input, &world.input, 300..400).await;

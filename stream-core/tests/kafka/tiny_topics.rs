@@ -13,7 +13,7 @@ use crate::kafka_support::broker::Broker;
 use crate::kafka_support::{Running, bounded, connect, done, kafka, read, topic, topic_with, unique, until, write};
 
 async fn small(log: &LogHandle, bytes: i64) -> Arc<str> {
-    topic_with(log, "small", 1, TopicConfig { max_message_bytes: Some(bytes), ..TopicConfig::default() }).await
+    topic_with(log, "small", 1, TopicConfig::new().max_message_bytes(bytes)).await
 }
 
 fn processor(log: &LogHandle, graph: Arc<GroupGraph>) -> Processor {
@@ -60,7 +60,7 @@ async fn a_transaction_that_can_not_end_is_shown_as_waited_for() {
         let (group, input, out) = (unique("tiny"), topic(&log, "in", 1).await, small(&log, 77).await);
         let mut g = Group::define(group.as_str());
         let (unused, to) = (g.output(format!("{group}-out"), Text), Arc::clone(&out));
-        g.input(&*input, Text, move |ctx, text: String| ctx.emit_instead(unused, &to, ctx.key(), &text));
+        g.input(&*input, Text, move |ctx, text: String| ctx.emit_to_topic(unused, &to, ctx.key(), &text));
         let running = Running::up(processor(&log, g.build().unwrap())).await;
         let handle = running.handle.clone();
         until("it says that it waits", async || {

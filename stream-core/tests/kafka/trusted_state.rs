@@ -26,8 +26,7 @@ async fn a_store_whose_clock_was_ahead_at_the_last_checkpoint_brings_no_deleted_
     broker.start().await;
     let log = connect(&broker.brokers());
     let (group, input) = (unique("clock"), topic(&log, "in", 1).await);
-    let soon =
-        TopicConfig { cleanup: Some(Cleanup::Compact), delete_retention_ms: Some(1_000), ..TopicConfig::default() };
+    let soon = TopicConfig::new().cleanup(Cleanup::Compact).delete_retention_ms(1_000);
     log.create_topics(vec![TopicSpec::new(table_topic(&group)).partitions(1).config(soon)]).await.unwrap();
     let graph = || {
         let mut g = Group::define(group.as_str()).table(Int64);
@@ -75,7 +74,7 @@ fn windowed(group: &str, input: &str, out: &str, seconds: u64) -> Arc<GroupGraph
     let out = g.output(out, Text);
     let counts = g.window("w", Windows::tumbling(Duration::from_secs(seconds)), Int64);
     g.input(input, Text, move |ctx, _text: String| ctx.aggregate(counts, |n| n.unwrap_or(0) + 1).map(drop));
-    g.on_close(counts, move |ctx, window, n| ctx.emit(out, ctx.key(), &format!("{window}={n}")));
+    g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), &format!("{window}={n}")));
     g.build().unwrap()
 }
 
@@ -91,7 +90,7 @@ async fn write_at(log: &LogHandle, topic: &Arc<str>, times: &[i64]) {
 }
 
 async fn windows_of_another_size_over_open_ones_are_refused_naming_old_and_new(log: &LogHandle, guarantee: Guarantee) {
-    let kept = || TopicConfig { retention_ms: Some(-1), ..TopicConfig::default() };
+    let kept = || TopicConfig::new().retention_ms(-1);
     let (group, input) = (unique("meaning"), topic_with(log, "in", 1, kept()).await);
     let out = topic_with(log, "out", 1, kept()).await;
     let start = |seconds| processor(log, windowed(&group, &input, &out, seconds), guarantee);

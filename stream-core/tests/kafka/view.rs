@@ -19,7 +19,7 @@ async fn a_view_sees_what_is_emitted_past_markers_and_over_restarts() {
     let log: LogHandle = Kafka::connect(KafkaOptions::new(brokers)).unwrap();
     let id = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos();
     let topic: Arc<str> = format!("view-test-{id}").into();
-    let config = TopicConfig { cleanup: Some(Cleanup::Compact), ..TopicConfig::default() };
+    let config = TopicConfig::new().cleanup(Cleanup::Compact);
     log.create_topics(vec![TopicSpec::new(Arc::clone(&topic)).partitions(3).config(config)]).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
     let open = async |line: &Arc<Line>| {

@@ -33,8 +33,8 @@ fn keeper(state: &'static str, codec: impl Codec<f64> + Copy) -> Arc<GroupGraph>
     let out = g.output("out", Text);
     let window = g.window("w", Windows::tumbling(ms(100)), codec);
     let session = g.session("s", Sessions::gap(ms(100)), codec);
-    let batch = g.batch_window("b", Batches::of(100).gap(ms(1_000_000)), codec);
-    g.on_batch(batch, |_, _| Ok(()));
+    let batch = g.batch("b", Batches::of(100).gap(ms(1_000_000)), codec);
+    g.on_close(batch, |_, _| Ok(()));
     let timer = g.timer("t", codec);
     g.on_timer(timer, |_, _| Ok(()));
     let again = g.loopback(codec);
@@ -103,7 +103,7 @@ fn the_error_says_what_can_not_be_read_back() -> Done {
     g.input("in", Text, |ctx, text: String| ctx.set(text.parse::<f64>()?));
     let tester = Tester::new();
     tester.add(g.build()?)?;
-    let error = tester.input("in", Text).send("k", "10".to_owned()).unwrap_err().to_string();
+    let error = format!("{:?}", tester.input("in", Text).send("k", "10".to_owned()).unwrap_err());
     assert!(error.contains("can't be read back") && error.contains("\"many\" is no digit"), "{error}");
     // Nor does a float that JSON has no text for leave the group.
     let mut g = Group::define("emits");
@@ -112,7 +112,7 @@ fn the_error_says_what_can_not_be_read_back() -> Done {
     let tester = Tester::new();
     tester.add(g.build()?)?;
     tester.input("texts", Text).send("k", "1.5".to_owned())?;
-    let error = tester.input("texts", Text).send("k", "NaN".to_owned()).unwrap_err().to_string();
+    let error = format!("{:?}", tester.input("texts", Text).send("k", "NaN".to_owned()).unwrap_err());
     assert!(error.contains("numbers") && error.contains("NaN"), "{error}");
     Ok(())
 }

@@ -125,7 +125,7 @@ fn a_crash_at_any_moment_of_exactly_once_misses_nothing() -> Done {
         let often = |p: Processor| {
             let p = p.guarantee(Guarantee::ExactlyOnce).commit_interval(Duration::from_millis(7));
             let p = p.session_timeout(Duration::from_secs(1));
-            p.checkpoint_interval(Duration::from_millis(1)).fetch_limits(FetchLimits { records: 1, bytes: 1000 })
+            p.checkpoint_interval(Duration::from_millis(1)).fetch_limits(FetchLimits::new(1, 1000))
         };
         tester.add_with(counter(), often)?;
         let input = tester.input("in", Text);

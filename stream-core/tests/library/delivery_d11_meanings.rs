@@ -20,7 +20,7 @@ fn windowed(windows: Windows) -> Arc<GroupGraph> {
     let out = g.output("out", Text);
     let counts = g.window("w", windows, Int64);
     g.input("in", Text, move |ctx, _text: String| ctx.aggregate(counts, |n| n.unwrap_or(0) + 1).map(drop));
-    g.on_close(counts, move |ctx, window, n| ctx.emit(out, ctx.key(), &format!("{window}={n}")));
+    g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), &format!("{window}={n}")));
     g.build().unwrap()
 }
 
@@ -35,9 +35,9 @@ fn sessions(sessions: Sessions) -> Arc<GroupGraph> {
 
 fn batches(batches: Batches) -> Arc<GroupGraph> {
     let mut g = Group::define("g");
-    let batch = g.batch_window("b", batches, Text);
+    let batch = g.batch("b", batches, Text);
     g.input("in", Text, move |ctx, text: String| ctx.collect(batch, &text));
-    g.on_batch(batch, |_ctx, _texts| Ok(()));
+    g.on_close(batch, |_ctx, _texts| Ok(()));
     g.build().unwrap()
 }
 
@@ -132,7 +132,7 @@ fn gaps_sides_and_codecs_mean_something_too() -> Done {
 /// `<group>-table` and committed offsets as the versions before positions left them.
 fn before_positions(offsets: bool) -> Outcome<Tester> {
     let tester = Tester::new();
-    let compacted = TopicConfig { cleanup: Some(Cleanup::Compact), ..TopicConfig::default() };
+    let compacted = TopicConfig::new().cleanup(Cleanup::Compact);
     let topics = vec![TopicSpec::new("in"), TopicSpec::new("g-table").config(compacted)];
     tester.block_on(tester.log().create_topics(topics))?;
     for text in ["a", "b", "c"] {
@@ -181,7 +181,7 @@ fn a_state_without_positions_starts_at_the_committed_offsets() -> Done {
 fn a_state_without_positions_whose_offsets_are_forgotten_is_refused_with_the_way_on() -> Done {
     with_both(|guarantee| {
         let tester = before_positions(false)?;
-        let error = tester.add_with(counter(), move |p| p.guarantee(guarantee)).unwrap_err().to_string();
+        let error = format!("{:?}", tester.add_with(counter(), move |p| p.guarantee(guarantee)).unwrap_err());
         assert!(error.contains("no committed offset") && error.contains("on_lost_position"), "{error}");
         tester.add_with(counter(), move |p| p.guarantee(guarantee).on_lost_position(OnLostPosition::Latest))?;
         tester.input("in", Text).send("k", "d".to_owned())?;

@@ -196,7 +196,7 @@ fn a_running_group_goes_on_in_a_recreated_topic_where_the_option_says() -> Done 
             tester.input("in", Text).push("k", "new".to_owned())?;
         }
         tester.run_for(Duration::from_secs(60));
-        assert_eq!(tester.failure("counter").map(|e| e.to_string()), None);
+        assert_eq!(tester.failure("counter").map(|e| format!("{e:?}")), None);
         assert_eq!(table(&tester, "counter", Int64), pairs([("k", 14)]));
         Ok(())
     })
@@ -308,7 +308,7 @@ fn a_change_of_the_guarantee_is_no_difference() -> Done {
         tester.restart("counter")?;
         tester.input("in", Text).send("k", "d".to_owned())?;
         assert_eq!(table(&tester, "counter", Int64), pairs([("k", 4)]));
-        assert_eq!(tester.failure("counter").map(|e| e.to_string()), None);
+        assert_eq!(tester.failure("counter").map(|e| format!("{e:?}")), None);
     }
     Ok(())
 }

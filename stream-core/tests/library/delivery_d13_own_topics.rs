@@ -53,7 +53,7 @@ fn run(graph: Arc<GroupGraph>, log: LogHandle) -> Result<(), String> {
     let processor = Processor::new(graph, log).stores(Arc::new(MemoryStores::new())).workers(1);
     let handle = processor.handle();
     let runs = async move { _ = handle.running().await };
-    runtime.block_on(processor.run_until(runs)).map_err(|e| e.to_string())
+    runtime.block_on(processor.run_until(runs)).map_err(|e| format!("{e:?}"))
 }
 
 fn wait<T>(future: impl Future<Output = T>) -> T {
@@ -100,7 +100,7 @@ fn own_topics_are_made_with_all_that_results_depend_on() {
 #[test]
 fn what_holds_whole_records_of_the_inputs_takes_the_largest_of_them() {
     let log = Embedded::new();
-    let large = TopicConfig { max_message_bytes: Some(5_000_000), ..TopicConfig::default() };
+    let large = TopicConfig::new().max_message_bytes(5_000_000);
     wait(log.create_topics(vec![TopicSpec::new("in").config(large)])).unwrap();
     run(group(), Arc::clone(&log) as _).unwrap();
     for topic in ["dead", "work-join-pairs", "work-pairs-left-repartition"] {
@@ -167,7 +167,7 @@ fn an_own_topic_on_whose_settings_results_depend_is_refused_with_the_command_tha
 #[test]
 fn topics_that_earlier_releases_made_on_a_clusters_usual_defaults_start_with_one_warning() {
     let log = Embedded::new();
-    let made = |cleanup, retention_ms| TopicConfig { cleanup, retention_ms, ..TopicConfig::default() };
+    let made = |cleanup, retention_ms| TopicConfig::new().cleanup(cleanup).retention_ms(retention_ms);
     let spec = |topic: &str, config| TopicSpec::new(topic).partitions(1).config(config);
     let tables = TABLES.map(|topic| spec(topic, made(Some(Cleanup::Compact), None)));
     let passages = PASSAGES.map(|topic| spec(topic, made(None, Some(-1))));
@@ -284,7 +284,7 @@ fn what_becomes_due_is_deleted_at_the_time_of_the_deletion() -> Done {
         g.input("in", Text, move |ctx, _text: String| {
             ctx.aggregate_session(visits, |n| n.unwrap_or(0) + 1, |a, b| a + b).map(drop)
         });
-        g.on_session_close(visits, move |ctx, _, n| ctx.emit(finals, ctx.key(), &n.to_string()));
+        g.on_close(visits, move |ctx, (_, n)| ctx.emit(finals, ctx.key(), &n.to_string()));
         let tester = Tester::new();
         tester.add_with(g.build()?, move |p| p.guarantee(guarantee))?;
         let (input, out) = (tester.input("in", Text), tester.output("out", Text));

@@ -189,7 +189,7 @@ fn what_leads_back_into_the_group_is_no_dead_letter_topic() {
                 if edge == "input \"in\"" && t == topic && o.contains(other)),
             "{error}"
         );
-        assert!(error.to_string().contains("name another topic"), "{error}");
+        assert!(format!("{error:?}").contains("name another topic"), "{error}");
     };
     refused(built("in", &|_| {}), "in", "input \"in\"");
     let reads = |g: &mut GroupBuilder<NoTable>| _ = g.input("dead", Text, |_ctx, _text: String| Ok(()));

@@ -144,7 +144,7 @@ fn a_joined_table_with_a_backlog_holds_no_record_up() -> Done {
         Ok(())
     });
     let tester = Tester::new();
-    let compacted = TopicConfig { cleanup: Some(Cleanup::Compact), ..TopicConfig::default() };
+    let compacted = TopicConfig::new().cleanup(Cleanup::Compact);
     tester.block_on(tester.log().create_topics(vec![TopicSpec::new("names-table").partitions(1).config(compacted)]))?;
     tester.add(g.build()?)?;
     let (slow, behind) = (tester.log().faults().hold_fetches("in"), tester.log().faults().hold_fetches("names-table"));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use stream_core::codec::{Int64, Text};
 use stream_core::context::Ctx;
-use stream_core::group::{CallbackResult, ErrorPolicy, Group, Input, LeftOut, NilKey, NilValue, Table};
+use stream_core::group::{CallbackResult, ErrorPolicy, Group, Input, LeftOut, NullKey, NullValue, Table};
 use stream_core::testing::Tester;
 use stream_core::window::{Batches, Sessions, Windows};
 
@@ -25,7 +25,7 @@ const KINDS: [Kind; 2] = [Kind::Sync, Kind::Async];
 fn group(kind: Kind, input: Input, calls: &Notes<String>) -> std::sync::Arc<stream_core::group::GroupGraph> {
     fn work(ctx: &mut Ctx<'_, Table<i64>>, text: &str, calls: &Notes<String>) -> CallbackResult {
         let key = ctx.key().map(|k| String::from_utf8_lossy(k).into_owned());
-        calls.add(format!("{key:?} {text:?} {}", ctx.value_is_nil()));
+        calls.add(format!("{key:?} {text:?} {}", ctx.value_is_null()));
         if ctx.key().is_none() {
             assert!(ctx.value().is_err() && ctx.set(1).is_err() && ctx.delete().is_err() && ctx.has_value().is_err());
             return Ok(());
@@ -46,13 +46,13 @@ fn group(kind: Kind, input: Input, calls: &Notes<String>) -> std::sync::Arc<stre
 fn null_values_are_left_out_unless_the_input_passes_them_on() -> Done {
     for kind in KINDS {
         for pass in [false, true] {
-            let rule = if pass { NilValue::Pass } else { NilValue::Skip };
+            let rule = if pass { NullValue::Pass } else { NullValue::Skip };
             let calls = Notes::new();
             let tester = Tester::new();
-            tester.add(group(kind, Input::topic("in").nil_value(rule), &calls))?;
+            tester.add(group(kind, Input::topic("in").null_value(rule), &calls))?;
             let input = tester.input("in", Text);
             input.push("a", "1".to_owned())?;
-            input.send_nil("b")?;
+            input.send_null("b")?;
             input.send("c", String::new())?;
             let mut expected = vec![r#"Some("a") "1" false"#, r#"Some("b") "" true"#, r#"Some("c") "" false"#];
             let mut counts = pairs([("a", 1), ("b", 1), ("c", 1)]);
@@ -76,7 +76,7 @@ fn a_null_key_is_an_error_for_a_group_with_a_table() -> Done {
         tester.add(group(kind, Input::topic("in"), &calls))?;
         let input = tester.input("in", Text);
         input.send("a", "1".to_owned())?;
-        let error = input.send(NO_KEY, "2".to_owned()).unwrap_err().to_string();
+        let error = format!("{:?}", input.send(NO_KEY, "2".to_owned()).unwrap_err());
         assert!(error.contains("in[0]@1") && error.contains("the record has no key"), "{error}");
         assert_eq!(calls.len(), 1, "the callback is not called");
         assert_eq!(tester.committed("nil", "in", 0)?, Some(1));
@@ -90,8 +90,8 @@ fn a_null_key_follows_the_error_policy_and_the_option() -> Done {
         let cases: [(&str, Input, usize); 4] = [
             ("policy skip", Input::topic("in").on_error(ErrorPolicy::skip()), 2),
             ("policy dead letter", Input::topic("in").on_error(ErrorPolicy::dead_letter("dead")), 2),
-            ("rule skip", Input::topic("in").nil_key(NilKey::Skip), 2),
-            ("rule pass", Input::topic("in").nil_key(NilKey::Pass), 3),
+            ("rule skip", Input::topic("in").null_key(NullKey::Skip), 2),
+            ("rule pass", Input::topic("in").null_key(NullKey::Pass), 3),
         ];
         for (case, input, called) in cases {
             let calls = Notes::new();
@@ -119,7 +119,7 @@ fn a_null_key_with_a_null_value_is_left_out_by_the_first_rule() -> Done {
     let calls = Notes::new();
     let tester = Tester::new();
     tester.add(group(Kind::Sync, Input::topic("in"), &calls))?;
-    tester.input("in", Text).send_nil(NO_KEY)?;
+    tester.input("in", Text).send_null(NO_KEY)?;
     assert_eq!((calls.len(), tester.committed("nil", "in", 0)?), (0, Some(1)));
     Ok(())
 }
@@ -141,14 +141,14 @@ fn without_a_table_a_null_key_is_as_good_as_any() -> Done {
 #[test]
 fn batches_follow_the_rules_record_by_record() -> Done {
     let cases = [
-        (NilValue::Skip, NilKey::Skip, vec!["a1", "b2"]),
-        (NilValue::Pass, NilKey::Skip, vec!["a1", "-", "b2"]),
-        (NilValue::Skip, NilKey::Pass, vec!["a1", "x", "b2"]),
+        (NullValue::Skip, NullKey::Skip, vec!["a1", "b2"]),
+        (NullValue::Pass, NullKey::Skip, vec!["a1", "-", "b2"]),
+        (NullValue::Skip, NullKey::Pass, vec!["a1", "x", "b2"]),
     ];
     for (value, key, expected) in cases {
         let mut g = Group::define("sink").table(Int64);
         let out = g.output("out", Text);
-        g.input_batch(Input::topic("in").nil_value(value).nil_key(key), Text, async move |ctx, records| {
+        g.input_batch(Input::topic("in").null_value(value).null_key(key), Text, async move |ctx, records| {
             for r in records {
                 let text = if r.value.is_empty() { "-" } else { &r.value };
                 ctx.emit(out, "k", &text.to_owned())?;
@@ -232,8 +232,8 @@ fn keyed(kind: &str, input: Input) -> std::sync::Arc<stream_core::group::GroupGr
         "window" => _ = g.window("w", Windows::tumbling(Duration::from_millis(100)), Int64),
         "session" => _ = g.session("s", Sessions::gap(Duration::from_millis(100)), Int64),
         "batch" => {
-            let batch = g.batch_window("b", Batches::of(5).gap(Duration::from_secs(1)), Int64);
-            g.on_batch(batch, |_, _| Ok(()));
+            let batch = g.batch("b", Batches::of(5).gap(Duration::from_secs(1)), Int64);
+            g.on_close(batch, |_, _| Ok(()));
         }
         "timer" => {
             let timer = g.timer("t", Text);
@@ -251,7 +251,7 @@ fn state_by_key_is_more_than_the_table() -> Done {
     for kind in ["window", "session", "batch", "timer", "join"] {
         let tester = Tester::new();
         small_topic(&tester, "other-table", 1_000_000)?;
-        tester.add(keyed(kind, Input::topic("in").nil_key(NilKey::Skip)))?;
+        tester.add(keyed(kind, Input::topic("in").null_key(NullKey::Skip)))?;
         let input = tester.input("in", Text);
         input.send(NO_KEY, "1".to_owned())?;
         input.send("k", "2".to_owned())?;
@@ -261,7 +261,7 @@ fn state_by_key_is_more_than_the_table() -> Done {
         let tester = Tester::new();
         small_topic(&tester, "other-table", 1_000_000)?;
         tester.add(keyed(kind, Input::topic("in")))?;
-        let error = tester.input("in", Text).send(NO_KEY, "1".to_owned()).unwrap_err().to_string();
+        let error = format!("{:?}", tester.input("in", Text).send(NO_KEY, "1".to_owned()).unwrap_err());
         assert!(error.contains("the record has no key, and a group with state by key needs one"), "{kind}: {error}");
     }
     Ok(())

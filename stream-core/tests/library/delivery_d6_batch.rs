@@ -118,7 +118,7 @@ fn a_batch_is_retried_as_a_whole_first() -> Done {
 fn a_batch_that_fails_for_good_commits_what_is_before_it() -> Done {
     let batches = Notes::new();
     let tester = tester(Input::topic("in").batch(2), &batches, &[b"1", b"2", b"3", b"bad", b"5"])?;
-    let error = tester.drain().unwrap_err().to_string();
+    let error = format!("{:?}", tester.drain().unwrap_err());
     assert!(error.contains("in[0]@3") && error.contains("bad won't do"), "{error}");
     assert_eq!(tester.committed("sink", "in", 0)?, Some(2));
     assert_eq!(values(&tester.output("out", Text)), ["1", "2"]);

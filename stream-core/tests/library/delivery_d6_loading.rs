@@ -261,7 +261,7 @@ fn a_visitor_waits_for_what_its_values_need_and_holds_no_record_up() -> Done {
     // What can't be loaded ends the visit, and nothing else.
     *codec.fail.lock().unwrap() = 1;
     input.send("d", "w4".to_owned())?;
-    let error = tester.visit("copy", visitor, ()).unwrap_err().to_string();
+    let error = format!("{:?}", tester.visit("copy", visitor, ()).unwrap_err());
     assert!(error.contains("copy-table") && error.contains("key d") && error.contains("no such number"), "{error}");
     assert_eq!(tester.visit("copy", visitor, ())?, 5);
     Ok(())

@@ -125,8 +125,8 @@ fn two_states() -> (Arc<GroupGraph>, Visitor<String>) {
     let (windows, sessions) = (g.output("windows", Text), g.output("sessions", Text));
     let window = g.window("w", Windows::tumbling(ms(1000)), Panicky);
     let session = g.session("s", Sessions::gap(ms(10)), Panicky);
-    g.on_close(window, move |ctx, _, text| ctx.emit(windows, ctx.key(), &text));
-    g.on_session_close(session, move |ctx, _, text| ctx.emit(sessions, ctx.key(), &text));
+    g.on_close(window, move |ctx, (_, text)| ctx.emit(windows, ctx.key(), &text));
+    g.on_close(session, move |ctx, (_, text)| ctx.emit(sessions, ctx.key(), &text));
     g.input("in", Panicky, |ctx, text| ctx.set(text));
     let visitor = g.visitor("put", move |ctx, suffix: &String, text| {
         if text == "bad" {
@@ -147,7 +147,7 @@ fn an_encoder_that_panics_in_a_visitor_leaves_each_table_its_own_writes() -> Don
         tester.add_with(graph, move |p| p.guarantee(guarantee))?;
         let input = tester.input("in", Text);
         input.send("a", "bad".to_owned())?;
-        let error = tester.visit("g", visitor, String::new()).unwrap_err().to_string();
+        let error = format!("{:?}", tester.visit("g", visitor, String::new()).unwrap_err());
         assert!(error.contains("in the encoder"), "{error}");
         input.send("a", "good".to_owned())?;
         tester.visit("g", visitor, "!".to_owned())?;
@@ -166,8 +166,8 @@ fn a_callback_that_catches_a_panic_has_not_done_the_half_of_a_call() -> Done {
         let (windows, sessions) = (g.output("windows", Text), g.output("sessions", Text));
         let window = g.window("w", Windows::hopping(ms(100), ms(50)), Panicky);
         let session = g.session("s", Sessions::gap(ms(10)), Text);
-        g.on_close(window, move |ctx, w, text| ctx.emit(windows, ctx.key(), &format!("{} {text}", w.start)));
-        g.on_session_close(session, move |ctx, _, text| ctx.emit(sessions, ctx.key(), &text));
+        g.on_close(window, move |ctx, (w, text)| ctx.emit(windows, ctx.key(), &format!("{} {text}", w.start)));
+        g.on_close(session, move |ctx, (_, text)| ctx.emit(sessions, ctx.key(), &text));
         g.input("in", Text, move |ctx, text: String| {
             let mut calls = 0;
             let caught = catch_unwind(AssertUnwindSafe(|| {
@@ -296,8 +296,8 @@ fn a_fold_that_panics_leaves_its_window_as_it_was() -> Done {
         let out = g.output("out", Int64);
         let window = g.window("w", Windows::hopping(ms(100), ms(50)), Int64);
         let session = g.session("s", Sessions::gap(ms(10)).grace(ms(100)), Int64);
-        g.on_close(window, move |ctx, _, n| ctx.emit(out, "window", &n));
-        g.on_session_close(session, move |ctx, _, n| ctx.emit(out, "session", &n));
+        g.on_close(window, move |ctx, (_, n)| ctx.emit(out, "window", &n));
+        g.on_close(session, move |ctx, (_, n)| ctx.emit(out, "session", &n));
         g.input(Input::topic("in").on_error(ErrorPolicy::skip()), Int64, move |ctx, n| {
             let add = |a: Option<i64>| {
                 let sum = a.unwrap_or(0) + n;

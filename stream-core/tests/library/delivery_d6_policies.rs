@@ -100,7 +100,7 @@ fn by_default_the_group_stops_at_the_record_and_its_offset_stays() -> Done {
         for (third, reason) in THIRDS {
             let input = Input::topic("in").batch(1);
             let (tester, drained, _) = four(kind, input, third)?;
-            let error = drained.unwrap_err().to_string();
+            let error = format!("{:?}", drained.unwrap_err());
             assert!(error.contains("in[0]@2") && error.to_lowercase().contains(reason), "{kind:?}: {error}");
             assert!(kind == Kind::Batch || reason == "utf-8" || error.contains("key a"), "{error}");
             assert_eq!(tester.committed("work", "in", 0)?, Some(2), "{kind:?} {reason}: what is before it is done");

@@ -88,7 +88,7 @@ fn distinct(tester: &Tester) -> Vec<String> {
 #[test]
 fn one_that_is_known_to_be_too_large_is_an_error_of_its_callback() -> Done {
     let tester = Tester::new();
-    let config = TopicConfig { max_message_bytes: Some(2000), ..TopicConfig::default() };
+    let config = TopicConfig::new().max_message_bytes(2000);
     tester.block_on(tester.log().create_topics(vec![TopicSpec::new("out").config(config)]))?;
     tester.add(group(Kind::Sync, Input::topic("in").on_error(ErrorPolicy::dead_letter("dead"))))?;
     let input = tester.input("in", Text);
@@ -112,7 +112,7 @@ fn by_default_the_failure_names_the_record_that_made_it() -> Done {
         let tester = ten(kind, ErrorPolicy::fail())?;
         let _fault = refuse(&tester, &["r4"], kind.neighbours());
         tester.restart("work")?;
-        let error = tester.drain().unwrap_err().to_string();
+        let error = format!("{:?}", tester.drain().unwrap_err());
         assert!(error.contains("in[0]@4") && error.contains("larger than its limit"), "{kind:?}: {error}");
         assert_eq!(tester.committed("work", "in", 0)?, Some(4), "{kind:?}: what is before it is done");
         let expected = if kind == Kind::Batch { pairs([]) } else { pairs([("even", 2), ("odd", 2)]) };
@@ -221,7 +221,7 @@ fn a_dead_letter_that_is_refused_as_well_stops_the_group_and_does_not_loop() -> 
         let _out = refuse(&tester, &["r4"], kind.neighbours());
         let dead = tester.log().faults().on(|r| r.topic == "dead").fail(too_large("dead"));
         tester.restart("work")?;
-        let error = tester.drain().unwrap_err().to_string();
+        let error = format!("{:?}", tester.drain().unwrap_err());
         assert!(error.contains("in[0]@4") && error.contains("what its error policy wrote"), "{kind:?}: {error}");
         assert!(dead.hits() < 5, "{} times", dead.hits());
         assert_eq!(tester.committed("work", "in", 0)?, Some(4));
@@ -241,7 +241,7 @@ fn a_dead_letter_of_another_error_that_is_refused_stops_the_group_too() -> Done 
     tester.fail_callbacks("in", 1000, "something else");
     let fault = tester.log().faults().on(|r| r.topic == "dead").fail(too_large("dead"));
     tester.restart("work")?;
-    let error = tester.drain().unwrap_err().to_string();
+    let error = format!("{:?}", tester.drain().unwrap_err());
     assert!(error.contains("in[0]@0") && error.contains("what its error policy wrote"), "{error}");
     // Ten at first, then the one alone, then what its policy wrote.
     assert_eq!(fault.hits(), 12);
@@ -276,7 +276,7 @@ fn what_a_visitor_wrote_is_not_blamed_on_a_record() -> Done {
     // Records and a visit at the same time, again and again: the visit fails, each record is counted once.
     for i in 3..9 {
         input.push("k", format!("r{i}"))?;
-        let error = tester.block_on(handle.visit(visitor, "huge".to_owned())).unwrap_err().to_string();
+        let error = format!("{:?}", tester.block_on(handle.visit(visitor, "huge".to_owned())).unwrap_err());
         assert!(error.contains("larger than its limit") && error.contains("visit"), "{error}");
     }
     tester.drain()?;
@@ -343,7 +343,7 @@ fn a_producer_that_is_dead_and_a_topic_that_is_closed_are_no_record_s_fault() ->
         let tester = ten(kind, ErrorPolicy::skip())?;
         let fault = tester.log().faults().on(|r| r.topic == "out").fail(error.clone());
         tester.restart("work")?;
-        let failure = tester.drain().unwrap_err().to_string();
+        let failure = format!("{:?}", tester.drain().unwrap_err());
         assert!(failure.contains(&error.to_string()), "{kind:?}: {failure}");
         assert_eq!(tester.committed("work", "in", 0)?, Some(0), "{kind:?}: {error}");
         drop(fault);

@@ -16,7 +16,7 @@ fn spread() -> Arc<GroupGraph> {
     let out = g.output("out", Text);
     g.input(Input::topic("in").on_error(ErrorPolicy::dead_letter("dead")), Text, move |ctx, text: String| {
         let topic = ctx.key_text()?.into();
-        ctx.emit_instead(out, &topic, "k", &text)?;
+        ctx.emit_to_topic(out, &topic, "k", &text)?;
         if text == "bad" { Err(stream_core::group::CallbackError::msg("bad")) } else { ctx.set(text) }
     });
     g.build().unwrap()

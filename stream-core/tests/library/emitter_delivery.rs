@@ -77,7 +77,7 @@ async fn an_acknowledged_record_is_in_the_log_as_it_was_emitted() {
     within(words.emit_acknowledged(None::<&str>, &text("no key"))).await.unwrap();
     let with = Emit::new().headers(&[("h", b"1"), ("h", b"2")]).timestamp(1234).partition(2);
     within(words.emit_with("k", &text("all"), with).await.unwrap()).await.unwrap();
-    within(words.emit_nil("gone").await.unwrap()).await.unwrap();
+    within(words.emit_tombstone("gone").await.unwrap()).await.unwrap();
     let mut all = Vec::new();
     for partition in 0..3 {
         all.extend(read(&log, WORDS, partition).await.into_iter().map(|r| (partition, r)));
@@ -110,13 +110,13 @@ impl Codec<String> for Never {
 #[tokio::test]
 async fn what_can_not_be_written_is_an_error_at_once_that_names_the_topic() {
     let (_, log) = world(1).await;
-    let config = TopicConfig { max_message_bytes: Some(1000), ..TopicConfig::default() };
+    let config = TopicConfig::new().max_message_bytes(1000);
     log.create_topics(vec![TopicSpec::new("small").partitions(1).config(config)]).await.unwrap();
     let small = Emitter::new("small", Text, Arc::clone(&log)).await.unwrap();
     let kept = small.emit("k", &text("before")).await.unwrap();
     let error = small.emit("k", &"x".repeat(1000)).await.unwrap_err();
     assert!(matches!(&error, EmitError::Log { error: LogError::TooLarge { .. }, .. }), "{error}");
-    assert!(error.to_string().contains("small"), "{error}");
+    assert!(format!("{error:?}").contains("small"), "{error}");
     within(kept).await.unwrap();
     small.close().await.unwrap();
     assert_eq!(read(&log, "small", 0).await.len(), 1);
@@ -124,7 +124,7 @@ async fn what_can_not_be_written_is_an_error_at_once_that_names_the_topic() {
     let never = Emitter::new(WORDS, Never, Arc::clone(&log)).await.unwrap();
     let error = never.emit("k", &text("v")).await.unwrap_err();
     assert!(matches!(error, EmitError::Encode { .. }));
-    assert_eq!(error.to_string(), "emit to words: the value can't be encoded: has no bytes");
+    assert_eq!(format!("{error:?}"), "emit to words: the value can't be encoded: has no bytes");
     never.close().await.unwrap();
     assert_eq!(read(&log, WORDS, 0).await, []);
 }
@@ -134,7 +134,7 @@ async fn a_missing_topic_is_refused_with_the_remedy_or_made() {
     let (_, log) = world(1).await;
     let builder = || Emitter::builder("new", Text, Arc::clone(&log)).wait_for_topic(Duration::ZERO);
     let error = builder().open().await.unwrap_err();
-    assert!(error.to_string().contains("topic new does not exist; start the group that reads it"), "{error}");
+    assert!(format!("{error:?}").contains("topic new does not exist; start the group that reads it"), "{error}");
     let new = builder().create(4).open().await.unwrap();
     within(new.emit_acknowledged("k", &text("v"))).await.unwrap();
     let info = log.topics(vec!["new".into()]).await.unwrap().remove(0).unwrap();
@@ -153,11 +153,12 @@ async fn a_failed_delivery_is_told_to_its_ack_or_by_flush_but_once() {
     let error = within(words.flush()).await.unwrap_err();
     assert!(matches!(&error, EmitError::Unacknowledged { failed: 1, .. }), "{error}");
     assert!(
-        error.to_string().contains("1 records emitted to words failed") && error.to_string().contains("on purpose")
+        format!("{error:?}").contains("1 records emitted to words failed")
+            && format!("{error:?}").contains("on purpose")
     );
     within(good).await.unwrap();
     let error = within(awaited).await.unwrap_err();
-    assert_eq!(error.to_string(), "emit to words: write: on purpose");
+    assert_eq!(format!("{error:?}"), "emit to words: write: on purpose");
     within(words.flush()).await.expect("all failures are told");
 
     // One that was awaited for a while and then dropped is nobody's any more: before its failure, and after it.
@@ -304,7 +305,7 @@ async fn a_closed_emitter_has_written_everything_and_takes_no_more() {
     assert_eq!(values(&log, 0).await, (0..5_000).map(|n| n.to_string()).collect::<Vec<_>>());
     let error = clone.emit("k", &text("late")).await.unwrap_err();
     assert!(matches!(error, EmitError::Closed { .. }));
-    assert_eq!(error.to_string(), "emit to words: the emitter is closed");
+    assert_eq!(format!("{error:?}"), "emit to words: the emitter is closed");
     within(clone.close()).await.unwrap();
 
     let words = open(&log).await;
@@ -396,7 +397,7 @@ fn the_end_of_its_runtime_is_an_error_and_no_hang() {
     drop(theirs);
     runtime().block_on(async {
         let error = within(ack).await.unwrap_err();
-        assert!(error.to_string().contains("words"), "{error}");
+        assert!(format!("{error:?}").contains("words"), "{error}");
         assert!(matches!(words.emit("k", &text("more")).await, Err(EmitError::Closed { .. })));
         within(words.close()).await.unwrap();
     });
@@ -415,7 +416,7 @@ async fn records_wait_for_a_log_that_is_away_up_to_their_bound() {
     let hasty = Emitter::builder(WORDS, Text, Arc::clone(&log)).delivery_timeout(bound).open().await.unwrap();
     embedded.faults().set_available(false);
     let error = within(hasty.emit_acknowledged("k", &text("hasty"))).await.unwrap_err();
-    assert!(error.to_string().starts_with("emit to words: "), "{error}");
+    assert!(format!("{error:?}").starts_with("emit to words: "), "{error}");
     embedded.faults().set_available(true);
     within(hasty.emit_acknowledged("k", &text("later"))).await.unwrap();
     assert_eq!(values(&log, 0).await, ["patient", "later"]);

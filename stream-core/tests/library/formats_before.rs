@@ -123,7 +123,7 @@ async fn the_state_of_a_version_before_positions_is_refused_with_the_way_on_wher
         let fixture = Fixture::of(BEFORE, guarantee);
         let (log, dir) = (fixture.log(false).await, tempfile::tempdir().unwrap());
         fixture.state(dir.path());
-        let refused = start(&log, dir.path(), guarantee).run().await.unwrap_err().to_string();
+        let refused = format!("{:?}", start(&log, dir.path(), guarantee).run().await.unwrap_err());
         assert!(refused.contains("no committed offset") && refused.contains("on_lost_position"), "{refused}");
         let latest = start(&log, dir.path(), guarantee).on_lost_position(OnLostPosition::Latest);
         gone_on(&log, latest).await;

@@ -179,7 +179,7 @@ fn a_null_that_fails_stops_the_group_and_comes_when_it_is_started_again() -> Don
         tester.fail_callbacks("join-join-pairs", 1, "on purpose");
         push(&tester, &["L q:b@71"])?;
         let error = tester.drain().unwrap_err();
-        assert!(error.to_string().contains("on purpose"), "{error}");
+        assert!(format!("{error:?}").contains("on purpose"), "{error}");
         tester.start_instance("join", 0)?;
         tester.drain()?;
         assert_eq!(values(&out), ["[a,-]@0"]);

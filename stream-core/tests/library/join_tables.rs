@@ -39,7 +39,7 @@ fn tester(guarantee: Guarantee, graph: Arc<GroupGraph>) -> Result<Tester, Box<dy
 fn put(tester: &Tester, topic: &str, key: &str, value: &str) -> Done {
     let input = tester.input(topic, Text);
     if value == "-" {
-        input.send_nil(key)?;
+        input.send_null(key)?;
     } else {
         input.send(key, value.to_owned())?;
     }

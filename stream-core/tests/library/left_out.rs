@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use stream_core::codec::{Int64, Text};
 use stream_core::group::{
-    BuildError, CallbackError, ErrorPolicy, Group, GroupBuilder, GroupGraph, Input, LeftOut, NilKey, NoTable, Route,
+    BuildError, CallbackError, ErrorPolicy, Group, GroupBuilder, GroupGraph, Input, LeftOut, NoTable, NullKey, Route,
     Side, dead_letter,
 };
 use stream_core::processor::Guarantee;
@@ -60,7 +60,7 @@ const ALL: [LeftOut; 6] =
 #[test]
 fn each_reason_is_counted_in_the_status_and_logged_with_an_example() -> Done {
     with_both(|guarantee| {
-        let input = Input::topic("in").nil_key(NilKey::Skip).on_error(ErrorPolicy::skip());
+        let input = Input::topic("in").null_key(NullKey::Skip).on_error(ErrorPolicy::skip());
         let tester = add(counter(input), guarantee)?;
         let (done, logged) = logged(|| one_of_each(&tester));
         done?;
@@ -82,11 +82,11 @@ fn an_example_is_logged_at_most_once_a_minute() -> Done {
     let input = tester.input("in", Text);
     let (done, logged) = logged(|| -> Done {
         for _ in 0..5 {
-            input.send_nil("k")?;
+            input.send_null("k")?;
         }
         tester.run_for(ms(61_000));
         for _ in 0..5 {
-            input.send_nil("k")?;
+            input.send_null("k")?;
         }
         Ok(())
     });

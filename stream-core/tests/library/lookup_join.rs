@@ -160,7 +160,7 @@ async fn a_lookup_that_can_not_be_read_stops_the_start_with_its_name() {
     let (_, run) = start(line, dir.path(), ErrorPolicy::fail());
     let error = within(run).await.unwrap().unwrap_err();
     assert!(matches!(error, ProcessorError::Lookup { .. }));
-    assert!(error.to_string().contains("lookup products-table: read: not authorised: not allowed"), "{error}");
+    assert!(format!("{error:?}").contains("lookup products-table: read: not authorised: not allowed"), "{error}");
     // Everything is released, so that a second start has its turn.
     let (handle, run) = start(Arc::clone(&world.log), dir.path(), ErrorPolicy::fail());
     within(handle.running()).await.unwrap();
@@ -183,7 +183,7 @@ async fn a_grown_lookup_stops_the_group_at_the_next_read_whatever_its_policy() {
     };
     within(failing).await;
     let error = run.await.unwrap().unwrap_err();
-    assert!(error.to_string().contains("has changed from 2 to 5 partitions"), "{error}");
+    assert!(format!("{error:?}").contains("has changed from 2 to 5 partitions"), "{error}");
 }
 
 #[test]
@@ -199,6 +199,6 @@ fn the_own_table_is_no_lookup_join_or_input() {
         edge(&mut g);
         let error = g.build().unwrap_err();
         assert!(matches!(error, BuildError::OwnTopic { .. }), "{error}");
-        assert!(error.to_string().contains("is the group's own table: use ctx.value()"), "{error}");
+        assert!(format!("{error:?}").contains("is the group's own table: use ctx.value()"), "{error}");
     }
 }

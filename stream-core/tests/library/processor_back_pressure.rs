@@ -24,7 +24,7 @@ fn missing_acknowledgements_stop_the_reading_and_their_coming_lets_it_go_on() ->
         ctx.set(n)
     });
     let tester = Tester::new();
-    let limits = FetchLimits { records: 10, bytes: 1 << 20 };
+    let limits = FetchLimits::new(10, 1 << 20);
     tester.add_with(g.build()?, move |p| {
         p.in_flight_bytes(20_000).fetch_limits(limits).session_timeout(Duration::from_secs(9000))
     })?;

@@ -31,7 +31,7 @@ fn zero_is_as_little_as_possible() -> Done {
         ("state cleanup delay", |p| p.state_cleanup_delay(Duration::ZERO)),
         ("bytes in flight", |p| p.in_flight_bytes(0)),
         ("buffer", |p| p.buffer_bytes(0)),
-        ("fetch limits", |p| p.fetch_limits(FetchLimits { records: 0, bytes: 0 }).max_task_idle(Duration::ZERO)),
+        ("fetch limits", |p| p.fetch_limits(FetchLimits::new(0, 0)).max_task_idle(Duration::ZERO)),
     ];
     for (name, set) in sets {
         let tester = Tester::new();
@@ -72,7 +72,7 @@ fn exactly_once_with_rare_commits_commits() -> Done {
 fn exactly_once_with_commits_that_no_broker_takes_is_refused() -> Done {
     let every =
         |seconds| move |p: Processor| p.guarantee(Guarantee::ExactlyOnce).commit_interval(Duration::from_secs(seconds));
-    let error = Tester::new().add_with(counter(), every(301)).unwrap_err().to_string();
+    let error = format!("{:?}", Tester::new().add_with(counter(), every(301)).unwrap_err());
     assert!(error.contains("commit_interval") && error.contains("301s is too long for exactly-once"), "{error}");
     Tester::new().add_with(counter(), every(300))?;
     Ok(())

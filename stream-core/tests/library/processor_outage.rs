@@ -139,7 +139,7 @@ fn one_that_can_t_be_reached_at_the_start_is_a_clear_error() -> Done {
     log.faults().set_available(false);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
     let processor = Processor::new(counter(), log).stores(Arc::new(MemoryStores::new())).workers(1);
-    let error = runtime.block_on(processor.run()).unwrap_err().to_string();
+    let error = format!("{:?}", runtime.block_on(processor.run()).unwrap_err());
     assert!(error.contains("group count") && error.contains("no broker reached"), "{error}");
     Ok(())
 }

@@ -58,7 +58,7 @@ fn it_gives_up_after_so_many_failures_without_progress() -> Done {
     tester.add_with(group(&failures, &at), restarting(3))?;
     let input = tester.input("in", Text);
     input.push("b", "bad".to_owned())?;
-    let error = tester.drain().unwrap_err().to_string();
+    let error = format!("{:?}", tester.drain().unwrap_err());
     assert!(error.contains("in[0]@0") && error.contains("not yet"), "{error}");
     assert_eq!(at.len(), 4, "once, and three times more");
     assert_eq!(tester.handle("count", 0)?.status().state, State::Failed);

@@ -172,7 +172,7 @@ async fn a_callback_that_never_returns_is_left_behind() -> Done {
     let work = async {
         let embedded = Embedded::new();
         let log: LogHandle = Arc::clone(&embedded) as LogHandle;
-        let compact = TopicConfig { cleanup: Some(Cleanup::Compact), ..TopicConfig::default() };
+        let compact = TopicConfig::new().cleanup(Cleanup::Compact);
         let specs = [TopicSpec::new("names-table").config(compact), TopicSpec::new("in"), TopicSpec::new("out")];
         log.create_topics(specs.map(|s| s.partitions(2)).to_vec()).await?;
         for partition in 0..2 {

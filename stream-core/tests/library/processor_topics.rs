@@ -35,7 +35,7 @@ fn run_with(log: &Arc<Embedded>, options: TopicOptions, guarantee: Guarantee) ->
     let handle = processor.handle();
     let runs = async move { _ = handle.running().await };
     let ended = runtime.block_on(processor.topics(options).guarantee(guarantee).run_until(runs));
-    ended.map_err(|e| e.to_string())
+    ended.map_err(|e| format!("{e:?}"))
 }
 
 fn make(log: &Embedded, topics: Vec<TopicSpec>) {
@@ -67,8 +67,8 @@ fn missing_topics_are_an_error_that_names_them_where_they_are_not_to_be_made() {
     make(&log, vec![TopicSpec::new("left"), TopicSpec::new("right")]);
     let error = run(&log, options.clone()).unwrap_err();
     assert!(error.contains("missing topics: work-table, work-positions, work-loop, dead, out"), "{error}");
-    let compacted = TopicConfig { cleanup: Some(Cleanup::Compact), ..TopicConfig::default() };
-    let kept = TopicConfig { retention_ms: Some(-1), ..TopicConfig::default() };
+    let compacted = TopicConfig::new().cleanup(Cleanup::Compact);
+    let kept = TopicConfig::new().retention_ms(-1);
     let tables = ["work-table", "work-positions"].map(|topic| TopicSpec::new(topic).config(compacted.clone()));
     let others = ["out", "dead"].map(TopicSpec::new);
     make(&log, [&tables[..], &[TopicSpec::new("work-loop").config(kept)], &others].concat());
@@ -88,7 +88,7 @@ fn different_partition_counts_are_an_error_that_lists_them() {
 fn a_table_that_is_not_compacted_is_an_error_that_says_how_to_mend_it() {
     for (cleanup, word) in [(Cleanup::Delete, "delete"), (Cleanup::CompactDelete, "compact,delete")] {
         let log = Embedded::new();
-        let config = TopicConfig { cleanup: Some(cleanup), ..TopicConfig::default() };
+        let config = TopicConfig::new().cleanup(cleanup);
         make(&log, vec![TopicSpec::new("work-table").config(config)]);
         let error = run(&log, TopicOptions::default()).unwrap_err();
         assert!(error.contains(&format!("table topic work-table has cleanup.policy={word}")), "{error}");
@@ -100,7 +100,7 @@ fn a_table_that_is_not_compacted_is_an_error_that_says_how_to_mend_it() {
 fn a_topic_that_takes_no_marker_is_an_error_with_exactly_once() {
     for (topic, bytes, refused) in [("out", 77, true), ("dead", 77, true), ("out", 78, false), ("left", 77, false)] {
         let log = Embedded::new();
-        let config = TopicConfig { max_message_bytes: Some(bytes), ..TopicConfig::default() };
+        let config = TopicConfig::new().max_message_bytes(bytes);
         make(&log, vec![TopicSpec::new(topic).config(config)]);
         run(&log, TopicOptions::default()).unwrap();
         let ended = run_with(&log, TopicOptions::default(), Guarantee::ExactlyOnce);
@@ -120,7 +120,7 @@ fn a_table_of_another_group_that_never_comes_is_an_error_after_a_while() {
     let graph = g.build().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let processor = Processor::new(graph, Embedded::new()).stores(Arc::new(MemoryStores::new())).workers(1);
-    let error = runtime.block_on(processor.run()).unwrap_err().to_string();
+    let error = format!("{:?}", runtime.block_on(processor.run()).unwrap_err());
     assert!(error.contains("table topic names-table does not exist") && error.contains("start the group"), "{error}");
 }
 
@@ -173,7 +173,7 @@ fn a_member_that_subscribes_to_something_else_is_refused() -> Done {
     g.input("left", Text, |_ctx, _text: String| Ok(()));
     let log: stream_core::log::LogHandle = Arc::clone(tester.log()) as _;
     let other = Processor::new(g.build()?, log).stores(Arc::new(MemoryStores::new())).workers(1);
-    let error = tester.block_on(other.run()).unwrap_err().to_string();
+    let error = format!("{:?}", tester.block_on(other.run()).unwrap_err());
     assert!(error.contains("subscribes to work-table, this one to left"), "{error}");
     Ok(())
 }

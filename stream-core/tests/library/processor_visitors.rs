@@ -84,7 +84,7 @@ fn an_error_ends_the_visit_and_leaves_what_was_visited() -> Done {
         }
     }
     tester.drain()?;
-    let error = tester.visit("count", add, -2).unwrap_err().to_string();
+    let error = format!("{:?}", tester.visit("count", add, -2).unwrap_err());
     assert!(error.contains("visitor add") && error.contains("below zero") && error.contains("key b"), "{error}");
     tester.run_for(ms(100));
     assert_eq!(table(&tester, "count", Int64), pairs([("a", 3), ("b", 1), ("c", 5)]));
@@ -170,7 +170,7 @@ fn a_visitor_of_another_group_is_refused() -> Done {
     let ((graph, _), (_, foreign)) = (counter(), counter());
     let tester = Tester::new();
     tester.add(graph)?;
-    let error = tester.visit("count", foreign, 1).unwrap_err().to_string();
+    let error = format!("{:?}", tester.visit("count", foreign, 1).unwrap_err());
     assert!(error.contains("belongs to another group"), "{error}");
     Ok(())
 }
@@ -183,7 +183,7 @@ fn a_panic_in_a_visitor_is_its_error() -> Done {
     let tester = Tester::new();
     tester.add(g.build()?)?;
     tester.input("in", Text).send("a", "x".to_owned())?;
-    let error = tester.visit("count", visitor, ()).unwrap_err().to_string();
+    let error = format!("{:?}", tester.visit("count", visitor, ()).unwrap_err());
     assert!(error.contains("at the visitor"), "{error}");
     tester.input("in", Text).send("b", "x".to_owned())?;
     assert_eq!(table(&tester, "count", Int64).len(), 2);
@@ -225,7 +225,7 @@ fn a_visitor_can_t_defer() -> Done {
     let tester = Tester::new();
     tester.add(g.build()?)?;
     tester.input("in", Text).send("k", "x".to_owned())?;
-    let error = tester.visit("count", visitor, ()).unwrap_err().to_string();
+    let error = format!("{:?}", tester.visit("count", visitor, ()).unwrap_err());
     assert!(error.contains("later") && error.contains("defer()"), "{error}");
     tester.input("in", Text).send("l", "x".to_owned())?;
     assert_eq!(table(&tester, "count", Int64), pairs([("k", 1), ("l", 1)]), "nothing of it stays");

@@ -20,7 +20,7 @@ fn make(tester: &Tester, topic: &str, config: TopicConfig) -> Done {
 }
 
 fn narrow(bytes: i64) -> TopicConfig {
-    TopicConfig { max_message_bytes: Some(bytes), ..TopicConfig::default() }
+    TopicConfig::new().max_message_bytes(bytes)
 }
 
 /// Counts its keys, and emits a text of the length that the value says to a topic whose limit the group does not know.
@@ -33,7 +33,7 @@ fn sized(times: usize) -> Arc<GroupGraph> {
         let text = "x".repeat(size.parse().unwrap());
         let n = ctx.value()?.unwrap_or(0);
         for _ in 0..times {
-            ctx.emit_instead(out, &narrow, ctx.key(), &text)?;
+            ctx.emit_to_topic(out, &narrow, ctx.key(), &text)?;
         }
         ctx.set(n + 1)
     });
@@ -121,7 +121,7 @@ fn timed() -> Arc<GroupGraph> {
 }
 
 fn hourly() -> TopicConfig {
-    TopicConfig { timestamp_after_max_ms: Some(HOUR), ..TopicConfig::default() }
+    TopicConfig::new().timestamp_after_max_ms(HOUR)
 }
 
 /// Whether the client passes the broker's marks on (two or more) or not (one).
@@ -184,7 +184,7 @@ fn positions_that_their_topic_refuses_for_good_end_the_run() -> Done {
         let refused = LogError::Refused { topic: "work-positions".into(), reason: "policy violation".into() };
         let fault = tester.log().faults().on(|r| r.topic == "work-positions").fail(refused);
         tester.input("in", Text).push("k", "1".to_owned())?;
-        let error = tester.drain().unwrap_err().to_string();
+        let error = format!("{:?}", tester.drain().unwrap_err());
         assert!(error.contains("work-positions") && error.contains("policy violation"), "{guarantee:?}: {error}");
         assert!(matches!(tester.failure("work"), Some(ProcessorError::OwnRecord { .. })), "{guarantee:?}");
         assert!(fault.hits() < 20, "not again and again: {}", fault.hits());
@@ -206,7 +206,7 @@ fn a_record_of_the_library_s_own_that_is_refused_for_good_ends_the_run() -> Done
         tester.input("in", Text).push("k", "1".to_owned())?;
         let now = || tester.block_on(async { tokio::time::Instant::now() });
         let before = now();
-        let error = tester.drain().unwrap_err().to_string();
+        let error = format!("{:?}", tester.drain().unwrap_err());
         let says = "refuses a record that the library itself writes";
         assert!(error.contains("work-time") && error.contains(says), "{error}");
         assert!(error.contains("policy violation"), "{error}");
@@ -284,7 +284,7 @@ fn offsets_whose_metadata_the_brokers_refuse_end_the_run_and_nothing_is_lost() -
         tester.log().faults().limit_offset_metadata(16);
         tester.add_with(sized(0), move |p| p.guarantee(guarantee))?;
         tester.input("in", Text).push("k", "1".to_owned())?;
-        let error = tester.drain().unwrap_err().to_string();
+        let error = format!("{:?}", tester.drain().unwrap_err());
         assert!(error.contains("offset.metadata.max.bytes"), "{guarantee:?}: {error}");
         tester.log().faults().limit_offset_metadata(4_096);
         tester.restart("work")?;

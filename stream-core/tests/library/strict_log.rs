@@ -45,6 +45,8 @@ fn names(config: &TopicConfig) -> Vec<&str> {
     named.chain(config.other.iter().map(|(name, _)| name.as_str())).collect()
 }
 
+impl stream_core::log::Sealed for Strict {}
+
 impl Log for Strict {
     fn name(&self) -> String {
         "a strict log".to_owned()

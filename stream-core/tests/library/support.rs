@@ -139,8 +139,7 @@ pub fn move_to_second(tester: &Tester, group: &str) -> Done {
 
 /// A compacted topic of one partition that takes records of so many bytes.
 pub fn small_topic(tester: &Tester, topic: &str, bytes: i64) -> Done {
-    let config =
-        TopicConfig { max_message_bytes: Some(bytes), cleanup: Some(Cleanup::Compact), ..TopicConfig::default() };
+    let config = TopicConfig::new().max_message_bytes(bytes).cleanup(Cleanup::Compact);
     let topic = TopicSpec::new(topic).partitions(1).config(config);
     Ok(tester.block_on(tester.log().create_topics(vec![topic])).map(drop)?)
 }

@@ -268,7 +268,7 @@ fn graph(setup: Setup) -> Arc<GroupGraph> {
     let out = g.output("out", Text);
     let windows = setup.windows.map(|[size, advance, grace]| {
         let windows = g.window("w", Windows::hopping(span(size), span(advance)).grace(span(grace)), Int64);
-        g.on_close(windows, move |ctx, window, n| {
+        g.on_close(windows, move |ctx, (window, n)| {
             let key = ctx.key_text()?;
             ctx.emit_with(out, key, &format!("{key} {window} {n}"), here(ctx))
         });
@@ -276,7 +276,7 @@ fn graph(setup: Setup) -> Arc<GroupGraph> {
     });
     let sessions = setup.sessions.map(|[gap, grace]| {
         let sessions = g.session("s", Sessions::gap(span(gap)).grace(span(grace)), Int64);
-        g.on_session_close(sessions, move |ctx, session, n| {
+        g.on_close(sessions, move |ctx, (session, n)| {
             let key = ctx.key_text()?;
             ctx.emit_with(out, key, &format!("{key} {session} {n}"), here(ctx))
         });

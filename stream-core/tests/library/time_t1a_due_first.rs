@@ -70,7 +70,7 @@ fn sessions(kind: Kind) -> Arc<GroupGraph> {
         ctx.aggregate_session(visits, |a| a.unwrap_or_default() + &text, |a, b| a + &b)?;
         Ok(())
     });
-    g.on_session_close(visits, move |ctx, session, texts| ctx.emit(out, ctx.key(), &format!("{session} {texts}")));
+    g.on_close(visits, move |ctx, (session, texts)| ctx.emit(out, ctx.key(), &format!("{session} {texts}")));
     g.build().unwrap()
 }
 
@@ -156,7 +156,7 @@ fn gated(gate: &Gate, begun: &Notes<String>) -> Arc<GroupGraph> {
         ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
         Ok(())
     });
-    g.on_close(counts, move |ctx, window, n| ctx.emit(out, ctx.key(), &format!("{window} {n}")));
+    g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), &format!("{window} {n}")));
     g.build().unwrap()
 }
 
@@ -223,7 +223,7 @@ fn t1a_a_record_that_waits_for_its_codec_comes_behind_what_is_due_before_it() ->
             } else {
                 g.input("in", codec, work);
             }
-            g.on_close(counts, move |ctx, window, n| ctx.emit(out, ctx.key(), &format!("{window} {n}")));
+            g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), &format!("{window} {n}")));
             let records = [("a", "x", 1), ("b", "y1", 70), ("c", "z", 50), ("d", "w12", 130)];
             let told = at_once(g.build()?, guarantee, &records)?;
             let expected =

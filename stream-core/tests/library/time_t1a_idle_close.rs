@@ -28,8 +28,8 @@ fn everything() -> Arc<GroupGraph> {
         }
         ctx.emit(out, ctx.key(), &format!("{text} at {}", ctx.stream_time().unwrap_or(-1)))
     });
-    g.on_close(counts, move |ctx, window, n| ctx.emit(out, ctx.key(), &format!("{window} {n}")));
-    g.on_session_close(visits, move |ctx, session, n| ctx.emit(out, ctx.key(), &format!("{session} {n}")));
+    g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), &format!("{window} {n}")));
+    g.on_close(visits, move |ctx, (session, n)| ctx.emit(out, ctx.key(), &format!("{session} {n}")));
     g.on_timer(timer, move |ctx, text| ctx.emit(out, ctx.key(), &text));
     g.build().unwrap()
 }
@@ -129,7 +129,7 @@ fn t1a_it_is_not_quiet_while_a_record_is_under_way_or_its_effects_are() -> Done 
             ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
             Ok(())
         });
-        g.on_close(counts, move |ctx, window, n| ctx.emit(out, ctx.key(), &format!("{window} {n}")));
+        g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), &format!("{window} {n}")));
         let (tester, out) = tester(g.build()?, guarantee, 1)?;
         gate.open("1");
         for n in 1..=2 {

@@ -76,19 +76,19 @@ fn teller(due: Due, policy: ErrorPolicy, bad: &Bad, calls: &Notes<String>) -> Ar
         Due::Window => {
             let window = g.window("due", Windows::tumbling(ms(100)), Text);
             g.input("in", Text, move |ctx, text: String| ctx.aggregate(window, |_| text.clone()).map(drop));
-            g.on_close(window, move |ctx, _, text| tell(ctx, &text));
+            g.on_close(window, move |ctx, (_, text)| tell(ctx, &text));
             g.on_due_error(window, policy);
         }
         Due::Session => {
             let session = g.session("due", Sessions::gap(ms(20)), Text);
             g.input("in", Text, move |ctx, text: String| ctx.aggregate_session(session, |_| text, |a, _| a).map(drop));
-            g.on_session_close(session, move |ctx, _, text| tell(ctx, &text));
+            g.on_close(session, move |ctx, (_, text)| tell(ctx, &text));
             g.on_due_error(session, policy);
         }
         Due::Batch => {
-            let batch = g.batch_window("due", Batches::of(100).gap(ms(50)), Text);
+            let batch = g.batch("due", Batches::of(100).gap(ms(50)), Text);
             g.input("in", Text, move |ctx, text| ctx.collect(batch, text));
-            g.on_batch(batch, move |ctx, all| tell(ctx, &all.join("+")));
+            g.on_close(batch, move |ctx, all| tell(ctx, &all.join("+")));
             g.on_due_error(batch, policy);
         }
         Due::Null => {
@@ -166,7 +166,7 @@ fn by_default_one_that_fails_fails_the_instance_and_is_due_again() -> Done {
             let (bad, calls) = (Bad::keys(&["bad"]), Notes::new());
             let tester = Tester::new();
             tester.add_with(teller(due, ErrorPolicy::fail(), &bad, &calls), move |p| p.guarantee(guarantee))?;
-            let error = all_due(&tester, due).unwrap_err().to_string();
+            let error = format!("{:?}", all_due(&tester, due).unwrap_err());
             assert!(error.contains("key bad") && error.contains("bad is bad"), "{due:?}: {error}");
             bad.none_is();
             tester.start_instance("g", 0)?;
@@ -278,7 +278,7 @@ fn an_accumulator_that_can_not_be_read_follows_the_policy_too() -> Done {
         let out = g.output("out", Text);
         let window = g.window("due", Windows::tumbling(ms(100)), Forgetful(Arc::clone(&forgot)));
         g.input("in", Text, move |ctx, text: String| ctx.aggregate(window, |_| text.clone()).map(drop));
-        g.on_close(window, move |ctx, _, text| ctx.emit(out, ctx.key(), &text));
+        g.on_close(window, move |ctx, (_, text)| ctx.emit(out, ctx.key(), &text));
         g.on_due_error(window, ErrorPolicy::dead_letter("dead"));
         let tester = Tester::new();
         tester.add_with(g.build()?, move |p| p.guarantee(guarantee))?;
@@ -303,13 +303,13 @@ fn refused(
     let narrow: Arc<str> = "narrow".into();
     let window = g.window("due", Windows::tumbling(ms(100)), Text);
     g.input("in", Text, move |ctx, text: String| ctx.aggregate(window, |_| text.clone()).map(drop));
-    g.on_close(window, move |ctx, _, text| {
+    g.on_close(window, move |ctx, (_, text)| {
         let size = if text == "large" { 5000 } else { 10 };
-        ctx.emit_instead(out, &narrow, ctx.key(), &"x".repeat(size))
+        ctx.emit_to_topic(out, &narrow, ctx.key(), &"x".repeat(size))
     });
     g.on_due_error(window, policy);
     let tester = Tester::new();
-    let config = TopicConfig { max_message_bytes: Some(1000), ..TopicConfig::default() };
+    let config = TopicConfig::new().max_message_bytes(1000);
     tester.block_on(tester.log().create_topics(vec![TopicSpec::new("narrow").partitions(1).config(config)]))?;
     tester.add_with(g.build()?, move |p| p.guarantee(guarantee))?;
     for (key, text) in [("a", "small"), ("b", "large"), ("c", "small"), ("d", "small")] {
@@ -335,7 +335,7 @@ fn what_kafka_refuses_of_a_due_callback_follows_the_policy_too() -> Done {
         dead.dedup();
         assert_eq!(dead, [("b".to_owned(), Some("large".to_owned()))]);
         let (tester, drained) = refused(ErrorPolicy::fail(), guarantee)?;
-        let error = drained.unwrap_err().to_string();
+        let error = format!("{:?}", drained.unwrap_err());
         assert!(error.contains("key b") && error.contains("g-window-due"), "{error}");
         assert!(matches!(tester.failure("g"), Some(ProcessorError::Record { .. })));
         Ok(())

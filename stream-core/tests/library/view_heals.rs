@@ -220,7 +220,7 @@ async fn a_refusal_before_anything_is_served_is_final_and_says_so() {
     line.fail_fetch(TABLE, LogError::Auth { what: "read".into(), reason: "not allowed".into() });
     let view = world.view_on(line.clone()).open().await.unwrap();
     let error = within(view.wait_caught_up()).await.unwrap_err();
-    assert!(error.to_string().contains("not allowed"), "{error}");
+    assert!(format!("{error:?}").contains("not allowed"), "{error}");
 }
 
 #[tokio::test]
@@ -228,5 +228,5 @@ async fn a_damaged_fingerprint_is_refused_not_misread() {
     let world = World::new(1).await;
     world.stores.open(&StoreId::new(TABLE, 0), "another codec").unwrap();
     let error = world.view().open().await.unwrap_err();
-    assert!(error.to_string().contains("another codec"), "{error}");
+    assert!(format!("{error:?}").contains("another codec"), "{error}");
 }

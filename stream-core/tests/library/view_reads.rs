@@ -110,10 +110,10 @@ async fn a_topic_that_is_missing_or_no_table_is_refused_with_the_remedy() {
     };
     let error = open("nobody-table").await.unwrap_err();
     assert!(matches!(error, ViewError::Topic { .. }));
-    assert!(error.to_string().contains("nobody-table does not exist; start the group"), "{error}");
+    assert!(format!("{error:?}").contains("nobody-table does not exist; start the group"), "{error}");
     let error = open("words").await.unwrap_err();
-    assert!(error.to_string().contains("words has cleanup.policy=delete"), "{error}");
-    assert!(error.to_string().contains("--add-config cleanup.policy=compact"), "{error}");
+    assert!(format!("{error:?}").contains("words has cleanup.policy=delete"), "{error}");
+    assert!(format!("{error:?}").contains("--add-config cleanup.policy=compact"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -249,5 +249,5 @@ async fn a_grown_topic_is_a_clear_stop() {
     world.log.grow_topic(TABLE.into(), 3).await.unwrap();
     in_state(&view, ViewState::Failed).await;
     let error = view.get("a").unwrap_err();
-    assert!(error.to_string().contains("has changed from 1 to 3 partitions"), "{error}");
+    assert!(format!("{error:?}").contains("has changed from 1 to 3 partitions"), "{error}");
 }

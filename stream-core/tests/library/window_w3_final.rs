@@ -31,7 +31,7 @@ fn counter() -> Arc<GroupGraph> {
         ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
         Ok(())
     });
-    g.on_close(counts, move |ctx, window, n| tell(ctx, out, window, n));
+    g.on_close(counts, move |ctx, (window, n)| tell(ctx, out, window, n));
     g.build().unwrap()
 }
 
@@ -46,7 +46,7 @@ fn awaiting() -> Arc<GroupGraph> {
         ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
         Ok(())
     });
-    g.on_close(counts, move |ctx, window, n| tell(ctx, out, window, n));
+    g.on_close(counts, move |ctx, (window, n)| tell(ctx, out, window, n));
     g.build().unwrap()
 }
 

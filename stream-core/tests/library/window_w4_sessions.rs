@@ -33,7 +33,7 @@ fn joiner(sessions: Sessions) -> Arc<GroupGraph> {
         }
         Ok(())
     });
-    g.on_session_close(visits, move |ctx, session, words| {
+    g.on_close(visits, move |ctx, (session, words)| {
         let key = ctx.key_text()?;
         ctx.emit(finals, key, &format!("{key} {session} {words}"))
     });
@@ -266,7 +266,7 @@ fn w4_callbacks_that_await_keep_the_order_of_a_key() -> Done {
                 Ok(())
             },
         );
-        g.on_session_close(visits, move |ctx, session, words| {
+        g.on_close(visits, move |ctx, (session, words)| {
             let key = ctx.key_text()?;
             ctx.emit(finals, key, &format!("{key} {session} {words}"))
         });
@@ -293,7 +293,7 @@ fn w4_two_records_of_one_callback_see_each_other() -> Done {
             }
             Ok(())
         });
-        g.on_session_close(visits, move |ctx, _, words| ctx.emit(finals, ctx.key(), &words));
+        g.on_close(visits, move |ctx, (_, words)| ctx.emit(finals, ctx.key(), &words));
         let tester = Tester::new();
         tester.add_with(g.build()?, move |p| p.guarantee(guarantee))?;
         for (word, at) in [("abc", 0), ("def", 30), ("", 30), ("z", 100)] {

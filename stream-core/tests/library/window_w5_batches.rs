@@ -20,11 +20,11 @@ fn batches() -> Batches {
 fn joiner(batches: Batches) -> Arc<GroupGraph> {
     let mut g = Group::define("chat");
     let out = g.output("joined", Text);
-    let lines = g.batch_window("lines", batches, Text);
+    let lines = g.batch("lines", batches, Text);
     g.input(Input::topic("messages").on_error(ErrorPolicy::skip()), Text, move |ctx, message| {
         message.split(' ').try_for_each(|word| ctx.collect(lines, word.to_owned()))
     });
-    g.on_batch(lines, move |ctx, all| ctx.emit(out, ctx.key(), &all.join(" ")));
+    g.on_close(lines, move |ctx, all| ctx.emit(out, ctx.key(), &all.join(" ")));
     g.build().unwrap()
 }
 
@@ -214,13 +214,13 @@ fn w5_a_value_that_is_too_large_leaves_the_batch_as_it_was() -> Done {
         small_topic(&tester, BATCHES, 1000)?;
         let mut g = Group::define("chat");
         let out = g.output("joined", Text);
-        let lines = g.batch_window("lines", batches(), Text);
+        let lines = g.batch("lines", batches(), Text);
         // It goes on after the error.
         g.input("messages", Text, move |ctx, word| match ctx.collect(lines, "x".repeat(5000)) {
             Ok(()) => Err(CallbackError::msg("it was taken")),
             Err(_) => ctx.collect(lines, word),
         });
-        g.on_batch(lines, move |ctx, all| ctx.emit(out, ctx.key(), &all.join(" ")));
+        g.on_close(lines, move |ctx, all| ctx.emit(out, ctx.key(), &all.join(" ")));
         tester.add_with(g.build()?, move |p| p.guarantee(guarantee))?;
         say(&tester, "a", &["1", "2", "3"])?;
         assert_eq!(values(&tester.output("joined", Text)).len(), 0);
@@ -248,9 +248,9 @@ fn w5_batches_that_make_no_sense_are_refused() {
     let build = |batches, call| {
         let mut g = Group::define("g");
         g.input("in", Text, |_, _: String| Ok(()));
-        let lines = g.batch_window("b", batches, Text);
+        let lines = g.batch("b", batches, Text);
         if call {
-            g.on_batch(lines, |_, _: Vec<String>| Ok(()));
+            g.on_close(lines, |_, _: Vec<String>| Ok(()));
         }
         g.build().map(|_| ())
     };

@@ -383,7 +383,7 @@ async fn compaction_runs_by_itself_and_bounds_the_log() {
     let embedded = Embedded::with_clock(Arc::new(ManualClock::new(1_700_000_000_000)));
     let log = Arc::clone(&embedded) as LogHandle;
     let name: Arc<str> = "table".into();
-    let config = TopicConfig { cleanup: Some(Cleanup::Compact), ..TopicConfig::default() };
+    let config = TopicConfig::new().cleanup(Cleanup::Compact);
     log.create_topics(vec![TopicSpec::new(Arc::clone(&name)).config(config)]).await.unwrap();
     let writer = producer(&log).await;
     let large = "x".repeat(1000);

@@ -144,7 +144,7 @@ async fn later_batches_are_written_before_a_refusal_is_known() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_packed_is_cut_at_the_batch_size() {
-    let h = here_with(TopicConfig { max_message_bytes: Some(5000), ..TopicConfig::default() }).await;
+    let h = here_with(TopicConfig::new().max_message_bytes(5000)).await;
     let large: Vec<String> = (0..16).map(|n| format!("{n:0>1000}")).collect();
     for (most, arrive) in [(20_000, false), (5000, true)] {
         let mut options = ProducerOptions::default();
@@ -162,14 +162,12 @@ async fn what_is_packed_is_cut_at_the_batch_size() {
 async fn the_clusters_defaults_hold_where_a_topic_says_nothing() {
     let h = here().await;
     let own: Arc<str> = "own".into();
-    let config = TopicConfig { timestamp_type: Some(TimestampType::CreateTime), ..TopicConfig::default() };
+    let config = TopicConfig::new().timestamp_type(TimestampType::CreateTime);
     h.log.create_topics(vec![TopicSpec::new(Arc::clone(&own)).config(config)]).await.unwrap();
-    let defaults = TopicConfig {
-        timestamp_type: Some(TimestampType::LogAppendTime),
-        timestamp_before_max_ms: Some(1000),
-        cleanup: Some(Cleanup::CompactDelete),
-        ..TopicConfig::default()
-    };
+    let defaults = TopicConfig::new()
+        .timestamp_type(TimestampType::LogAppendTime)
+        .timestamp_before_max_ms(1000)
+        .cleanup(Cleanup::CompactDelete);
     h.embedded.set_topic_defaults(&defaults);
     let shown = async |name: &Arc<str>| h.log.topics(vec![Arc::clone(name)]).await.unwrap().remove(0).unwrap().config;
     let (here, there) = (shown(&h.topic).await, shown(&own).await);
@@ -177,7 +175,7 @@ async fn the_clusters_defaults_hold_where_a_topic_says_nothing() {
     assert_eq!(there.timestamp_type, Some(TimestampType::CreateTime));
     assert_eq!((here.timestamp_before_max_ms, there.timestamp_before_max_ms), (Some(1000), Some(1000)));
     assert_eq!((here.cleanup, here.retention_ms), (Some(Cleanup::CompactDelete), Some(7 * 24 * 3_600_000)));
-    h.embedded.alter_topic("own", &TopicConfig { retention_ms: Some(1), ..TopicConfig::default() }).unwrap();
+    h.embedded.alter_topic("own", &TopicConfig::new().retention_ms(1)).unwrap();
     h.embedded.set_topic_defaults(&TopicConfig::default());
     let there = shown(&own).await;
     assert_eq!((there.retention_ms, there.timestamp_before_max_ms), (Some(1), Some(i64::MAX)));
@@ -190,7 +188,7 @@ async fn a_limit_that_changes_counts_at_once() {
     let writer = producer(&h.log).await;
     let large = "x".repeat(3000);
     write(&writer, &h.topic, 0, &[("k", &large)]).await;
-    let limit = |bytes| TopicConfig { max_message_bytes: Some(bytes), ..TopicConfig::default() };
+    let limit = |bytes| TopicConfig::new().max_message_bytes(bytes);
     h.embedded.alter_topic("topic", &limit(2000)).unwrap();
     let delivery = writer.send(batch(&h.topic, 0, &[("k", &large)])).await;
     assert!(matches!(delivery.failed[0].error, LogError::TooLarge { .. }), "{:?}", delivery.failed);
@@ -210,7 +208,7 @@ async fn settings_that_may_not_be_seen_are_unknown() {
 
 #[tokio::test(start_paused = true)]
 async fn retention_deletes_by_time_and_by_size() {
-    let config = TopicConfig { retention_ms: Some(1000), retention_bytes: Some(2500), ..TopicConfig::default() };
+    let config = TopicConfig::new().retention_ms(1000).retention_bytes(2500);
     let h = here_with(config).await;
     let writer = producer(&h.log).await;
     let now = h.log.clock().now_ms();
@@ -224,17 +222,17 @@ async fn retention_deletes_by_time_and_by_size() {
         );
     }
     all_arrived(&writer.send(Arc::new(out)).await);
-    h.embedded.alter_topic("topic", &TopicConfig { retention_bytes: Some(-1), ..TopicConfig::default() }).unwrap();
+    h.embedded.alter_topic("topic", &TopicConfig::new().retention_bytes(-1)).unwrap();
     let left = async || offsets(&super::log_suite::helper::to_end(&mut *start_of(&h).await).await);
     h.embedded.apply_retention();
     // The third is young enough, and what comes after it stays for now.
     assert_eq!(left().await, [2, 3, 4, 5]);
-    h.embedded.alter_topic("topic", &TopicConfig { retention_bytes: Some(2500), ..TopicConfig::default() }).unwrap();
+    h.embedded.alter_topic("topic", &TopicConfig::new().retention_bytes(2500)).unwrap();
     h.embedded.apply_retention();
     assert_eq!(left().await, [4, 5]);
     assert_eq!(read_all(&h.log, &h.topic, 1, UNCOMMITTED).await.len(), 1);
-    let compacted = TopicConfig { cleanup: Some(Cleanup::Compact), ..TopicConfig::default() };
-    h.embedded.alter_topic("topic", &TopicConfig { retention_ms: Some(0), ..compacted }).unwrap();
+    let compacted = TopicConfig::new().cleanup(Cleanup::Compact);
+    h.embedded.alter_topic("topic", &compacted.retention_ms(0)).unwrap();
     h.embedded.apply_retention();
     assert_eq!(left().await, [4, 5]);
 }

@@ -39,8 +39,8 @@ fn graph(policy: ErrorPolicy) -> Graph {
             Ok(())
         }
     });
-    g.on_close(window, move |ctx, _, all| ctx.emit(out, ctx.key(), &all));
-    g.on_session_close(session, move |ctx, _, all| ctx.emit(out, ctx.key(), &all));
+    g.on_close(window, move |ctx, (_, all)| ctx.emit(out, ctx.key(), &all));
+    g.on_close(session, move |ctx, (_, all)| ctx.emit(out, ctx.key(), &all));
     g.on_timer(timer, move |ctx, all| ctx.emit(out, ctx.key(), &all));
     g.on_due_error(window, policy.clone()).on_due_error(session, policy.clone()).on_due_error(timer, policy);
     g.build()
@@ -56,7 +56,7 @@ fn troubled(simulation: Simulation, policy: ErrorPolicy) -> Simulation {
 fn words(outcome: &Outcome, topics: &[&str]) -> Result<BTreeMap<String, usize>, String> {
     let mut seen = BTreeMap::new();
     for topic in topics {
-        for (_, text) in outcome.decoded(topic, &Text).map_err(|e| e.to_string())? {
+        for (_, text) in outcome.decoded(topic, &Text).map_err(|e| format!("{e:?}"))? {
             for word in text.split_whitespace() {
                 *seen.entry(word.to_owned()).or_default() += 1;
             }

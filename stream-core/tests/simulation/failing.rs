@@ -28,7 +28,7 @@ pub(crate) fn dead_letters(simulation: Simulation) -> Simulation {
     };
     simulation.group(graph).input("words", Text, 150, record).check(|c| {
         let ids = |topic| -> Result<Vec<(String, String)>, String> {
-            let records = c.actual.decoded(topic, &Text).map_err(|e| e.to_string())?;
+            let records = c.actual.decoded(topic, &Text).map_err(|e| format!("{e:?}"))?;
             Ok(records.into_iter().map(|(key, text)| (key, last_word(&text))).collect())
         };
         let (counted, dead) = (ids("counts")?, ids("dead")?);
@@ -48,7 +48,7 @@ pub(crate) fn dead_letters(simulation: Simulation) -> Simulation {
             for (key, _) in counted {
                 *counts.entry(key).or_default() += 1;
             }
-            let table = c.actual.table("lettered", &Int64).map_err(|e| e.to_string())?;
+            let table = c.actual.table("lettered", &Int64).map_err(|e| format!("{e:?}"))?;
             if table != counts {
                 return Err(format!("the table has {table:?}, the output {counts:?}"));
             }
@@ -72,9 +72,9 @@ pub(crate) fn taken_back(simulation: Simulation) -> Simulation {
     let kinds = [Fault::Delivery, Fault::Callback, Fault::Rebalance, Fault::Membership, Fault::Latency];
     let faults = kinds.into_iter().fold(Faults::none(), Faults::with);
     simulation.faults(faults).group(graph).input("words", Text, 150, record).check(|c| {
-        let copies = c.actual.decoded("copies", &Text).map_err(|e| e.to_string())?;
+        let copies = c.actual.decoded("copies", &Text).map_err(|e| format!("{e:?}"))?;
         let copies: BTreeSet<String> = copies.into_iter().map(|(_, id)| id).collect();
-        let table = c.actual.table("taken", &Text).map_err(|e| e.to_string())?;
+        let table = c.actual.table("taken", &Text).map_err(|e| format!("{e:?}"))?;
         match table.iter().find(|(_, id)| !copies.contains(*id)) {
             Some((key, id)) => Err(format!("the table has {id} for {key}, which never came out")),
             None => Ok(()),

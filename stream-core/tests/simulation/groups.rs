@@ -58,7 +58,7 @@ pub(crate) fn record(random: &mut Random, n: u64) -> (String, String) {
 fn one_output_each(c: &Comparison<'_>, topic: &str, name: impl Fn(&str) -> String) -> CheckResult {
     let numbers = |outcome: &Outcome| -> Result<BTreeMap<String, usize>, String> {
         let mut numbers = BTreeMap::new();
-        for (_, text) in outcome.decoded(topic, &Text).map_err(|e| e.to_string())? {
+        for (_, text) in outcome.decoded(topic, &Text).map_err(|e| format!("{e:?}"))? {
             *numbers.entry(name(&text)).or_default() += 1;
         }
         Ok(numbers)
@@ -91,8 +91,8 @@ fn counted(c: &Comparison<'_>, group: &str) -> CheckResult {
     if !c.tables_hold() {
         return Ok(());
     }
-    let actual = c.actual.table(group, &Int64).map_err(|e| e.to_string())?;
-    for (key, n) in c.expected.table(group, &Int64).map_err(|e| e.to_string())? {
+    let actual = c.actual.table(group, &Int64).map_err(|e| format!("{e:?}"))?;
+    for (key, n) in c.expected.table(group, &Int64).map_err(|e| format!("{e:?}"))? {
         let found = actual.get(&key).copied().unwrap_or_default();
         if found < n {
             return Err(format!("table of {group}: {key} has {found}, less than {n}"));
@@ -163,7 +163,7 @@ fn looped(simulation: Simulation) -> Simulation {
     simulation.group(graph).input("words", Text, 100, record).check(|c| {
         one_output_each(c, "digits", last_word)?;
         let times = |outcome: &Outcome| -> Result<BTreeMap<String, String>, String> {
-            let all = outcome.decoded("digits", &Text).map_err(|e| e.to_string())?;
+            let all = outcome.decoded("digits", &Text).map_err(|e| format!("{e:?}"))?;
             let timed = |text: &str| text.split(' ').nth(1).unwrap_or_default().to_owned();
             Ok(all.into_iter().map(|(_, text)| (last_word(&text), timed(&text))).collect())
         };
@@ -281,8 +281,8 @@ fn two_inputs(simulation: Simulation) -> Simulation {
             c.same_table("two-table")?;
         } else if c.tables_hold() {
             let codec = Json::<(i64, i64)>::new();
-            let actual = c.actual.table("two", &codec).map_err(|e| e.to_string())?;
-            for (key, (l, r)) in c.expected.table("two", &codec).map_err(|e| e.to_string())? {
+            let actual = c.actual.table("two", &codec).map_err(|e| format!("{e:?}"))?;
+            for (key, (l, r)) in c.expected.table("two", &codec).map_err(|e| format!("{e:?}"))? {
                 let (al, ar) = actual.get(&key).copied().unwrap_or_default();
                 if al < l || ar < r {
                     return Err(format!("two-table: {key} has {al} and {ar}, less than {l} and {r}"));
@@ -356,7 +356,7 @@ fn joining(simulation: Simulation) -> Simulation {
             for topic in ["priced", "priced-too"] {
                 one_output_each(c, topic, last_word)?;
                 let known: BTreeSet<String> = (0..50).map(|n| format!("r{n}")).chain(["none".to_owned()]).collect();
-                for (_, text) in c.actual.decoded(topic, &Text).map_err(|e| e.to_string())? {
+                for (_, text) in c.actual.decoded(topic, &Text).map_err(|e| format!("{e:?}"))? {
                     let price = text.split(' ').next().unwrap_or_default();
                     if !known.contains(price) {
                         return Err(format!("{topic}: {text} has a price that was never there"));

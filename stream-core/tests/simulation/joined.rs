@@ -98,7 +98,7 @@ fn pairs_hold(c: &Comparison<'_>) -> CheckResult {
 /// What is told of each left record, in order: its matches, and `-` for a null.
 fn by_left(outcome: &Outcome) -> Result<BTreeMap<String, Vec<String>>, String> {
     let mut lefts: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (_, text) in outcome.decoded("told", &Text).map_err(|e| e.to_string())? {
+    for (_, text) in outcome.decoded("told", &Text).map_err(|e| format!("{e:?}"))? {
         let (left, right) = text.split_once(' ').ok_or("half a pair")?;
         lefts.entry(left.to_owned()).or_default().push(right.to_owned());
     }

@@ -218,7 +218,7 @@ fn the_same_seed_is_the_same_run() {
     for seed in 0..2 {
         for (name, group) in groups::ALL {
             for (_, guarantee) in GUARANTEES {
-                let runs = [0, 1].map(|_| simulate(group, guarantee, seed).map_err(|e| e.to_string()));
+                let runs = [0, 1].map(|_| simulate(group, guarantee, seed).map_err(|e| format!("{e:?}")));
                 assert_eq!(runs[0], runs[1], "{name}, {guarantee:?}, seed {seed}");
             }
         }

@@ -28,7 +28,7 @@ fn time(id: &str, behind: i64) -> i64 {
 /// What each key's results say, word by word, in order.
 fn words(outcome: &Outcome, topic: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
     let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for (key, text) in outcome.decoded(topic, &Text).map_err(|e| e.to_string())? {
+    for (key, text) in outcome.decoded(topic, &Text).map_err(|e| format!("{e:?}"))? {
         all.entry(key).or_default().extend(text.split(' ').map(str::to_owned));
     }
     Ok(all)
@@ -66,7 +66,7 @@ fn sessions_of(simulation: Simulation, name: &'static str, sessions: Sessions, b
             }
             Ok(())
         });
-        g.on_session_close(visits, move |ctx, _, all| ctx.emit(finals, ctx.key(), &all));
+        g.on_close(visits, move |ctx, (_, all)| ctx.emit(finals, ctx.key(), &all));
         g.build()
     };
     simulation.group(graph).input("words", Text, RECORDS.unsigned_abs(), record).check(move |c| {
@@ -96,9 +96,9 @@ pub(crate) fn batches(simulation: Simulation) -> Simulation {
     let graph = || -> Graph {
         let mut g = Group::define("batches");
         let out = g.output("together", Text);
-        let some = g.batch_window("some", Batches::of(4).gap(ms(30)).max_age(ms(150)), Text);
+        let some = g.batch("some", Batches::of(4).gap(ms(30)).max_age(ms(150)), Text);
         g.input("words", Text, move |ctx, id| ctx.collect(some, id));
-        g.on_batch(some, move |ctx, all| {
+        g.on_close(some, move |ctx, all| {
             if all.is_empty() || all.len() > 4 {
                 return Err(CallbackError::msg(format!("a batch of {}", all.len())));
             }
@@ -123,7 +123,7 @@ pub(crate) fn table_join(simulation: Simulation) -> Simulation {
         for (from, to) in [("lefts", "left"), ("rights", "right")] {
             let to = g.output(to, Text);
             g.input(from, Text, move |ctx, id| {
-                if id.ends_with(['3', '7']) { ctx.emit_nil(to, ctx.key()) } else { ctx.emit(to, ctx.key(), &id) }
+                if id.ends_with(['3', '7']) { ctx.emit_tombstone(to, ctx.key()) } else { ctx.emit(to, ctx.key(), &id) }
             });
         }
         g.build()

@@ -38,7 +38,7 @@ fn counting(simulation: Simulation, name: &'static str, fault: Fault) -> Simulat
 /// How often each record was processed.
 fn done(c: &Comparison<'_>) -> Result<BTreeMap<String, usize>, String> {
     let mut done: BTreeMap<String, usize> = (0..RECORDS).map(|n| (format!("r{n}"), 0)).collect();
-    for (_, text) in c.actual.decoded("counts", &Text).map_err(|e| e.to_string())? {
+    for (_, text) in c.actual.decoded("counts", &Text).map_err(|e| format!("{e:?}"))? {
         let id = last_word(&text);
         *done.get_mut(&id).ok_or_else(|| format!("{id} comes from nowhere"))? += 1;
     }
@@ -60,10 +60,10 @@ fn fate_holds(c: &Comparison<'_>, id: &str, n: usize) -> CheckResult {
 /// What is done is counted, and nothing else.
 fn counts_hold(c: &Comparison<'_>, name: &str) -> CheckResult {
     let mut counts = BTreeMap::<String, i64>::new();
-    for (key, _) in c.actual.decoded("counts", &Text).map_err(|e| e.to_string())? {
+    for (key, _) in c.actual.decoded("counts", &Text).map_err(|e| format!("{e:?}"))? {
         *counts.entry(key).or_default() += 1;
     }
-    let table = c.actual.table(name, &Int64).map_err(|e| e.to_string())?;
+    let table = c.actual.table(name, &Int64).map_err(|e| format!("{e:?}"))?;
     if table == counts { Ok(()) } else { Err(format!("the table has {table:?}, the output {counts:?}")) }
 }
 
@@ -92,7 +92,7 @@ pub(crate) fn never_taken(simulation: Simulation) -> Simulation {
         });
         g.build()
     };
-    let tiny = TopicConfig { cleanup: Some(Cleanup::Compact), max_message_bytes: Some(100), ..TopicConfig::default() };
+    let tiny = TopicConfig::new().cleanup(Cleanup::Compact).max_message_bytes(100);
     // That one sets the topic's limit.
     let faults = crate::faults().without(Fault::SmallBatches);
     let simulation =

@@ -22,7 +22,7 @@ fn faults() -> Faults {
 /// How often each record came out.
 fn times(c: &Comparison<'_>, topic: &str) -> Result<BTreeMap<String, usize>, String> {
     let mut times = BTreeMap::new();
-    for (_, text) in c.actual.decoded(topic, &Text).map_err(|e| e.to_string())? {
+    for (_, text) in c.actual.decoded(topic, &Text).map_err(|e| format!("{e:?}"))? {
         *times.entry(last_word(&text)).or_default() += 1;
     }
     Ok(times)
@@ -74,7 +74,7 @@ pub(crate) fn crowded(simulation: Simulation) -> Simulation {
         g.build()
     };
     let faults = faults();
-    let small = TopicConfig { max_message_bytes: Some(500), ..TopicConfig::default() };
+    let small = TopicConfig::new().max_message_bytes(500);
     let simulation = simulation.faults(faults).instances(1).topic("copies", small);
     simulation.group(graph).input("words", Text, RECORDS, record).check(|c| all_there(c, "copies", |_| true))
 }

@@ -24,7 +24,7 @@ fn ms(n: u64) -> Duration {
 /// `key window count` of each final result, the counts by key and window.
 fn finals(outcome: &stream_core::testing::simulator::Outcome) -> Result<BTreeMap<(String, String), Vec<i64>>, String> {
     let mut finals: BTreeMap<_, Vec<i64>> = BTreeMap::new();
-    for (key, text) in outcome.decoded("finals", &Text).map_err(|e| e.to_string())? {
+    for (key, text) in outcome.decoded("finals", &Text).map_err(|e| format!("{e:?}"))? {
         let (window, n) = text.rsplit_once(' ').ok_or("a final result without a count")?;
         let n = n.parse().map_err(|_| format!("{text} has no count"))?;
         finals.entry((key, window.to_owned())).or_default().push(n);
@@ -64,7 +64,7 @@ pub(crate) fn windowed(simulation: Simulation) -> Simulation {
             ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
             ctx.emit(updates, ctx.key(), &id)
         });
-        g.on_close(counts, move |ctx, window, n| ctx.emit(finals, ctx.key(), &format!("{window} {n}")));
+        g.on_close(counts, move |ctx, (window, n)| ctx.emit(finals, ctx.key(), &format!("{window} {n}")));
         g.build()
     };
     simulation.group(graph).input("words", Text, 150, record).check(|c| {
@@ -83,7 +83,7 @@ pub(crate) fn late(simulation: Simulation) -> Simulation {
             ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
             Ok(())
         });
-        g.on_close(counts, move |ctx, window, n| ctx.emit(finals, ctx.key(), &format!("{window} {n}")));
+        g.on_close(counts, move |ctx, (window, n)| ctx.emit(finals, ctx.key(), &format!("{window} {n}")));
         g.build()
     };
     simulation.group(graph).input("words", Text, 150, record).check(|c| windows_hold(c, "late"))
@@ -107,7 +107,7 @@ pub(crate) fn hopping(simulation: Simulation) -> Simulation {
                 ctx.set(n)
             },
         );
-        g.on_close(counts, move |ctx, window, n| ctx.emit(finals, ctx.key(), &format!("{window} {n}")));
+        g.on_close(counts, move |ctx, (window, n)| ctx.emit(finals, ctx.key(), &format!("{window} {n}")));
         g.build()
     };
     simulation.group(graph).input("words", Text, 120, record).check(|c| {
@@ -139,7 +139,7 @@ pub(crate) fn debounced(simulation: Simulation) -> Simulation {
             return Ok(());
         }
         let told = |outcome: &stream_core::testing::simulator::Outcome| {
-            let told = outcome.decoded("lasts", &Text).map_err(|e| e.to_string())?;
+            let told = outcome.decoded("lasts", &Text).map_err(|e| format!("{e:?}"))?;
             Ok::<BTreeSet<_>, String>(told.into_iter().collect())
         };
         let actual = told(c.actual)?;
@@ -172,7 +172,7 @@ pub(crate) fn delayed(simulation: Simulation) -> Simulation {
         }
         // The last one tells all, whenever it does.
         let lasts = |outcome: &stream_core::testing::simulator::Outcome| {
-            let told = outcome.decoded("late", &Text).map_err(|e| e.to_string())?;
+            let told = outcome.decoded("late", &Text).map_err(|e| format!("{e:?}"))?;
             let told = told.into_iter().map(|(key, all)| (key, all.split(' ').map(str::to_owned).collect()));
             Ok::<BTreeMap<String, BTreeSet<String>>, String>(told.collect())
         };

@@ -76,7 +76,7 @@ async fn next(mut listener: Listener) -> Option<(Result<Event, Infallible>, List
             Ok(Some(room)) if room.has(&listener.caller.0.user_id) => {}
             Ok(_) => continue,
             Err(error) => {
-                tracing::warn!(%error, "a listener is let go: the chats can't be read");
+                tracing::warn!(?error, "a listener is let go: the chats can't be read");
                 return None;
             }
         }

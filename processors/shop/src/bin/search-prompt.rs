@@ -70,7 +70,7 @@ async fn search(cli: Cli) -> Result<(), Exit> {
         };
         match sent {
             Ok(()) => written += 1,
-            Err(error) if interactive => say(format_args!("not written: {error}")),
+            Err(error) if interactive => say(format_args!("not written: {error:?}")),
             Err(error) => return Err(error.into()),
         }
     };

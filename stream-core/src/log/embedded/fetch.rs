@@ -80,6 +80,8 @@ impl EmbeddedFetch {
     }
 }
 
+impl crate::log::Sealed for EmbeddedFetch {}
+
 impl Fetch for EmbeddedFetch {
     fn poll_fetch(
         &mut self,
@@ -140,6 +142,8 @@ impl EmbeddedReader {
         Self { shared, isolation }
     }
 }
+
+impl crate::log::Sealed for EmbeddedReader {}
 
 impl Reader for EmbeddedReader {
     fn read(&self, partition: TopicPartition, from: i64) -> BoxFuture<'static, LogResult<Box<dyn Fetch>>> {

@@ -192,6 +192,8 @@ impl EmbeddedMember {
     }
 }
 
+impl crate::log::Sealed for EmbeddedMember {}
+
 impl Member for EmbeddedMember {
     fn next(&mut self) -> BoxFuture<'_, LogResult<MemberEvent>> {
         async move {
@@ -235,6 +237,8 @@ impl Member for EmbeddedMember {
         ready(Ok(()))
     }
 }
+
+impl crate::log::Sealed for Handle {}
 
 impl GroupHandle for Handle {
     fn commit_with_metadata(&self, offsets: Commits) -> BoxFuture<'static, LogResult<()>> {

@@ -219,6 +219,8 @@ fn each<T>(list: Vec<T>, mut work: impl FnMut(T) -> LogResult<()>) -> LogResult<
     results.into_iter().collect()
 }
 
+impl crate::log::Sealed for Embedded {}
+
 impl Log for Embedded {
     fn name(&self) -> String {
         NAME.to_owned()

@@ -100,6 +100,8 @@ fn prepare(state: &mut State, who: &Identity, offsets: Commits, member: Option<&
     state.add_offsets(who, &member.group, offsets)
 }
 
+impl crate::log::Sealed for EmbeddedProducer {}
+
 impl Producer for EmbeddedProducer {
     fn send(&self, batch: Arc<ProduceBatch>) -> BoxFuture<'static, Delivery> {
         let (count, topics) = (batch.len(), batch.topics().len());

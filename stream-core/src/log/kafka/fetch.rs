@@ -257,6 +257,8 @@ fn push(into: &mut RecordBatch, message: &BorrowedMessage<'_>, tp: &TopicPartiti
     into.push(message.offset(), timestamp, key, value, named);
 }
 
+impl crate::log::Sealed for KafkaFetch {}
+
 impl Fetch for KafkaFetch {
     fn poll_fetch(
         &mut self,

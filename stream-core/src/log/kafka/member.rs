@@ -130,6 +130,8 @@ impl Drop for Attending<'_> {
     }
 }
 
+impl crate::log::Sealed for KafkaMember {}
+
 impl Member for KafkaMember {
     fn next(&mut self) -> BoxFuture<'_, LogResult<MemberEvent>> {
         async move {
@@ -178,6 +180,8 @@ pub(super) struct KafkaGroup {
     shared: Arc<Shared>,
     ops: Serial,
 }
+
+impl crate::log::Sealed for KafkaGroup {}
 
 impl GroupHandle for KafkaGroup {
     fn commit_with_metadata(&self, offsets: Commits) -> BoxFuture<'static, LogResult<()>> {

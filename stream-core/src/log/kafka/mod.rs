@@ -65,6 +65,8 @@ impl Kafka {
     }
 }
 
+impl crate::log::Sealed for Kafka {}
+
 impl Log for Kafka {
     fn name(&self) -> String {
         format!("kafka at {}", self.connection.options.brokers)

@@ -61,6 +61,8 @@ impl Shared {
     }
 }
 
+impl crate::log::Sealed for KafkaReader {}
+
 impl Reader for KafkaReader {
     fn read(&self, tp: TopicPartition, from: i64) -> BoxFuture<'static, LogResult<Box<dyn Fetch>>> {
         let shared = match self.shared() {

@@ -55,7 +55,7 @@ impl Pace {
         let ends = match found {
             Ok(ends) => ends,
             Err(error) => {
-                tracing::debug!(group = env.graph.name(), %error, "how far the group is can't be looked up now");
+                tracing::debug!(group = env.graph.name(), ?error, "how far the group is can't be looked up now");
                 return Lowest { low: Err(()), again: now + REST };
             }
         };

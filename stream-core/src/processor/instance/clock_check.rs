@@ -57,13 +57,13 @@ impl ClockCheck {
 /// Adds to an error of a record that is ahead of the clock that the clock is wrong, if it is.
 pub(super) async fn name_clock(env: &Env, error: ProcessorError) -> ProcessorError {
     match error {
-        ProcessorError::Record { group, topic, partition, offset, key, mut reason }
+        ProcessorError::Record { group, topic, partition, offset, key, mut error }
             if env.counters.left_out.take_failed_ahead() =>
         {
             if let Some(found) = verdict(env).await {
-                reason = format!("{reason}; {found}");
+                error = error.within(found);
             }
-            ProcessorError::Record { group, topic, partition, offset, key, reason }
+            ProcessorError::Record { group, topic, partition, offset, key, error }
         }
         error => error,
     }

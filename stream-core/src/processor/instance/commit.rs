@@ -71,9 +71,9 @@ impl Instance<'_> {
                 tracing::debug!(group = self.env.graph.name(), reason, "a commit came while partitions move");
             }
             Err(error) if error.class() == ErrorClass::Retriable => {
-                tracing::warn!(group = self.env.graph.name(), %error, "a commit failed and is tried again");
+                tracing::warn!(group = self.env.graph.name(), ?error, "a commit failed and is tried again");
                 let since_ms = self.env.log.clock().now_ms();
-                let waiting = || Waiting { on: format!("a commit: {error}"), since_ms };
+                let waiting = || Waiting { on: format!("a commit: {error:?}"), since_ms };
                 self.commit_waits.get_or_insert_with(waiting);
             }
             Err(error) => self.fail(ProcessorError::log(self.env.graph.name(), "commit", error)),

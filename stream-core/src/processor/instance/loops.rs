@@ -32,7 +32,11 @@ impl Instance<'_> {
         match result {
             Ok(()) => self.trimmed.extend(below),
             Err(error) => {
-                tracing::debug!(group = self.env.graph.name(), %error, "processed records of the group's own topics stay for now");
+                tracing::debug!(
+                    group = self.env.graph.name(),
+                    ?error,
+                    "processed records of the group's own topics stay for now"
+                );
             }
         }
     }

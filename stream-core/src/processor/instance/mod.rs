@@ -233,7 +233,7 @@ impl<'a> Instance<'a> {
         match closed {
             // All that was done is committed, as when a consumer of Kafka's own is closed in vain.
             Err(error @ LogError::Timeout { .. }) => {
-                tracing::warn!(group, %error, "the group goes on without this instance once its session is over");
+                tracing::warn!(group, ?error, "the group goes on without this instance once its session is over");
                 Ok(())
             }
             closed => closed.map_err(|e| ProcessorError::log(&group, "leave the group", e)),
@@ -318,7 +318,7 @@ impl<'a> Instance<'a> {
                 if self.tasks.contains_key(&id) {
                     self.fail(error);
                 } else {
-                    tracing::warn!(%error, "a partition that is no longer this instance's failed");
+                    tracing::warn!(?error, "a partition that is no longer this instance's failed");
                 }
             }
         }
@@ -346,7 +346,7 @@ impl<'a> Instance<'a> {
     }
 
     fn fail(&mut self, error: ProcessorError) {
-        tracing::error!(%error, "the processor fails");
+        tracing::error!(?error, "the processor fails");
         self.failure = self.failure.take().or(Some(error));
         self.stop();
     }

@@ -17,7 +17,7 @@ pub(super) async fn check_ids(env: &Env, ids: Vec<(TopicPartition, i64, Arc<str>
             match env.log.topic_id(Arc::clone(&partition.topic)).await {
                 Ok(id) => _ = now.insert(Arc::clone(&partition.topic), id),
                 Err(error) => {
-                    tracing::debug!(group = env.graph.name(), %error, "could not look at the topics' ids");
+                    tracing::debug!(group = env.graph.name(), ?error, "could not look at the topics' ids");
                     return Ok(());
                 }
             }

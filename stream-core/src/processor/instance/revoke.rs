@@ -109,10 +109,10 @@ impl Instance<'_> {
             Ok(()) => {}
             // A generation that is over: the work is done again by the new owner.
             Err(error @ ProcessorError::Log { error: LogError::NotMember { .. }, .. }) => {
-                tracing::warn!(%error, "the last commit before the partitions moved came too late");
+                tracing::warn!(?error, "the last commit before the partitions moved came too late");
             }
             Err(error) if self.stopping => self.failure = self.failure.take().or(Some(error)),
-            Err(error) => tracing::warn!(%error, "partitions were given back before all was done"),
+            Err(error) => tracing::warn!(?error, "partitions were given back before all was done"),
         }
         self.settle();
         self.show();
@@ -139,7 +139,7 @@ async fn commit_at_last(group: &dyn GroupHandle, drains: &[Drain], until: Instan
         }
         match group.commit_with_metadata(offsets.clone()).await {
             Err(error) if error.class() == ErrorClass::Retriable && Instant::now() < until => {
-                tracing::debug!(%error, "the last commit failed and is tried again");
+                tracing::debug!(?error, "the last commit failed and is tried again");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             Err(error) => return (Commits::new(), Err(error)),

@@ -104,14 +104,14 @@ impl Instance<'_> {
 
 fn remove(group: &str, stores: &dyn StoreBackend, ids: Vec<StoreId>) {
     let existing = stores.list().unwrap_or_else(|error| {
-        tracing::warn!(group, %error, "stale stores can't be looked for");
+        tracing::warn!(group, ?error, "stale stores can't be looked for");
         Vec::new()
     });
     for id in ids.into_iter().filter(|id| existing.contains(id)) {
         let StoreId { table, partition } = &id;
         match stores.destroy(&id) {
             Ok(()) => tracing::info!(group, %table, partition, "removed the store of a partition that moved away"),
-            Err(error) => tracing::warn!(group, %table, partition, %error, "a stale store can't be removed"),
+            Err(error) => tracing::warn!(group, %table, partition, ?error, "a stale store can't be removed"),
         }
     }
 }

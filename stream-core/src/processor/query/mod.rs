@@ -18,7 +18,7 @@ use crate::store::{KeyRange, StoreError, prefix_end};
 use crate::table::CommittedRows;
 
 /// Why a read is not answered.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the variants' messages say it")]
 pub enum ReadError {
@@ -44,12 +44,23 @@ pub enum ReadError {
     #[error("group {group}: the table's values are no {asked}")]
     OtherType { group: String, asked: &'static str },
     /// A value can't be decoded.
-    #[error("group {group}: the value of key {key} can't be decoded: {error}")]
-    Decode { group: String, key: String, error: CodecError },
+    #[error("group {group}: the value of key {key} can't be decoded")]
+    Decode {
+        group: String,
+        key: String,
+        #[source]
+        error: CodecError,
+    },
     /// The store failed.
-    #[error("group {group}: {error}")]
-    Store { group: String, error: StoreError },
+    #[error("group {group}: the store failed")]
+    Store {
+        group: String,
+        #[source]
+        error: StoreError,
+    },
 }
+
+crate::chain::debug_as_chain!(ReadError);
 
 /// Which rows of a table to read, in the byte order of their keys. What is given narrows it; all of it has to hold.
 ///
@@ -134,6 +145,7 @@ impl TableRange {
 
 /// A row of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TableRow<V> {
     /// Its key.
     pub key: Vec<u8>,
@@ -145,6 +157,7 @@ pub struct TableRow<V> {
 
 /// Rows of the partitions that an instance has, in key order.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TablePage<V> {
     /// The rows. May be fewer than the limit, even none, although there is a next page: a page is bounded in bytes, too.
     pub rows: Vec<TableRow<V>>,

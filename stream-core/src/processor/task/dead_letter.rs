@@ -34,7 +34,7 @@ impl DeadLetter<'_> {
     /// Stages it for its topic, with more headers.
     pub(super) fn stage_with(&self, stage: &mut Stage, to: &Arc<str>, more: &[(&str, &[u8])]) {
         let record = self.record;
-        let message = self.error.to_string();
+        let message = format!("{:?}", self.error);
         let reason = start_of(&message, REASON_BYTES);
         let origin = Origin::of(&record).unwrap_or_else(|| Origin {
             topic: self.topic.as_bytes().to_vec(),

@@ -9,6 +9,7 @@ use super::Task;
 use super::outbox::{HandOver, OWN};
 use super::release::push_changelog;
 use super::replay::Failed;
+use crate::group::CallbackError;
 use crate::log::{Delivery, ErrorClass, LogError, ProduceBatch};
 use crate::processor::error::{ProcessorError, ProcessorResult};
 use crate::processor::options::OWN_REFUSALS;
@@ -170,7 +171,7 @@ impl Task {
             }
             self.fail(failure);
         }
-        tracing::warn!(group = &*group, partition, %error, "a write failed: going back to what is acknowledged");
+        tracing::warn!(group = &*group, partition, ?error, "a write failed: going back to what is acknowledged");
         // What was handed over before is void; what comes now counts again.
         self.epoch += 1;
         self.futures.clear();
@@ -210,8 +211,8 @@ impl Task {
         if let Some((input, offset, key, error)) = self.replay.hopeless.take() {
             let (group, topic) =
                 (group.to_string(), self.inputs.get(input).map_or_else(String::new, |i| i.topic().to_string()));
-            let reason = format!("what its error policy wrote can't be delivered either: {error}");
-            self.fail(ProcessorError::Record { group, topic, partition, offset, key, reason });
+            let error = CallbackError::from(error).within("what its error policy wrote can't be delivered either");
+            self.fail(ProcessorError::Record { group, topic, partition, offset, key, error });
         }
         if self.replay.own_refused > OWN_REFUSALS
             && let Some((topic, error)) = failed.own_culprit()

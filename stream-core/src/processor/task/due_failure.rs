@@ -12,10 +12,11 @@ use super::dead_letter::DeadLetter;
 use super::fire::{DueCall, DueOf};
 use super::time::Trying;
 use crate::context::Obstacle;
-use crate::group::{CallbackError, LeftOut, OnError, dead_letter as named};
+use crate::group::{CallbackError, LeftOut, dead_letter as named};
 use crate::log::{Headers, RecordRef};
 use crate::processor::error::ProcessorResult;
 use crate::time::due::Due;
+use crate::topology::OnError;
 use crate::window::batches::Batch;
 use crate::window::{Which, keys};
 
@@ -56,7 +57,7 @@ impl Task {
                 let (delay, key) = (retry.delay(attempts - 1), String::from_utf8_lossy(call.key));
                 tracing::warn!(
                     group = self.core.graph.name(), topic = %call.topic, partition = self.core.partition, %key,
-                    attempt = attempts, ?delay, %error, "{} failed and is tried again", call.of
+                    attempt = attempts, ?delay, ?error, "{} failed and is tried again", call.of
                 );
                 self.time.overcoming = Some(tokio::time::sleep(delay).map(Ok).boxed_local());
                 return Ok(false);
@@ -79,7 +80,7 @@ impl Task {
             _ => None,
         };
         tracing::warn!(
-            group = graph.name(), topic = %call.topic, partition, %key, at = call.at, %error,
+            group = graph.name(), topic = %call.topic, partition, %key, at = call.at, ?error,
             to = to.map_or("nowhere", |to| to), "{} is left out: it failed", call.of
         );
         self.env.counters.left_out.count(LeftOut::Failed, 1);

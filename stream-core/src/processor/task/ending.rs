@@ -27,7 +27,7 @@ impl Task {
     pub(super) fn fail(&mut self, error: ProcessorError) {
         if std::mem::replace(&mut self.begin_end().failed, true) {
             // A consequence, as a rule.
-            tracing::debug!(group = self.core.graph.name(), partition = self.core.partition, %error, "another failure");
+            tracing::debug!(group = self.core.graph.name(), partition = self.core.partition, ?error, "another failure");
         } else {
             // An instance that is gone has nobody left to tell.
             _ = self.reports.send((self.id, Report::Failed(error)));

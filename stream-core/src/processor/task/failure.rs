@@ -14,11 +14,11 @@ use super::in_flight::{State, Work};
 use super::{SlotEnd, Task};
 use crate::codec::CodecError;
 use crate::context::Obstacle;
-use crate::group::{CallbackError, LeftOut, OnError};
+use crate::group::{CallbackError, LeftOut};
 use crate::log::{RecordBatch, RecordRef};
 use crate::processor::error::{ProcessorError, ProcessorResult};
 use crate::topology::CodecOf;
-use crate::topology::{AnyCodec, Calls, To};
+use crate::topology::{AnyCodec, Calls, OnError, To};
 
 /// How often a codec may ask for something to be loaded for one record: a value can hold several layers of it.
 const MAX_LOADS: u32 = 8;
@@ -68,7 +68,7 @@ impl Task {
                 let delay = retry.delay(attempts - 1);
                 tracing::warn!(
                     group = graph.name(), topic = %edge.input.topic, partition = self.core.partition,
-                    offset = next - 1, attempt = attempts, ?delay, %error, "a record failed and is tried again"
+                    offset = next - 1, attempt = attempts, ?delay, ?error, "a record failed and is tried again"
                 );
                 self.futures.push(Box::pin(async move {
                     tokio::time::sleep(delay).await;
@@ -95,7 +95,7 @@ impl Task {
             Obstacle::Load(of, missed) if loads < MAX_LOADS => self.codec(of).map(|codec| {
                 async move {
                     match AssertUnwindSafe(load(&**codec, missed)).catch_unwind().await {
-                        Ok(loaded) => loaded.map_err(|error| load_error(missed, &error)),
+                        Ok(loaded) => loaded.map_err(|error| load_error(missed, error)),
                         Err(panic) => Err(panicked(&panic)),
                     }
                 }
@@ -139,7 +139,7 @@ impl Task {
             && edge.input.may_go_on()
         {
             tracing::warn!(
-                group = graph.name(), %topic, partition, offset, %error,
+                group = graph.name(), %topic, partition, offset, ?error,
                 "a batch failed: its records are tried one by one, so that only the bad ones are put aside"
             );
             let (input, records) = (slot.input, Rc::clone(records));
@@ -156,8 +156,8 @@ impl Task {
                     self.env.counters.left_out.fail_ahead();
                 }
                 let (group, topic) = (graph.name().to_owned(), topic.to_string());
-                let reason = error.to_string();
-                self.fail_at(id, ProcessorError::Record { group, topic, partition, offset, key, reason });
+                let error = error.clone();
+                self.fail_at(id, ProcessorError::Record { group, topic, partition, offset, key, error });
                 return Ok(());
             }
         };
@@ -187,7 +187,7 @@ impl Task {
         if let Some(since) = since {
             let to = to.map_or("nowhere", |to| to);
             tracing::warn!(
-                group = graph.name(), %topic, partition, offset, %key, %error, to, since, "a record is left out: it failed"
+                group = graph.name(), %topic, partition, offset, %key, ?error, to, since, "a record is left out: it failed"
             );
         }
         if reason == LeftOut::Ahead {
@@ -238,6 +238,6 @@ async fn load(codec: &dyn AnyCodec, id: u32) -> Result<(), CodecError> {
     }
 }
 
-fn load_error(id: u32, error: &CodecError) -> CallbackError {
-    CallbackError::msg(format!("what the value needs (id {id}) can't be loaded: {error}"))
+fn load_error(id: u32, error: CodecError) -> CallbackError {
+    CallbackError::from(error).within(format!("what the value needs (id {id}) can't be loaded"))
 }

@@ -376,7 +376,7 @@ impl Task {
             partition: self.core.partition,
             offset: -1,
             key: key.to_owned(),
-            reason: format!("a timer or a window that was due: {error}"),
+            error: error.clone().within("a timer or a window that was due"),
         }
     }
 }

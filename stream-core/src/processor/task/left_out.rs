@@ -71,7 +71,7 @@ impl Task {
         });
         if let Err(error) = called {
             let group = self.core.graph.name();
-            tracing::error!(group, topic, partition, offset, %error, "a function for records left out panicked");
+            tracing::error!(group, topic, partition, offset, ?error, "a function for records left out panicked");
         }
     }
 

@@ -4,7 +4,7 @@
 use super::guard::guarded;
 use crate::context::Core;
 use crate::group::graph::InputCall;
-use crate::group::{CallbackError, Failure, LeftOut, NilKey, NilValue};
+use crate::group::{CallbackError, Failure, LeftOut, NullKey, NullValue};
 use crate::log::RecordRef;
 
 /// The decision about a record.
@@ -18,10 +18,10 @@ pub(super) enum Verdict {
 
 /// The decision about a record of the input with this index in the graph.
 pub(super) fn verdict(core: &Core, on: InputCall<'_>, input: usize, record: RecordRef<'_>) -> Verdict {
-    let reason = match (record.key, on.edge.input.nil_key) {
-        _ if record.value.is_none() && on.edge.input.nil_value == NilValue::Skip => LeftOut::NullValue,
-        (None, NilKey::Skip) if core.keyed => LeftOut::NullKey,
-        (None, NilKey::Error) if core.keyed => return Verdict::Refuse(CallbackError::of(Failure::NoKey(STATE))),
+    let reason = match (record.key, on.edge.input.null_key) {
+        _ if record.value.is_none() && on.edge.input.null_value == NullValue::Skip => LeftOut::NullValue,
+        (None, NullKey::Skip) if core.keyed => LeftOut::NullKey,
+        (None, NullKey::Error) if core.keyed => return Verdict::Refuse(CallbackError::of(Failure::NoKey(STATE))),
         _ => return Verdict::Call,
     };
     match left_out_at(core, on, input, record) {

@@ -182,7 +182,7 @@ async fn patiently<T>(mut step: impl AsyncFnMut() -> ProcessorResult<T>) -> Proc
     loop {
         match step().await {
             Err(ProcessorError::Log { group, doing, error }) if error.class() == ErrorClass::Retriable => {
-                tracing::warn!(group, doing, %error, ?rest, "a restore is tried again");
+                tracing::warn!(group, doing, ?error, ?rest, "a restore is tried again");
                 tokio::time::sleep(rest).await;
                 rest = (rest * 2).min(Duration::from_secs(5));
             }

@@ -142,7 +142,7 @@ impl Task {
             partition: self.core.partition,
             offset: -1,
             key,
-            reason: format!("visitor {name}: {error}"),
+            error: error.clone().within(format!("visitor {name}")),
         }
     }
 

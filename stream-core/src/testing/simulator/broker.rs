@@ -99,7 +99,7 @@ impl World {
     fn limit(&mut self, topic: &str, bytes: Option<i64>) {
         let change = TopicConfig { max_message_bytes: bytes, ..TopicConfig::default() };
         if let Err(error) = self.embedded.alter_topic(topic, &change) {
-            tracing::error!(%error, "a topic's limit can't be set");
+            tracing::error!(?error, "a topic's limit can't be set");
         }
     }
 

@@ -38,6 +38,8 @@ impl Client {
     }
 }
 
+impl crate::log::Sealed for Client {}
+
 impl Log for Client {
     fn name(&self) -> String {
         self.inner.name()
@@ -118,6 +120,8 @@ struct SimReader {
     inner: Arc<dyn Reader>,
     life: Arc<Life>,
 }
+
+impl crate::log::Sealed for SimReader {}
 
 impl Reader for SimReader {
     fn read(&self, partition: TopicPartition, from: i64) -> BoxFuture<'static, LogResult<Box<dyn Fetch>>> {

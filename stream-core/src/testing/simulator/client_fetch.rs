@@ -26,6 +26,8 @@ impl SimFetch {
     }
 }
 
+impl crate::log::Sealed for SimFetch {}
+
 impl Fetch for SimFetch {
     fn know_ends(&mut self) {
         self.inner.know_ends();

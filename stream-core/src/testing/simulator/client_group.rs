@@ -44,6 +44,8 @@ impl SimMember {
     }
 }
 
+impl crate::log::Sealed for SimMember {}
+
 impl Member for SimMember {
     fn next(&mut self) -> BoxFuture<'_, LogResult<MemberEvent>> {
         async move {
@@ -74,6 +76,8 @@ struct SimGroup {
     inner: Arc<dyn GroupHandle>,
     life: Arc<Life>,
 }
+
+impl crate::log::Sealed for SimGroup {}
 
 impl GroupHandle for SimGroup {
     fn commit_with_metadata(&self, offsets: Commits) -> BoxFuture<'static, LogResult<()>> {

@@ -21,6 +21,8 @@ impl SimProducer {
     }
 }
 
+impl crate::log::Sealed for SimProducer {}
+
 impl Producer for SimProducer {
     fn send(&self, batch: Arc<ProduceBatch>) -> BoxFuture<'static, Delivery> {
         if !self.life.pass("send") {

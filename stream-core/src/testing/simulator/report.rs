@@ -90,7 +90,7 @@ impl fmt::Display for SimulationReport {
 }
 
 /// What does not hold, or why a simulation could not be run.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the variants' messages say it")]
 pub enum SimulationError {
@@ -101,8 +101,8 @@ pub enum SimulationError {
     #[error("group {group} is stuck: {partition} is done up to {done} of {end}, long after all faults have ended")]
     Stuck { group: String, partition: TopicPartition, done: i64, end: String },
     /// Instances fail again and again, long after all faults have ended.
-    #[error("instances keep failing after all faults have ended: {0}")]
-    Failing(ProcessorError),
+    #[error("instances keep failing after all faults have ended")]
+    Failing(#[source] ProcessorError),
     /// An instance does not stop.
     #[error("instance {instance} does not stop")]
     Unstoppable { instance: String },
@@ -116,8 +116,12 @@ pub enum SimulationError {
     #[error(transparent)]
     Build(#[from] BuildError),
     /// An input's value can't be encoded.
-    #[error("topic {topic}: {error}")]
-    Codec { topic: String, error: CodecError },
+    #[error("topic {topic}: a value can't be encoded or decoded")]
+    Codec {
+        topic: String,
+        #[source]
+        error: CodecError,
+    },
     /// The log failed where no fault was.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -131,3 +135,5 @@ pub enum SimulationError {
     #[error("no runtime for the simulation: {0}")]
     Runtime(String),
 }
+
+crate::chain::debug_as_chain!(SimulationError);

@@ -136,7 +136,7 @@ impl World {
         }
         for graph in &mut graphs {
             let options = TopicOptions { partitions: Some(plan.partitions), ..TopicOptions::default() };
-            ensure(&log, graph, &options).await.map_err(ProcessorError::from)?;
+            ensure(&log, graph, &options, &|_| {}).await.map_err(ProcessorError::from)?;
         }
         // The inputs are written by somebody whose records always arrive.
         let mut options = ProducerOptions::default();
@@ -207,7 +207,7 @@ impl World {
                     Ok(graph) => graph,
                     // It could be built at the beginning.
                     Err(error) => {
-                        tracing::error!(%error, "a group can't be built");
+                        tracing::error!(?error, "a group can't be built");
                         continue;
                     }
                 };
@@ -246,7 +246,7 @@ impl World {
                 Ended::Returned(Err(error)) => {
                     self.report.failures += 1;
                     if let Some(node) = self.nodes.get_mut(at) {
-                        self.trace.note(&node.name, format_args!("has failed: {error}"));
+                        self.trace.note(&node.name, format_args!("has failed: {error:?}"));
                         node.start_at = Some(Instant::now() + wait);
                     }
                     self.last_error = Some(error);

@@ -46,7 +46,7 @@ impl Gathered {
 
 impl<S> Ctx<'_, S> {
     /// Adds a value to the open batch of the record's key. The batch closes by its number of records or by the wall clock:
-    /// see [`on_batch`](crate::group::GroupBuilder::on_batch).
+    /// see [`on_close`](crate::group::GroupBuilder::on_close).
     ///
     /// With at-least-once delivery, a record that is processed again after a crash is not added a second time while its batch is
     /// open. If its batch has closed meanwhile, it is added to another one, too.

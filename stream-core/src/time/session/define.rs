@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::codec::Codec;
 use crate::context::Ctx;
 use crate::group::GroupBuilder;
+use crate::time::closing::{Closes, sealed::Sealed};
 use crate::time::define_entry::unreadable;
 use crate::topology::{CallbackResult, Opened, Sessioned, session_topic};
 use crate::window::{Session, Sessions, keys};
@@ -25,7 +26,7 @@ impl<S: 'static> GroupBuilder<S> {
     ///     ctx.aggregate_session(visits, |n| n.unwrap_or(0) + 1, |a, b| a + b)?;
     ///     Ok(())
     /// });
-    /// g.on_session_close(visits, move |ctx, _session, n| ctx.emit(out, ctx.key(), &n));
+    /// g.on_close(visits, move |ctx, (_session, n)| ctx.emit(out, ctx.key(), &n));
     /// let graph = g.build()?;
     /// # assert!(graph.describe().contains("visits-session-visits"));
     /// # Ok::<(), BuildError>(())
@@ -40,19 +41,23 @@ impl<S: 'static> GroupBuilder<S> {
         let topic = session_topic(&self.graph.name, &name);
         Sessioned::new(self.graph.id, self.add_open(name, topic, Opened::Session(sessions), codec))
     }
+}
 
-    /// Is called once for each session when it closes, with its final accumulator: when stream time is past its end, gap and
-    /// grace. Its time is the session's end. An error follows [`on_due_error`](Self::on_due_error): by default it fails the
-    /// instance, and the session closes again when that is restarted.
-    pub fn on_session_close<A: 'static, F>(&mut self, sessions: Sessioned<A>, callback: F) -> &mut Self
-    where
-        F: Fn(&mut Ctx<'_, S>, Session, A) -> CallbackResult + Send + Sync + 'static,
-    {
+impl<A> Sealed for Sessioned<A> {}
+
+impl<A: 'static> Closes for Sessioned<A> {
+    type Closed = (Session, A);
+
+    fn set_on_close<S: 'static>(
+        self,
+        group: &mut GroupBuilder<S>,
+        callback: impl Fn(&mut Ctx<'_, S>, Self::Closed) -> CallbackResult + Send + Sync + 'static,
+    ) {
         let read = |codec: &dyn Codec<A>, body: &[u8]| {
             let (start, rest) = keys::read_time(body).ok_or_else(unreadable)?;
             Ok((start, codec.decode(rest)?))
         };
-        let call = move |ctx: &mut Ctx<'_, S>, (start, value), end| callback(ctx, Session { start, end }, value);
-        self.on_due("session", (sessions.graph, sessions.index), read, call)
+        let call = move |ctx: &mut Ctx<'_, S>, (start, value), end| callback(ctx, (Session { start, end }, value));
+        group.on_due("session", (self.graph, self.index), read, call);
     }
 }

@@ -10,7 +10,7 @@ use crate::group::GroupBuilder;
 use crate::group::callback::Handler;
 use crate::group::graph::{Due, Unmatched};
 use crate::topology::{
-    CallbackResult, ErrorPolicy, Input, NilKey, NilValue, OutputEdge, StreamJoinEdge, erase, join_topic,
+    CallbackResult, ErrorPolicy, Input, NullKey, NullValue, OutputEdge, StreamJoinEdge, erase, join_topic,
     repartition_topic,
 };
 use crate::window::{JoinWindows, Nulls, Which};
@@ -216,7 +216,7 @@ impl<M: 'static> Side<M> {
     fn arrives<S: 'static>(self, group: &mut GroupBuilder<S>, join: &str, side: Which, outer: bool) -> Arrives<M> {
         let Self { input, codec, key } = self;
         // What nulls mean is the join's to say.
-        let input = input.nil_value(NilValue::Pass).nil_key(NilKey::Pass);
+        let input = input.null_value(NullValue::Pass).null_key(NullKey::Pass);
         let Some(key) = key else { return Arrives { input, own: false, codec } };
         let topic = repartition_topic(&group.graph.name, join, side.name());
         let bytes = erase::<Vec<u8>>(Arc::new(Bytes));

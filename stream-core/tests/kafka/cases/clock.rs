@@ -99,7 +99,7 @@ fn round(group: &str, input: &str, out: &str, grace: Option<u64>) -> Arc<GroupGr
             ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
             Ok(())
         });
-        g.on_close(counts, move |ctx, window, n| ctx.emit(finals, ctx.key(), &format!("{} {n}", window.start)));
+        g.on_close(counts, move |ctx, (window, n)| ctx.emit(finals, ctx.key(), &format!("{} {n}", window.start)));
     } else {
         g.on_loop(round, |_, _| Ok(()));
     }
@@ -122,7 +122,7 @@ async fn write_all(log: &LogHandle, to: &Arc<str>, records: impl Iterator<Item =
 
 /// Two hours of four partitions, a record a second in each, partition by partition; and how long it takes without windows.
 pub async fn a_backlog_goes_round_the_loop_in_step(log: &LogHandle, guarantee: Guarantee) {
-    let kept = TopicConfig { retention_ms: Some(-1), ..TopicConfig::default() };
+    let kept = TopicConfig::new().retention_ms(-1);
     let input = topic_with(log, "in", PARTITIONS, kept.clone()).await;
     // A time at which no broker has a limit.
     let first = 1_000_000_000_000;
@@ -175,7 +175,7 @@ pub async fn a_quiet_partition_closes_its_windows(log: &LogHandle, guarantee: Gu
             }
             Ok(())
         });
-        g.on_close(counts, move |ctx, window, n| ctx.emit(out, ctx.key(), &format!("{window} {n}")));
+        g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), &format!("{window} {n}")));
         g.build().unwrap()
     };
     let start = async || {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use stream_core::codec::{Codec, Int64, Text};
 use stream_core::group::{
-    CallbackError, ErrorPolicy, Group, GroupBuilder, GroupGraph, Input, NilKey, NilValue, Table, table_topic,
+    CallbackError, ErrorPolicy, Group, GroupBuilder, GroupGraph, Input, NullKey, NullValue, Table, table_topic,
 };
 use stream_core::log::{
     AutoOffsetReset, Cleanup, LogHandle, NewRecord, ProduceBatch, Producer, ProducerOptions, TopicConfig, TopicSpec,
@@ -210,10 +210,10 @@ pub async fn d5_nulls(log: &LogHandle, guarantee: Guarantee) {
     let mut g = world.define();
     let told = g.output(&*out, Text);
     let strict = Input::topic(&*world.input).on_error(ErrorPolicy::skip());
-    let lenient = Input::topic(&*passing).nil_value(NilValue::Pass).nil_key(NilKey::Pass);
+    let lenient = Input::topic(&*passing).null_value(NullValue::Pass).null_key(NullKey::Pass);
     for (name, input) in [("strict", strict), ("lenient", lenient)] {
         g.input(input, Text, move |ctx, text: String| {
-            let what = format!("{name} {} {}", ctx.key().is_some(), if ctx.value_is_nil() { "null" } else { &*text });
+            let what = format!("{name} {} {}", ctx.key().is_some(), if ctx.value_is_null() { "null" } else { &*text });
             ctx.emit(told, Some("told"), &what)
         });
     }
@@ -298,7 +298,7 @@ pub async fn d7_effects_are_staged(log: &LogHandle, guarantee: Guarantee) {
 /// A record that makes what its topic refuses is put aside, alone.
 pub async fn d8_what_is_too_large_is_its_records_error(log: &LogHandle, guarantee: Guarantee) {
     let world = World::new(log, guarantee, "d8").await;
-    let small = TopicConfig { max_message_bytes: Some(2000), ..TopicConfig::default() };
+    let small = TopicConfig::new().max_message_bytes(2000);
     let (out, dead) = (topic_with(log, "out", 1, small).await, topic(log, "dead", 1).await);
     let mut g = world.define();
     let told = g.output(&*out, Text);
@@ -351,11 +351,8 @@ pub async fn d9_positions_are_committed_at_the_assignment(log: &LogHandle, guara
 pub async fn d10_a_store_that_was_away_too_long_is_wiped(log: &LogHandle, guarantee: Guarantee) {
     let world = World::new(log, guarantee, "d10").await;
     let half = Duration::from_millis(1500);
-    let config = TopicConfig {
-        cleanup: Some(Cleanup::Compact),
-        delete_retention_ms: Some(i64::try_from(half.as_millis()).unwrap() * 2),
-        ..TopicConfig::default()
-    };
+    let config =
+        TopicConfig::new().cleanup(Cleanup::Compact).delete_retention_ms(i64::try_from(half.as_millis()).unwrap() * 2);
     let changelog = table_topic(&world.group);
     log.create_topics(vec![TopicSpec::new(Arc::clone(&changelog)).partitions(2).config(config)]).await.unwrap();
     let running = world.up(world.counter()).await;

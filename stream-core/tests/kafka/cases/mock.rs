@@ -62,6 +62,8 @@ impl MockLog {
     }
 }
 
+impl stream_core::log::Sealed for MockLog {}
+
 impl Log for MockLog {
     fn name(&self) -> String {
         self.kafka.name()

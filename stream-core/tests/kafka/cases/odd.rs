@@ -29,13 +29,11 @@ fn teller(group: &str, input: Input, out: &Arc<str>) -> Arc<GroupGraph> {
 
 /// A topic that takes records of any time, or stamps them itself.
 async fn any_time(log: &LogHandle, partitions: i32, stamps: TimestampType) -> Arc<str> {
-    let config = TopicConfig {
-        retention_ms: Some(-1),
-        timestamp_type: Some(stamps),
-        timestamp_before_max_ms: Some(i64::MAX),
-        timestamp_after_max_ms: Some(i64::MAX),
-        ..TopicConfig::default()
-    };
+    let config = TopicConfig::new()
+        .retention_ms(-1)
+        .timestamp_type(stamps)
+        .timestamp_before_max_ms(i64::MAX)
+        .timestamp_after_max_ms(i64::MAX);
     topic_with(log, "in", partitions, config).await
 }
 
@@ -109,7 +107,7 @@ pub async fn due_work_that_fails(log: &LogHandle, guarantee: Guarantee) {
             ctx.aggregate(window, |_| text.clone()).map(drop)
         });
         let judge = |key: Option<&[u8]>| if key == Some(b"bad") { Err(CallbackError::msg("bad key")) } else { Ok(()) };
-        g.on_close(window, move |ctx, w, text| {
+        g.on_close(window, move |ctx, (w, text)| {
             ctx.emit(out, ctx.key(), &format!("{w} {text}"))?;
             judge(ctx.key())
         });

@@ -31,7 +31,7 @@ fn now() -> i64 {
 
 /// A topic that takes batches of so many bytes.
 async fn narrow(log: &LogHandle, bytes: i64) -> Arc<str> {
-    topic_with(log, "narrow", 1, TopicConfig { max_message_bytes: Some(bytes), ..TopicConfig::default() }).await
+    topic_with(log, "narrow", 1, TopicConfig::new().max_message_bytes(bytes)).await
 }
 
 /// Counts each key, and emits a text of the length that the value says, so many times: to a topic whose limit the group
@@ -44,7 +44,7 @@ fn sized(group: &str, input: Input, instead: &Arc<str>, times: usize) -> Arc<Gro
         let text = "x".repeat(size.parse().unwrap());
         let n = ctx.value()?.unwrap_or(0);
         for _ in 0..times {
-            ctx.emit_instead(out, &instead, ctx.key(), &text)?;
+            ctx.emit_to_topic(out, &instead, ctx.key(), &text)?;
         }
         ctx.set(n + 1)
     });
@@ -115,7 +115,7 @@ fn timed(group: &str, input: Input, out: &Arc<str>) -> Arc<GroupGraph> {
 }
 
 async fn hourly(log: &LogHandle) -> Arc<str> {
-    topic_with(log, "hourly", 1, TopicConfig { timestamp_after_max_ms: Some(HOUR), ..TopicConfig::default() }).await
+    topic_with(log, "hourly", 1, TopicConfig::new().timestamp_after_max_ms(HOUR)).await
 }
 
 pub async fn a_record_with_a_refused_time_is_blamed_and_its_neighbours_are_sent_again(
@@ -164,10 +164,9 @@ pub async fn the_last_value_of_each_key_is_the_newest_with_five_requests_in_flig
 ) {
     const RECORDS: i64 = 600;
     let group = unique("newest");
-    let any_time = TopicConfig { timestamp_after_max_ms: Some(i64::MAX), ..TopicConfig::default() };
+    let any_time = TopicConfig::new().timestamp_after_max_ms(i64::MAX);
     let input = topic_with(log, "in", 1, any_time).await;
-    let changelog =
-        TopicConfig { cleanup: Some(Cleanup::Compact), timestamp_after_max_ms: Some(HOUR), ..TopicConfig::default() };
+    let changelog = TopicConfig::new().cleanup(Cleanup::Compact).timestamp_after_max_ms(HOUR);
     let spec = TopicSpec::new(table_topic(&group)).partitions(1).config(changelog);
     log.create_topics(vec![spec]).await.unwrap();
     let refused = |n: i64| n % 97 == 50 || n == RECORDS - 1;
@@ -209,8 +208,7 @@ pub async fn a_write_that_takes_another_back_is_repeated_when_it_is_refused() {
     let first = Broker::started().await;
     let log = connect(&first.brokers());
     let (group, input) = (unique("back"), topic(&log, "in", 1).await);
-    let hourly =
-        TopicConfig { cleanup: Some(Cleanup::Compact), timestamp_after_max_ms: Some(HOUR), ..TopicConfig::default() };
+    let hourly = TopicConfig::new().cleanup(Cleanup::Compact).timestamp_after_max_ms(HOUR);
     log.create_topics(vec![TopicSpec::new(table_topic(&group)).partitions(1).config(hourly)]).await.unwrap();
     let mut g = Group::define(group.as_str()).table(Text);
     let out: Arc<str> = unique("out").into();
@@ -231,7 +229,7 @@ pub async fn a_write_that_takes_another_back_is_repeated_when_it_is_refused() {
     // The output needs a second broker, which is not there: its first record fails after the delivery's time-out.
     let second = Broker::new().joining(&first);
     second.start().await;
-    let both = TopicConfig { min_insync_replicas: Some(2), ..TopicConfig::default() };
+    let both = TopicConfig::new().min_insync_replicas(2);
     let mut spec = TopicSpec::new(Arc::clone(&out)).partitions(1).config(both);
     spec.replication = Some(2);
     log.create_topics(vec![spec]).await.unwrap();
@@ -260,7 +258,7 @@ pub async fn too_few_replicas_are_waited_for_and_shown(guarantee: Guarantee) {
     // All that was made so far is on the first broker only.
     let second = Broker::new().joining(&first);
     second.start().await;
-    let both = TopicConfig { min_insync_replicas: Some(2), ..TopicConfig::default() };
+    let both = TopicConfig::new().min_insync_replicas(2);
     let mut spec = TopicSpec::new(Arc::clone(&out)).partitions(1).config(both);
     spec.replication = Some(2);
     log.create_topics(vec![spec]).await.unwrap();
@@ -298,11 +296,7 @@ pub async fn an_event_time_that_a_topic_refuses_is_no_trouble_of_the_library_s_o
 ) {
     for policy in [ErrorPolicy::skip(), ErrorPolicy::dead_letter(unique("dead"))] {
         let (group, input, out) = (unique("ahead"), topic(log, "in", 1).await, hourly(log).await);
-        let hour = TopicConfig {
-            cleanup: Some(Cleanup::Compact),
-            timestamp_after_max_ms: Some(HOUR),
-            ..TopicConfig::default()
-        };
+        let hour = TopicConfig::new().cleanup(Cleanup::Compact).timestamp_after_max_ms(HOUR);
         let time: Arc<str> = format!("{group}-time").into();
         log.create_topics(vec![TopicSpec::new(time).partitions(1).config(hour)]).await.unwrap();
         let mut g = Group::define(group.as_str());
@@ -325,8 +319,7 @@ pub async fn an_event_time_that_a_topic_refuses_is_no_trouble_of_the_library_s_o
 /// Its topic takes no record that is older than a millisecond, as each is when it comes there.
 pub async fn a_topic_that_refuses_the_library_s_own_records_ends_the_run(log: &LogHandle, guarantee: Guarantee) {
     let (group, input) = (unique("own"), topic(log, "in", 1).await);
-    let nothing =
-        TopicConfig { cleanup: Some(Cleanup::Compact), timestamp_before_max_ms: Some(1), ..TopicConfig::default() };
+    let nothing = TopicConfig::new().cleanup(Cleanup::Compact).timestamp_before_max_ms(1);
     let time: Arc<str> = format!("{group}-time").into();
     log.create_topics(vec![TopicSpec::new(Arc::clone(&time)).partitions(1).config(nothing)]).await.unwrap();
     let mut g = Group::define(group.as_str()).table(Int64);

@@ -273,7 +273,7 @@ pub async fn dead_letters(log: &LogHandle) {
 const SMALL: i64 = 2_000;
 
 fn small() -> TopicConfig {
-    TopicConfig { max_message_bytes: Some(SMALL), ..TopicConfig::default() }
+    TopicConfig::new().max_message_bytes(SMALL)
 }
 
 /// Emits a value of as many bytes as the record says, with the policy of the caller's.

@@ -63,7 +63,7 @@ pub async fn w3_final_results(log: &LogHandle, guarantee: Guarantee) {
             ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
             Ok(())
         });
-        g.on_close(counts, move |ctx, window, n| {
+        g.on_close(counts, move |ctx, (window, n)| {
             let key = ctx.key_text()?;
             ctx.emit(out, key, &format!("{key} {window} {n}"))
         });
@@ -104,7 +104,7 @@ fn visits(world: &World, sessions: Sessions) -> Arc<GroupGraph> {
         }
         Ok(())
     });
-    g.on_session_close(visits, move |ctx, session, all| ctx.emit(out, ctx.key(), &format!("= {session} {all}")));
+    g.on_close(visits, move |ctx, (session, all)| ctx.emit(out, ctx.key(), &format!("= {session} {all}")));
     g.build().unwrap()
 }
 
@@ -141,11 +141,11 @@ pub async fn w5_batches(log: &LogHandle, guarantee: Guarantee) {
     let graph = || {
         let mut g = Group::define(&*world.group);
         let out = g.output(&*world.out, Text);
-        let lines = g.batch_window("lines", Batches::of(4).gap(ms(400)), Text);
+        let lines = g.batch("lines", Batches::of(4).gap(ms(400)), Text);
         g.input(&*world.input, Text, move |ctx, words| {
             words.split(' ').try_for_each(|word| ctx.collect(lines, word.to_owned()))
         });
-        g.on_batch(lines, move |ctx, all| ctx.emit(out, ctx.key(), &all.join(" ")));
+        g.on_close(lines, move |ctx, all| ctx.emit(out, ctx.key(), &all.join(" ")));
         g.build().unwrap()
     };
     let running = world.start(graph()).await;
@@ -170,7 +170,7 @@ pub async fn everything_after_a_crash(log: &LogHandle, guarantee: Guarantee) {
         let out = g.output(&*world.out, Text);
         let counts = g.window("w", Windows::tumbling(ms(100)), Int64);
         let visits = g.session("s", Sessions::gap(ms(50)), Int64);
-        let lines = g.batch_window("b", Batches::of(7).gap(ms(500)), Text);
+        let lines = g.batch("b", Batches::of(7).gap(ms(500)), Text);
         let timer = g.timer("t", Text);
         g.input(&*world.input, Text, move |ctx, word| {
             ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
@@ -178,9 +178,9 @@ pub async fn everything_after_a_crash(log: &LogHandle, guarantee: Guarantee) {
             ctx.set_timer(timer, ctx.timestamp() + 30, &word)?;
             ctx.collect(lines, word)
         });
-        g.on_close(counts, move |ctx, window, n| ctx.emit(out, ctx.key(), &format!("w {window} {n}")));
-        g.on_session_close(visits, move |ctx, session, n| ctx.emit(out, ctx.key(), &format!("s {session} {n}")));
-        g.on_batch(lines, move |ctx, all| {
+        g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), &format!("w {window} {n}")));
+        g.on_close(visits, move |ctx, (session, n)| ctx.emit(out, ctx.key(), &format!("s {session} {n}")));
+        g.on_close(lines, move |ctx, all| {
             all.iter().try_for_each(|word| ctx.emit(out, ctx.key(), &format!("b {word}")))
         });
         g.on_timer(timer, move |ctx, word| ctx.emit(out, ctx.key(), &format!("t {word}")));

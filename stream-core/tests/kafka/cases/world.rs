@@ -26,7 +26,7 @@ pub struct World {
 
 /// Times are near 0: by the broker's clock they are long over.
 pub async fn kept_topic(log: &LogHandle, what: &str) -> Arc<str> {
-    topic_with(log, what, 1, TopicConfig { retention_ms: Some(-1), ..TopicConfig::default() }).await
+    topic_with(log, what, 1, TopicConfig::new().retention_ms(-1)).await
 }
 
 impl World {

@@ -32,7 +32,7 @@ pub(crate) fn graph() -> Arc<GroupGraph> {
     let alarm = g.timer("alarm", Text);
     let minutes = g.window("minutes", Windows::tumbling(s(60)).grace(s(10)), Int64);
     let visits = g.session("visits", Sessions::gap(s(30)), Int64);
-    let threes = g.batch_window("threes", Batches::of(3).gap(s(3600)), Text);
+    let threes = g.batch("threes", Batches::of(3).gap(s(3600)), Text);
     g.input("in", Text, move |ctx, text: String| {
         let n = ctx.value()?.unwrap_or(0) + 1;
         ctx.set(n)?;
@@ -44,9 +44,9 @@ pub(crate) fn graph() -> Arc<GroupGraph> {
     });
     g.on_loop(looped, |_, _: String| Ok(()));
     g.on_timer(alarm, move |ctx, text: String| ctx.emit(out, ctx.key(), &format!("alarm {text}")));
-    g.on_close(minutes, move |ctx, window, n| ctx.emit(out, ctx.key(), &format!("window {} {n}", window.start - T)));
-    g.on_session_close(visits, move |ctx, _, n| ctx.emit(out, ctx.key(), &format!("session {n}")));
-    g.on_batch(threes, move |ctx, texts| ctx.emit(out, ctx.key(), &format!("batch {}", texts.join(" "))));
+    g.on_close(minutes, move |ctx, (window, n)| ctx.emit(out, ctx.key(), &format!("window {} {n}", window.start - T)));
+    g.on_close(visits, move |ctx, (_, n)| ctx.emit(out, ctx.key(), &format!("session {n}")));
+    g.on_close(threes, move |ctx, texts| ctx.emit(out, ctx.key(), &format!("batch {}", texts.join(" "))));
     let around = JoinWindows::around(s(60)).grace(s(10));
     g.stream_join("pairs", around, Side::topic("left", Text), Side::topic("right", Text))
         .inner(move |ctx, l, r| ctx.emit(out, ctx.key(), &format!("pair {l} {r}")));
@@ -195,17 +195,13 @@ fn hex(text: &str) -> Vec<u8> {
 
 fn topic(words: &[&str]) -> Topic {
     let number = |word: &str| word.strip_prefix("Some(").map(|n| n.trim_end_matches(')').parse().unwrap());
-    let config = TopicConfig {
-        cleanup: match words[2] {
-            "Some(Compact)" => Some(Cleanup::Compact),
-            "Some(Delete)" => Some(Cleanup::Delete),
-            _ => None,
-        },
-        retention_ms: number(words[3]),
-        delete_retention_ms: number(words[4]),
-        max_message_bytes: number(words[5]),
-        ..TopicConfig::default()
+    let cleanup = match words[2] {
+        "Some(Compact)" => Some(Cleanup::Compact),
+        "Some(Delete)" => Some(Cleanup::Delete),
+        _ => None,
     };
+    let config = TopicConfig::new().cleanup(cleanup).retention_ms(number(words[3]));
+    let config = config.delete_retention_ms(number(words[4])).max_message_bytes(number(words[5]));
     Topic { spec: TopicSpec::new(words[0]).partitions(1).config(config), records: Vec::new(), end: 0 }
 }
 

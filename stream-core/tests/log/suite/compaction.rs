@@ -11,12 +11,8 @@ use super::{World, topic_with, unique, until};
 
 async fn compacted(world: &impl World) -> Arc<str> {
     let other = [("segment.ms", "100"), ("min.cleanable.dirty.ratio", "0.001"), ("min.compaction.lag.ms", "0")];
-    let config = TopicConfig {
-        cleanup: Some(Cleanup::Compact),
-        delete_retention_ms: Some(500),
-        other: other.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-        ..TopicConfig::default()
-    };
+    let config = TopicConfig::new().cleanup(Cleanup::Compact).delete_retention_ms(500);
+    let config = other.into_iter().fold(config, |config, (name, value)| config.other(name, value));
     topic_with(world, 1, config).await
 }
 

@@ -114,7 +114,7 @@ pub async fn retention_deletes_past_committed_offsets(world: &impl World) {
     if !world.caps().admin || !world.caps().group_admin || !world.apply_retention().await {
         return;
     }
-    let config = TopicConfig { retention_ms: Some(60_000), ..TopicConfig::default() };
+    let config = TopicConfig::new().retention_ms(60_000);
     let (log, name, group) = (world.log(), topic_with(world, 1, config).await, unique("g"));
     let client = Client::join(&log, super::helper::member_options(&group, &[&name]));
     client.owns(1).await;

@@ -106,7 +106,7 @@ pub async fn metadata_above_the_limit_is_refused_for_good_and_the_limit_is_named
     let with = |bytes| vec![(tp(&name, 0), OffsetAndMetadata::new(1, "x".repeat(bytes)))];
     let refused = |error: LogError| {
         assert_eq!(error.class(), ErrorClass::Fatal, "{error}");
-        assert!(error.to_string().contains("offset.metadata.max.bytes"), "{error}");
+        assert!(format!("{error:?}").contains("offset.metadata.max.bytes"), "{error}");
     };
     refused(client.group.commit_with_metadata(with(4_097)).await.unwrap_err());
     client.group.commit_with_metadata(with(4_096)).await.unwrap();

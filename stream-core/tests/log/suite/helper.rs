@@ -120,7 +120,7 @@ pub async fn to_end(fetch: &mut dyn Fetch) -> Vec<Rec> {
 pub async fn take(fetch: &mut dyn Fetch, n: usize) -> Vec<Rec> {
     let mut all = Vec::new();
     while all.len() < n {
-        let limits = FetchLimits { records: n - all.len(), ..FetchLimits::default() };
+        let limits = FetchLimits::new(n - all.len(), 1 << 20);
         all.extend(fetch_with(fetch, limits).await.unwrap().1);
     }
     all

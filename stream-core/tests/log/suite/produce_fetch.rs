@@ -189,7 +189,7 @@ pub async fn too_large_for_the_topic_fails_alone(world: &impl World) {
     if !world.caps().topic_limits {
         return;
     }
-    let config = TopicConfig { max_message_bytes: Some(2000), ..TopicConfig::default() };
+    let config = TopicConfig::new().max_message_bytes(2000);
     let (log, name) = (world.log(), topic_with(world, 1, config).await);
     let mut options = ProducerOptions::default();
     options.max_batch_bytes = Some(2000);
@@ -208,7 +208,7 @@ pub async fn null_key_on_a_compacted_topic_fails(world: &impl World) {
     if !world.caps().topic_limits {
         return;
     }
-    let config = TopicConfig { cleanup: Some(Cleanup::Compact), ..TopicConfig::default() };
+    let config = TopicConfig::new().cleanup(Cleanup::Compact);
     let (log, name) = (world.log(), topic_with(world, 1, config).await);
     let writer = producer(&log).await;
     let mut out = ProduceBatch::new();
@@ -333,10 +333,10 @@ pub async fn limits(world: &impl World) {
     let mut fetch = open(&log, &name, 0, 0, Isolation::ReadCommitted).await;
     let mut got = Vec::new();
     for (limits, most) in [
-        (FetchLimits { records: 1, bytes: 1 << 20 }, 1),
-        (FetchLimits { records: 10, bytes: 1 }, 1),
-        (FetchLimits { records: 10, bytes: 1004 }, 2),
-        (FetchLimits { records: 10, bytes: 1 << 20 }, 10),
+        (FetchLimits::new(1, 1 << 20), 1),
+        (FetchLimits::new(10, 1), 1),
+        (FetchLimits::new(10, 1004), 2),
+        (FetchLimits::new(10, 1 << 20), 10),
     ] {
         let (fetched, records) = fetch_with(&mut *fetch, limits).await.unwrap();
         assert_eq!(fetched, Fetched::Records);

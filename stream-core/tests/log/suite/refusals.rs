@@ -16,11 +16,7 @@ const HOUR: i64 = 3_600_000;
 
 /// A topic whose records' times must be within a minute of the broker's clock.
 fn timely() -> TopicConfig {
-    TopicConfig {
-        timestamp_before_max_ms: Some(60_000),
-        timestamp_after_max_ms: Some(60_000),
-        ..TopicConfig::default()
-    }
+    TopicConfig::new().timestamp_before_max_ms(60_000).timestamp_after_max_ms(60_000)
 }
 
 /// Records for one partition with their times, counted from now.
@@ -76,7 +72,7 @@ pub async fn several_bad_records_of_a_batch_are_told_from_their_neighbours(world
     if !world.caps().refusals {
         return;
     }
-    let config = TopicConfig { cleanup: Some(Cleanup::Compact), ..timely() };
+    let config = timely().cleanup(Cleanup::Compact);
     let (log, name) = (world.log(), topic_with(world, 1, config).await);
     let writer = producer(&log).await;
     let mut out = ProduceBatch::new();
@@ -153,7 +149,7 @@ pub async fn a_batch_that_is_too_large_in_sum_names_nobody(world: &impl World) {
     if !world.caps().refusals {
         return;
     }
-    let config = TopicConfig { max_message_bytes: Some(2000), ..TopicConfig::default() };
+    let config = TopicConfig::new().max_message_bytes(2000);
     let (log, name) = (world.log(), topic_with(world, 1, config).await);
     let large: Vec<String> = (0..4).map(|n| format!("{n:0>1200}")).collect();
     let records: Vec<_> = large.iter().map(|value| ("k", value.as_str())).collect();
@@ -180,7 +176,7 @@ pub async fn several_callers_batch_is_too_large_in_sum(world: &impl World) {
     if !world.caps().refusals {
         return;
     }
-    let config = TopicConfig { max_message_bytes: Some(2000), ..TopicConfig::default() };
+    let config = TopicConfig::new().max_message_bytes(2000);
     let (log, name) = (world.log(), topic_with(world, 1, config).await);
     let (writer, large) = (producer(&log).await, "x".repeat(1200));
     for round in 0.. {
@@ -247,7 +243,7 @@ pub async fn append_time_overwrites_the_records_time(world: &impl World) {
     if !world.caps().refusals {
         return;
     }
-    let config = TopicConfig { timestamp_type: Some(TimestampType::LogAppendTime), ..timely() };
+    let config = timely().timestamp_type(TimestampType::LogAppendTime);
     let (log, name) = (world.log(), topic_with(world, 1, config).await);
     let before = log.clock().now_ms();
     // Nor is any time refused.

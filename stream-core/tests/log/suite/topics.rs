@@ -12,26 +12,25 @@ pub async fn create_and_look_up(world: &impl World) {
         return;
     }
     let (log, name) = (world.log(), unique("t"));
-    let config = TopicConfig {
-        cleanup: Some(Cleanup::Compact),
-        retention_ms: Some(-1),
-        delete_retention_ms: Some(5000),
-        max_message_bytes: Some(4321),
-        retention_bytes: Some(1 << 30),
-        timestamp_type: Some(TimestampType::LogAppendTime),
-        timestamp_before_max_ms: Some(86_400_000),
-        timestamp_after_max_ms: Some(60_000),
-        min_insync_replicas: Some(1),
-        compression_type: Some("lz4".to_owned()),
-        other: vec![("segment.bytes".to_owned(), "1048576".to_owned())],
-    };
-    log.create_topics(vec![TopicSpec::new(Arc::clone(&name)).partitions(3).config(config.clone())]).await.unwrap();
+    let config = TopicConfig::new()
+        .cleanup(Cleanup::Compact)
+        .retention_ms(-1)
+        .delete_retention_ms(5000)
+        .max_message_bytes(4321)
+        .retention_bytes(1 << 30)
+        .timestamp_type(TimestampType::LogAppendTime)
+        .timestamp_before_max_ms(86_400_000)
+        .timestamp_after_max_ms(60_000)
+        .min_insync_replicas(1)
+        .compression_type("lz4");
+    let asked = config.clone().other("segment.bytes", "1048576");
+    log.create_topics(vec![TopicSpec::new(Arc::clone(&name)).partitions(3).config(asked)]).await.unwrap();
     let found = log.topics(vec![unique("none"), Arc::clone(&name)]).await.unwrap();
     assert_eq!(found.len(), 2);
     assert!(found[0].is_none());
     let info = found[1].as_ref().unwrap();
     assert_eq!((&info.name, info.partitions, info.replication), (&name, 3, 1));
-    assert_eq!(info.config, TopicConfig { other: Vec::new(), ..config });
+    assert_eq!(info.config, config);
     // Looking up creates nothing.
     let none = unique("none");
     for _ in 0..2 {

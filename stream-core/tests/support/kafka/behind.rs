@@ -25,6 +25,8 @@ impl Clock for Slow {
 /// A log as a host sees it whose clock is so many milliseconds behind.
 pub struct Behind(pub LogHandle, pub i64);
 
+impl stream_core::log::Sealed for Behind {}
+
 impl Log for Behind {
     fn name(&self) -> String {
         self.0.name()

@@ -96,6 +96,8 @@ impl Line {
     }
 }
 
+impl stream_core::log::Sealed for Line {}
+
 impl Log for Line {
     fn name(&self) -> String {
         format!("a line to {}", self.log.name())
@@ -156,6 +158,8 @@ struct LineReader {
     state: Arc<Mutex<State>>,
 }
 
+impl stream_core::log::Sealed for LineReader {}
+
 impl Reader for LineReader {
     fn read(&self, partition: TopicPartition, from: i64) -> BoxFuture<'static, LogResult<Box<dyn Fetch>>> {
         self.state.lock().unwrap().begun.push((partition.clone(), from));
@@ -170,6 +174,8 @@ struct LineFetch {
     fetch: Box<dyn Fetch>,
     state: Arc<Mutex<State>>,
 }
+
+impl stream_core::log::Sealed for LineFetch {}
 
 impl Fetch for LineFetch {
     fn poll_fetch(
@@ -203,6 +209,8 @@ struct LineProducer {
     producer: Arc<dyn Producer>,
     state: Arc<Mutex<State>>,
 }
+
+impl stream_core::log::Sealed for LineProducer {}
 
 impl Producer for LineProducer {
     fn send(&self, batch: Arc<ProduceBatch>) -> BoxFuture<'static, Delivery> {

@@ -45,7 +45,7 @@ impl World {
     }
 
     pub(crate) async fn make(&self, topic: &str, partitions: i32, cleanup: Option<Cleanup>) {
-        let config = TopicConfig { cleanup, delete_retention_ms: Some(RETENTION_MS), ..TopicConfig::default() };
+        let config = TopicConfig::new().cleanup(cleanup).delete_retention_ms(RETENTION_MS);
         self.log.create_topics(vec![TopicSpec::new(topic).partitions(partitions).config(config)]).await.unwrap();
     }
 

@@ -147,7 +147,7 @@ async fn answer(people: &People, api: &Api) {
 
 async fn say(api: &Api, from: &str, to: &str, body: &str, room: &Room) {
     if let Err(error) = api.say(from, to, body, room.chat_id).await {
-        tracing::error!(%error, "something was not said");
+        tracing::error!(?error, "something was not said");
     }
 }
 

@@ -228,7 +228,7 @@ async fn keep_searching(demo: &Demo) {
         number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let Some(name) = demo.screen.live.some_name(number >> 20) else { continue };
         if let Err(error) = demo.search(user, &name).await {
-            tracing::warn!(%error, "a search was not written");
+            tracing::warn!(?error, "a search was not written");
         }
     }
 }
@@ -254,7 +254,7 @@ async fn type_lines(for_: Option<Duration>, demo: &Demo) {
             Some("") => say("  what for? As in: ?Quiet oak desk"),
             Some(text) => match demo.search(YOU, text).await {
                 Ok(()) => say(format_args!("  {YOU} searched for {text:?}")),
-                Err(error) => say(format_args!("  not searched: {error}")),
+                Err(error) => say(format_args!("  not searched: {error:?}")),
             },
         }
         next = typed(&mut prompt).await;

@@ -81,7 +81,7 @@ async fn search(State(demo): State<Arc<Demo>>, Path(user): Path<String>, text: S
     }
     match demo.search(user, text).await {
         Ok(()) => StatusCode::ACCEPTED.into_response(),
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error:?}")).into_response(),
     }
 }
 

@@ -73,6 +73,8 @@ impl KafkaProducer {
     }
 }
 
+impl crate::log::Sealed for KafkaProducer {}
+
 impl Producer for KafkaProducer {
     fn send(&self, batch: Arc<ProduceBatch>) -> BoxFuture<'static, Delivery> {
         if batch.is_empty() {
