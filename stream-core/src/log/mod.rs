@@ -13,6 +13,7 @@
 //! - [`Producer`]: takes batches, reports their delivery, and holds transactions when made with a transactional id.
 //! - [`Reader`]: reads partitions outside any group, for restores and views.
 
+mod arena;
 mod batch;
 mod delivery;
 mod error;
@@ -28,7 +29,8 @@ use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
 
-pub use self::batch::{Headers, NewRecord, ProduceBatch, RecordBatch, RecordRef, Savepoint};
+pub use self::arena::Headers;
+pub use self::batch::{NewRecord, ProduceBatch, RecordBatch, RecordRef, Savepoint};
 pub use self::delivery::{Delivery, FailedRecord};
 pub use self::error::{ErrorClass, LogError};
 use self::types::without_metadata;
