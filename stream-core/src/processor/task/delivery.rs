@@ -9,6 +9,7 @@ use super::Task;
 use super::outbox::{HandOver, OWN};
 use super::release::push_changelog;
 use super::replay::Failed;
+use crate::group::CallbackError;
 use crate::log::{Delivery, ErrorClass, LogError, ProduceBatch};
 use crate::processor::error::{ProcessorError, ProcessorResult};
 use crate::processor::options::OWN_REFUSALS;
