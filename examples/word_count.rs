@@ -2,7 +2,7 @@
 //!
 //! `cargo run -p examples --bin word-count`
 
-use stream_core::group::NilKey;
+use stream_core::group::NullKey;
 use stream_core::prelude::*;
 
 #[tokio::main]
@@ -11,7 +11,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // By the loop the group sends records to itself under other keys: a word comes to the partition that has its count.
     let words = g.loopback(UInt64);
     // Lines need no key.
-    g.input(Input::topic("lines").nil_key(NilKey::Pass), Text, move |ctx, line| {
+    g.input(Input::topic("lines").null_key(NullKey::Pass), Text, move |ctx, line| {
         for word in line.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
             ctx.loopback(words, &word.to_lowercase(), &1)?;
         }
