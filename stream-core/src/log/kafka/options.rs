@@ -222,7 +222,10 @@ impl fmt::Debug for Properties {
 
 #[cfg(test)]
 mod tests {
+    use super::super::security::{Sasl, SaslMechanism, Tls};
     use super::*;
+    #[cfg(not(feature = "tls"))]
+    use crate::log::LogError;
 
     #[test]
     fn debug_shows_no_secret() {
