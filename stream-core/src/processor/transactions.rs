@@ -36,7 +36,7 @@ use crate::log::{
 
 /// So long, after each batch, a transaction that somebody waits for gathers what other tasks have ready: its commit takes
 /// longer than that, and another one for theirs would come on top.
-const GATHER: Duration = Duration::from_millis(1);
+const GATHER: Duration = Duration::from_millis(2);
 
 /// A batch of a task, with the positions that it brings.
 struct HandedOver {
