@@ -283,7 +283,8 @@ impl Sources {
             }
             for (import, path, declared) in self.imports(source) {
                 let named = path.first().and_then(|first| Some(self.0.get(&vec![first.clone()])?.layer()));
-                for target in [named, declared.map(Source::layer)].into_iter().flatten() {
+                let targets: BTreeSet<_> = [named, declared.map(Source::layer)].into_iter().flatten().collect();
+                for target in targets {
                     if target != layer && target != "lib.rs" && !may.contains(&target) {
                         let (file, line, shown) = (&source.file, import.line, import.path.join("::"));
                         faults.push(format!("{file}:{line}: {shown}: {layer} may not name {target}"));

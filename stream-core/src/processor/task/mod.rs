@@ -14,6 +14,7 @@
 //!   acknowledged or taken back, so that nothing of it is done again without need, or twice.
 
 mod alignment;
+mod calls;
 mod checkpoint;
 mod dead_letter;
 mod delivery;
