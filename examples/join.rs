@@ -5,6 +5,8 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use stream_core::context::Emit;
+use stream_core::group::Side;
 use stream_core::prelude::*;
 
 const MINUTE: Duration = Duration::from_secs(60);

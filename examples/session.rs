@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use stream_core::context::Emit;
 use stream_core::prelude::*;
 use stream_core::topics::TopicOptions;
 

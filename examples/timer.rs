@@ -3,6 +3,7 @@
 //!
 //! `g.wall_timer(..)` is the same by the wall clock, without a further record. `cargo run -p examples --bin timer`
 
+use stream_core::context::Emit;
 use stream_core::prelude::*;
 use stream_core::topics::TopicOptions;
 

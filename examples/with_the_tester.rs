@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use stream_core::Input;
 use stream_core::prelude::*;
 use stream_core::testing::Tester;
 

@@ -112,19 +112,41 @@ pub mod view;
 pub mod window;
 mod workers;
 
-/// The items that most programs use.
+// What a program starts from.
+#[doc(inline)]
+pub use self::context::Ctx;
+#[doc(inline)]
+pub use self::emitter::Emitter;
+#[doc(inline)]
+pub use self::group::{
+    CallbackError, CallbackResult, ErrorPolicy, Group, GroupBuilder, GroupGraph, Input, NoTable, Table,
+};
+#[doc(inline)]
+pub use self::log::LogHandle;
+#[doc(inline)]
+pub use self::log::embedded::Embedded;
+#[cfg(feature = "kafka")]
+#[doc(inline)]
+pub use self::log::kafka::{Kafka, KafkaOptions};
+#[doc(inline)]
+pub use self::processor::{Guarantee, Handle, Processor, ProcessorError, State};
+#[doc(inline)]
+pub use self::view::View;
+
+/// What most programs name, for a glob import: what a program starts from, codecs, and how time is cut up.
+///
+/// It leaves out names that programs and other crates have themselves, such as `State`, `Table`, `Input`, `Handle`, `Window` and
+/// `Session`: import them by name, from the crate's root or their module. The exception is [`Json`](crate::codec::Json), because
+/// it is the codec of most groups; an import of another `Json` by name wins over this one.
 pub mod prelude {
-    pub use crate::codec::{Codec, CodecError, EventTime, Int64, Json, Text, UInt64};
-    pub use crate::context::{Ctx, Emit};
+    pub use crate::codec::{Codec, EventTime, Int64, Json, Text, UInt64};
+    pub use crate::context::Ctx;
     pub use crate::emitter::Emitter;
-    pub use crate::group::{
-        BuildError, CallbackError, CallbackResult, ErrorPolicy, Group, GroupGraph, Input, NoTable, Side, Table,
-    };
-    pub use crate::log::LogHandle;
+    pub use crate::group::{BuildError, CallbackError, CallbackResult, ErrorPolicy, Group, GroupGraph, NoTable};
     pub use crate::log::embedded::Embedded;
     #[cfg(feature = "kafka")]
     pub use crate::log::kafka::{Kafka, KafkaOptions};
-    pub use crate::processor::{Guarantee, Handle, OnFailure, Processor, ProcessorError, State};
+    pub use crate::processor::{Guarantee, Processor, ProcessorError};
     pub use crate::view::View;
-    pub use crate::window::{Batches, JoinWindows, Nulls, Session, SessionChange, Sessions, Window, Windows};
+    pub use crate::window::{Batches, JoinWindows, SessionChange, Sessions, Windows};
 }

@@ -422,8 +422,6 @@ pub struct ProducerOptions {
     /// The largest batch of several records to send; for Kafka, no larger than the smallest `max.message.bytes` of the
     /// topics written to. A single record may be as large as its topic lets it.
     pub max_batch_bytes: Option<usize>,
-    /// How long a batch waits for more records; default 5 ms on Kafka.
-    pub linger: Option<Duration>,
 }
 
 /// How much one fetch may return.

@@ -33,8 +33,6 @@ use crate::workers::Workers;
 
 /// The time within which a second fencing is no accident.
 const SECOND_FENCING: Duration = Duration::from_secs(60);
-/// How long a batch waits for more records in a group that waits for its own records: each step of its inputs takes a round trip.
-const LINGER_IN_STEP: Duration = Duration::from_micros(500);
 
 /// When another producer of the same transactional id last took over, with no partition lost: an instance that was away
 /// for so long that it lost its partitions is no sign of a second one.
@@ -237,7 +235,6 @@ impl Processor {
         self.refuse_other_members().await?;
         let pace = Pace::of(graph, &facts);
         let mut producer = ProducerOptions {
-            linger: pace.is_some().then_some(LINGER_IN_STEP),
             partitioner: options.partitioner,
             delivery_timeout: Some(options.session_timeout * 2 / 3),
             max_batch_bytes: self.batches.begin(graph.written().map(|t| facts.limit(t)).min().unwrap_or(usize::MAX)),

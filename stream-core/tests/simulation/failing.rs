@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use stream_core::Input;
 use stream_core::codec::Int64;
 use stream_core::prelude::*;
 use stream_core::testing::simulator::{Fault, Faults, Simulation};

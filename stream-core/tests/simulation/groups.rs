@@ -7,6 +7,7 @@ use std::time::Duration;
 use stream_core::codec::Int64;
 use stream_core::prelude::*;
 use stream_core::testing::simulator::{CheckResult, Comparison, Outcome, Random, Simulation};
+use stream_core::{Input, Table};
 
 pub(crate) type Graph = Result<Arc<GroupGraph>, BuildError>;
 

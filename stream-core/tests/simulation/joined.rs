@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use stream_core::group::Side;
 use stream_core::prelude::*;
 use stream_core::testing::simulator::{CheckResult, Comparison, Outcome, Random, Simulation};
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use stream_core::Input;
 use stream_core::codec::Int64;
 use stream_core::log::{Cleanup, TopicConfig};
 use stream_core::prelude::*;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use stream_core::Input;
+use stream_core::context::Emit;
 use stream_core::log::TopicConfig;
 use stream_core::prelude::*;
 use stream_core::testing::simulator::{CheckResult, Comparison, Fault, Faults, Simulation};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use stream_core::prelude::*;
 use stream_core::testing::simulator::{CheckResult, Comparison, Simulation};
+use stream_core::{Input, Table};
 
 use crate::groups::record;
 

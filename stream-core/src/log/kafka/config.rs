@@ -18,8 +18,6 @@ use crate::log::{Isolation, LogError, LogResult, MemberOptions, Partitioner, Pro
 pub(super) const MAX_RECORD_BYTES: usize = 64 << 20;
 /// As in Java clients, and a little below the default `max.message.bytes` of a topic.
 const BATCH_BYTES: usize = 1_000_000;
-/// How long a batch waits for more records.
-const LINGER: Duration = Duration::from_millis(5);
 pub(super) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -196,8 +194,7 @@ pub(super) fn rebalance_bound(options: &KafkaOptions, member: &MemberOptions) ->
 /// A client that produces.
 pub(super) fn producer(options: &KafkaOptions, producer: &ProducerOptions) -> ClientConfig {
     let mut c = base(options);
-    let linger = producer.linger.unwrap_or(LINGER);
-    c.set("linger.ms", (linger.as_secs_f64() * 1000.0).to_string());
+    c.set("linger.ms", "5");
     // What is beyond waits in our own queue, where it costs nothing twice.
     c.set("queue.buffering.max.messages", "200000").set("queue.buffering.max.kbytes", "131072");
     c.set("batch.num.messages", "50000");

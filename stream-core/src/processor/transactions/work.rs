@@ -23,7 +23,7 @@ use crate::processor::positions::{Recorded, position_key};
 
 /// So long, after each batch, a transaction that somebody waits for gathers what other tasks have ready: its commit takes
 /// longer than that, and another one for theirs would come on top.
-pub(super) const GATHER: Duration = Duration::from_millis(1);
+pub(super) const GATHER: Duration = Duration::from_millis(2);
 
 pub(super) struct Work {
     pub(super) producer: Arc<dyn Producer>,

@@ -79,6 +79,7 @@ impl<S: 'static> GroupBuilder<S> {
     ///
     /// ```
     /// use std::time::Duration;
+    /// use stream_core::group::Side;
     /// use stream_core::prelude::*;
     ///
     /// const HOUR: Duration = Duration::from_secs(3600);
