@@ -138,8 +138,8 @@ impl Task {
     }
 
     fn fire(&mut self, core: &Rc<Core>, due: &Due) -> ProcessorResult<Outcome> {
-        let (graph, env) = (Arc::clone(&core.graph), Arc::clone(&self.env));
-        let callbacks = &env.graph.callbacks;
+        let graph = Arc::clone(&self.env.graph);
+        let callbacks = &graph.callbacks;
         let value = core.state_value(due.state, &due.key).map_err(|e| ProcessorError::store(graph.name(), e))?;
         let (Some(value), Some(TableEdge { topic, .. })) = (value, graph.state.get(due.state)) else {
             self.time.pass(due);
@@ -203,9 +203,9 @@ impl Task {
             Kind::Open(_) => self.fire_open(core, due, topic),
             Kind::Timers(by) => {
                 let rest = due.key.get(by.prefix().len() + 8..).unwrap_or_default();
-                let mut timers = graph.timers.iter().zip(&callbacks.timers);
-                let found = keys::read_name(rest)
-                    .and_then(|(name, key)| Some((timers.find(|(t, _)| *t.name == *name && t.by == by)?, key)));
+                let (mut timers, named) = (graph.timers.iter().zip(&callbacks.timers), keys::read_name(rest));
+                let found =
+                    named.and_then(|(name, key)| Some((timers.find(|(t, _)| *t.name == *name && t.by == by)?, key)));
                 let Some(((timer, handler), key)) = found else {
                     let (group, partition, name) = (graph.name(), core.partition, String::from_utf8_lossy(rest));
                     tracing::warn!(group, partition, ?name, "a timer is due that the group no longer has: it stays");
