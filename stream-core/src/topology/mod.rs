@@ -19,7 +19,9 @@ pub(crate) use self::graph::Topology;
 pub(crate) use self::graph::{
     Calls, InputEdge, OpenEdge, Opened, OutputEdge, StreamJoinEdge, TableEdge, TimerEdge, VisitorEdge, WindowEdge,
 };
-pub use self::handles::{Batched, Join, Lookup, Loop, NoTable, Output, Sessioned, Table, Timer, Visitor, Windowed};
+pub use self::handles::{
+    Batched, HasTable, Join, Lookup, Loop, NoTable, Output, Sessioned, Table, Timer, Visitor, Windowed,
+};
 pub(crate) use self::left_out::To;
 pub use self::left_out::{LeftOut, LeftOutRecord, Route};
 pub use self::names::{

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use stream_core::codec::{Int64, Text};
+use stream_core::context::Emit;
 use stream_core::group::{
     CallbackError, CallbackResult, ErrorPolicy, Group, GroupGraph, Input, Output, Sessioned, Timer, Windowed,
 };
-use stream_core::context::Emit;
 use stream_core::prelude::{Ctx, NoTable};
 use stream_core::processor::Guarantee;
 use stream_core::testing::Tester;
