@@ -21,6 +21,11 @@ impl Codec<Vec<u8>> for Bytes {
         Ok(())
     }
 
+    fn encode_slice(&self, bytes: &[u8], out: &mut Vec<u8>) -> Option<Result<(), CodecError>> {
+        out.extend_from_slice(bytes);
+        Some(Ok(()))
+    }
+
     fn decode(&self, bytes: &[u8]) -> Result<Vec<u8>, CodecError> {
         Ok(bytes.to_vec())
     }

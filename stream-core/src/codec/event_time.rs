@@ -40,6 +40,12 @@ where
     fn encode(&self, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
         self.codec.encode(value, out)
     }
+    fn encode_str(&self, text: &str, out: &mut Vec<u8>) -> Option<Result<(), CodecError>> {
+        self.codec.encode_str(text, out)
+    }
+    fn encode_slice(&self, bytes: &[u8], out: &mut Vec<u8>) -> Option<Result<(), CodecError>> {
+        self.codec.encode_slice(bytes, out)
+    }
     fn decode(&self, bytes: &[u8]) -> Result<T, CodecError> {
         self.codec.decode(bytes)
     }

@@ -38,6 +38,7 @@ mod finite;
 mod integer;
 mod json;
 mod text;
+mod value;
 
 #[cfg(feature = "avro")]
 pub use self::avro::{Avro, SchemaRegistry};
@@ -46,6 +47,7 @@ pub use self::event_time::EventTime;
 pub use self::integer::{Int64, UInt64};
 pub use self::json::Json;
 pub use self::text::Text;
+pub use self::value::ValueOf;
 
 use std::sync::Arc;
 
@@ -58,6 +60,18 @@ pub trait Codec<T>: Send + Sync + 'static {
     /// # Errors
     /// When the value has no representation. What was appended until then is thrown away by the caller.
     fn encode(&self, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError>;
+
+    /// Appends the bytes of a `String` with this text, where values are of that type; `None` (the default) to have it made.
+    fn encode_str(&self, text: &str, out: &mut Vec<u8>) -> Option<Result<(), CodecError>> {
+        let _ = (text, out);
+        None
+    }
+
+    /// Appends the bytes of a `Vec<u8>` with these bytes, where values are of that type; `None` (the default) to have it made.
+    fn encode_slice(&self, bytes: &[u8], out: &mut Vec<u8>) -> Option<Result<(), CodecError>> {
+        let _ = (bytes, out);
+        None
+    }
 
     /// Reads a value.
     ///
@@ -103,13 +117,13 @@ pub trait Codec<T>: Send + Sync + 'static {
 }
 
 /// Appends the bytes of a value that becomes state: what can't be read back never does.
-pub(crate) fn encode_state<T>(
-    codec: &(impl Codec<T> + ?Sized),
-    value: &T,
+pub(crate) fn encode_state<T: 'static>(
+    codec: &dyn Codec<T>,
+    value: &impl ValueOf<T>,
     out: &mut Vec<u8>,
 ) -> Result<(), CodecError> {
     let start = out.len();
-    codec.encode(value, out)?;
+    value.encode_by(codec, out)?;
     if codec.reads_back() {
         return Ok(());
     }
@@ -149,6 +163,12 @@ impl CodecError {
 impl<T: 'static, C: Codec<T> + ?Sized> Codec<T> for Arc<C> {
     fn encode(&self, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
         (**self).encode(value, out)
+    }
+    fn encode_str(&self, text: &str, out: &mut Vec<u8>) -> Option<Result<(), CodecError>> {
+        (**self).encode_str(text, out)
+    }
+    fn encode_slice(&self, bytes: &[u8], out: &mut Vec<u8>) -> Option<Result<(), CodecError>> {
+        (**self).encode_slice(bytes, out)
     }
     fn decode(&self, bytes: &[u8]) -> Result<T, CodecError> {
         (**self).decode(bytes)

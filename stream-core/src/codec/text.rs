@@ -21,6 +21,11 @@ impl Codec<String> for Text {
         Ok(())
     }
 
+    fn encode_str(&self, text: &str, out: &mut Vec<u8>) -> Option<Result<(), CodecError>> {
+        out.extend_from_slice(text.as_bytes());
+        Some(Ok(()))
+    }
+
     fn decode(&self, bytes: &[u8]) -> Result<String, CodecError> {
         match std::str::from_utf8(bytes) {
             Ok(text) => Ok(text.to_owned()),

@@ -21,7 +21,7 @@ pub use self::deferred::Deferred;
 pub(crate) use self::deferred::DeferredEnd;
 pub(crate) use self::stage::{LeftOutOf, Obstacle, Stage, Write};
 pub(crate) use self::state_writes::{StateWrites, table_time};
-use crate::codec::{CodecError, encode_state};
+use crate::codec::{CodecError, ValueOf, encode_state};
 use crate::log::{Headers, NewRecord, RecordRef};
 use crate::replica::CopyError;
 use crate::store::StoreError;
@@ -100,7 +100,7 @@ impl<'a, S> Ctx<'a, S> {
     ///
     /// # Errors
     /// When the value can't be encoded, or is larger than the topic takes.
-    pub fn emit<M: 'static>(&mut self, to: Output<M>, key: impl Key, value: &M) -> CallbackResult {
+    pub fn emit<M: 'static>(&mut self, to: Output<M>, key: impl Key, value: impl ValueOf<M>) -> CallbackResult {
         self.emit_with(to, key, value, Emit::default())
     }
 
@@ -108,8 +108,14 @@ impl<'a, S> Ctx<'a, S> {
     ///
     /// # Errors
     /// As [`emit`](Self::emit).
-    pub fn emit_with<M: 'static>(&mut self, to: Output<M>, key: impl Key, value: &M, with: Emit<'_>) -> CallbackResult {
-        self.push((to.graph, to.index), "output", None, key.bytes(), Some(value), with)
+    pub fn emit_with<M: 'static>(
+        &mut self,
+        to: Output<M>,
+        key: impl Key,
+        value: impl ValueOf<M>,
+        with: Emit<'_>,
+    ) -> CallbackResult {
+        self.push::<M, _>((to.graph, to.index), "output", None, key.bytes(), Some(&value), with)
     }
 
     /// Writes to another topic in an output's stead: one whose name is known only once there is a record for it, such as
@@ -123,14 +129,14 @@ impl<'a, S> Ctx<'a, S> {
         of: Output<M>,
         topic: &Arc<str>,
         key: impl Key,
-        value: &M,
+        value: impl ValueOf<M>,
     ) -> CallbackResult {
         let graph = &self.core.graph;
         if graph.table.as_ref().is_some_and(|t| t.topic == *topic) || graph.own_topics().any(|own| own == topic) {
             let problem = format_args!("topic {topic} is the group's own: it is written by set() or loopback()");
             return Err(CallbackError::msg(problem));
         }
-        self.push((of.graph, of.index), "output", Some(topic), key.bytes(), Some(value), Emit::default())
+        self.push::<M, _>((of.graph, of.index), "output", Some(topic), key.bytes(), Some(&value), Emit::default())
     }
 
     /// Writes a null value, which is a tombstone on a compacted topic.
@@ -138,24 +144,24 @@ impl<'a, S> Ctx<'a, S> {
     /// # Errors
     /// When the key alone is larger than the topic takes.
     pub fn emit_tombstone<M: 'static>(&mut self, to: Output<M>, key: impl Key) -> CallbackResult {
-        self.push::<M>((to.graph, to.index), "output", None, key.bytes(), None, Emit::default())
+        self.push::<M, _>((to.graph, to.index), "output", None, key.bytes(), None::<&M>, Emit::default())
     }
 
     /// Sends a record to this group itself, under another key.
     ///
     /// # Errors
     /// As [`emit`](Self::emit).
-    pub fn loopback<M: 'static>(&mut self, to: Loop<M>, key: impl Key, value: &M) -> CallbackResult {
-        self.push((to.graph, to.index), "loop", None, key.bytes(), Some(value), Emit::default())
+    pub fn loopback<M: 'static>(&mut self, to: Loop<M>, key: impl Key, value: impl ValueOf<M>) -> CallbackResult {
+        self.push::<M, _>((to.graph, to.index), "loop", None, key.bytes(), Some(&value), Emit::default())
     }
 
-    fn push<M: 'static>(
+    fn push<M: 'static, V: ValueOf<M>>(
         &mut self,
         (graph, index): (u64, usize),
         what: &'static str,
         instead: Option<&Arc<str>>,
         key: Option<&[u8]>,
-        value: Option<&M>,
+        value: Option<&V>,
         with: Emit<'_>,
     ) -> CallbackResult {
         let foreign = || CallbackError::of(Failure::ForeignHandle(what));
@@ -175,7 +181,8 @@ impl<'a, S> Ctx<'a, S> {
             None => self.stage.out.push(record, headers),
             Some(value) => self.stage.out.push_with(record, headers, |out| {
                 // What the group itself reads must be readable, as its state must.
-                let encoded = if edge.own { encode_state(&**codec, value, out) } else { codec.encode(value, out) };
+                let encoded =
+                    if edge.own { encode_state(&**codec, value, out) } else { value.encode_by(&**codec, out) };
                 encoded.map_err(|error| CallbackError::of(Failure::Encode { edge: format!("{what} {topic:?}"), error }))
             })?,
         }

@@ -1,17 +1,19 @@
 //! What a callback can do with its key's value in the group's table.
 
-use std::borrow::Borrow;
-
 use super::{Ctx, Write, too_large};
-use crate::codec::encode_state;
-use crate::topology::{CallbackError, CallbackResult, CodecOf, Failure, Table, typed};
+use crate::codec::{ValueOf, encode_state};
+use crate::topology::{CallbackError, CallbackResult, CodecOf, Failure, HasTable, typed};
 
-impl<V: 'static> Ctx<'_, Table<V>> {
+impl<S> Ctx<'_, S> {
     /// The table's value for the record's key, with what this callback itself has set.
     ///
     /// # Errors
     /// When the record has no key, the value can't be decoded, or the store fails.
-    pub fn value(&mut self) -> Result<Option<V>, CallbackError> {
+    pub fn value<V: 'static>(&mut self) -> Result<Option<V>, CallbackError>
+    where
+        // Not as `S::Value` in the signature, so that without a table the error says what to do.
+        S: HasTable<Value = V>,
+    {
         let Some(edge) = &self.core.graph.table else { return Ok(None) };
         let of = CodecOf::Table;
         match self.stage.write {
@@ -35,7 +37,10 @@ impl<V: 'static> Ctx<'_, Table<V>> {
     ///
     /// # Errors
     /// When the record has no key, or the store fails.
-    pub fn has_value(&mut self) -> Result<bool, CallbackError> {
+    pub fn has_value(&mut self) -> Result<bool, CallbackError>
+    where
+        S: HasTable,
+    {
         match self.stage.write {
             Write::Delete => Ok(false),
             Write::Set => Ok(true),
@@ -50,16 +55,19 @@ impl<V: 'static> Ctx<'_, Table<V>> {
     ///
     /// # Errors
     /// When the record has no key, or the value can't be encoded or is larger than the table's topic takes.
-    pub fn set(&mut self, value: impl Borrow<V>) -> CallbackResult {
+    pub fn set(&mut self, value: impl ValueOf<S::Value>) -> CallbackResult
+    where
+        S: HasTable,
+    {
         let key = self.record.key.ok_or_else(|| CallbackError::of(Failure::NoKey("set()")))?;
         let Some(edge) = &self.core.graph.table else { return Ok(()) };
-        let Some(codec) = typed::<V>(&edge.codec) else {
+        let Some(codec) = typed::<S::Value>(&edge.codec) else {
             return Err(CallbackError::of(Failure::ForeignHandle("table")));
         };
         // What was set before must survive a value that can't be encoded, for the callback may go on.
         let mut bytes = std::mem::take(&mut self.stage.spare);
         bytes.clear();
-        let encoded = encode_state(&**codec, value.borrow(), &mut bytes);
+        let encoded = encode_state(&**codec, &value, &mut bytes);
         let size = key.len() + bytes.len();
         if encoded.is_ok() && size <= self.core.table_limit {
             std::mem::swap(&mut self.stage.value, &mut bytes);
@@ -79,7 +87,10 @@ impl<V: 'static> Ctx<'_, Table<V>> {
     ///
     /// # Errors
     /// When the record has no key.
-    pub fn delete(&mut self) -> CallbackResult {
+    pub fn delete(&mut self) -> CallbackResult
+    where
+        S: HasTable,
+    {
         if self.record.key.is_none() {
             return Err(CallbackError::of(Failure::NoKey("delete()")));
         }

@@ -34,7 +34,7 @@ pub use self::ack::Ack;
 pub use self::builder::EmitterBuilder;
 pub use self::error::EmitError;
 use self::queue::Queue;
-use crate::codec::Codec;
+use crate::codec::{Codec, ValueOf};
 use crate::context::{Emit, Key};
 use crate::log::LogHandle;
 
@@ -84,7 +84,7 @@ impl<M: 'static> Emitter<M> {
     /// # Errors
     /// When the value can't be encoded or is larger than the topic takes, or the emitter is closed. Then nothing was
     /// taken.
-    pub async fn emit(&self, key: impl Key, value: &M) -> Result<Ack, EmitError> {
+    pub async fn emit(&self, key: impl Key, value: impl ValueOf<M>) -> Result<Ack, EmitError> {
         self.emit_with(key, value, Emit::default()).await
     }
 
@@ -92,8 +92,8 @@ impl<M: 'static> Emitter<M> {
     ///
     /// # Errors
     /// As [`emit`](Self::emit).
-    pub async fn emit_with(&self, key: impl Key, value: &M, with: Emit<'_>) -> Result<Ack, EmitError> {
-        self.with_room(|| self.push(key.bytes(), Some(value), &with)).await
+    pub async fn emit_with(&self, key: impl Key, value: impl ValueOf<M>, with: Emit<'_>) -> Result<Ack, EmitError> {
+        self.with_room(|| self.push(key.bytes(), Some(&value), &with)).await
     }
 
     /// Takes a record with a null value, which is a tombstone on a compacted topic.
@@ -101,14 +101,14 @@ impl<M: 'static> Emitter<M> {
     /// # Errors
     /// As [`emit`](Self::emit).
     pub async fn emit_tombstone(&self, key: impl Key) -> Result<Ack, EmitError> {
-        self.with_room(|| self.push(key.bytes(), None, &Emit::default())).await
+        self.with_room(|| self.push(key.bytes(), None::<&M>, &Emit::default())).await
     }
 
     /// Takes a record and waits for its acknowledgement.
     ///
     /// # Errors
     /// As [`emit`](Self::emit), or when it was not written.
-    pub async fn emit_acknowledged(&self, key: impl Key, value: &M) -> Result<(), EmitError> {
+    pub async fn emit_acknowledged(&self, key: impl Key, value: impl ValueOf<M>) -> Result<(), EmitError> {
         self.emit(key, value).await?.await
     }
 
@@ -116,8 +116,8 @@ impl<M: 'static> Emitter<M> {
     ///
     /// # Errors
     /// As [`emit`](Self::emit), and [`EmitError::Full`] if there is no room.
-    pub fn try_emit(&self, key: impl Key, value: &M) -> Result<Ack, EmitError> {
-        self.try_emit_with(key, Some(value), Emit::default())
+    pub fn try_emit(&self, key: impl Key, value: impl ValueOf<M>) -> Result<Ack, EmitError> {
+        self.push(key.bytes(), Some(&value), &Emit::default())
     }
 
     /// Takes a record if there is room, without waiting; with `None`, a null value.
@@ -151,8 +151,8 @@ impl<M: 'static> Emitter<M> {
         self.handle.queue.flush().await
     }
 
-    fn push(&self, key: Option<&[u8]>, value: Option<&M>, with: &Emit<'_>) -> Result<Ack, EmitError> {
-        let encode = value.map(|value| |out: &mut Vec<u8>| self.codec.encode(value, out));
+    fn push(&self, key: Option<&[u8]>, value: Option<&impl ValueOf<M>>, with: &Emit<'_>) -> Result<Ack, EmitError> {
+        let encode = value.map(|value| |out: &mut Vec<u8>| value.encode_by(&*self.codec, out));
         self.handle.queue.push(key, with, encode)
     }
 

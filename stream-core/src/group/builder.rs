@@ -23,22 +23,27 @@ pub struct Group;
 impl Group {
     /// Begins the definition of a group. The name is its Kafka consumer group and the prefix of its topics.
     pub fn define(name: impl Into<Arc<str>>) -> GroupBuilder<NoTable> {
-        let graph = Topology {
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            name: name.into(),
-            inputs: Vec::new(),
-            outputs: Vec::new(),
-            table: None,
-            state: Vec::new(),
-            timers: Vec::new(),
-            windows: Vec::new(),
-            stream_joins: Vec::new(),
-            open: Vec::new(),
-            joins: Vec::new(),
-            lookups: Vec::new(),
-            visitors: Vec::new(),
-        };
-        GroupBuilder { graph, callbacks: Callbacks::default(), foreign: None, loops: 0, of: PhantomData }
+        let (graph, callbacks) = (empty(name.into()), Callbacks::default());
+        GroupBuilder { graph, callbacks, foreign: None, loops: 0, is_built: false, of: PhantomData }
+    }
+}
+
+/// A group without edges, with an id that no handle has yet.
+fn empty(name: Arc<str>) -> Topology {
+    Topology {
+        id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+        name,
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+        table: None,
+        state: Vec::new(),
+        timers: Vec::new(),
+        windows: Vec::new(),
+        stream_joins: Vec::new(),
+        open: Vec::new(),
+        joins: Vec::new(),
+        lookups: Vec::new(),
+        visitors: Vec::new(),
     }
 }
 
@@ -50,12 +55,23 @@ pub struct GroupBuilder<S> {
     /// A handle of another builder that was passed in, for `build` to report.
     pub(crate) foreign: Option<&'static str>,
     loops: usize,
+    /// The graph was taken out by `build`.
+    is_built: bool,
     of: PhantomData<fn(S)>,
 }
 
 impl GroupBuilder<NoTable> {
     /// Gives the group a table: a value of `V` for each key, in the topic `<group>-table`. Comes before the inputs, so
     /// that their callbacks know its type.
+    ///
+    /// ```
+    /// use stream_core::prelude::*;
+    ///
+    /// let mut g = Group::define("last-word").table(Text);
+    /// g.input("words", Text, |ctx, word| ctx.set(word));
+    /// # g.build()?;
+    /// # Ok::<(), BuildError>(())
+    /// ```
     #[must_use]
     pub fn table<V: 'static>(mut self, codec: impl Codec<V>) -> GroupBuilder<Table<V>> {
         let topic = table_topic(&self.graph.name);
@@ -65,6 +81,7 @@ impl GroupBuilder<NoTable> {
             callbacks: self.callbacks,
             foreign: self.foreign,
             loops: self.loops,
+            is_built: self.is_built,
             of: PhantomData,
         }
     }
@@ -73,6 +90,22 @@ impl GroupBuilder<NoTable> {
 impl<V: 'static> GroupBuilder<Table<V>> {
     /// A function over every key of the table, called by [`Handle::visit`](crate::processor::Handle::visit) with an
     /// argument. It may write its key's value and emit, as an input's callback may.
+    ///
+    /// ```
+    /// use stream_core::prelude::*;
+    ///
+    /// let mut g = Group::define("stock").table(Int64);
+    /// let add = g.visitor("add", |ctx, more: &i64, n| ctx.set(n + more));
+    /// g.input("delivered", Int64, |ctx, n| ctx.set(n));
+    /// let processor = Processor::new(g.build()?, Embedded::new());
+    /// let handle = processor.handle();
+    /// # async move {
+    /// // While it runs: 10 more of everything that is in stock on this instance.
+    /// let keys = handle.visit(add, 10).await?;
+    /// # Ok::<(), ProcessorError>(())
+    /// # };
+    /// # Ok::<(), BuildError>(())
+    /// ```
     pub fn visitor<A, F>(&mut self, name: impl Into<Arc<str>>, callback: F) -> Visitor<A>
     where
         A: Send + Sync + 'static,
@@ -89,6 +122,16 @@ impl<V: 'static> GroupBuilder<Table<V>> {
     ///
     /// It runs on the partition's worker while the table is in use, so it must return soon and never wait for a read of the
     /// table ([`Handle::get`](crate::processor::Handle::get)), which that worker would have to answer.
+    ///
+    /// ```
+    /// use stream_core::prelude::*;
+    ///
+    /// let mut g = Group::define("prices").table(Int64);
+    /// g.on_update(|_partition, key, price| println!("{}: {price:?}", String::from_utf8_lossy(key)));
+    /// g.input("offers", Int64, |ctx, price| ctx.set(price));
+    /// # g.build()?;
+    /// # Ok::<(), BuildError>(())
+    /// ```
     pub fn on_update<F>(&mut self, listener: F) -> &mut Self
     where
         F: Fn(i32, &[u8], Option<&V>) + Send + Sync + 'static,
@@ -109,6 +152,28 @@ impl<V: 'static> GroupBuilder<Table<V>> {
 
 impl<S: 'static> GroupBuilder<S> {
     /// Reads a topic; the callback is called for each record, in order, and does not await.
+    ///
+    /// The callback returns `Ok`, and its effects are released, or any error, and none of them is. An `async` closure goes
+    /// to [`input_async`](Self::input_async).
+    ///
+    /// ```
+    /// use stream_core::Input;
+    /// use stream_core::prelude::*;
+    ///
+    /// let mut g = Group::define("sums").table(Int64);
+    /// let large = g.output("large-sums", Int64);
+    /// let numbers = Input::topic("numbers").on_error(ErrorPolicy::dead_letter("numbers-dead"));
+    /// g.input(numbers, Text, move |ctx, text| {
+    ///     let n: i64 = text.parse()?; // an error puts the record aside
+    ///     let sum = ctx.value()?.unwrap_or(0) + n;
+    ///     if sum > 1_000_000 {
+    ///         ctx.emit(large, ctx.key(), sum)?;
+    ///     }
+    ///     ctx.set(sum)
+    /// });
+    /// # g.build()?;
+    /// # Ok::<(), BuildError>(())
+    /// ```
     pub fn input<M: 'static, C, F>(&mut self, topic: impl Into<Input>, codec: C, callback: F) -> &mut Self
     where
         C: Codec<M>,
@@ -121,6 +186,21 @@ impl<S: 'static> GroupBuilder<S> {
 
     /// Reads a topic with a callback that awaits. Records of different keys are under way at once, up to
     /// [`Input::concurrency`]; those of one key one after the other. What they do is released in offset order.
+    ///
+    /// The callback is an `async` closure, `async move |ctx, value|`, or an `async fn`.
+    ///
+    /// ```
+    /// use stream_core::prelude::*;
+    ///
+    /// # async fn convert(price: i64) -> Result<i64, std::io::Error> { Ok(price) }
+    /// let mut g = Group::define("prices").table(Int64);
+    /// g.input_async("offers", Int64, async move |ctx, price| {
+    ///     let euros = convert(price).await?; // asks a service
+    ///     ctx.set(euros)
+    /// });
+    /// # g.build()?;
+    /// # Ok::<(), BuildError>(())
+    /// ```
     pub fn input_async<M: 'static, C, F>(&mut self, topic: impl Into<Input>, codec: C, callback: F) -> &mut Self
     where
         C: Codec<M>,
@@ -133,6 +213,20 @@ impl<S: 'static> GroupBuilder<S> {
 
     /// Reads a topic some records at a time, for sinks. The batch is one unit: all of its offsets are done when the
     /// callback returns, and an error concerns them all. It may emit; it has no table.
+    ///
+    /// ```
+    /// use stream_core::Input;
+    /// use stream_core::prelude::*;
+    ///
+    /// # async fn insert(rows: Vec<&str>) -> Result<(), std::io::Error> { Ok(()) }
+    /// let mut g = Group::define("rows");
+    /// g.input_batch(Input::topic("lines").batch(100), Text, async move |_ctx, records| {
+    ///     insert(records.iter().map(|r| r.value.as_str()).collect()).await?;
+    ///     Ok(())
+    /// });
+    /// # g.build()?;
+    /// # Ok::<(), BuildError>(())
+    /// ```
     pub fn input_batch<M: 'static, C, F>(&mut self, topic: impl Into<Input>, codec: C, callback: F) -> &mut Self
     where
         C: Codec<M>,
@@ -145,6 +239,26 @@ impl<S: 'static> GroupBuilder<S> {
 
     /// Declares the topic `<group>-loop`, by which the group sends records to itself under other keys. Its callback
     /// is set by [`on_loop`](Self::on_loop).
+    ///
+    /// ```
+    /// use stream_core::prelude::*;
+    ///
+    /// // Counts the words in lines: each word goes to the partition of its own key.
+    /// let mut g = Group::define("words").table(Int64);
+    /// let words = g.loopback(Text);
+    /// g.input("lines", Text, move |ctx, line| {
+    ///     for word in line.split_whitespace() {
+    ///         ctx.loopback(words, word, "")?;
+    ///     }
+    ///     Ok(())
+    /// });
+    /// g.on_loop(words, |ctx, _| {
+    ///     let n = ctx.value()?.unwrap_or(0);
+    ///     ctx.set(n + 1)
+    /// });
+    /// # g.build()?;
+    /// # Ok::<(), BuildError>(())
+    /// ```
     pub fn loopback<M: 'static>(&mut self, codec: impl Codec<M>) -> Loop<M> {
         let topic = loop_topic(&self.graph.name);
         self.graph.outputs.push(OutputEdge { topic, own: true, codec: erase::<M>(Arc::new(codec)) });
@@ -153,7 +267,7 @@ impl<S: 'static> GroupBuilder<S> {
         Loop::new(self.graph.id, index)
     }
 
-    /// The callback for records that arrive by the loop.
+    /// The callback for records that arrive by the loop; see [`loopback`](Self::loopback).
     pub fn on_loop<M: 'static, F>(&mut self, handle: Loop<M>, callback: F) -> &mut Self
     where
         F: Fn(&mut Ctx<'_, S>, M) -> CallbackResult + Send + Sync + 'static,
@@ -170,18 +284,56 @@ impl<S: 'static> GroupBuilder<S> {
     }
 
     /// A topic to write to, by [`Ctx::emit`].
+    ///
+    /// ```
+    /// use stream_core::prelude::*;
+    ///
+    /// let mut g = Group::define("loud");
+    /// let loud = g.output("loud-words", Text);
+    /// g.input("words", Text, move |ctx, word| ctx.emit(loud, ctx.key(), word.to_uppercase()));
+    /// # g.build()?;
+    /// # Ok::<(), BuildError>(())
+    /// ```
     pub fn output<M: 'static>(&mut self, topic: impl Into<Arc<str>>, codec: impl Codec<M>) -> Output<M> {
         self.graph.outputs.push(OutputEdge { topic: topic.into(), own: false, codec: erase::<M>(Arc::new(codec)) });
         Output::new(self.graph.id, self.graph.outputs.len() - 1)
     }
 
     /// A table of another group with the same number of partitions, read by the record's own key with [`Ctx::join`].
+    ///
+    /// ```
+    /// use stream_core::prelude::*;
+    ///
+    /// let mut g = Group::define("greeted");
+    /// let names = g.join("users-table", Text);
+    /// let out = g.output("greetings", Text);
+    /// g.input("logins", Text, move |ctx, _| match ctx.join(names)? {
+    ///     Some(name) => ctx.emit(out, ctx.key(), format!("hello {name}")),
+    ///     None => Ok(()),
+    /// });
+    /// # g.build()?;
+    /// # Ok::<(), BuildError>(())
+    /// ```
     pub fn join<T: 'static>(&mut self, table: impl Into<Arc<str>>, codec: impl Codec<T>) -> Join<T> {
         self.graph.joins.push(TableEdge { topic: table.into(), codec: erase::<T>(Arc::new(codec)) });
         Join::new(self.graph.id, self.graph.joins.len() - 1)
     }
 
     /// Any table, of which each instance keeps a full copy, read by any key with [`Ctx::lookup`].
+    ///
+    /// ```
+    /// use stream_core::prelude::*;
+    ///
+    /// let mut g = Group::define("priced");
+    /// let prices = g.lookup("prices-table", Int64);
+    /// let out = g.output("priced-orders", Int64);
+    /// g.input("orders", Text, move |ctx, product| {
+    ///     let price = ctx.lookup(prices, &product)?.ok_or("no such product")?;
+    ///     ctx.emit(out, ctx.key(), price)
+    /// });
+    /// # g.build()?;
+    /// # Ok::<(), BuildError>(())
+    /// ```
     pub fn lookup<T: 'static>(&mut self, table: impl Into<Arc<str>>, codec: impl Codec<T>) -> Lookup<T> {
         self.graph.lookups.push(TableEdge { topic: table.into(), codec: erase::<T>(Arc::new(codec)) });
         Lookup::new(self.graph.id, self.graph.lookups.len() - 1)
@@ -200,12 +352,31 @@ impl<S: 'static> GroupBuilder<S> {
         self
     }
 
-    /// Checks the group.
+    /// Checks the group, and takes it out of the builder: once, so that no edge can follow.
+    ///
+    /// A group of few edges is a single chain:
+    ///
+    /// ```
+    /// use stream_core::prelude::*;
+    ///
+    /// let counts = Group::define("counts")
+    ///     .table(Int64)
+    ///     .input("words", Text, |ctx, _word| {
+    ///         let n = ctx.value()?.unwrap_or(0);
+    ///         ctx.set(n + 1)
+    ///     })
+    ///     .build()?;
+    /// # assert_eq!(counts.name(), "counts");
+    /// # Ok::<(), BuildError>(())
+    /// ```
     ///
     /// # Errors
     /// A [`BuildError`] that names the edge which makes no sense.
-    pub fn build(self) -> Result<Arc<GroupGraph>, BuildError> {
+    pub fn build(&mut self) -> Result<Arc<GroupGraph>, BuildError> {
         let group = self.graph.name.to_string();
+        if self.is_built {
+            return Err(BuildError::Built { group });
+        }
         check_name("the group's name", &group)?;
         if let Some(what) = self.foreign {
             return Err(BuildError::ForeignHandle { group, what: what.to_owned() });
@@ -228,7 +399,11 @@ impl<S: 'static> GroupBuilder<S> {
                 return Err(BuildError::TwoVisitors { group, name: visitor.name.to_string() });
             }
         }
-        Ok(Arc::new(GroupGraph { topology: Arc::new(self.graph), callbacks: self.callbacks }))
+        self.is_built = true;
+        // Handles of the group no longer fit what is left.
+        let left = empty(Arc::clone(&self.graph.name));
+        let topology = Arc::new(std::mem::replace(&mut self.graph, left));
+        Ok(Arc::new(GroupGraph { topology, callbacks: std::mem::take(&mut self.callbacks) }))
     }
 
     fn check_topics(&self, group: &str) -> Result<(), BuildError> {

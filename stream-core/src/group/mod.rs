@@ -26,6 +26,8 @@ mod builder;
 pub(crate) mod callback;
 pub mod dead_letter;
 pub(crate) mod graph;
+#[cfg(doctest)]
+pub mod mistakes;
 mod state;
 mod table_join;
 
@@ -36,8 +38,8 @@ pub use self::graph::GroupGraph;
 pub use self::table_join::{TableJoin, TableSide};
 pub use crate::time::{Closes, DueWork, Side, StreamJoin};
 pub use crate::topology::{
-    Batched, BuildError, CallbackError, CallbackResult, ErrorPolicy, Failure, Input, Join, KeyPartitioner, LeftOut,
-    LeftOutRecord, Lookup, Loop, NoTable, NullKey, NullValue, Output, Route, Sessioned, Table, Timer, Visitor,
+    Batched, BuildError, CallbackError, CallbackResult, ErrorPolicy, Failure, HasTable, Input, Join, KeyPartitioner,
+    LeftOut, LeftOutRecord, Lookup, Loop, NoTable, NullKey, NullValue, Output, Route, Sessioned, Table, Timer, Visitor,
     Windowed,
 };
 pub use crate::topology::{

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::error::TesterError;
 use super::tester::Tester;
-use crate::codec::{Codec, CodecError};
+use crate::codec::{Codec, CodecError, ValueOf};
 use crate::context::Key;
 use crate::group::table_topic;
 use crate::log::{NewRecord, TopicPartition};
@@ -27,8 +27,8 @@ impl<M: 'static> TestInput<M> {
     ///
     /// # Errors
     /// When the value can't be encoded, the topic does not exist, or a group fails.
-    pub fn send(&self, key: impl Key, value: M) -> Result<(), TesterError> {
-        self.push_at(key, Some(&value), None, None)?;
+    pub fn send(&self, key: impl Key, value: impl ValueOf<M>) -> Result<(), TesterError> {
+        self.push_bytes(key, Some(&self.encode(&value)?), None, None)?;
         self.tester.drain()
     }
 
@@ -36,8 +36,8 @@ impl<M: 'static> TestInput<M> {
     ///
     /// # Errors
     /// As [`send`](Self::send).
-    pub fn send_at(&self, key: impl Key, value: M, timestamp: i64) -> Result<(), TesterError> {
-        self.push_at(key, Some(&value), Some(timestamp), None)?;
+    pub fn send_at(&self, key: impl Key, value: impl ValueOf<M>, timestamp: i64) -> Result<(), TesterError> {
+        self.push_bytes(key, Some(&self.encode(&value)?), Some(timestamp), None)?;
         self.tester.drain()
     }
 
@@ -46,7 +46,7 @@ impl<M: 'static> TestInput<M> {
     /// # Errors
     /// As [`send`](Self::send).
     pub fn send_null(&self, key: impl Key) -> Result<(), TesterError> {
-        self.push_at(key, None, None, None)?;
+        self.push_bytes(key, None, None, None)?;
         self.tester.drain()
     }
 
@@ -54,8 +54,8 @@ impl<M: 'static> TestInput<M> {
     ///
     /// # Errors
     /// When the value can't be encoded or the topic does not exist.
-    pub fn push(&self, key: impl Key, value: M) -> Result<(), TesterError> {
-        self.push_at(key, Some(&value), None, None)
+    pub fn push(&self, key: impl Key, value: impl ValueOf<M>) -> Result<(), TesterError> {
+        self.push_bytes(key, Some(&self.encode(&value)?), None, None)
     }
 
     /// Writes a record with all that can be chosen, and does not wait.
@@ -77,7 +77,12 @@ impl<M: 'static> TestInput<M> {
     ///
     /// # Errors
     /// As [`push`](Self::push).
-    pub fn push_with_headers(&self, key: impl Key, value: M, headers: &[(&str, &[u8])]) -> Result<(), TesterError> {
+    pub fn push_with_headers(
+        &self,
+        key: impl Key,
+        value: impl ValueOf<M>,
+        headers: &[(&str, &[u8])],
+    ) -> Result<(), TesterError> {
         let bytes = self.encode(&value)?;
         let new =
             NewRecord { topic: &self.topic, partition: None, timestamp: None, key: key.bytes(), value: Some(&bytes) };
@@ -98,9 +103,9 @@ impl<M: 'static> TestInput<M> {
         self.tester.write(NewRecord { topic: &self.topic, partition, timestamp, key: key.bytes(), value }, &[])
     }
 
-    fn encode(&self, value: &M) -> Result<Vec<u8>, TesterError> {
+    fn encode(&self, value: &impl ValueOf<M>) -> Result<Vec<u8>, TesterError> {
         let mut bytes = Vec::new();
-        self.codec.encode(value, &mut bytes).map_err(|error| codec_error(&self.topic, error))?;
+        value.encode_by(&*self.codec, &mut bytes).map_err(|error| codec_error(&self.topic, error))?;
         Ok(bytes)
     }
 }
@@ -226,9 +231,9 @@ impl<V: 'static> TestTable<V> {
     ///
     /// # Errors
     /// When the value can't be encoded, or the group fails.
-    pub fn set(&self, key: impl Key, value: V) -> Result<(), TesterError> {
+    pub fn set(&self, key: impl Key, value: impl ValueOf<V>) -> Result<(), TesterError> {
         let mut bytes = Vec::new();
-        self.codec.encode(&value, &mut bytes).map_err(|error| codec_error(&self.topic, error))?;
+        value.encode_by(&*self.codec, &mut bytes).map_err(|error| codec_error(&self.topic, error))?;
         self.tester.stop(&self.group)?;
         let (topic, key) = (&self.topic, key.bytes());
         self.tester.write(NewRecord { topic, partition: None, timestamp: None, key, value: Some(&bytes) }, &[])?;

@@ -21,6 +21,9 @@ pub enum BuildError {
     /// A name that Kafka would refuse.
     #[error("{edge}: {name:?} is not a valid name: use 1 to 249 letters, digits, '.', '_' or '-', and not '.' or '..'")]
     Name { edge: String, name: String },
+    /// The builder was used up.
+    #[error("group {group} was built already: a definition is built once")]
+    Built { group: String },
     /// Nothing would ever call a callback.
     #[error("group {group} has no input: add one with input(), input_async(), input_batch() or on_loop()")]
     NoInput { group: String },

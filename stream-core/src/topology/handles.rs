@@ -11,6 +11,28 @@ pub struct NoTable;
 #[derive(Debug)]
 pub struct Table<V>(PhantomData<fn(V)>);
 
+mod sealed {
+    #[allow(missing_docs, reason = "only a seal")]
+    pub trait Sealed {}
+    impl<V> Sealed for super::Table<V> {}
+}
+
+/// A group with a table: [`Table<V>`], not [`NoTable`].
+#[diagnostic::on_unimplemented(
+    message = "the group of this callback has no table",
+    label = "needs a group with a table",
+    note = "give the group its table before its inputs: `let mut g = Group::define(\"name\").table(Int64);`",
+    note = "in a function that takes the context, name the table's type: `ctx: &mut Ctx<'_, Table<i64>>`"
+)]
+pub trait HasTable: sealed::Sealed {
+    /// The type of the table's values.
+    type Value: 'static;
+}
+
+impl<V: 'static> HasTable for Table<V> {
+    type Value = V;
+}
+
 macro_rules! handle {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -20,7 +20,9 @@ pub(crate) use self::graph::Topology;
 pub(crate) use self::graph::{
     Calls, InputEdge, OpenEdge, Opened, OutputEdge, StreamJoinEdge, TableEdge, TimerEdge, VisitorEdge, WindowEdge,
 };
-pub use self::handles::{Batched, Join, Lookup, Loop, NoTable, Output, Sessioned, Table, Timer, Visitor, Windowed};
+pub use self::handles::{
+    Batched, HasTable, Join, Lookup, Loop, NoTable, Output, Sessioned, Table, Timer, Visitor, Windowed,
+};
 pub use self::left_out::LeftOut;
 pub use self::names::{
     batch_topic, join_topic, lead_topic, loop_topic, positions_topic, repartition_topic, session_topic, side_topic,

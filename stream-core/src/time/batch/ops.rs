@@ -2,9 +2,7 @@
 //!
 //! Their entries are those of [`due_entry`], whose invariants hold here.
 
-use std::borrow::Borrow;
-
-use crate::codec::encode_state;
+use crate::codec::{ValueOf, encode_state};
 use crate::context::Ctx;
 use crate::store::prefix_end;
 use crate::time::due_entry::{self, Open};
@@ -53,12 +51,12 @@ impl<S> Ctx<'_, S> {
     ///
     /// # Errors
     /// When the record has no key, the value can't be encoded or is larger than the topic takes, or the store fails.
-    pub fn collect<T: 'static>(&mut self, to: Batched<T>, value: impl Borrow<T>) -> CallbackResult {
+    pub fn collect<T: 'static>(&mut self, to: Batched<T>, value: impl ValueOf<T>) -> CallbackResult {
         let (edge, key) = self.open_edge((to.graph, to.index), "batch", "collect()")?;
         let Opened::Batch(batches) = edge.kind else { return Err(foreign("batch")) };
         let (topic, codec) = self.open_codec::<T>(edge, "batch")?;
         let mut bytes = Vec::new();
-        encode_state(&**codec, value.borrow(), &mut bytes)
+        encode_state(&**codec, &value, &mut bytes)
             .map_err(|error| CallbackError::of(Failure::Encode { edge: format!("table {topic:?}"), error }))?;
         let origin =
             (self.record.offset >= 0).then_some((&**self.source.topic, self.record.offset, self.stage.collected));

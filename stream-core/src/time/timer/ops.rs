@@ -1,6 +1,6 @@
 //! What a callback can do with timers.
 
-use crate::codec::encode_state;
+use crate::codec::{ValueOf, encode_state};
 use crate::context::Ctx;
 use crate::topology::{CallbackError, CallbackResult, Failure, Timer, TimerEdge, typed};
 use crate::window::keys;
@@ -14,7 +14,7 @@ impl<S> Ctx<'_, S> {
     ///
     /// # Errors
     /// When the record has no key, the time is below zero, or the value can't be encoded or is larger than the topic takes.
-    pub fn set_timer<T: 'static>(&mut self, timer: Timer<T>, at: i64, value: &T) -> CallbackResult {
+    pub fn set_timer<T: 'static>(&mut self, timer: Timer<T>, at: i64, value: impl ValueOf<T>) -> CallbackResult {
         let (edge, key) = self.timer_edge(&timer, "set_timer()")?;
         let codec = typed::<T>(&edge.codec).ok_or_else(|| CallbackError::of(Failure::ForeignHandle("timer")))?;
         let (place, due) = (keys::timer(&edge.name, key), keys::due(edge.by, at, &edge.name, key));
@@ -28,7 +28,7 @@ impl<S> Ctx<'_, S> {
             }
             ctx.stage_state(TIME, &place, Some(&keys::time(at)));
             ctx.stage_encoded(TIME, &due, |out| {
-                encode_state(&**codec, value, out).map_err(|error| {
+                encode_state(&**codec, &value, out).map_err(|error| {
                     CallbackError::of(Failure::Encode { edge: format!("timer {:?}", edge.name), error })
                 })
             })
