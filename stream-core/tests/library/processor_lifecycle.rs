@@ -259,7 +259,7 @@ fn a_failure_behind_work_that_never_ends_is_told() -> Done {
     input.push("a", "stuck".to_owned())?;
     input.push("b", "bad".to_owned())?;
     tester.run_for(Duration::from_secs(60));
-    let failure = tester.failure("count").expect("it fails").to_string();
+    let failure = format!("{:?}", tester.failure("count").expect("it fails"));
     assert!(failure.contains("in[0]@1"), "{failure}");
     assert_eq!(tester.committed("count", "in", 0)?, Some(0));
     Ok(())

@@ -139,7 +139,7 @@ fn a_topic_that_grows_or_goes_while_the_group_runs_stops_it_clearly() -> Done {
                 tester.block_on(tester.log().grow_topic(topic.into(), 5))?;
             }
             tester.run_for(Duration::from_secs(3));
-            let error = tester.failure("work").expect("it stops").to_string();
+            let error = format!("{:?}", tester.failure("work").expect("it stops"));
             let expected = if delete { "does not exist" } else { "changed from 2 to 5 partitions while the group ran" };
             let expected_too = format!("topic {topic} was deleted while the group ran");
             assert!(error.contains(topic) && (error.contains(expected) || error.contains(&expected_too)), "{error}");
@@ -194,7 +194,7 @@ fn a_topic_that_is_not_shown_for_a_moment_stops_nobody() -> Done {
     tester.run_for(Duration::from_secs(28));
     assert!(tester.failure("work").is_none(), "{:?}", tester.failure("work"));
     gone(60_000);
-    let failure = tester.failure("work").expect("it is gone for good").to_string();
+    let failure = format!("{:?}", tester.failure("work").expect("it is gone for good"));
     assert!(failure.contains("right was deleted"), "{failure}");
     Ok(())
 }
