@@ -21,6 +21,13 @@ fn counter() {
 }
 
 #[test]
+fn word_count() {
+    let text = output(env!("CARGO_BIN_EXE_word-count"));
+    let lines = ["all: 1", "hello: 1", "join: 1", "kafka: 3", "lead: 1", "streams: 2", "summit: 1", "the: 1", "to: 1"];
+    assert_eq!(text.lines().collect::<Vec<_>>(), lines);
+}
+
+#[test]
 fn clicks() {
     let text = output(env!("CARGO_BIN_EXE_clicks"));
     assert_eq!(text, "ann clicked 3 times, last on /lamps/7\nann: 3\nbob: 1\n");

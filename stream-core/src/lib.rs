@@ -40,6 +40,8 @@
 //! - The same code in tests (`testing`, with the feature of that name), in one process without a broker
 //!   ([`log::embedded`]) and on Kafka (`log::kafka`, with the feature `kafka`).
 //!
+//! Those who know Goka or Kafka Streams begin with [`coming_from_goka`] or [`coming_from_kafka_streams`].
+//!
 //! # What it is not (yet)
 //! - A database: a table is read by key inside the processor, and from outside through a [`View`](view::View), or by
 //!   asking the instance that has the key ([`Handle::get`](processor::Handle::get), over HTTP with the feature `monitor`).
@@ -81,6 +83,10 @@
 mod chain;
 pub mod clock;
 pub mod codec;
+#[doc = include_str!("../docs/coming-from-goka.md")]
+pub mod coming_from_goka {}
+#[doc = include_str!("../docs/coming-from-kafka-streams.md")]
+pub mod coming_from_kafka_streams {}
 pub mod context;
 #[doc = include_str!("../docs/design.md")]
 pub mod design {}

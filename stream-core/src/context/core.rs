@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::deferred::DeferredEnd;
 use super::gone::Gone;
 use crate::clock::Clock;
-use crate::log::{Headers, RecordBatch, RecordRef};
+use crate::log::{Headers, LogError, RecordBatch, RecordRef};
 use crate::replica::Copies;
 use crate::store::{Store, StoreError};
 use crate::table::TablePartition;
@@ -174,4 +174,8 @@ impl OwnedRecord {
             headers: Headers::default(),
         })
     }
+}
+
+pub(crate) fn too_large(topic: &str, size: usize, limit: usize) -> LogError {
+    LogError::TooLarge { topic: topic.to_owned(), size, limit: format!("{limit} bytes") }
 }

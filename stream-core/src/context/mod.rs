@@ -16,13 +16,13 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-pub(crate) use self::core::{Core, OwnedRecord, Source};
+pub(crate) use self::core::{Core, OwnedRecord, Source, too_large};
 pub use self::deferred::Deferred;
 pub(crate) use self::deferred::DeferredEnd;
 pub(crate) use self::stage::{LeftOutOf, Obstacle, Stage, Write};
 pub(crate) use self::state_writes::{StateWrites, table_time};
 use crate::codec::{CodecError, ValueOf, encode_state};
-use crate::log::{Headers, LogError, NewRecord, RecordRef};
+use crate::log::{Headers, NewRecord, RecordRef};
 use crate::replica::CopyError;
 use crate::store::StoreError;
 use crate::topology::{AnyCodec, CallbackError, CallbackResult, CodecOf, Failure, Join, Lookup, Loop, Output, typed};
@@ -263,10 +263,6 @@ impl<'a, S> Ctx<'a, S> {
         self.stage.deferred += 1;
         Deferred::new(slot, self.core.deferrals.clone())
     }
-}
-
-pub(crate) fn too_large(topic: &str, size: usize, limit: usize) -> LogError {
-    LogError::TooLarge { topic: topic.to_owned(), size, limit: format!("{limit} bytes") }
 }
 
 impl<S> fmt::Debug for Ctx<'_, S> {

@@ -2,7 +2,7 @@
 //!
 //! Which table a write is of is known by the topic's place in the batch: no names are compared for each record.
 
-use super::{Core, too_large};
+use super::core::{Core, too_large};
 use crate::log::{NewRecord, ProduceBatch, Savepoint};
 use crate::topology::{CallbackError, CallbackResult, Failure};
 

@@ -13,7 +13,9 @@
 //! - [`Producer`]: takes batches, reports their delivery, and holds transactions when made with a transactional id.
 //! - [`Reader`]: reads partitions outside any group, for restores and views.
 
+mod arena;
 mod batch;
+mod delivery;
 mod error;
 pub mod partitioner;
 mod types;
@@ -27,13 +29,15 @@ use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
 
-pub use self::batch::{Headers, NewRecord, ProduceBatch, RecordBatch, RecordRef, Savepoint};
+pub use self::arena::Headers;
+pub use self::batch::{NewRecord, ProduceBatch, RecordBatch, RecordRef, Savepoint};
+pub use self::delivery::{Delivery, FailedRecord};
 pub use self::error::{ErrorClass, LogError};
 use self::types::without_metadata;
 pub use self::types::{
-    AutoOffsetReset, Cleanup, Commits, Delivery, FailedRecord, FetchLimits, Fetched, GroupMember, GroupMetadata,
-    Isolation, MemberOptions, OffsetAndMetadata, OffsetSpec, Offsets, Partitioner, ProducerOptions, Subscription,
-    TimestampType, TopicConfig, TopicInfo, TopicPartition, TopicSpec,
+    AutoOffsetReset, Cleanup, Commits, FetchLimits, Fetched, GroupMember, GroupMetadata, Isolation, MemberOptions,
+    OffsetAndMetadata, OffsetSpec, Offsets, Partitioner, ProducerOptions, Subscription, TimestampType, TopicConfig,
+    TopicInfo, TopicPartition, TopicSpec,
 };
 use crate::clock::Clock;
 

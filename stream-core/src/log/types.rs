@@ -5,8 +5,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::LogError;
-
 /// A partition of a topic.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicPartition {
@@ -462,25 +460,4 @@ pub enum Fetched {
     /// member's may be less, where what lies below the end (a transaction's marker) is no record. A broker whose copy
     /// lags, as one that has just become the leader, may know of an end below one that was looked up before.
     End(i64),
-}
-
-/// The outcome of a batch.
-#[derive(Debug, Default)]
-#[non_exhaustive]
-pub struct Delivery {
-    /// The highest offset written for each entry of [`ProduceBatch::topics`](super::ProduceBatch::topics), in that
-    /// order; of the topic's partition that the last record went to, so of use where all go to one partition.
-    pub last_offsets: Vec<Option<i64>>,
-    /// The records that failed, by index. Empty when all went well.
-    pub failed: Vec<FailedRecord>,
-}
-
-/// A record that could not be written.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct FailedRecord {
-    /// Its index in the batch.
-    pub index: usize,
-    /// Why.
-    pub error: LogError,
 }

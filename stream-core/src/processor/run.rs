@@ -233,6 +233,7 @@ impl Processor {
             })?;
         }
         self.refuse_other_members().await?;
+        let pace = Pace::of(graph, &facts);
         let mut producer = ProducerOptions {
             partitioner: options.partitioner,
             delivery_timeout: Some(options.session_timeout * 2 / 3),
@@ -293,7 +294,7 @@ impl Processor {
             state_limits: graph.state.iter().map(|e| facts.limit(&e.topic)).collect(),
             tombstones: facts.tombstones(),
             placements: Placement::of(graph, &facts, options.partitioner),
-            pace: Pace::of(graph, &facts),
+            pace,
             batches: Arc::clone(&self.batches),
             counters: Arc::clone(&self.counters),
             faults: self.faults.clone(),

@@ -7,16 +7,14 @@
 //! while its store is complete; it is made even before a store is emptied and odd again once the store has caught up. A
 //! read that sees the same odd number before and after has seen a complete store all the while.
 
-use std::ops::Bound;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 
-use super::merge::Merge;
 use super::status::{Phase, ViewState, ViewStatus};
 use crate::log::{Partitioner, TopicPartition};
-use crate::store::{Direction, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// The copies of all partitions of a table.
 #[derive(Debug)]
@@ -196,12 +194,6 @@ impl Copies {
             }
         }
         Ok(None)
-    }
-
-    /// The pairs of a range, of all partitions, in key order or its reverse. Nothing is read before the first is asked
-    /// for.
-    pub(crate) fn scan(&self, from: Bound<Vec<u8>>, to: Bound<Vec<u8>>, direction: Direction) -> Merge<'_> {
-        Merge::new(self, from, to, direction)
     }
 
     /// The partition that a key should be in.

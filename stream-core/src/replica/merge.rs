@@ -7,6 +7,14 @@ use std::ops::Bound;
 use super::copies::{Copies, CopyError, PartitionCopy};
 use crate::store::{Direction, KeyRange, Pair, Scan, prefix_end};
 
+impl Copies {
+    /// The pairs of a range, of all partitions, in key order or its reverse. Nothing is read before the first is asked
+    /// for.
+    pub(crate) fn scan(&self, from: Bound<Vec<u8>>, to: Bound<Vec<u8>>, direction: Direction) -> Merge<'_> {
+        Merge::new(self, from, to, direction)
+    }
+}
+
 /// The pairs of a range in key order or its reverse, each key once. After an error it ends.
 pub(crate) struct Merge<'a> {
     copies: &'a Copies,

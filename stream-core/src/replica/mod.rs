@@ -6,12 +6,14 @@
 mod copies;
 mod merge;
 mod partition;
+mod probe;
 mod status;
 mod updater;
 mod updates;
 
 pub(crate) use self::copies::{Copies, CopyError};
 pub(crate) use self::merge::{Merge, prefix_bounds};
+pub(crate) use self::probe::KeeperOptions;
 pub use self::status::{ViewProgress, ViewState, ViewStatus};
-pub(crate) use self::updater::{Keeper, KeeperOptions};
+pub(crate) use self::updater::Keeper;
 pub(crate) use self::updates::{Listener, Listeners, Updates, decode_loading};

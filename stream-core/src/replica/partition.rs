@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use super::copies::PartitionCopy;
+use super::probe::{Found, Keeping, Probe};
 use super::status::Phase;
-use super::updater::{Found, Keeping, Probe};
 use crate::log::{ErrorClass, LogError};
 use crate::store::{Checkpoint, StoreError};
 use crate::table::{FollowError, Goal, Known, Progress, Source, Step};

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::tester::{Instance, PATIENCE, Running, Tester, TesterError};
+use super::error::TesterError;
+use super::tester::{Instance, PATIENCE, Running, Tester};
 use crate::group::GroupGraph;
 use crate::processor::progress::input_ends;
 use crate::processor::{Handle, Processor, ProcessorError, State};

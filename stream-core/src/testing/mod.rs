@@ -24,10 +24,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod error;
 mod instances;
 pub mod simulator;
 mod tester;
 mod topics;
 
-pub use self::tester::{Tester, TesterError};
+pub use self::error::TesterError;
+pub use self::tester::Tester;
 pub use self::topics::{TestInput, TestOutput, TestRecord, TestTable};

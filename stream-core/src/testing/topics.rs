@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::tester::{Tester, TesterError};
+use super::error::TesterError;
+use super::tester::Tester;
 use crate::codec::{Codec, CodecError, ValueOf};
 use crate::context::Key;
 use crate::group::table_topic;

@@ -12,6 +12,7 @@ mod handles;
 mod left_out;
 mod names;
 mod policy;
+mod route;
 
 pub(crate) use self::codec::{AnyCodec, CodecOf, erase, typed};
 pub use self::error::{BuildError, CallbackError, CallbackResult, Failure};
@@ -22,11 +23,12 @@ pub(crate) use self::graph::{
 pub use self::handles::{
     Batched, HasTable, Join, Lookup, Loop, NoTable, Output, Sessioned, Table, Timer, Visitor, Windowed,
 };
-pub(crate) use self::left_out::To;
-pub use self::left_out::{LeftOut, LeftOutRecord, Route};
+pub use self::left_out::LeftOut;
 pub use self::names::{
     batch_topic, join_topic, lead_topic, loop_topic, positions_topic, repartition_topic, session_topic, side_topic,
     table_topic, time_topic, window_topic,
 };
 pub use self::policy::{ErrorPolicy, Input, KeyPartitioner, NullKey, NullValue};
 pub(crate) use self::policy::{OnError, limit_ms};
+pub(crate) use self::route::To;
+pub use self::route::{LeftOutRecord, Route};

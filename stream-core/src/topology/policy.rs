@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::left_out::{LeftOut, Route, To};
+use super::left_out::LeftOut;
+use super::route::{Route, To};
 
 /// An input topic and how it is read. A plain `&str` is one with the defaults.
 ///

@@ -58,6 +58,7 @@ mod join_rules;
 mod join_stream_table;
 mod join_tables;
 mod key_partitioner;
+mod layers;
 mod left_out;
 mod lookup_join;
 mod loop_backlog;

@@ -12,9 +12,11 @@
 
 mod assign;
 mod compact;
+mod fault_rules;
 mod faults;
 mod fetch;
 mod group;
+mod lanes;
 mod member;
 mod outbox;
 mod partition;
@@ -30,9 +32,8 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-pub use self::faults::{
-    CommitHold, Denial, Fault, Faults, FetchHold, Hidden, Network, On, Outgoing, Pending, ReplicaLoss,
-};
+pub use self::fault_rules::{Network, Outgoing};
+pub use self::faults::{CommitHold, Denial, Fault, Faults, FetchHold, Hidden, On, Pending, ReplicaLoss};
 use self::fetch::EmbeddedReader;
 use self::member::EmbeddedMember;
 use self::producer::EmbeddedProducer;

@@ -11,11 +11,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::faults::{Action, Outgoing, RuleId};
+use super::fault_rules::{Action, Outgoing, RuleId};
+use super::lanes::{Lane, Queued};
 use super::state::State;
 use super::topics::Topics;
 use super::transactions::Identity;
-use super::wire::{LINGER, Lane, Queued, Wire, payload};
+use super::wire::{LINGER, Wire, payload};
 use crate::log::{
     Delivery, FailedRecord, LogError, LogResult, NewRecord, Partitioner, ProduceBatch, ProducerOptions, TopicPartition,
 };

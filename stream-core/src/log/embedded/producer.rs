@@ -7,7 +7,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::faults::Rules;
+use super::fault_rules::Rules;
 use super::member::Identity as MemberIdentity;
 use super::outbox::{Outbox, Sent};
 use super::state::{Shared, State, ready};

@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::faults::Rules;
+use super::fault_rules::Rules;
 use super::group::Group;
 use super::outbox::{Outbox, Told};
 use super::topics::Topics;

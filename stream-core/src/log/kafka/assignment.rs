@@ -29,11 +29,12 @@ use rdkafka::consumer::{Consumer as _, ConsumerGroupMetadata};
 use rdkafka::error::KafkaError;
 use tokio::sync::mpsc;
 
-use super::connection::{Connection, Consumer};
+use super::connection::Connection;
 use super::context::lock;
 use super::error::Scene;
 use super::fetch::{KafkaFetch, Slot};
 use super::query::{PAUSE, committed, list, resolve};
+use super::rebalance::{Consumer, Membership};
 use crate::log::{
     Assigned, AutoOffsetReset, ErrorClass, LogError, LogResult, MemberEvent, MemberOptions, OffsetAndMetadata,
     OffsetSpec, RevokeToken, Subscription, TopicPartition,
@@ -379,5 +380,19 @@ struct Unpark(Thread);
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
+    }
+}
+
+impl Membership for Shared {
+    fn assign(self: Arc<Self>, consumer: &Consumer, tpl: &TopicPartitionList) {
+        Shared::assign(&self, consumer, tpl);
+    }
+
+    fn revoke(&self, consumer: &Consumer, tpl: &TopicPartitionList) {
+        Shared::revoke(self, consumer, tpl);
+    }
+
+    fn member_id_changed(&self, line: &str) {
+        Shared::member_id_changed(self, line);
     }
 }

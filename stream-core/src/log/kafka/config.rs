@@ -10,7 +10,8 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
 use super::client_health::STATISTICS_MS;
-use super::options::{KafkaOptions, Properties, Security, Tls, is_secret};
+use super::options::{KafkaOptions, Properties, is_secret};
+use super::security::{Security, Tls};
 use crate::log::{Isolation, LogError, LogResult, MemberOptions, Partitioner, ProducerOptions};
 
 /// The largest record that is sent at all; what a topic takes is the broker's to say.

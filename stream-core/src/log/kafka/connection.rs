@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use rdkafka::admin::AdminClient;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
-use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 
 use super::blocking::{Pool, spawn};
@@ -16,11 +15,9 @@ use super::config;
 use super::context::{Ctx, Health, lock};
 use super::error::Scene;
 use super::options::KafkaOptions;
-use super::rebalance::ConsumerCtx;
+use super::rebalance::{Consumer, ConsumerCtx};
 use super::topic_ids::TopicIds;
 use crate::log::{ErrorClass, Isolation, LogError, LogResult};
-
-pub(super) type Consumer = BaseConsumer<ConsumerCtx>;
 
 /// How long a thread that polls waits at most before it looks whether it should stop.
 pub(super) const POLL: Duration = Duration::from_millis(100);

@@ -18,10 +18,10 @@ use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _};
 
-use super::connection::{Connection, Consumer};
+use super::connection::Connection;
 use super::context::lock;
 use super::error::{code, passing, words};
-use super::rebalance::ConsumerCtx;
+use super::rebalance::{Consumer, ConsumerCtx};
 use crate::log::{
     ErrorClass, Fetch, FetchLimits, Fetched, Isolation, LogError, LogResult, RecordBatch, TopicPartition,
 };

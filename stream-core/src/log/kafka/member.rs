@@ -16,12 +16,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::assignment::{Attendance, Shared};
 use super::blocking::{Serial, spawn};
-use super::connection::{Connection, Consumer, close};
+use super::connection::{Connection, close};
 use super::context::lock;
 use super::error::{Scene, code, membership_over, passing};
 use super::fetch::Owner;
 use super::poller::{Poller, client};
 use super::query::{PAUSE, again, commits, list};
+use super::rebalance::Consumer;
 use crate::log::{
     Commits, GroupHandle, GroupMetadata, Isolation, LogError, LogResult, Member, MemberEvent, MemberOptions,
     Subscription, TopicPartition,

@@ -30,6 +30,8 @@ mod producer;
 mod query;
 mod reader;
 mod rebalance;
+mod security;
+mod topic_id_query;
 mod topic_ids;
 
 use std::sync::Arc;
@@ -38,7 +40,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use self::connection::Connection;
-pub use self::options::{Compression, KafkaOptions, Properties, Sasl, SaslMechanism, Secret, Security, Tls};
+pub use self::options::{Compression, KafkaOptions, Properties};
+pub use self::security::{Sasl, SaslMechanism, Secret, Security, Tls};
 use super::{
     GroupMember, Isolation, Log, LogError, LogResult, Member, MemberOptions, OffsetSpec, Offsets, Producer,
     ProducerOptions, Reader, TopicInfo, TopicPartition, TopicSpec,

@@ -18,10 +18,10 @@ use super::assignment::Shared;
 use super::blocking::spawn;
 use super::client_health::Stranded;
 use super::config;
-use super::connection::{Consumer, POLL, close};
+use super::connection::{POLL, close};
 use super::context::{Ctx, lock};
 use super::error::code;
-use super::rebalance::ConsumerCtx;
+use super::rebalance::{Consumer, ConsumerCtx};
 use crate::log::{LogError, LogResult, Subscription};
 
 /// Makes a member's client, which is the one that counts from now on.
@@ -29,7 +29,7 @@ pub(super) fn client(shared: &Arc<Shared>) -> LogResult<Arc<Consumer>> {
     let name = format!("member of {}", shared.options.group);
     let ctx = Ctx::new(name, Arc::clone(&shared.scene.health), &Stranded::default());
     let config = config::member(&shared.connection.options, &shared.options);
-    let consumer = Consumer::from_config_and_context(&config, ConsumerCtx::member(ctx, Arc::clone(shared)));
+    let consumer = Consumer::from_config_and_context(&config, ConsumerCtx::member(ctx, Arc::<Shared>::clone(shared)));
     let consumer = Arc::new(consumer.map_err(|e| config::refused(&e))?);
     *lock(&shared.consumer) = Arc::downgrade(&consumer);
     Ok(consumer)

@@ -10,8 +10,9 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::connection::{Connection, Consumer};
+use super::connection::Connection;
 use super::error::{Scene, code, passing};
+use super::rebalance::Consumer;
 use crate::log::{Commits, GroupMember, Isolation, LogError, LogResult, OffsetAndMetadata, OffsetSpec, TopicPartition};
 
 /// A moment between two tries.

@@ -10,13 +10,26 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaRespErr;
 
-use super::assignment::Shared;
 use super::context::Ctx;
+
+pub(super) type Consumer = BaseConsumer<ConsumerCtx>;
+
+/// A member of a group, as the context of its client knows it.
+pub(super) trait Membership: Send + Sync {
+    /// Answers an assignment.
+    fn assign(self: Arc<Self>, consumer: &Consumer, tpl: &TopicPartitionList);
+
+    /// Answers a revocation, which may be a loss.
+    fn revoke(&self, consumer: &Consumer, tpl: &TopicPartitionList);
+
+    /// Takes note of a line about the member's id.
+    fn member_id_changed(&self, line: &str);
+}
 
 /// The context of a consumer, which may be a member of a group.
 pub(super) struct ConsumerCtx {
     base: Ctx,
-    member: Option<Arc<Shared>>,
+    member: Option<Arc<dyn Membership>>,
     /// Another client has taken its place.
     retired: AtomicBool,
 }
@@ -27,7 +40,7 @@ impl ConsumerCtx {
         Self { base, member: None, retired: AtomicBool::new(false) }
     }
 
-    pub(super) fn member(base: Ctx, member: Arc<Shared>) -> Self {
+    pub(super) fn member(base: Ctx, member: Arc<dyn Membership>) -> Self {
         Self { base, member: Some(member), retired: AtomicBool::new(false) }
     }
 
@@ -41,7 +54,7 @@ impl ConsumerCtx {
         self.base.is_stranded()
     }
 
-    fn member_now(&self) -> Option<&Arc<Shared>> {
+    fn member_now(&self) -> Option<&Arc<dyn Membership>> {
         self.member.as_ref().filter(|_| !self.retired.load(Ordering::Acquire))
     }
 }
@@ -67,7 +80,7 @@ impl ConsumerContext for ConsumerCtx {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, tpl: &mut TopicPartitionList) {
         let assigned = what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         match self.member_now() {
-            Some(member) if assigned => member.assign(consumer, tpl),
+            Some(member) if assigned => Arc::clone(member).assign(consumer, tpl),
             Some(member) => member.revoke(consumer, tpl),
             // An answer is owed all the same.
             None if assigned => drop(consumer.incremental_assign(&TopicPartitionList::new())),

@@ -14,14 +14,12 @@ use std::time::Duration;
 use rdkafka::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 
 use super::client_health::Stranded;
 use super::config;
-use super::connection::Connection;
-use super::context::{Ctx, lock};
-use super::error::code;
-use super::query::again;
+use super::context::{Ctx, Health, lock};
+use super::options::KafkaOptions;
 use crate::log::LogResult;
 
 /// A client that asks for ids.
@@ -66,6 +64,28 @@ fn changed_id(line: &str) -> Option<(&str, &str)> {
 }
 
 impl TopicIds {
+    pub(super) fn start(options: &KafkaOptions, health: Arc<Health>) -> LogResult<Self> {
+        let base = Ctx::new("topic ids".into(), health, &Stranded::default());
+        let ctx = IdsCtx { base, ids: Mutex::default(), served: AtomicU64::new(0) };
+        let consumer = BaseConsumer::from_config_and_context(&config::topic_ids(options), ctx);
+        Ok(Self { consumer: consumer.map_err(|e| config::refused(&e))?, serving: Mutex::default() })
+    }
+
+    /// Looks a topic up, so that its id is known if it has one.
+    pub(super) fn look_up(&self, topic: &str, time: Duration) -> Result<(), KafkaError> {
+        let metadata = self.consumer.fetch_metadata(Some(topic), time);
+        self.serve();
+        match metadata?.topics().first().and_then(rdkafka::metadata::MetadataTopic::error) {
+            Some(error) => Err(KafkaError::MetadataFetch(error.into())),
+            None => Ok(()),
+        }
+    }
+
+    /// The id of a topic that was looked up.
+    pub(super) fn of(&self, topic: &str) -> Option<Arc<str>> {
+        lock(&self.consumer.context().ids).get(topic).cloned()
+    }
+
     fn serve(&self) {
         let _alone = lock(&self.serving);
         let served = || self.consumer.context().served.load(Ordering::Acquire);
@@ -75,41 +95,6 @@ impl TopicIds {
             if self.consumer.poll(Duration::ZERO).is_none() && served() == before {
                 return;
             }
-        }
-    }
-}
-
-impl Connection {
-    fn topic_ids(&self) -> LogResult<Arc<TopicIds>> {
-        let mut place = lock(&self.ids);
-        if let Some(ids) = place.upgrade() {
-            return Ok(ids);
-        }
-        let base = Ctx::new("topic ids".into(), Arc::clone(&self.scene.health), &Stranded::default());
-        let ctx = IdsCtx { base, ids: Mutex::default(), served: AtomicU64::new(0) };
-        let consumer = BaseConsumer::from_config_and_context(&config::topic_ids(&self.options), ctx);
-        let ids =
-            Arc::new(TopicIds { consumer: consumer.map_err(|e| config::refused(&e))?, serving: Mutex::default() });
-        *place = Arc::downgrade(&ids);
-        Ok(ids)
-    }
-
-    /// The id of a topic, if it has one and exists.
-    pub(super) fn topic_id(&self, topic: &str) -> LogResult<Option<Arc<str>>> {
-        use RDKafkaErrorCode as C;
-        let client = self.topic_ids()?;
-        let looked = again(self.until(), |time| {
-            let metadata = client.consumer.fetch_metadata(Some(topic), time);
-            client.serve();
-            match metadata?.topics().first().and_then(rdkafka::metadata::MetadataTopic::error) {
-                Some(error) => Err(KafkaError::MetadataFetch(error.into())),
-                None => Ok(()),
-            }
-        });
-        match looked {
-            Ok(()) => Ok(lock(&client.consumer.context().ids).get(topic).cloned()),
-            Err(e) if matches!(code(&e), Some(C::UnknownTopicOrPartition | C::UnknownTopic)) => Ok(None),
-            Err(e) => Err(self.scene.error(&format!("looking up topic {topic}"), &e)),
         }
     }
 }

@@ -3,15 +3,10 @@
 //!
 //! Never above what is committed, and never in anybody's way: what can't be deleted now is deleted the next time.
 
-use std::time::Duration;
-
 use futures::FutureExt;
 
 use super::Instance;
 use crate::log::{LogResult, Offsets};
-
-/// How often.
-pub(super) const TRIM_INTERVAL: Duration = Duration::from_secs(30);
 
 impl Instance<'_> {
     /// Begins to delete what has been processed since the last time.

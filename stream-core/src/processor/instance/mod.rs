@@ -11,8 +11,10 @@
 
 mod clock_check;
 mod commit;
+mod live;
 mod loops;
 mod query;
+mod recreated;
 mod revoke;
 mod stores;
 mod tasks;
@@ -23,48 +25,33 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::{BoxFuture, Shared, join_all};
+use futures::future::{BoxFuture, join_all};
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 use self::clock_check::ClockCheck;
-use self::loops::TRIM_INTERVAL;
+use self::live::{HandedBack, Idle, LiveTask};
+use self::recreated::check_ids;
 pub(super) use self::revoke::AFTER_DRAIN;
-use self::revoke::HandedBack;
-use self::stores::Idle;
-use self::tasks::check_ids;
 use super::alignment::Pace;
 use super::env::Env;
 use super::error::{ProcessorError, ProcessorResult};
 use super::handle::Request;
 use super::standby::{News, Warm};
 use super::status::{Rebalance, State, Status, TaskState, Waiting};
-use super::task::{Command, Demand, Orders, Positions, Report, VisitRequest};
+use super::task::{Command, Demand, Report, VisitRequest};
 use super::{Listeners, Stop};
 use crate::log::{Commits, GroupHandle, LogError, LogResult, Member, MemberEvent, Offsets, TopicPartition};
 use crate::topics::{TopicFacts, check_growth};
 use crate::workers::Workers;
 
+/// How often processed records of own topics are deleted.
+const TRIM_INTERVAL: Duration = Duration::from_secs(30);
 /// So long a group may take to assign partitions, before the status says that it is waited for.
 const JOIN_PATIENCE: Duration = Duration::from_secs(10);
 /// How often positions are committed at least while other instances wait for what is unfinished here.
 const IN_STEP: Duration = Duration::from_millis(100);
-
-/// A task as its instance knows it.
-struct LiveTask {
-    partitions: Vec<TopicPartition>,
-    state: TaskState,
-    waiting: Option<Waiting>,
-    orders: Orders,
-    positions: Arc<Positions>,
-    /// What was committed last; empty to commit anew.
-    committed: Commits,
-    /// Up to where records are counted as done.
-    counted: Offsets,
-    /// It is handed back already: resolves once that is over.
-    handed_back: Option<Shared<oneshot::Receiver<()>>>,
-}
 
 pub(super) struct Instance<'a> {
     env: Arc<Env>,

@@ -9,21 +9,14 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::Instance;
+use super::live::HandedBack;
 use crate::log::{Commits, ErrorClass, GroupHandle, LogError, LogResult, RevokeToken};
-use crate::processor::error::{ProcessorError, ProcessorResult};
+use crate::processor::error::ProcessorError;
 use crate::processor::status::TaskState;
 use crate::processor::task::{Command, Orders, Positions};
 
 /// After the bound of a drain, what is still on its way gets this long to arrive.
 pub(in crate::processor) const AFTER_DRAIN: Duration = Duration::from_secs(8);
-
-/// Tasks that gave their partitions back.
-pub(super) struct HandedBack {
-    tasks: Vec<u64>,
-    /// What was committed at last.
-    offsets: Commits,
-    result: ProcessorResult<()>,
-}
 
 /// A task that finishes what is under way.
 struct Drain {

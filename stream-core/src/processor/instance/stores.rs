@@ -17,14 +17,6 @@ use crate::processor::options::Standbys;
 use crate::processor::standby::{self, Standby, StandbySpec, Warm};
 use crate::store::{StoreBackend, StoreId};
 
-/// What is known of partitions without a task here.
-#[derive(Debug, Default)]
-pub(super) struct Idle {
-    pub(super) standbys: BTreeMap<i32, Standby>,
-    /// Since when stores have not been used; `None` once they are removed.
-    unused: BTreeMap<i32, Option<Instant>>,
-}
-
 impl Instance<'_> {
     /// Begins standbys, or notes that stores are not used from now on, for partitions that are nobody's here.
     pub(super) fn settle(&mut self) {

@@ -8,35 +8,14 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use tokio::sync::oneshot;
 
-use super::{Instance, LiveTask};
+use super::Instance;
+use super::live::LiveTask;
 use crate::log::{Assigned, Commits, LogResult, OffsetAndMetadata, Offsets, TopicPartition};
-use crate::processor::env::Env;
-use crate::processor::error::{ProcessorError, ProcessorResult};
-use crate::processor::positions::{Looked, Lost, look_up, tagged_id};
+use crate::processor::error::ProcessorError;
+use crate::processor::positions::{Looked, look_up, tagged_id};
 use crate::processor::standby::Warm;
 use crate::processor::status::{Rebalance, TaskState};
 use crate::processor::task::{self, Positions, Report, TaskSpec};
-
-/// Says so when a topic was deleted and recreated since its tasks have started: their positions are not its.
-pub(super) async fn check_ids(env: &Env, ids: Vec<(TopicPartition, i64, Arc<str>)>) -> ProcessorResult<()> {
-    let mut now: BTreeMap<Arc<str>, Option<Arc<str>>> = BTreeMap::new();
-    for (partition, at, old) in ids {
-        if !now.contains_key(&partition.topic) {
-            match env.log.topic_id(Arc::clone(&partition.topic)).await {
-                Ok(id) => _ = now.insert(Arc::clone(&partition.topic), id),
-                Err(error) => {
-                    tracing::debug!(group = env.graph.name(), ?error, "could not look at the topics' ids");
-                    return Ok(());
-                }
-            }
-        }
-        if let Some(new) = now.get(&partition.topic).cloned().flatten().filter(|new| *new != old) {
-            let lost = Lost::OtherTopic { at, old: old.to_string(), new: new.to_string() };
-            return Err(task::lost_position(env, &partition, &lost, true));
-        }
-    }
-    Ok(())
-}
 
 impl Instance<'_> {
     /// The inputs that are read, where they are, and the ids of their topics.

@@ -7,21 +7,19 @@ use std::task::{Context, Poll, ready};
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 
-use super::Task;
-use super::in_flight::Work;
 use crate::log::ProduceBatch;
 use crate::processor::alignment::{Pace, Seen};
 use crate::processor::env::Env;
 
 pub(super) struct Paced {
-    pace: Option<Arc<Pace>>,
+    pub(super) pace: Option<Arc<Pace>>,
     /// Records of paced inputs up to this time may be dispatched.
     pub(super) limit: i64,
-    looking: Option<LocalBoxFuture<'static, ()>>,
+    pub(super) looking: Option<LocalBoxFuture<'static, ()>>,
     /// For each input, the earliest time of what is released and not handed over.
-    begun: Vec<i64>,
+    pub(super) begun: Vec<i64>,
     /// What was said of each input last.
-    said: Vec<Option<Seen>>,
+    pub(super) said: Vec<Option<Seen>>,
 }
 
 impl Paced {
@@ -78,36 +76,6 @@ impl Paced {
             let look = || Arc::clone(pace).look(Arc::clone(env), limit, head).boxed_local();
             ready!(self.looking.get_or_insert_with(look).as_mut().poll(cx));
             self.looking = None;
-        }
-    }
-}
-
-impl Task {
-    /// Whether something of what is released from `first` on goes back to the group itself.
-    pub(super) fn goes_back(&self, first: usize) -> bool {
-        let (out, graph) = (&self.stage.out, &self.core.graph);
-        let topic = |index: usize| out.topic_of(index).and_then(|topic| out.topics().get(topic));
-        (first..out.len()).filter_map(topic).any(|topic| graph.own_topics().any(|own| own == topic))
-    }
-
-    /// Says what is not finished, if that has changed.
-    pub(super) fn report_pace(&mut self) {
-        let Some(pace) = &self.paced.pace else { return };
-        for (index, input) in self.inputs.iter().enumerate() {
-            let under_way = self.slots.iter().filter(|slot| slot.input == index);
-            let under_way = under_way.filter_map(|slot| match slot.work.as_ref()? {
-                Work::One(record) => Some(record.view().timestamp),
-                Work::Many(records) => records.iter().map(|record| record.timestamp).min(),
-            });
-            let begun = self.paced.begun.get(index).copied();
-            let known = under_way.chain(begun).chain(self.outbox.lows(index)).chain(input.low());
-            let low = known.min().filter(|low| *low < i64::MAX);
-            let own = !input.paced;
-            let seen = Seen { low, at: if own { input.read } else { input.released } };
-            if let Some(said) = self.paced.said.get_mut(index).filter(|said| **said != Some(seen)) {
-                *said = Some(seen);
-                pace.report(self.id, &input.partition, own, seen);
-            }
         }
     }
 }

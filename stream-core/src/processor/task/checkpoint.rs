@@ -5,14 +5,8 @@
 
 use tokio::time::Instant;
 
-use super::Task;
+use super::{Checkpointing, Task};
 use crate::processor::error::{ProcessorError, ProcessorResult};
-
-#[derive(PartialEq, Eq)]
-pub(super) enum Checkpointing {
-    No,
-    Writing,
-}
 
 impl Task {
     pub(super) async fn checkpoint_step(&mut self) -> ProcessorResult<()> {

@@ -2,124 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
-
-use tokio::time::Sleep;
 
 use super::Task;
 use super::outbox::{HandOver, OWN};
-use super::refusal::Failed;
 use super::release::push_changelog;
-use super::search::Search;
-use crate::group::{CallbackError, Failure};
+use super::replay::Failed;
+use crate::group::CallbackError;
 use crate::log::{Delivery, ErrorClass, LogError, ProduceBatch};
 use crate::processor::error::{ProcessorError, ProcessorResult};
 use crate::processor::options::OWN_REFUSALS;
 use crate::processor::transactions::How;
-
-/// What a task does after a failed delivery (semantics D8, D12).
-///
-/// Trouble that passes (a broker away) is met by going back and doing it again. So is a refusal that blames another record
-/// of the batch. Once a record is known to be the one that its topic refuses, its own policy applies to it on the next
-/// replay; until then it is [searched for](super::search). What only a new start can mend ends the task, but what was
-/// written by halves is written over first, if that is still possible.
-#[derive(Debug, Default)]
-pub(super) struct Replay {
-    /// A delivery failed; everything on its way is waited for, then the task goes back.
-    pub(super) waiting: Option<Failed>,
-    pub(super) search: Search,
-    /// The records whose effects can't be delivered.
-    pub(super) poison: Vec<Poison>,
-    /// The same of what was due.
-    pub(super) poison_due: Vec<PoisonDue>,
-    /// A record whose effects can't be delivered even after its policy was applied: input, offset, key, why.
-    pub(super) hopeless: Option<(usize, i64, String, LogError)>,
-    /// How often in a row a record of the task's own was refused, and nothing else that shared its batch.
-    own_refused: u32,
-    /// Keys, by table, whose changelog may have a write that is taken back, until it is known to have a later one.
-    suspects: BTreeSet<(usize, Box<[u8]>)>,
-    /// A failure that does not pass was met with before: it is not to be waited for again.
-    fatal: bool,
-    /// Nothing more can be written.
-    dead: bool,
-    /// Failures in a row that may pass.
-    failures: u32,
-    /// The wait after such a failure.
-    rest: Option<Pin<Box<Sleep>>>,
-}
-
-/// A record whose effects its topic refuses.
-#[derive(Debug)]
-pub(super) struct Poison {
-    pub(super) input: usize,
-    pub(super) offset: i64,
-    pub(super) error: LogError,
-    /// The task's epoch when it was refused.
-    pub(super) epoch: u64,
-}
-
-/// Something that was due whose effects their topic refuses.
-#[derive(Debug)]
-pub(super) struct PoisonDue {
-    /// Its table, by its index in the graph, and its key.
-    pub(super) state: usize,
-    pub(super) key: Box<[u8]>,
-    pub(super) error: LogError,
-    /// The task's epoch when it was refused.
-    pub(super) epoch: u64,
-}
-
-impl Replay {
-    pub(super) fn is_waiting(&self) -> bool {
-        self.waiting.is_some()
-    }
-
-    pub(super) fn is_dead(&self) -> bool {
-        self.dead
-    }
-
-    /// Waits out a failure that may pass.
-    pub(super) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(rest) = &mut self.rest {
-            ready!(rest.as_mut().poll(cx));
-            self.rest = None;
-        }
-        Poll::Ready(())
-    }
-
-    /// Why this record is known to fail, if it is.
-    pub(super) fn poisoned(&self, input: usize, offset: i64) -> Option<CallbackError> {
-        let poison = self.poison.iter().find(|p| p.input == input && p.offset == offset)?;
-        Some(CallbackError::of(Failure::Emit(poison.error.clone())))
-    }
-
-    /// Why what is due is known to fail, if it is.
-    pub(super) fn poisoned_due(&self, state: usize, key: &[u8]) -> Option<CallbackError> {
-        let poison = self.poison_due.iter().find(|p| p.state == state && *p.key == *key)?;
-        Some(CallbackError::of(Failure::Emit(poison.error.clone())))
-    }
-
-    /// Sets how long to wait before the next attempt.
-    fn rest_for(&mut self, error: &LogError, ending: bool) {
-        let first = Duration::from_millis(match error {
-            LogError::Neighbour { .. } => 20,
-            _ => 100,
-        });
-        let doublings = match error {
-            // The culprit is looked for by its own task.
-            LogError::Neighbour { .. } => 0,
-            error if error.blames_record() => self.own_refused,
-            _ => self.failures,
-        };
-        // The end does not wait long for a log that may be away for long.
-        let doublings = if ending { 0 } else { doublings.min(6) };
-        self.rest = Some(Box::pin(tokio::time::sleep(first.saturating_mul(1 << doublings))));
-    }
-}
 
 impl Task {
     /// Hands over what is released, and the positions that it brings.

@@ -10,6 +10,7 @@ use futures::FutureExt;
 use super::Task;
 use super::dead_letter::DeadLetter;
 use super::fire::{DueCall, DueOf};
+use super::time::Trying;
 use crate::context::Obstacle;
 use crate::group::{CallbackError, LeftOut, dead_letter as named};
 use crate::log::{Headers, RecordRef};
@@ -18,25 +19,6 @@ use crate::time::due::Due;
 use crate::topology::OnError;
 use crate::window::batches::Batch;
 use crate::window::{Which, keys};
-
-/// Due work that failed, and is called again.
-#[derive(Debug)]
-pub(super) struct Trying {
-    /// Its table, by its index in the graph, and its key.
-    state: usize,
-    key: Vec<u8>,
-    /// How often it needed something to be loaded since the last attempt that counts.
-    loads: u32,
-    attempts: u32,
-    /// The error if something that it needs can't be loaded.
-    pub(super) unloadable: Option<CallbackError>,
-}
-
-impl Trying {
-    fn is(&self, due: &Due) -> bool {
-        self.state == due.state && self.key == due.key
-    }
-}
 
 impl Task {
     /// The error of due work for which something can't be loaded.

@@ -1,28 +1,9 @@
 //! The end of a task: in good order where that is possible, whatever the reason.
 
-use tokio::sync::oneshot;
-
-use super::visits::Visit;
-use super::{Report, Task};
+use super::visit::Visit;
+use super::{Ending, Report, Task};
 use crate::log::LogError;
 use crate::processor::error::ProcessorError;
-
-/// How a task has ended.
-pub(super) enum End {
-    /// At once.
-    Aborted,
-    /// With everything that it had begun.
-    Drained,
-}
-
-/// The end of a task, while everything released is still to be acknowledged and published.
-#[derive(Default)]
-pub(super) struct Ending {
-    /// Who gets word of it.
-    pub(super) told: Vec<oneshot::Sender<()>>,
-    /// Something failed, which is reported already.
-    pub(super) failed: bool,
-}
 
 impl Task {
     /// Begins to end: what has not begun is left to the partition's next owner.

@@ -9,7 +9,7 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 
 use super::dead_letter::DeadLetter;
-use super::dispatch::panicked;
+use super::guard::panicked;
 use super::in_flight::{State, Work};
 use super::{SlotEnd, Task};
 use crate::codec::CodecError;

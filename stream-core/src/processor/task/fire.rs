@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::Task;
-use super::dispatch::guarded;
+use super::guard::guarded;
 use super::outbox::{OWN, TIMED};
 use super::release::push_changelog;
 use super::time::Fired;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::place::Place;
+use super::recording::Place;
 use crate::log::{Fetch, FetchLimits, Fetched, LogError, OffsetAndMetadata, RecordBatch, TopicPartition};
 
 /// One input partition of a task.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Task;
 use super::dead_letter::DeadLetter;
-use super::dispatch::guarded;
+use super::guard::guarded;
 use crate::clock::utc;
 use crate::context::LeftOutOf;
 use crate::group::{CallbackError, Failure, LeftOut, LeftOutRecord};

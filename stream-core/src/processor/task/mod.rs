@@ -14,6 +14,7 @@
 //!   acknowledged or taken back, so that nothing of it is done again without need, or twice.
 
 mod alignment;
+mod calls;
 mod checkpoint;
 mod dead_letter;
 mod delivery;
@@ -23,22 +24,28 @@ mod ending;
 mod failure;
 mod fire;
 mod fire_open;
+mod guard;
 mod in_flight;
+mod in_step;
 mod inbox;
 mod input;
 mod left_out;
 mod nulls;
 mod outbox;
 mod place;
+mod published;
 mod pulse;
 mod query;
 mod quiet;
+mod recording;
 mod refusal;
 mod release;
+mod replay;
 mod search;
 mod start;
 mod time;
 mod turn;
+mod visit;
 mod visits;
 mod waiting;
 
@@ -46,8 +53,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures::future::{BoxFuture, LocalBoxFuture, Shared};
 use futures::stream::FuturesUnordered;
@@ -55,20 +61,18 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Sleep;
 
 use self::alignment::Paced;
-use self::checkpoint::Checkpointing;
-pub(super) use self::dispatch::panic_text;
-use self::ending::{End, Ending};
+pub(super) use self::guard::panic_text;
 use self::in_flight::Slots;
 pub(super) use self::inbox::{Command, Demand, Inbox, Orders, VisitRequest, inbox};
 use self::input::TaskInput;
-use self::outbox::{Made, Outbox, Visited};
-use self::place::Recording;
+use self::outbox::{HandOver, Made, Outbox, Visited};
 pub(super) use self::place::lost_position;
+pub(super) use self::published::Positions;
 use self::pulse::Pulse;
-use self::quiet::Quiet;
+use self::recording::Recording;
+use self::replay::Replay;
 use self::time::Time;
-use self::turn::Turn;
-use self::visits::Visit;
+use self::visit::Visit;
 use super::env::Env;
 use super::error::{ProcessorError, ProcessorResult};
 use super::options::Standbys;
@@ -77,7 +81,7 @@ use super::standby::Warm;
 use super::status::Waiting;
 use crate::context::{Core, DeferredEnd, Stage};
 use crate::group::CallbackResult;
-use crate::log::{Assigned, Commits, LogError, LogResult};
+use crate::log::{Assigned, Commits, Delivery, LogError, LogResult};
 use crate::table::Follower;
 
 /// What a task tells its instance.
@@ -91,60 +95,6 @@ pub(super) enum Report {
     Waiting(Option<Waiting>),
     /// It can't go on. What it has begun is finished as far as that is possible, until it is told to end.
     Failed(ProcessorError),
-}
-
-/// What may be committed of a task. The instance reads it, and voids it when the partition is lost.
-#[derive(Debug, Default)]
-pub(super) struct Positions {
-    of: Mutex<Commits>,
-    lost: AtomicBool,
-    /// More is done than may be committed: the state's positions are to be written first.
-    ahead: AtomicBool,
-}
-
-impl Positions {
-    /// Of partitions whose task has not started yet: what is committed.
-    pub(super) fn new(committed: Commits) -> Self {
-        Self { of: Mutex::new(committed), ..Self::default() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Commits> {
-        self.of.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn get(&self) -> Commits {
-        self.lock().clone()
-    }
-
-    pub(super) fn is_ahead(&self) -> bool {
-        self.ahead.load(Ordering::Acquire)
-    }
-
-    fn set_ahead(&self, ahead: bool) {
-        self.ahead.store(ahead, Ordering::Release);
-    }
-
-    /// The partition is lost: nothing of it may be committed any more, whoever still holds these.
-    pub(super) fn void(&self) {
-        let mut of = self.lock();
-        self.lost.store(true, Ordering::Release);
-        of.clear();
-    }
-
-    /// The task starts here.
-    fn start(&self, at: Commits) {
-        let mut of = self.lock();
-        if !self.lost.load(Ordering::Acquire) {
-            *of = at;
-        }
-    }
-
-    fn publish(&self, positions: impl Iterator<Item = i64>) {
-        for ((_, at), position) in self.lock().iter_mut().zip(positions) {
-            // What the stream time that is written covers may lie behind what was published since it was handed over.
-            at.offset = position.max(at.offset);
-        }
-    }
 }
 
 /// What a worker needs to start a task.
@@ -175,6 +125,58 @@ enum SlotEnd {
     Loaded,
     /// Nothing can be loaded: the record has failed.
     Unloadable(crate::group::CallbackError),
+}
+
+/// How a task has ended.
+enum End {
+    /// At once.
+    Aborted,
+    /// With everything that it had begun.
+    Drained,
+}
+
+/// The end of a task, while everything released is still to be acknowledged and published.
+#[derive(Default)]
+struct Ending {
+    /// Who gets word of it.
+    told: Vec<oneshot::Sender<()>>,
+    /// Something failed, which is reported already.
+    failed: bool,
+}
+
+/// What the task does next.
+enum Turn {
+    Command(Option<Command>),
+    Delivered(HandOver, Delivery),
+    SlotEnd(u64, SlotEnd),
+    Deferred(DeferredEnd),
+    Demand(Demand),
+    JoinMoved,
+    Checkpoint,
+    Run(usize, i64),
+    Visit,
+    Fire,
+    HandOver,
+    Drained,
+}
+
+/// How long a partition has been quiet.
+#[derive(Default)]
+enum Quiet {
+    /// It is not.
+    #[default]
+    No,
+    /// Resolves once it has been for long enough.
+    For(BoxFuture<'static, ()>),
+    /// What was open is closed.
+    Closed,
+}
+
+/// Whether a checkpoint is being written.
+#[derive(PartialEq, Eq)]
+enum Checkpointing {
+    No,
+    Writing,
 }
 
 struct Task {
@@ -222,7 +224,7 @@ struct Task {
     idle_passed: bool,
     checkpoint: Checkpointing,
     next_checkpoint: Pin<Box<Sleep>>,
-    replay: delivery::Replay,
+    replay: Replay,
     /// Until acknowledgements are late.
     stall: Option<Pin<Box<Sleep>>>,
     /// What it waits for is reported.

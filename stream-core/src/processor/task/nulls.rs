@@ -1,7 +1,7 @@
 //! The decision about a record before its callback: its input's rules for null keys and null values (semantics D5), and the
 //! time of a record whose callback is not called.
 
-use super::dispatch::guarded;
+use super::guard::guarded;
 use crate::context::Core;
 use crate::group::graph::InputCall;
 use crate::group::{CallbackError, Failure, LeftOut, NullKey, NullValue};

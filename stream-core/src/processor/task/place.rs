@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::outbox::{HandOver, OWN};
+use super::recording::Place;
 use super::release::push_changelog;
 use super::{Report, Task};
 use crate::log::{Assigned, Commits, Isolation, LogError, NewRecord, OffsetAndMetadata, OffsetSpec, TopicPartition};
@@ -32,44 +33,6 @@ use crate::window::keys::TIMER;
 /// become the leader may lag.
 const LOOKS: u32 = 5;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
-/// Where an input starts.
-pub(super) struct Place {
-    pub(super) partition: TopicPartition,
-    pub(super) start: i64,
-    pub(super) metadata: Arc<str>,
-    /// The state's position is this one already.
-    pub(super) recorded: bool,
-}
-
-/// What a task still has to write of its positions.
-#[derive(Debug, Default)]
-pub(super) struct Recording {
-    /// The task writes them: the group has state, and the guarantee is at-least-once.
-    on: bool,
-    /// With the next batch.
-    pub(super) due: bool,
-    /// Nothing may be processed before they are acknowledged.
-    pub(super) opening: bool,
-    /// What the state means, where it does not say so yet: key and value.
-    meanings: Vec<(Vec<u8>, Vec<u8>)>,
-    /// They are on their way.
-    meant: bool,
-}
-
-impl Recording {
-    pub(super) fn new(env: &Env, places: &[Place], meanings: Vec<(Vec<u8>, Vec<u8>)>) -> Self {
-        let on = env.graph.positions().is_some() && env.egress.transactions().is_none();
-        let opening = on && (!meanings.is_empty() || places.iter().any(|p| !p.recorded));
-        Self { on, due: opening, opening, meanings, meant: false }
-    }
-
-    /// What was on its way may not be written.
-    pub(super) fn go_back(&mut self) {
-        self.meant = false;
-        self.due = self.on;
-    }
-}
 
 impl Task {
     /// Where it starts.

@@ -2,7 +2,7 @@
 //!
 //! It takes turns with everything else, so that neither keeps the other waiting; an answer is bounded by the table.
 
-use super::visits::Visit;
+use super::visit::Visit;
 use super::{Demand, Task};
 use crate::processor::query::{Question, ReadError, ReadRequest};
 use crate::table::CommittedRows;

@@ -6,25 +6,11 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-
-use super::Task;
 use super::input::TaskInput;
+use super::{Quiet, Task};
 
 /// How long a task waits for the rest of its group.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-
-/// How long a partition has been quiet.
-#[derive(Default)]
-pub(super) enum Quiet {
-    /// It is not.
-    #[default]
-    No,
-    /// Resolves once it has been for long enough.
-    For(BoxFuture<'static, ()>),
-    /// What was open is closed.
-    Closed,
-}
 
 impl Task {
     /// A record came, or what was done is done again.

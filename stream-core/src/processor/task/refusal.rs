@@ -4,44 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Task;
-use super::delivery::{Poison, PoisonDue};
 use super::outbox::{HandOver, Maker};
+use super::replay::{Failed, Large, Poison, PoisonDue};
 use super::search::Trace;
 use crate::log::{Delivery, ErrorClass, LogError};
 use crate::processor::batch_limits::Refused;
 use crate::processor::error::{ProcessorError, ProcessorResult};
-
-/// What is known of a failure, once everything that was on its way has ended.
-#[derive(Debug)]
-pub(super) struct Failed {
-    /// The worst: the first that blames a record, else the first.
-    pub(super) error: LogError,
-    /// Topics that refused records of the task's own, and why.
-    own: BTreeMap<Arc<str>, LogError>,
-    /// Topics that refused records of others.
-    others: BTreeSet<Arc<str>>,
-    /// What was refused for its size, and need not be to blame.
-    large: Vec<Large>,
-    trace: Trace,
-}
-
-impl Failed {
-    /// A topic that refuses a record of the task's own, and nothing else that could have taken it along. Nobody else
-    /// writes to the partition.
-    pub(super) fn own_culprit(&self) -> Option<(&Arc<str>, &LogError)> {
-        self.own.iter().find(|(topic, _)| !self.others.contains(*topic))
-    }
-}
-
-/// A record that was refused for its size, or together with others.
-#[derive(Debug)]
-struct Large {
-    topic: Arc<str>,
-    maker: Maker,
-    size: usize,
-    /// The largest batch of several records that was sent then.
-    batch_bytes: usize,
-}
 
 impl Task {
     /// Notes what a failed delivery says.

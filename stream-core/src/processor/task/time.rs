@@ -18,7 +18,6 @@ use std::rc::Rc;
 
 use futures::future::{BoxFuture, LocalBoxFuture};
 
-use super::due_failure::Trying;
 use crate::context::{Core, Stage, StateWrites};
 use crate::group::CallbackError;
 use crate::store::StoreError;
@@ -42,6 +41,25 @@ impl Fired {
     /// An entry that is deleted once what was done until now is acknowledged.
     pub(super) fn void(state: usize, key: Box<[u8]>) -> Self {
         Self { state, key, due: i64::MIN, then: None }
+    }
+}
+
+/// Due work that failed, and is called again.
+#[derive(Debug)]
+pub(super) struct Trying {
+    /// Its table, by its index in the graph, and its key.
+    pub(super) state: usize,
+    pub(super) key: Vec<u8>,
+    /// How often it needed something to be loaded since the last attempt that counts.
+    pub(super) loads: u32,
+    pub(super) attempts: u32,
+    /// The error if something that it needs can't be loaded.
+    pub(super) unloadable: Option<CallbackError>,
+}
+
+impl Trying {
+    pub(super) fn is(&self, due: &Due) -> bool {
+        self.state == due.state && self.key == due.key
     }
 }
 

@@ -5,32 +5,13 @@ use std::task::{Context, Poll};
 
 use futures::stream::Stream;
 
-use super::checkpoint::Checkpointing;
 use super::fire::Firing;
 use super::input::{Next, choose, held};
-use super::outbox::{HandOver, weight};
+use super::outbox::weight;
 use super::place::read_error;
-use super::{Command, Demand, SlotEnd, Task};
-use crate::context::DeferredEnd;
-use crate::log::Delivery;
+use super::{Checkpointing, Task, Turn};
 use crate::processor::error::{ProcessorError, ProcessorResult};
 use crate::table::Step;
-
-/// What the task does next.
-pub(super) enum Turn {
-    Command(Option<Command>),
-    Delivered(HandOver, Delivery),
-    SlotEnd(u64, SlotEnd),
-    Deferred(DeferredEnd),
-    Demand(Demand),
-    JoinMoved,
-    Checkpoint,
-    Run(usize, i64),
-    Visit,
-    Fire,
-    HandOver,
-    Drained,
-}
 
 impl Task {
     pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<Turn>> {

@@ -3,59 +3,18 @@
 //! A visit's effects are released as those of records are, but they are nobody's record: what can't be delivered of
 //! them must never be blamed on one.
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use futures::future::LocalBoxFuture;
-
-use super::dispatch::guarded;
+use super::Task;
+use super::guard::guarded;
 use super::outbox::{VISIT, Visited};
-use super::{Task, VisitRequest};
+use super::visit::Visit;
 use crate::context::Source;
 use crate::group::CallbackError;
 use crate::log::RecordRef;
 use crate::processor::error::{ProcessorError, ProcessorResult};
-
-/// A visit that is not over.
-pub(super) struct Visit {
-    pub(super) request: VisitRequest,
-    /// The keys that only the write buffer had when the visit began, the smallest last.
-    buffered: Option<Vec<Rc<[u8]>>>,
-    after: Option<Vec<u8>>,
-    /// Keys that are next, and whether they are the last ones.
-    next: VecDeque<Vec<u8>>,
-    last: bool,
-    count: u64,
-    /// What the next key needs, and how often it needed something already.
-    overcoming: Option<LocalBoxFuture<'static, Result<(), CallbackError>>>,
-    overcame: u32,
-    /// Whose value that is.
-    at: String,
-}
-
-impl Visit {
-    pub(super) fn new(request: VisitRequest) -> Self {
-        Self {
-            request,
-            buffered: None,
-            after: None,
-            next: VecDeque::new(),
-            last: false,
-            count: 0,
-            overcoming: None,
-            overcame: 0,
-            at: String::new(),
-        }
-    }
-
-    /// It ends before all is visited.
-    pub(super) fn fail(self, error: ProcessorError) {
-        // The caller may have gone.
-        _ = self.request.done.send(Err(error));
-    }
-}
 
 impl Task {
     /// Ready if a visit is to go on. One that waits for something lets records pass meanwhile.

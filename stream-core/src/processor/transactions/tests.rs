@@ -1,3 +1,8 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio::time::Instant;
+
+use super::work::GATHER;
 use super::*;
 use crate::log::embedded::Embedded;
 use crate::log::{Log, MemberOptions, ProducerOptions, Subscription};

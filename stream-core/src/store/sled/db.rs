@@ -5,25 +5,20 @@
 //! [`checkpoint`](SledStore::checkpoint), and no checkpoint any more after a call that failed.
 
 use std::fmt;
-use std::fs;
-use std::io::ErrorKind;
 use std::ops::Bound;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sled::{Db, Error, IVec, Tree};
 
+use super::damage::{guarded, is_damage, mark_damaged, unreadable};
 use super::dir::StateDir;
 use super::files::Files;
 use super::key;
 use super::large::{Head, INLINE, LargeValues};
 use super::length::LogLength;
 use crate::store::{Checkpoint, Direction, KeyRange, Pair, Scan, Store, StoreError};
-
-/// A file whose presence says that the database beside it is damaged.
-pub(super) const DAMAGED: &str = "damaged";
 
 const CHECKPOINT: &str = "checkpoint";
 const FINGERPRINT: &str = "fingerprint";
@@ -96,7 +91,7 @@ impl SledStore {
 
     /// Whether another handle may be given out.
     pub(super) fn share(&self, fingerprint: &str) -> Result<(), StoreError> {
-        let expected = super::open::full_fingerprint(fingerprint);
+        let expected = super::format::full_fingerprint(fingerprint);
         if expected != self.fingerprint {
             return Err(StoreError::Fingerprint { path: self.path.clone(), found: self.fingerprint.clone(), expected });
         }
@@ -310,37 +305,4 @@ impl fmt::Debug for SledStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SledStore").field("path", &self.path).finish_non_exhaustive()
     }
-}
-
-/// Whether an error means that the files are not what sled wrote, as against a disk that is full, say.
-pub(super) fn is_damage(error: &Error) -> bool {
-    match error {
-        Error::Io(error) => {
-            matches!(error.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof | ErrorKind::InvalidData)
-        }
-        _ => true,
-    }
-}
-
-/// Makes an error of a panic: sled panics over some kinds of damage. Where panics abort the process, such a store has to
-/// be removed by hand.
-pub(super) fn guarded<T>(call: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
-        Err(Error::ReportableBug(format!("sled could not make sense of its files: {text}")))
-    })
-}
-
-/// Has the store wiped when it is next opened.
-fn mark_damaged(path: &Path, error: &Error) {
-    tracing::warn!(store = %path.display(), %error, "store is damaged: it will be wiped and restored at the next start");
-    if let Err(error) = fs::write(path.join(DAMAGED), error.to_string()) {
-        tracing::warn!(store = %path.display(), %error, "could not mark the store: remove it by hand");
-    }
-}
-
-/// The error of something stored that this library never writes so.
-pub(super) fn unreadable(what: &str) -> Error {
-    Error::Io(std::io::Error::new(ErrorKind::InvalidData, format!("its {what} can't be read")))
 }

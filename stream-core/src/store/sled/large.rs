@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use sled::{Db, Error, Tree};
 
-use super::db::unreadable;
+use super::damage::unreadable;
 use super::key;
 
 /// Bytes of the largest value that is stored as it is.

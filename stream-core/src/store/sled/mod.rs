@@ -7,20 +7,24 @@
 //! - `dir` owns the state directory: the lock, the layout, removal;
 //! - `open` decides whether what lies there can be used, and wipes it if not;
 //! - `log_check` finds damage that sled would pass over;
+//! - `format` names the layout of the files, `damage` tells damage from other errors, `options` says what can be set;
 //! - `db` is an open store;
 //! - `files` brings its files to the disk;
 //! - `length` records how long its log is, so that one that was cut is found;
 //! - `large` stores large values in parts;
 //! - `key` spells keys so that sled can scan them.
 
+mod damage;
 mod db;
 mod dir;
 mod files;
+mod format;
 mod key;
 mod large;
 mod length;
 mod log_check;
 mod open;
+mod options;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,31 +32,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use self::db::SledStore;
 use self::dir::StateDir;
+pub use self::options::SledOptions;
 use super::{Store, StoreBackend, StoreError, StoreId};
-
-/// How [`SledStores`] work.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct SledOptions {
-    /// Bytes of pages that each open store keeps in memory, about; default 64 MiB. What a machine needs is this times
-    /// the partitions that it may be assigned.
-    pub cache_bytes: u64,
-}
-
-impl Default for SledOptions {
-    fn default() -> Self {
-        Self { cache_bytes: 64 << 20 }
-    }
-}
-
-impl SledOptions {
-    /// Sets the bytes of pages that each open store keeps in memory, about.
-    #[must_use]
-    pub fn cache_bytes(mut self, bytes: u64) -> Self {
-        self.cache_bytes = bytes;
-        self
-    }
-}
 
 /// Stores in files below a directory, which belongs to one process at a time.
 ///

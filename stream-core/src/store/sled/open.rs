@@ -11,18 +11,14 @@ use std::time::Duration;
 
 use sled::{Config, Db, Error};
 
-use super::SledOptions;
-use super::db::{DAMAGED, SledStore, guarded, is_damage};
+use super::damage::{DAMAGED, guarded, is_damage};
+use super::db::SledStore;
 use super::dir::StateDir;
+use super::format::{FORMAT, FORMATS_BEFORE, full_fingerprint};
 use super::length;
 use super::log_check;
+use super::options::SledOptions;
 use crate::store::{StoreError, StoreId};
-
-/// How the files are laid out: the trees, how keys are spelled, what the metadata looks like.
-const FORMAT: &str = "sled-2";
-
-/// Layouts of earlier versions, which can't be read any more. `sled-1` stored large values whole, as files of sled's own.
-const FORMATS_BEFORE: [&str; 1] = ["sled-1"];
 
 /// How often, and how long between, a database that was just closed is asked for its lock.
 const LOCK_TRIES: u32 = 500;
@@ -38,11 +34,6 @@ enum Trouble {
     OldFormat(&'static str),
     /// Give up.
     Error(StoreError),
-}
-
-/// What a store's fingerprint is on the disk.
-pub(super) fn full_fingerprint(fingerprint: &str) -> String {
-    format!("{FORMAT} {fingerprint}")
 }
 
 /// Opens a store that is not open.

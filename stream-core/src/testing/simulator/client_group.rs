@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::client::SimFetch;
+use super::client_fetch::SimFetch;
 use super::life::Life;
 use crate::log::{Assigned, Commits, Fetch, GroupHandle, GroupMetadata, LogError, LogResult, Member, MemberEvent};
 

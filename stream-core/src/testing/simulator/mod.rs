@@ -42,6 +42,7 @@ mod audit;
 mod broker;
 mod check;
 mod client;
+mod client_fetch;
 mod client_group;
 mod client_producer;
 mod director;
@@ -54,6 +55,7 @@ mod owners;
 mod plan;
 mod random;
 mod report;
+mod run;
 mod trace;
 mod workload;
 mod world;
@@ -221,14 +223,14 @@ impl Simulation {
             let report =
                 SimulationReport { seed: self.seed, faults: self.faults.clone(), ..SimulationReport::default() };
             let failed = |failure| SimulationError::Check { failure, report: Box::new(report.clone()) };
-            return match world::run(&plan, self.faults) {
+            return match run::run(&plan, self.faults) {
                 Err(SimulationError::Failing(error)) => check(&error).map_err(failed).map(|()| report),
                 Err(other) => Err(other),
                 Ok(_) => Err(failed("nothing failed".to_owned())),
             };
         }
-        let (expected, _) = world::run(&plan, Faults::none())?;
-        let (actual, report) = world::run(&plan, self.faults)?;
+        let (expected, _) = run::run(&plan, Faults::none())?;
+        let (actual, report) = run::run(&plan, self.faults)?;
         let zombies = report.zombies > 0 && report.stale_writes > 0;
         let comparison = Comparison { guarantee: self.guarantee, expected: &expected, actual: &actual, zombies };
         let failed = |failure| SimulationError::Check { failure, report: Box::new(report.clone()) };

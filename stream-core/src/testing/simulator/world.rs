@@ -6,11 +6,9 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::future::poll_fn;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -18,12 +16,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::faults::Faults;
 use super::node::{Ended, Node};
-use super::outcome::{Fates, Outcome, collect};
+use super::outcome::Fates;
 use super::owners::Owners;
 use super::plan::Plan;
 use super::random::Random;
 use super::trace::Trace;
-use super::{SimulationError, SimulationReport, audit, director};
+use super::{SimulationError, SimulationReport};
 use crate::clock::Clock;
 use crate::group::GroupGraph;
 use crate::log::embedded::Embedded;
@@ -91,44 +89,6 @@ pub(super) struct World {
 /// A world, shared by those that live on one thread.
 pub(super) type Shared = Rc<RefCell<World>>;
 
-/// Runs a plan once and gives what it left behind.
-pub(super) fn run(plan: &Rc<Plan>, faults: Faults) -> Result<(Outcome, SimulationReport), SimulationError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let runtime = runtime.map_err(|error| SimulationError::Runtime(error.to_string()))?;
-    runtime.block_on(async {
-        let world = Rc::new(RefCell::new(World::new(plan, faults).await?));
-        let mut directed = pin!(direct(Rc::clone(&world)));
-        poll_fn(|cx| {
-            if let Poll::Ready(outcome) = directed.as_mut().poll(cx) {
-                return Poll::Ready(outcome);
-            }
-            world.borrow_mut().poll_nodes(cx);
-            Poll::Pending
-        })
-        .await
-    })
-}
-
-/// The whole of a run, as the director sees it.
-async fn direct(world: Shared) -> Result<(Outcome, SimulationReport), SimulationError> {
-    director::trouble(&world).await;
-    director::end_trouble(&world);
-    audit::drained(&world).await?;
-    audit::stopped(&world).await?;
-    let (log, outputs, tables) = {
-        let world = world.borrow();
-        (Arc::clone(&world.log), world.plan.outputs(&world.graphs), Plan::tables(&world.graphs))
-    };
-    audit::commits(&world)?;
-    audit::stores(&world).await?;
-    let mut outcome = collect(&log, &outputs, &tables).await?;
-    let mut world = world.borrow_mut();
-    outcome.fates = std::mem::take(&mut world.fates);
-    world.report.trace = world.trace.hash();
-    world.report.stale_writes = world.owners.stale();
-    Ok((outcome, world.report.clone()))
-}
-
 /// Makes the topics that are not the groups' own, with what results depend on: their records keep their times.
 async fn make_topics(plan: &Plan, graphs: &[Arc<GroupGraph>], log: &LogHandle) -> Result<(), SimulationError> {
     let inputs = plan.workload.iter().map(|p| Arc::clone(&p.topic));
@@ -162,7 +122,7 @@ fn hostile(random: &mut Random) -> TopicConfig {
 }
 
 impl World {
-    async fn new(plan: &Rc<Plan>, faults: Faults) -> Result<Self, SimulationError> {
+    pub(super) async fn new(plan: &Rc<Plan>, faults: Faults) -> Result<Self, SimulationError> {
         let clock = Arc::new(VirtualClock(Instant::now()));
         let embedded = Embedded::with_clock(clock);
         let log: LogHandle = Arc::clone(&embedded) as LogHandle;
@@ -266,7 +226,7 @@ impl World {
             .min()
     }
 
-    fn poll_nodes(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn poll_nodes(&mut self, cx: &mut Context<'_>) {
         let count = self.nodes.len();
         self.turn = self.turn.wrapping_add(1);
         for i in 0..count {

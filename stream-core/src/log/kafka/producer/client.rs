@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::producer::BaseProducer;
 
+use super::context::ProducerCtx;
 use super::delivery_table::Slots;
-use super::{ProducerCtx, transaction};
+use super::transaction;
 use crate::log::kafka::blocking::spawn;
 use crate::log::kafka::client_health::Stranded;
 use crate::log::kafka::config;

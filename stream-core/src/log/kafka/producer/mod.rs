@@ -2,12 +2,15 @@
 //!
 //! Batches go over a queue to a thread that hands their records to librdkafka one by one (`sender`), so that a full
 //! queue of librdkafka holds nobody up; a second thread serves the delivery reports. Transactions run on the first, in
-//! the order of the calls (`transaction`). The calls' order is the order of the queue, because both are taken under
+//! the order of the calls (`sender_transactions`). The calls' order is the order of the queue, because both are taken under
 //! the same lock (`tracker`).
 
 mod client;
+mod command;
+mod context;
 mod delivery_table;
 mod sender;
+mod sender_transactions;
 mod tracker;
 mod transaction;
 
@@ -17,112 +20,23 @@ use std::time::Instant;
 use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
-use rdkafka::ClientContext;
-use rdkafka::Message as _;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{DeliveryResult, ProducerContext};
 
 use self::client::Maker;
+use self::command::{Command, all_failed};
 use self::delivery_table::Slots;
 use self::sender::Sender;
 use self::tracker::Tracker;
 use super::blocking::spawn;
-use super::config;
 use super::connection::Connection;
-use super::context::{Ctx, Health};
-use super::error::{Scene, code, words};
+use super::context::Health;
+use super::error::Scene;
 use crate::log::{
-    Commits, Delivery, FailedRecord, GroupMetadata, LogError, LogResult, NewRecord, ProduceBatch, Producer,
-    ProducerOptions, TopicPartition,
+    Commits, Delivery, GroupMetadata, LogError, LogResult, ProduceBatch, Producer, ProducerOptions, TopicPartition,
 };
-
-/// What the sender is asked to do.
-enum Command {
-    Send { batch: Arc<ProduceBatch>, seq: u64, epoch: u64, at: Instant, done: oneshot::Sender<Delivery> },
-    Begin { before: u64, done: oneshot::Sender<LogResult<()>> },
-    Commit { before: u64, offsets: Commits, member: Option<GroupMetadata>, done: oneshot::Sender<LogResult<()>> },
-    Abort { before: u64, done: oneshot::Sender<LogResult<()>> },
-    LimitBatches { before: u64, bytes: usize, done: oneshot::Sender<LogResult<()>> },
-    Settle { partition: TopicPartition, done: oneshot::Sender<LogResult<()>> },
-    Purge,
-}
 
 pub(super) struct KafkaProducer {
     commands: mpsc::Sender<Command>,
     tracker: Arc<Tracker>,
-}
-
-/// The context of a producer's client.
-struct ProducerCtx {
-    base: Ctx,
-    scene: Arc<Scene>,
-    slots: Arc<Slots>,
-}
-
-impl ClientContext for ProducerCtx {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        self.base.log(level, facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.base.error(error, reason);
-    }
-
-    fn stats_raw(&self, statistics: &[u8]) {
-        if self.base.look(statistics) {
-            self.scene.health.strand();
-        }
-    }
-}
-
-impl ProducerContext for ProducerCtx {
-    type DeliveryOpaque = usize;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, word: usize) {
-        match result {
-            Ok(message) => self.slots.written(word, message.offset()),
-            Err((error, _)) => self.slots.failed(word, |record| undelivered(&self.scene, error, record)),
-        }
-    }
-}
-
-/// Why a record was not written.
-fn undelivered(scene: &Scene, error: &KafkaError, record: NewRecord<'_>) -> LogError {
-    use RDKafkaErrorCode as C;
-    let what = || format!("writing to topic {}", record.topic);
-    let topic = record.topic.to_string();
-    match (code(error), record.partition) {
-        (Some(C::MessageSizeTooLarge | C::MessageBatchTooLarge | C::InvalidMessageSize), _) => {
-            let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
-            let limit = if size >= config::MAX_RECORD_BYTES {
-                format!("{} bytes, the most that is sent at all", config::MAX_RECORD_BYTES)
-            } else {
-                "the topic's max.message.bytes".to_owned()
-            };
-            LogError::TooLarge { topic, size, limit }
-        }
-        (
-            Some(
-                code @ (C::InvalidRecord
-                | C::InvalidTimestamp
-                | C::PolicyViolation
-                | C::UnsupportedForMessageFormat
-                | C::InvalidArgument),
-            ),
-            _,
-        ) => LogError::Refused { topic, reason: words(code) },
-        (Some(C::InvalidDifferentRecord), _) => LogError::Neighbour { topic },
-        (Some(C::UnknownTopic | C::UnknownTopicOrPartition), _) => LogError::UnknownTopic { topic },
-        (Some(C::UnknownPartition), Some(partition)) => {
-            LogError::UnknownPartition { partition: TopicPartition::new(Arc::clone(record.topic), partition) }
-        }
-        (Some(C::State), _) => {
-            LogError::Abortable { what: what(), reason: "no transaction is open, or it must be aborted".into() }
-        }
-        (Some(code), _) => scene.coded(&what(), code, &words(code)),
-        (None, _) => LogError::Fatal { what: what(), reason: error.to_string() },
-    }
 }
 
 impl KafkaProducer {
@@ -157,12 +71,6 @@ impl KafkaProducer {
         }
         rx.map(move |got| got.unwrap_or_else(|_| Err(LogError::Closed { what: what.into() }))).boxed()
     }
-}
-
-/// Every record of a batch failed for the same reason.
-fn all_failed(batch: &ProduceBatch, error: &LogError) -> Delivery {
-    let failed = (0..batch.len()).map(|index| FailedRecord { index, error: error.clone() }).collect();
-    Delivery { last_offsets: vec![None; batch.topics().len()], failed }
 }
 
 impl crate::log::Sealed for KafkaProducer {}

@@ -13,10 +13,11 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
 
 use super::client::{Client, Maker};
+use super::command::{Command, all_failed};
+use super::context::{ProducerCtx, undelivered};
 use super::delivery_table::Slots;
 use super::tracker::Tracker;
 use super::transaction::Transaction;
-use super::{Command, ProducerCtx, all_failed, undelivered};
 use crate::log::kafka::blocking::spawn;
 use crate::log::kafka::config::{TRANSACTION_TIMEOUT, delivery_bounds};
 use crate::log::kafka::error::{Scene, code};

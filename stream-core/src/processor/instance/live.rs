@@ -1,0 +1,45 @@
+//! What an instance knows of its partitions: of those with a task, those handed back, and those without a task.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::future::Shared;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::log::{Commits, Offsets, TopicPartition};
+use crate::processor::error::ProcessorResult;
+use crate::processor::standby::Standby;
+use crate::processor::status::{TaskState, Waiting};
+use crate::processor::task::{Orders, Positions};
+
+/// A task as its instance knows it.
+pub(super) struct LiveTask {
+    pub(super) partitions: Vec<TopicPartition>,
+    pub(super) state: TaskState,
+    pub(super) waiting: Option<Waiting>,
+    pub(super) orders: Orders,
+    pub(super) positions: Arc<Positions>,
+    /// What was committed last; empty to commit anew.
+    pub(super) committed: Commits,
+    /// Up to where records are counted as done.
+    pub(super) counted: Offsets,
+    /// It is handed back already: resolves once that is over.
+    pub(super) handed_back: Option<Shared<oneshot::Receiver<()>>>,
+}
+
+/// Tasks that gave their partitions back.
+pub(super) struct HandedBack {
+    pub(super) tasks: Vec<u64>,
+    /// What was committed at last.
+    pub(super) offsets: Commits,
+    pub(super) result: ProcessorResult<()>,
+}
+
+/// What is known of partitions without a task here.
+#[derive(Debug, Default)]
+pub(super) struct Idle {
+    pub(super) standbys: BTreeMap<i32, Standby>,
+    /// Since when stores have not been used; `None` once they are removed.
+    pub(super) unused: BTreeMap<i32, Option<Instant>>,
+}

@@ -1,0 +1,60 @@
+//! What a task publishes to its instance: the positions that may be committed.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::log::Commits;
+
+/// What may be committed of a task. The instance reads it, and voids it when the partition is lost.
+#[derive(Debug, Default)]
+pub(in crate::processor) struct Positions {
+    pub(super) of: Mutex<Commits>,
+    pub(super) lost: AtomicBool,
+    /// More is done than may be committed: the state's positions are to be written first.
+    pub(super) ahead: AtomicBool,
+}
+
+impl Positions {
+    /// Of partitions whose task has not started yet: what is committed.
+    pub(in crate::processor) fn new(committed: Commits) -> Self {
+        Self { of: Mutex::new(committed), ..Self::default() }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Commits> {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in crate::processor) fn get(&self) -> Commits {
+        self.lock().clone()
+    }
+
+    pub(in crate::processor) fn is_ahead(&self) -> bool {
+        self.ahead.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_ahead(&self, ahead: bool) {
+        self.ahead.store(ahead, Ordering::Release);
+    }
+
+    /// The partition is lost: nothing of it may be committed any more, whoever still holds these.
+    pub(in crate::processor) fn void(&self) {
+        let mut of = self.lock();
+        self.lost.store(true, Ordering::Release);
+        of.clear();
+    }
+
+    /// The task starts here.
+    pub(super) fn start(&self, at: Commits) {
+        let mut of = self.lock();
+        if !self.lost.load(Ordering::Acquire) {
+            *of = at;
+        }
+    }
+
+    pub(super) fn publish(&self, positions: impl Iterator<Item = i64>) {
+        for ((_, at), position) in self.lock().iter_mut().zip(positions) {
+            // What the stream time that is written covers may lie behind what was published since it was handed over.
+            at.offset = position.max(at.offset);
+        }
+    }
+}
