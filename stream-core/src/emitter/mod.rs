@@ -1,9 +1,9 @@
 //! Emitters: writing to a topic from outside of a processor.
 //!
 //! ```no_run
-//! # use stream_core::{codec::Text, emitter::Emitter, log::embedded::Embedded};
+//! # use stream_core::{codec::Text, emitter::Emitter, log::embedded::InMemory};
 //! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
-//! # let log = Embedded::new();
+//! # let log = InMemory::new();
 //! let words = Emitter::new("words", Text, log).await?;
 //! let ack = words.emit("a-key", &"hello".to_owned()).await?; // taken: it goes out from here on
 //! ack.await?; // acknowledged

@@ -67,11 +67,11 @@ use crate::workers::Workers;
 /// Runs a group. Made with defaults, set by its methods, then [`run`](Self::run).
 ///
 /// ```no_run
-/// # use stream_core::{group::Group, codec::Text, log::embedded::Embedded, processor::Processor};
+/// # use stream_core::{group::Group, codec::Text, log::embedded::InMemory, processor::Processor};
 /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
 /// # let mut g = Group::define("echo");
 /// # g.input("words", Text, |_, _| Ok(()));
-/// let log = Embedded::new();
+/// let log = InMemory::new();
 /// let processor = Processor::new(g.build()?, log).state_dir("state");
 /// let handle = processor.handle();
 /// processor.run_until_signal().await?; // Ctrl-C or SIGTERM, or handle.stop()

@@ -1,9 +1,9 @@
 //! Views: a read-only full copy of a table outside of a processor.
 //!
 //! ```no_run
-//! # use stream_core::{codec::Text, log::embedded::Embedded, view::View};
+//! # use stream_core::{codec::Text, log::embedded::InMemory, view::View};
 //! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
-//! # let log = Embedded::new();
+//! # let log = InMemory::new();
 //! let names = View::builder("users-table", Text, log).open().await?;
 //! names.wait_caught_up().await?;
 //! if let Some(name) = names.get("u-1")? {

@@ -198,7 +198,7 @@ fn it_can_be_stopped_while_it_waits_for_another_group_s_table() -> Done {
     let _names = g.join("nobody-table", Text);
     g.input("in", Text, |_ctx, _text| Ok(()));
     let graph = g.build()?;
-    let log = stream_core::log::embedded::Embedded::new();
+    let log = stream_core::log::embedded::InMemory::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
     runtime.block_on(async {
         let mut topics = TopicOptions::default();
