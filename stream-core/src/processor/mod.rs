@@ -78,6 +78,27 @@ use crate::workers::Workers;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// Each method that sets something says what the default is:
+///
+/// ```
+/// # use stream_core::prelude::*;
+/// # use stream_core::processor::{OnFailure, OnLostPosition, Standbys};
+/// # use stream_core::topics::TopicOptions;
+/// # use std::time::Duration;
+/// # let mut g = Group::define("echo");
+/// # g.input("words", Text, |_, _| Ok(()));
+/// let processor = Processor::new(g.build()?, InMemory::new())
+///     .guarantee(Guarantee::ExactlyOnce)
+///     .commit_interval(Duration::from_millis(200))
+///     .standbys(Standbys::All)
+///     .on_failure(OnFailure::Restart { backoff: Duration::from_secs(1), attempts: 10 })
+///     .on_lost_position(OnLostPosition::Earliest)
+///     .topics(TopicOptions::new().partitions(8))
+///     .workers(2)
+///     .on_state(|status| println!("{:?}", status.state));
+/// # Ok::<(), BuildError>(())
+/// ```
 pub struct Processor {
     graph: Arc<GroupGraph>,
     log: LogHandle,
