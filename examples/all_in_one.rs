@@ -14,7 +14,7 @@ struct Order {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let log = Embedded::new();
+    let log = InMemory::new();
     let state = tempfile::tempdir()?;
 
     // Keyed by customer. Orders of 100 and more go on, keyed by city.

@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         ctx.set(user)
     });
 
-    let log = Embedded::new();
+    let log = InMemory::new();
     let state = tempfile::tempdir()?;
     let processor = Processor::new(g.build()?, log.clone()).state_dir(state.path());
     let handle = processor.handle();

@@ -19,7 +19,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     print!("{}", graph.describe());
 
     // `Kafka::connect(KafkaOptions::new("localhost:9092"))?` is the same on a real one.
-    let log = Embedded::new();
+    let log = InMemory::new();
     let state = tempfile::tempdir()?;
     let processor = Processor::new(graph, log.clone()).state_dir(state.path());
     let handle = processor.handle();

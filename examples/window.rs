@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Ok(())
     });
 
-    let log = Embedded::new();
+    let log = InMemory::new();
     let state = tempfile::tempdir()?;
     // Each partition has a time of its own; with one, what closes a minute is the same at each run.
     let mut topics = TopicOptions::default();

@@ -2,7 +2,8 @@
 //!
 //! `cargo run -p examples --bin word-count`
 
-use stream_core::group::{Input, NullKey};
+use stream_core::Input;
+use stream_core::group::NullKey;
 use stream_core::prelude::*;
 
 #[tokio::main]
@@ -13,7 +14,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Lines need no key.
     g.input(Input::topic("lines").null_key(NullKey::Pass), Text, move |ctx, line| {
         for word in line.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
-            ctx.loopback(words, &word.to_lowercase(), &1)?;
+            ctx.loopback(words, &word.to_lowercase(), 1)?;
         }
         Ok(())
     });
@@ -22,7 +23,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         ctx.set(n)
     });
 
-    let log = Embedded::new();
+    let log = InMemory::new();
     let state = tempfile::tempdir()?;
     let processor = Processor::new(g.build()?, log.clone()).state_dir(state.path());
     let handle = processor.handle();

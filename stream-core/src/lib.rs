@@ -20,7 +20,7 @@
 //! let graph = g.build()?;
 //! # async fn run(graph: std::sync::Arc<GroupGraph>) -> Result<(), Box<dyn std::error::Error>> {
 //! // In memory, in this process; or `Kafka::connect(KafkaOptions::new("localhost:9092"))?`.
-//! let log = Embedded::new();
+//! let log = InMemory::new();
 //! Processor::new(graph, log).state_dir("state").run_until_signal().await?;
 //! # Ok(())
 //! # }
@@ -126,7 +126,7 @@ pub use self::group::{
 #[doc(inline)]
 pub use self::log::LogHandle;
 #[doc(inline)]
-pub use self::log::embedded::Embedded;
+pub use self::log::embedded::InMemory;
 #[cfg(feature = "kafka")]
 #[doc(inline)]
 pub use self::log::kafka::{Kafka, KafkaOptions};
@@ -145,7 +145,7 @@ pub mod prelude {
     pub use crate::context::Ctx;
     pub use crate::emitter::Emitter;
     pub use crate::group::{BuildError, CallbackError, CallbackResult, ErrorPolicy, Group, GroupGraph, NoTable};
-    pub use crate::log::embedded::Embedded;
+    pub use crate::log::embedded::InMemory;
     #[cfg(feature = "kafka")]
     pub use crate::log::kafka::{Kafka, KafkaOptions};
     pub use crate::processor::{Guarantee, Processor, ProcessorError};

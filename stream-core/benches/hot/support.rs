@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use stream_core::group::GroupGraph;
-use stream_core::log::embedded::Embedded;
+use stream_core::log::embedded::InMemory;
 use stream_core::log::{Log as _, NewRecord, ProduceBatch, ProducerOptions, TopicSpec};
 use stream_core::processor::Processor;
 use stream_core::store::MemoryStores;
@@ -63,7 +63,7 @@ pub(crate) fn run(graph: Arc<GroupGraph>, watch: &Stopwatch, loads: &[Load]) -> 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let until = watch.clone();
     runtime.block_on(async {
-        let log = Embedded::new();
+        let log = InMemory::new();
         let names = loads.iter().map(|load| load.topic).chain(["out"]);
         let specs = names.map(|name| TopicSpec::new(name).partitions(1)).collect();
         log.create_topics(specs).await.expect("the topics are new");
@@ -79,7 +79,7 @@ pub(crate) fn run(graph: Arc<GroupGraph>, watch: &Stopwatch, loads: &[Load]) -> 
     *watch.0.took.get().expect("the stopwatch has seen everything")
 }
 
-async fn fill(log: &Embedded, load: &Load) {
+async fn fill(log: &InMemory, load: &Load) {
     let topic: Arc<str> = load.topic.into();
     let producer = log.producer(ProducerOptions::default()).await.expect("a producer");
     for from in (0..load.records).step_by(SEND) {

@@ -12,7 +12,7 @@ pub(crate) struct DeferredEnd {
 }
 
 /// Holds a record's commit back until [`done`](Self::done). Dropping it unfinished is an error of the record, to which
-/// the input's policy applies.
+/// the input's policy applies. [`Ctx::defer`](super::Ctx::defer) has an example.
 #[derive(Debug)]
 #[must_use = "dropping it fails the record"]
 pub struct Deferred {

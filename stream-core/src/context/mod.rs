@@ -29,6 +29,28 @@ use crate::topology::{AnyCodec, CallbackError, CallbackResult, CodecOf, Failure,
 
 /// The context of a callback for one record. `S` is the type of the group's table: [`NoTable`](crate::group::NoTable) or
 /// [`Table<V>`](crate::group::Table).
+///
+/// ```
+/// use stream_core::Table;
+/// use stream_core::prelude::*;
+///
+/// // A callback may be a function: the context names the table's type.
+/// fn count(ctx: &mut Ctx<'_, Table<i64>>, word: String) -> CallbackResult {
+///     if ctx.value_is_null() || ctx.headers().get("test").is_some() {
+///         return Ok(());
+///     }
+///     let late = ctx.now_ms() - ctx.timestamp(); // both in milliseconds since the epoch
+///     println!("{} {}[{}]@{}: {word}, {late} ms", ctx.group(), ctx.topic(), ctx.partition(), ctx.offset());
+///     println!("key {:?}, as text {}", ctx.key(), ctx.key_text()?);
+///     let n = ctx.value()?.unwrap_or(0);
+///     ctx.set(n + 1)
+/// }
+///
+/// let mut g = Group::define("counts").table(Int64);
+/// g.input("words", Text, count);
+/// # g.build()?;
+/// # Ok::<(), BuildError>(())
+/// ```
 pub struct Ctx<'a, S> {
     pub(crate) core: &'a Core,
     pub(crate) source: Source<'a>,
@@ -98,6 +120,19 @@ impl<'a, S> Ctx<'a, S> {
 
     /// Writes to an output topic, with the record's own time.
     ///
+    /// ```
+    /// use stream_core::prelude::*;
+    ///
+    /// let mut g = Group::define("copies");
+    /// let out = g.output("copies", Text);
+    /// g.input("words", Text, move |ctx, word| {
+    ///     ctx.emit(out, ctx.key(), &word)?;
+    ///     ctx.emit(out, "all", "one more")
+    /// });
+    /// # g.build()?;
+    /// # Ok::<(), BuildError>(())
+    /// ```
+    ///
     /// # Errors
     /// When the value can't be encoded, or is larger than the topic takes.
     pub fn emit<M: 'static>(&mut self, to: Output<M>, key: impl Key, value: impl ValueOf<M>) -> CallbackResult {
@@ -105,6 +140,20 @@ impl<'a, S> Ctx<'a, S> {
     }
 
     /// Writes to an output topic with headers, a time or a partition of the caller's.
+    ///
+    /// ```
+    /// use stream_core::context::Emit;
+    /// use stream_core::prelude::*;
+    ///
+    /// let mut g = Group::define("stamped");
+    /// let out = g.output("stamped", Text);
+    /// g.input("words", Text, move |ctx, word| {
+    ///     let headers = [("by", ctx.group().as_bytes())];
+    ///     ctx.emit_with(out, ctx.key(), word, Emit::new().headers(&headers).timestamp(ctx.now_ms()))
+    /// });
+    /// # g.build()?;
+    /// # Ok::<(), BuildError>(())
+    /// ```
     ///
     /// # Errors
     /// As [`emit`](Self::emit).
@@ -121,6 +170,20 @@ impl<'a, S> Ctx<'a, S> {
     /// Writes to another topic in an output's stead: one whose name is known only once there is a record for it, such as
     /// a topic for each customer. Who calls this has seen to it that the topic exists: the group does not make it, and
     /// what its limits are is found out by writing. The output says how values are encoded, and takes part in nothing else.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use stream_core::prelude::*;
+    ///
+    /// let mut g = Group::define("by-customer");
+    /// let orders = g.output("orders-other", Text);
+    /// g.input("orders", Text, move |ctx, order| {
+    ///     let topic: Arc<str> = format!("orders-{}", ctx.key_text()?).into();
+    ///     ctx.emit_to_topic(orders, &topic, ctx.key(), order)
+    /// });
+    /// # g.build()?;
+    /// # Ok::<(), BuildError>(())
+    /// ```
     ///
     /// # Errors
     /// When the topic is the group's own table or loop, or the value can't be encoded or is larger than the output takes.
@@ -141,13 +204,27 @@ impl<'a, S> Ctx<'a, S> {
 
     /// Writes a null value, which is a tombstone on a compacted topic.
     ///
+    /// ```
+    /// use stream_core::prelude::*;
+    ///
+    /// let mut g = Group::define("prices");
+    /// let prices = g.output("prices", Int64);
+    /// g.input("offers", Int64, move |ctx, price| match price {
+    ///     0 => ctx.emit_tombstone(prices, ctx.key()),
+    ///     price => ctx.emit(prices, ctx.key(), price),
+    /// });
+    /// # g.build()?;
+    /// # Ok::<(), BuildError>(())
+    /// ```
+    ///
     /// # Errors
     /// When the key alone is larger than the topic takes.
     pub fn emit_tombstone<M: 'static>(&mut self, to: Output<M>, key: impl Key) -> CallbackResult {
         self.push::<M, _>((to.graph, to.index), "output", None, key.bytes(), None::<&M>, Emit::default())
     }
 
-    /// Sends a record to this group itself, under another key.
+    /// Sends a record to this group itself, under another key; see
+    /// [`GroupBuilder::loopback`](crate::group::GroupBuilder::loopback).
     ///
     /// # Errors
     /// As [`emit`](Self::emit).
@@ -196,7 +273,8 @@ impl<'a, S> Ctx<'a, S> {
         Ok(())
     }
 
-    /// The value that the joined table has for the record's own key.
+    /// The value that the joined table has for the record's own key; see
+    /// [`GroupBuilder::join`](crate::group::GroupBuilder::join).
     ///
     /// # Errors
     /// When the record has no key, the value can't be decoded, or the store fails.
@@ -209,7 +287,7 @@ impl<'a, S> Ctx<'a, S> {
         self.decode_table(&edge.topic, &edge.codec, CodecOf::Join(table.index), bytes.as_deref())
     }
 
-    /// The value that another table has for any key.
+    /// The value that another table has for any key; see [`GroupBuilder::lookup`](crate::group::GroupBuilder::lookup).
     ///
     /// # Errors
     /// When the value can't be decoded, or the store fails.
@@ -258,6 +336,23 @@ impl<'a, S> Ctx<'a, S> {
     /// Leaves the record open when the callback returns: its offset is not committed, and nothing that it did is
     /// released, before [`Deferred::done`] is called, from any thread. May be called more than once a record; all must
     /// be done.
+    ///
+    /// ```
+    /// use stream_core::prelude::*;
+    ///
+    /// # fn write(line: &str) -> Result<(), std::io::Error> { Ok(()) }
+    /// let mut g = Group::define("written");
+    /// g.input("lines", Text, |ctx, line| {
+    ///     let deferred = ctx.defer();
+    ///     std::thread::spawn(move || match write(&line) {
+    ///         Ok(()) => deferred.done(),
+    ///         Err(error) => deferred.fail(error), // the input's error policy follows
+    ///     });
+    ///     Ok(())
+    /// });
+    /// # g.build()?;
+    /// # Ok::<(), BuildError>(())
+    /// ```
     pub fn defer(&mut self) -> Deferred {
         let slot = *self.stage.slot.get_or_insert_with(|| self.core.next_slot());
         self.stage.deferred += 1;

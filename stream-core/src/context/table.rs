@@ -7,6 +7,22 @@ use crate::topology::{CallbackError, CallbackResult, CodecOf, Failure, HasTable,
 impl<S> Ctx<'_, S> {
     /// The table's value for the record's key, with what this callback itself has set.
     ///
+    /// ```
+    /// use stream_core::prelude::*;
+    ///
+    /// // The last word of each key, until an empty one comes.
+    /// let mut g = Group::define("last").table(Text);
+    /// g.input("words", Text, |ctx, word| {
+    ///     if word.is_empty() && ctx.has_value()? {
+    ///         return ctx.delete();
+    ///     }
+    ///     println!("{:?} is followed by {word}", ctx.value()?);
+    ///     ctx.set(word)
+    /// });
+    /// # g.build()?;
+    /// # Ok::<(), BuildError>(())
+    /// ```
+    ///
     /// # Errors
     /// When the record has no key, the value can't be decoded, or the store fails.
     pub fn value<V: 'static>(&mut self) -> Result<Option<V>, CallbackError>
@@ -51,7 +67,7 @@ impl<S> Ctx<'_, S> {
         }
     }
 
-    /// Sets the table's value for the record's key.
+    /// Sets the table's value for the record's key; see [`value`](Self::value).
     ///
     /// # Errors
     /// When the record has no key, or the value can't be encoded or is larger than the table's topic takes.
@@ -83,7 +99,7 @@ impl<S> Ctx<'_, S> {
         Ok(())
     }
 
-    /// Removes the record's key from the table.
+    /// Removes the record's key from the table; see [`value`](Self::value).
     ///
     /// # Errors
     /// When the record has no key.

@@ -1,9 +1,9 @@
 //! Emitters: writing to a topic from outside of a processor.
 //!
 //! ```no_run
-//! # use stream_core::{codec::Text, emitter::Emitter, log::embedded::Embedded};
+//! # use stream_core::{codec::Text, emitter::Emitter, log::embedded::InMemory};
 //! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
-//! # let log = Embedded::new();
+//! # let log = InMemory::new();
 //! let words = Emitter::new("words", Text, log).await?;
 //! let ack = words.emit("a-key", &"hello".to_owned()).await?; // taken: it goes out from here on
 //! ack.await?; // acknowledged
@@ -42,6 +42,27 @@ use crate::log::LogHandle;
 ///
 /// Dropping the last clone does not lose what was taken: it goes out as long as the runtime lives, and a warning is
 /// logged for what fails. [`close`](Self::close) waits for it and says so.
+///
+/// ```
+/// use stream_core::context::Emit;
+/// use stream_core::prelude::*;
+///
+/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+/// # runtime.block_on(async {
+/// let words = Emitter::builder("words", Text, InMemory::new()).create(4).open().await?;
+/// words.emit("apple", "red").await?; // goes out from here on
+/// words.emit("apple", "green").await?.await?; // and is acknowledged
+/// words.emit_acknowledged("pear", format!("{} words", 2)).await?; // the same
+/// words.emit_with("pear", "old", Emit::new().timestamp(0)).await?;
+/// words.emit_tombstone("apple").await?;
+/// let acknowledged = words.try_emit("plum", "blue")?; // never waits for room
+/// acknowledged.await?;
+/// words.flush().await?; // says what failed, of the records that nobody awaited
+/// println!("wrote to {}", words.topic());
+/// words.close().await
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Emitter<M> {
     handle: Arc<Handle>,
     codec: Arc<dyn Codec<M>>,

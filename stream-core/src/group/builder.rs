@@ -97,7 +97,7 @@ impl<V: 'static> GroupBuilder<Table<V>> {
     /// let mut g = Group::define("stock").table(Int64);
     /// let add = g.visitor("add", |ctx, more: &i64, n| ctx.set(n + more));
     /// g.input("delivered", Int64, |ctx, n| ctx.set(n));
-    /// let processor = Processor::new(g.build()?, Embedded::new());
+    /// let processor = Processor::new(g.build()?, InMemory::new());
     /// let handle = processor.handle();
     /// # async move {
     /// // While it runs: 10 more of everything that is in stock on this instance.

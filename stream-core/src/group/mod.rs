@@ -38,9 +38,9 @@ pub use self::graph::GroupGraph;
 pub use self::table_join::{TableJoin, TableSide};
 pub use crate::time::{Closes, DueWork, Side, StreamJoin};
 pub use crate::topology::{
-    Batched, BuildError, CallbackError, CallbackResult, ErrorPolicy, Failure, HasTable, Input, Join, KeyPartitioner,
-    LeftOut, LeftOutRecord, Lookup, Loop, NoTable, NullKey, NullValue, Output, Route, Sessioned, Table, Timer, Visitor,
-    Windowed,
+    BatchHandle, BuildError, CallbackError, CallbackResult, ErrorPolicy, Failure, HasTable, Input, Join,
+    KeyPartitioner, LeftOut, LeftOutRecord, Lookup, Loop, NoTable, NullKey, NullValue, Output, Route, SessionHandle,
+    Table, Timer, Visitor, WindowHandle,
 };
 pub use crate::topology::{
     batch_topic, join_topic, lead_topic, loop_topic, positions_topic, repartition_topic, session_topic, side_topic,

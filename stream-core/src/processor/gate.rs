@@ -156,7 +156,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::log::embedded::Embedded;
+    use crate::log::embedded::InMemory;
     use crate::log::{Isolation, Log, NewRecord, OffsetSpec, ProducerOptions, TopicPartition, TopicSpec};
 
     fn one(text: &str) -> Arc<ProduceBatch> {
@@ -170,7 +170,7 @@ mod tests {
     /// Hands over a batch, and a second one to be sent alone; does something while that waits for the first one's end.
     /// Gives the number of batches that are written in the end.
     async fn written(meanwhile: impl FnOnce(&Gate, Sent) -> Option<Sent>) -> (i64, Option<Delivery>) {
-        let log = Embedded::new();
+        let log = InMemory::new();
         log.create_topics(vec![TopicSpec::new("out").partitions(1)]).await.unwrap();
         let (gate, work) = Gate::new(log.producer(ProducerOptions::default()).await.unwrap());
         tokio::spawn(work);

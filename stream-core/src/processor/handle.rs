@@ -30,6 +30,35 @@ pub(super) enum Request {
 }
 
 /// Observes and steers a processor from outside. Clones are equal.
+///
+/// ```
+/// use stream_core::State;
+/// use stream_core::prelude::*;
+///
+/// # let mut g = Group::define("counts").table(Int64);
+/// # g.input("words", Text, |ctx, _| ctx.set(1));
+/// # let (graph, log) = (g.build()?, InMemory::new());
+/// # let dir = tempfile::tempdir()?;
+/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+/// # runtime.block_on(async {
+/// let words = Emitter::builder("words", Text, log.clone()).create(4).open().await?;
+/// let processor = Processor::new(graph, log).state_dir(dir.path());
+/// let handle = processor.handle();
+/// let run = tokio::spawn(processor.run());
+/// handle.running().await?; // or the error that ended it
+/// words.emit_acknowledged("apple", "red").await?;
+/// handle.caught_up().await?;
+/// assert_eq!(handle.get::<i64>("apple").await?, Some(1));
+/// assert_eq!(handle.status().tasks.len(), 4);
+///
+/// handle.stop();
+/// run.await??;
+/// handle.wait_for(|status| status.state == State::Stopped).await;
+/// assert!(handle.failure().is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Handle {
     pub(crate) graph: Arc<GroupGraph>,
@@ -109,7 +138,7 @@ impl Handle {
     }
 
     /// Calls a visitor for every key of the partitions that this instance has, and resolves to the number of keys once
-    /// everything the visitor did is acknowledged.
+    /// everything the visitor did is acknowledged. [`GroupBuilder::visitor`](crate::group::GroupBuilder::visitor) has an example.
     ///
     /// # Errors
     /// When the visitor fails for a key, or a partition moves away meanwhile. Keys visited until then stay visited.

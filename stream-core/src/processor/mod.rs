@@ -67,16 +67,37 @@ use crate::workers::Workers;
 /// Runs a group. Made with defaults, set by its methods, then [`run`](Self::run).
 ///
 /// ```no_run
-/// # use stream_core::{group::Group, codec::Text, log::embedded::Embedded, processor::Processor};
+/// # use stream_core::{group::Group, codec::Text, log::embedded::InMemory, processor::Processor};
 /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
 /// # let mut g = Group::define("echo");
 /// # g.input("words", Text, |_, _| Ok(()));
-/// let log = Embedded::new();
+/// let log = InMemory::new();
 /// let processor = Processor::new(g.build()?, log).state_dir("state");
 /// let handle = processor.handle();
 /// processor.run_until_signal().await?; // Ctrl-C or SIGTERM, or handle.stop()
 /// # Ok(())
 /// # }
+/// ```
+///
+/// Each method that sets something says what the default is:
+///
+/// ```
+/// # use stream_core::prelude::*;
+/// # use stream_core::processor::{OnFailure, OnLostPosition, Standbys};
+/// # use stream_core::topics::TopicOptions;
+/// # use std::time::Duration;
+/// # let mut g = Group::define("echo");
+/// # g.input("words", Text, |_, _| Ok(()));
+/// let processor = Processor::new(g.build()?, InMemory::new())
+///     .guarantee(Guarantee::ExactlyOnce)
+///     .commit_interval(Duration::from_millis(200))
+///     .standbys(Standbys::All)
+///     .on_failure(OnFailure::Restart { backoff: Duration::from_secs(1), attempts: 10 })
+///     .on_lost_position(OnLostPosition::Earliest)
+///     .topics(TopicOptions::new().partitions(8))
+///     .workers(2)
+///     .on_state(|status| println!("{:?}", status.state));
+/// # Ok::<(), BuildError>(())
 /// ```
 pub struct Processor {
     graph: Arc<GroupGraph>,

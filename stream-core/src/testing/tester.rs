@@ -15,7 +15,7 @@ use super::topics::{TestInput, TestOutput, TestTable};
 use crate::clock::{Clock, ManualClock};
 use crate::codec::Codec;
 use crate::group::{CallbackError, GroupGraph, LeftOut, Visitor};
-use crate::log::embedded::Embedded;
+use crate::log::embedded::InMemory;
 use crate::log::{
     Delivery, Fetched, Isolation, LogError, LogHandle, NewRecord, ProduceBatch, Producer, ProducerOptions, RecordBatch,
     TopicConfig, TopicPartition,
@@ -33,7 +33,7 @@ pub(super) struct Inner {
     pub(super) runtime: Runtime,
     pub(super) local: LocalSet,
     pub(super) clock: Arc<ManualClock>,
-    pub(super) embedded: Arc<Embedded>,
+    pub(super) embedded: Arc<InMemory>,
     pub(super) log: LogHandle,
     pub(super) producer: Arc<dyn Producer>,
     pub(super) partitions: i32,
@@ -82,7 +82,7 @@ impl Tester {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
         let runtime = runtime.expect("a runtime for the tester");
         let clock = Arc::new(ManualClock::new(1_704_067_200_000));
-        let embedded = Embedded::on_runtime(Arc::clone(&clock) as Arc<dyn Clock>, &runtime);
+        let embedded = InMemory::on_runtime(Arc::clone(&clock) as Arc<dyn Clock>, &runtime);
         let any_time = TopicConfig { timestamp_after_max_ms: Some(i64::MAX), ..TopicConfig::default() };
         embedded.set_topic_defaults(&any_time);
         let log: LogHandle = Arc::clone(&embedded) as LogHandle;
@@ -284,7 +284,7 @@ impl Tester {
     }
 
     /// The log below, with its faults: fail or delay deliveries, take the broker away.
-    pub fn log(&self) -> &Arc<Embedded> {
+    pub fn log(&self) -> &Arc<InMemory> {
         &self.0.embedded
     }
 

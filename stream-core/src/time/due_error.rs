@@ -1,7 +1,7 @@
 //! Error policies of due work in a group's definition: timers, windows, sessions and batches.
 
 use crate::group::GroupBuilder;
-use crate::topology::{Batched, ErrorPolicy, Sessioned, Timer, Windowed};
+use crate::topology::{BatchHandle, ErrorPolicy, SessionHandle, Timer, WindowHandle};
 
 /// A timer, window, session or batch, made from its handle for [`on_due_error`](GroupBuilder::on_due_error).
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +28,7 @@ macro_rules! due_work {
         })*
     };
 }
-due_work!(Timer as Timer, Windowed as Window, Sessioned as Open, Batched as Open);
+due_work!(Timer as Timer, WindowHandle as Window, SessionHandle as Open, BatchHandle as Open);
 
 impl<S: 'static> GroupBuilder<S> {
     /// Sets the error policy of the callback of a timer, a window, a session or a batch. It also applies if Kafka refuses a

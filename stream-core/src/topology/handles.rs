@@ -87,14 +87,14 @@ handle! {
 }
 handle! {
     /// Accumulators for each key and window, written by [`Ctx::aggregate`](crate::context::Ctx::aggregate).
-    Windowed
+    WindowHandle
 }
 
 handle! {
     /// Accumulators for each key and session, written by [`Ctx::aggregate_session`](crate::context::Ctx::aggregate_session).
-    Sessioned
+    SessionHandle
 }
 handle! {
     /// Records of a key that are taken together, written by [`Ctx::collect`](crate::context::Ctx::collect).
-    Batched
+    BatchHandle
 }

@@ -21,7 +21,7 @@ pub(crate) use self::graph::{
     Calls, InputEdge, OpenEdge, Opened, OutputEdge, StreamJoinEdge, TableEdge, TimerEdge, VisitorEdge, WindowEdge,
 };
 pub use self::handles::{
-    Batched, HasTable, Join, Lookup, Loop, NoTable, Output, Sessioned, Table, Timer, Visitor, Windowed,
+    BatchHandle, HasTable, Join, Lookup, Loop, NoTable, Output, SessionHandle, Table, Timer, Visitor, WindowHandle,
 };
 pub use self::left_out::LeftOut;
 pub use self::names::{

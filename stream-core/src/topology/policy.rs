@@ -9,10 +9,16 @@ use super::route::{Route, To};
 /// An input topic and how it is read. A plain `&str` is one with the defaults.
 ///
 /// ```
-/// # use stream_core::group::{ErrorPolicy, Input};
+/// # use stream_core::group::{ErrorPolicy, Input, KeyPartitioner, NullKey, NullValue};
 /// # use std::time::Duration;
 /// let input = Input::topic("clicks")
-///     .on_error(ErrorPolicy::dead_letter("clicks-dead").retry(3, Duration::from_millis(100)));
+///     .on_error(ErrorPolicy::dead_letter("clicks-dead").retry(3, Duration::from_millis(100)))
+///     .null_key(NullKey::Skip)
+///     .null_value(NullValue::Pass)
+///     .partitioner(KeyPartitioner::Refuse)
+///     .max_ahead(Duration::from_secs(60))
+///     .concurrency(16)
+///     .batch(100);
 /// ```
 #[derive(Clone, Debug)]
 pub struct Input {

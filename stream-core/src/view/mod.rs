@@ -1,9 +1,9 @@
 //! Views: a read-only full copy of a table outside of a processor.
 //!
 //! ```no_run
-//! # use stream_core::{codec::Text, log::embedded::Embedded, view::View};
+//! # use stream_core::{codec::Text, log::embedded::InMemory, view::View};
 //! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
-//! # let log = Embedded::new();
+//! # let log = InMemory::new();
 //! let names = View::builder("users-table", Text, log).open().await?;
 //! names.wait_caught_up().await?;
 //! if let Some(name) = names.get("u-1")? {
@@ -43,6 +43,24 @@ use crate::store::Direction;
 
 /// A read-only full copy of a table. Clones are the same view; it ends, with a last checkpoint, once all are dropped or
 /// one is [`close`](Self::close)d.
+///
+/// ```no_run
+/// # use stream_core::prelude::*;
+/// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+/// # let log = InMemory::new();
+/// let counts = View::builder("counts-table", Int64, log).state_dir("state").open().await?;
+/// counts.wait_caught_up().await?;
+/// let apples: Option<i64> = counts.get("apple")?;
+/// let seen = counts.has("pear")?;
+/// for row in counts.range("a".."c").chain(counts.prefix("user-")) {
+///     let row = row?;
+///     println!("{}: {}", String::from_utf8_lossy(&row.key), row.value);
+/// }
+/// println!("{} has {} rows", counts.topic(), counts.iter().count());
+/// counts.close().await;
+/// # Ok(())
+/// # }
+/// ```
 pub struct View<V> {
     inner: Arc<Inner<V>>,
 }

@@ -174,7 +174,7 @@ async fn child() {
     let (group, dir) = role.split_once(' ').unwrap();
     let graph = sums(group, &[Input::topic("never-made")]);
     let ended = Processor::new(graph, connect(&brokers())).state_dir(dir).run().await;
-    println!("\nended: {}", ended.unwrap_err());
+    println!("\nended: {:?}", ended.unwrap_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -308,7 +308,7 @@ async fn a_copied_state_directory_ends_one_of_the_two_and_names_what_to_do() {
             }
         };
         let error = ended.unwrap().unwrap_err();
-        let text = error.to_string();
+        let text = format!("{error:?}");
         assert!(matches!(error, ProcessorError::SameId { .. }), "{text}");
         assert!(text.contains(&format!("{group}-")) && text.contains("~instance-id"), "{text}");
         for running in [a, b] {

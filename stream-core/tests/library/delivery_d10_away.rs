@@ -6,7 +6,7 @@ use std::time::Duration;
 use stream_core::clock::{Clock, ManualClock};
 use stream_core::codec::{Codec, Int64, Text};
 use stream_core::group::{Group, GroupGraph};
-use stream_core::log::embedded::Embedded;
+use stream_core::log::embedded::InMemory;
 use stream_core::log::{FetchLimits, Log, NewRecord, ProduceBatch, ProducerOptions};
 use stream_core::processor::{Guarantee, Processor};
 use stream_core::store::{Checkpoint, MemoryStores, Store, StoreBackend, StoreId};
@@ -218,7 +218,7 @@ fn a_store_that_was_away_for_too_long_is_wiped_too_where_the_topics_settings_are
     let clock = Arc::new(ManualClock::new(1_704_067_200_000));
     // The embedded log lives on the runtime of its first use.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let log = Strict::over(Embedded::with_clock(Arc::clone(&clock) as _), &[], true);
+    let log = Strict::over(InMemory::with_clock(Arc::clone(&clock) as _), &[], true);
     let stores = Arc::new(MemoryStores::new());
     let run = || {
         let processor = Processor::new(counter(), Arc::clone(&log) as _).stores(Arc::clone(&stores) as _).workers(1);

@@ -129,7 +129,7 @@ fn a_topic_that_is_recreated_while_the_group_is_stopped_is_refused() -> Done {
                 tester.input("in", Text).push("k", text.to_owned())?;
             }
             tester.spawn_instance("counter", 0)?;
-            let error = failure(&tester).to_string();
+            let error = format!("{:?}", failure(&tester));
             assert!(error.contains("in[0]") && error.contains("recreated") && error.contains("position 3"), "{error}");
             assert!(error.contains("on_lost_position"), "the way on: {error}");
             Ok(())
@@ -151,7 +151,7 @@ fn a_topic_that_is_recreated_while_the_group_runs_keeps_no_old_position() -> Don
             for _ in 0..20 {
                 tester.input("in", Text).push("k", "new".to_owned())?;
             }
-            let error = failure(&tester).to_string();
+            let error = format!("{:?}", failure(&tester));
             assert!(error.contains("recreated"), "{error}");
             Ok(())
         })?;
@@ -220,7 +220,7 @@ fn a_position_that_retention_has_passed_is_told_with_both_numbers_and_the_way_on
             tester.block_on(tester.log().delete_records(vec![(TopicPartition::new("in", 0), 5)]))?;
             if policy == OnLostPosition::Fail {
                 tester.spawn_instance("counter", 0)?;
-                let error = failure(&tester).to_string();
+                let error = format!("{:?}", failure(&tester));
                 assert!(error.contains("in[0] has no offset 1 (its records are 5..10)"), "{error}");
                 assert!(error.contains("on_lost_position") && error.contains("--reset-offsets"), "{error}");
             } else {
@@ -271,7 +271,7 @@ fn offsets_set_by_a_tool_are_refused_with_exactly_once_until_somebody_says_which
         let tester = three_counted(graph(), Guarantee::ExactlyOnce)?;
         set_offset(&tester, "in", 1)?;
         tester.spawn_instance("counter", 0)?;
-        let error = failure(&tester).to_string();
+        let error = format!("{:?}", failure(&tester));
         assert!(error.contains("committed offset is 1") && error.contains("below 3"), "{error}");
         assert!(error.contains("on_position_mismatch"), "{error}");
         for (which, count) in [(OnPositionMismatch::State, 3), (OnPositionMismatch::Committed, 5)] {

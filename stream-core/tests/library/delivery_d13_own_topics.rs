@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use stream_core::codec::{Int64, Text};
 use stream_core::group::{ErrorPolicy, Group, GroupGraph, Input, Side};
-use stream_core::log::embedded::Embedded;
+use stream_core::log::embedded::InMemory;
 use stream_core::log::{Cleanup, Log, LogHandle, TimestampType, TopicConfig, TopicSpec};
 use stream_core::processor::Processor;
 use stream_core::store::MemoryStores;
@@ -60,19 +60,19 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
-fn config(log: &Embedded, topic: &str) -> TopicConfig {
+fn config(log: &InMemory, topic: &str) -> TopicConfig {
     wait(log.topics(vec![topic.into()])).unwrap().remove(0).unwrap_or_else(|| panic!("no topic {topic}")).config
 }
 
 /// A log on which the group has run once.
-fn with_topics() -> Arc<Embedded> {
-    let log = Embedded::new();
+fn with_topics() -> Arc<InMemory> {
+    let log = InMemory::new();
     run(group(), Arc::clone(&log) as _).unwrap();
     log
 }
 
 /// Gives a topic other settings.
-fn alter(log: &Embedded, topic: &str, change: impl FnOnce(&mut TopicConfig)) {
+fn alter(log: &InMemory, topic: &str, change: impl FnOnce(&mut TopicConfig)) {
     let mut config = config(log, topic);
     change(&mut config);
     log.alter_topic(topic, &config).unwrap();
@@ -99,7 +99,7 @@ fn own_topics_are_made_with_all_that_results_depend_on() {
 
 #[test]
 fn what_holds_whole_records_of_the_inputs_takes_the_largest_of_them() {
-    let log = Embedded::new();
+    let log = InMemory::new();
     let large = TopicConfig::new().max_message_bytes(5_000_000);
     wait(log.create_topics(vec![TopicSpec::new("in").config(large)])).unwrap();
     run(group(), Arc::clone(&log) as _).unwrap();
@@ -166,7 +166,7 @@ fn an_own_topic_on_whose_settings_results_depend_is_refused_with_the_command_tha
 
 #[test]
 fn topics_that_earlier_releases_made_on_a_clusters_usual_defaults_start_with_one_warning() {
-    let log = Embedded::new();
+    let log = InMemory::new();
     let made = |cleanup, retention_ms| TopicConfig::new().cleanup(cleanup).retention_ms(retention_ms);
     let spec = |topic: &str, config| TopicSpec::new(topic).partitions(1).config(config);
     let tables = TABLES.map(|topic| spec(topic, made(Some(Cleanup::Compact), None)));
@@ -216,7 +216,7 @@ fn what_no_result_depends_on_is_warned_of_once() {
 
 #[test]
 fn how_long_dead_letters_are_kept_is_an_option() {
-    let log = Embedded::new();
+    let log = InMemory::new();
     let mut options = TopicOptions::default();
     (options.dead_letter_retention_ms, options.retention_ms) = (-1, Some(DAY_MS));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -100,7 +100,7 @@ fn a_write_that_can_t_be_taken_back_holds_the_end_up_not_for_ever() -> Done {
     let changelog =
         (tester.log().faults()).on(move |r| r.topic == "count-table" && !std::mem::take(&mut first)).fail(closed);
     tester.run_for(Duration::from_secs(1));
-    let failure = tester.failure("count").expect("it fails").to_string();
+    let failure = format!("{:?}", tester.failure("count").expect("it fails"));
     assert!(failure.contains("topic out does not exist"), "{failure}");
     assert_eq!((fault.hits(), changelog.hits()), (1, 1));
     Ok(())
@@ -124,7 +124,7 @@ fn what_is_on_its_way_when_reading_fails_is_committed() -> Done {
     tester.run_for(Duration::from_secs(2));
     drop(held);
     tester.run_for(Duration::from_secs(2));
-    let failure = tester.failure("count").expect("it fails").to_string();
+    let failure = format!("{:?}", tester.failure("count").expect("it fails"));
     assert!(failure.contains("in[0] has no offset 1"), "{failure}");
     assert_eq!(tester.committed("count", "in", 0)?, Some(1));
     assert_eq!(table(&tester, "count", Int64), pairs([("k", 1)]));

@@ -119,7 +119,7 @@ fn positions_that_do_not_move_are_committed_anew() -> Done {
     tester.run_for(Duration::from_secs(20 * 60));
     assert!(tester.failure("notes").is_none(), "nothing to commit");
     tester.run_for(Duration::from_secs(40 * 60));
-    let error = tester.failure("notes").expect("at least once an hour").to_string();
+    let error = format!("{:?}", tester.failure("notes").expect("at least once an hour"));
     assert!(error.contains("commit") && error.contains("on purpose"), "{error}");
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use stream_core::codec::{Codec, CodecError, Text};
 use stream_core::context::Emit;
 use stream_core::emitter::{EmitError, Emitter};
-use stream_core::log::embedded::Embedded;
+use stream_core::log::embedded::InMemory;
 use stream_core::log::{
     FetchLimits, Fetched, Isolation, LogError, LogHandle, RecordBatch, TopicConfig, TopicPartition, TopicSpec,
 };
@@ -26,8 +26,8 @@ fn refused() -> LogError {
 }
 
 /// A log with the topic.
-async fn world(partitions: i32) -> (Arc<Embedded>, LogHandle) {
-    let embedded = Embedded::new();
+async fn world(partitions: i32) -> (Arc<InMemory>, LogHandle) {
+    let embedded = InMemory::new();
     let log: LogHandle = Arc::clone(&embedded) as _;
     log.create_topics(vec![TopicSpec::new(WORDS).partitions(partitions)]).await.unwrap();
     (embedded, log)

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stream_core::clock::ManualClock;
-use stream_core::log::embedded::Embedded;
+use stream_core::log::embedded::InMemory;
 use stream_core::log::{LogHandle, TopicSpec};
 use stream_core::processor::{Guarantee, OnLostPosition, Processor};
 
@@ -97,7 +97,7 @@ async fn starts_exactly(fixture: &Fixture, committed: bool, machine: bool, guara
 #[tokio::test]
 async fn this_version_writes_what_its_fixture_has() {
     for guarantee in BOTH {
-        let log: LogHandle = Embedded::with_clock(Arc::new(ManualClock::new(T + 10_000)));
+        let log: LogHandle = InMemory::with_clock(Arc::new(ManualClock::new(T + 10_000)));
         let one = |name: &&str| TopicSpec::new(*name).partitions(1);
         log.create_topics(["in", "left", "right", "out"].iter().map(one).collect()).await.unwrap();
         write(&log, "in", &[("a", "one", T + 1_000), ("a", "two", T + 2_000), ("b", "three", T + 3_000)]).await;

@@ -138,7 +138,7 @@ fn any_partitioner_is_an_option_and_so_is_an_error() -> Done {
     assert_eq!(found(4, input(KeyPartitioner::Any), |_, key| crc32(key, 4))?, 0);
     let tester = tester(4, counting(input(KeyPartitioner::Refuse)), |p| p)?;
     assert!(write(&tester, "in", 0..200, |_, key| crc32(key, 4)).is_err());
-    let error = tester.failure("work").unwrap().to_string();
+    let error = format!("{:?}", tester.failure("work").unwrap());
     let says =
         "the keys of topic in are partitioned by CRC-32, librdkafka's default, not by murmur2, as Java clients do";
     assert!(error.contains(says) && error.contains("write"), "{error}");

@@ -198,7 +198,7 @@ fn it_can_be_stopped_while_it_waits_for_another_group_s_table() -> Done {
     let _names = g.join("nobody-table", Text);
     g.input("in", Text, |_ctx, _text| Ok(()));
     let graph = g.build()?;
-    let log = stream_core::log::embedded::Embedded::new();
+    let log = stream_core::log::embedded::InMemory::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
     runtime.block_on(async {
         let mut topics = TopicOptions::default();
@@ -259,7 +259,7 @@ fn a_failure_behind_work_that_never_ends_is_told() -> Done {
     input.push("a", "stuck".to_owned())?;
     input.push("b", "bad".to_owned())?;
     tester.run_for(Duration::from_secs(60));
-    let failure = tester.failure("count").expect("it fails").to_string();
+    let failure = format!("{:?}", tester.failure("count").expect("it fails"));
     assert!(failure.contains("in[0]@1"), "{failure}");
     assert_eq!(tester.committed("count", "in", 0)?, Some(0));
     Ok(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use stream_core::codec::{Int64, Text};
 use stream_core::group::{Group, GroupGraph};
-use stream_core::log::embedded::Embedded;
+use stream_core::log::embedded::InMemory;
 use stream_core::processor::{Processor, State};
 use stream_core::store::{MemoryStores, StoreBackend, StoreId};
 use stream_core::testing::Tester;
@@ -135,7 +135,7 @@ fn a_restore_waits_for_the_log_to_come_back() -> Done {
 
 #[test]
 fn one_that_can_t_be_reached_at_the_start_is_a_clear_error() -> Done {
-    let log = Embedded::new();
+    let log = InMemory::new();
     log.faults().set_available(false);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
     let processor = Processor::new(counter(), log).stores(Arc::new(MemoryStores::new())).workers(1);

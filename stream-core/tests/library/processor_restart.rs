@@ -107,7 +107,7 @@ fn a_record_that_always_fails_ends_it_whatever_others_do() -> Done {
         input.push_at("good", Some(&"x".to_owned()), None, Some(1))?;
         tester.run_for(ms(500));
     }
-    let error = tester.failure("count").expect("it gives up").to_string();
+    let error = format!("{:?}", tester.failure("count").expect("it gives up"));
     assert!(error.contains("in[0]@0"), "{error}");
     assert_eq!(at.len(), 4);
     let done = tester.committed("count", "in", 1)?.unwrap();

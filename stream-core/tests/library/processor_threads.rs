@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use stream_core::codec::{Codec, Int64, Text};
 use stream_core::group::{CallbackError, Group, GroupGraph, Visitor};
-use stream_core::log::embedded::Embedded;
+use stream_core::log::embedded::InMemory;
 use stream_core::log::{
     Cleanup, FetchLimits, Fetched, Isolation, LogError, LogHandle, NewRecord, ProduceBatch, ProducerOptions,
     RecordBatch, TopicConfig, TopicPartition, TopicSpec,
@@ -111,7 +111,7 @@ async fn all_committed(log: &LogHandle, sent: usize) {
 #[tokio::test]
 async fn counts_are_exact_while_instances_on_threads_come_and_go() -> Done {
     let work = async {
-        let log: LogHandle = Embedded::new();
+        let log: LogHandle = InMemory::new();
         let (graph, visitor) = counter();
         let mut counts = BTreeMap::new();
         let first = start(&graph, &log);
@@ -170,7 +170,7 @@ async fn write(log: &LogHandle, topic: &str, partition: i32, value: &str) {
 #[tokio::test]
 async fn a_callback_that_never_returns_is_left_behind() -> Done {
     let work = async {
-        let embedded = Embedded::new();
+        let embedded = InMemory::new();
         let log: LogHandle = Arc::clone(&embedded) as LogHandle;
         let compact = TopicConfig::new().cleanup(Cleanup::Compact);
         let specs = [TopicSpec::new("names-table").config(compact), TopicSpec::new("in"), TopicSpec::new("out")];

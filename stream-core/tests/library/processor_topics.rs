@@ -5,7 +5,7 @@ use std::time::Duration;
 use std::sync::Arc;
 use stream_core::codec::{Int64, Text};
 use stream_core::group::{ErrorPolicy, Group, GroupGraph, Input};
-use stream_core::log::embedded::Embedded;
+use stream_core::log::embedded::InMemory;
 use stream_core::log::{Cleanup, Log, TopicConfig, TopicSpec};
 use stream_core::processor::{Guarantee, Processor};
 use stream_core::store::MemoryStores;
@@ -25,11 +25,11 @@ fn group() -> Arc<GroupGraph> {
 }
 
 /// Runs the group on a log until it fails, or until it runs.
-fn run(log: &Arc<Embedded>, options: TopicOptions) -> Result<(), String> {
+fn run(log: &Arc<InMemory>, options: TopicOptions) -> Result<(), String> {
     run_with(log, options, Guarantee::AtLeastOnce)
 }
 
-fn run_with(log: &Arc<Embedded>, options: TopicOptions, guarantee: Guarantee) -> Result<(), String> {
+fn run_with(log: &Arc<InMemory>, options: TopicOptions, guarantee: Guarantee) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let processor = Processor::new(group(), Arc::clone(log) as _).stores(Arc::new(MemoryStores::new())).workers(1);
     let handle = processor.handle();
@@ -38,14 +38,14 @@ fn run_with(log: &Arc<Embedded>, options: TopicOptions, guarantee: Guarantee) ->
     ended.map_err(|e| format!("{e:?}"))
 }
 
-fn make(log: &Embedded, topics: Vec<TopicSpec>) {
+fn make(log: &InMemory, topics: Vec<TopicSpec>) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(log.create_topics(topics)).unwrap();
 }
 
 #[test]
 fn missing_topics_are_made_as_the_group_needs_them() -> Done {
-    let log = Embedded::new();
+    let log = InMemory::new();
     make(&log, vec![TopicSpec::new("left").partitions(4)]);
     run(&log, TopicOptions::default())?;
     let names = ["left", "right", "work-table", "work-loop", "out", "dead"].map(Into::into).to_vec();
@@ -61,7 +61,7 @@ fn missing_topics_are_made_as_the_group_needs_them() -> Done {
 fn missing_topics_are_an_error_that_names_them_where_they_are_not_to_be_made() {
     let mut options = TopicOptions::default();
     options.create = false;
-    let log = Embedded::new();
+    let log = InMemory::new();
     let error = run(&log, options.clone()).unwrap_err();
     assert!(error.contains("group work: missing topics: left, right; create them"), "{error}");
     make(&log, vec![TopicSpec::new("left"), TopicSpec::new("right")]);
@@ -77,7 +77,7 @@ fn missing_topics_are_an_error_that_names_them_where_they_are_not_to_be_made() {
 
 #[test]
 fn different_partition_counts_are_an_error_that_lists_them() {
-    let log = Embedded::new();
+    let log = InMemory::new();
     make(&log, vec![TopicSpec::new("left").partitions(4), TopicSpec::new("right").partitions(3)]);
     let error = run(&log, TopicOptions::default()).unwrap_err();
     assert!(error.contains("must have the same number of partitions"), "{error}");
@@ -87,7 +87,7 @@ fn different_partition_counts_are_an_error_that_lists_them() {
 #[test]
 fn a_table_that_is_not_compacted_is_an_error_that_says_how_to_mend_it() {
     for (cleanup, word) in [(Cleanup::Delete, "delete"), (Cleanup::CompactDelete, "compact,delete")] {
-        let log = Embedded::new();
+        let log = InMemory::new();
         let config = TopicConfig::new().cleanup(cleanup);
         make(&log, vec![TopicSpec::new("work-table").config(config)]);
         let error = run(&log, TopicOptions::default()).unwrap_err();
@@ -99,7 +99,7 @@ fn a_table_that_is_not_compacted_is_an_error_that_says_how_to_mend_it() {
 #[test]
 fn a_topic_that_takes_no_marker_is_an_error_with_exactly_once() {
     for (topic, bytes, refused) in [("out", 77, true), ("dead", 77, true), ("out", 78, false), ("left", 77, false)] {
-        let log = Embedded::new();
+        let log = InMemory::new();
         let config = TopicConfig::new().max_message_bytes(bytes);
         make(&log, vec![TopicSpec::new(topic).config(config)]);
         run(&log, TopicOptions::default()).unwrap();
@@ -119,7 +119,7 @@ fn a_table_of_another_group_that_never_comes_is_an_error_after_a_while() {
     g.input("left", Text, |_ctx, _text: String| Ok(()));
     let graph = g.build().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    let processor = Processor::new(graph, Embedded::new()).stores(Arc::new(MemoryStores::new())).workers(1);
+    let processor = Processor::new(graph, InMemory::new()).stores(Arc::new(MemoryStores::new())).workers(1);
     let error = format!("{:?}", runtime.block_on(processor.run()).unwrap_err());
     assert!(error.contains("table topic names-table does not exist") && error.contains("start the group"), "{error}");
 }
@@ -139,7 +139,7 @@ fn a_topic_that_grows_or_goes_while_the_group_runs_stops_it_clearly() -> Done {
                 tester.block_on(tester.log().grow_topic(topic.into(), 5))?;
             }
             tester.run_for(Duration::from_secs(3));
-            let error = tester.failure("work").expect("it stops").to_string();
+            let error = format!("{:?}", tester.failure("work").expect("it stops"));
             let expected = if delete { "does not exist" } else { "changed from 2 to 5 partitions while the group ran" };
             let expected_too = format!("topic {topic} was deleted while the group ran");
             assert!(error.contains(topic) && (error.contains(expected) || error.contains(&expected_too)), "{error}");
@@ -194,7 +194,7 @@ fn a_topic_that_is_not_shown_for_a_moment_stops_nobody() -> Done {
     tester.run_for(Duration::from_secs(28));
     assert!(tester.failure("work").is_none(), "{:?}", tester.failure("work"));
     gone(60_000);
-    let failure = tester.failure("work").expect("it is gone for good").to_string();
+    let failure = format!("{:?}", tester.failure("work").expect("it is gone for good"));
     assert!(failure.contains("right was deleted"), "{failure}");
     Ok(())
 }

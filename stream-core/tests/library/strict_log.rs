@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::future::{BoxFuture, FutureExt};
 use stream_core::clock::Clock;
-use stream_core::log::embedded::Embedded;
+use stream_core::log::embedded::InMemory;
 use stream_core::log::{
     GroupMember, Isolation, Log, LogError, LogResult, Member, MemberOptions, OffsetSpec, Offsets, Producer,
     ProducerOptions, Reader, TopicConfig, TopicInfo, TopicPartition, TopicSpec,
@@ -14,7 +14,7 @@ use stream_core::log::{
 
 /// An embedded log whose broker refuses properties at a topic's creation, or hides topics' settings.
 pub struct Strict {
-    pub log: Arc<Embedded>,
+    pub log: Arc<InMemory>,
     refused: Vec<&'static str>,
     hides: bool,
     pub made: Mutex<Vec<TopicSpec>>,
@@ -22,10 +22,10 @@ pub struct Strict {
 
 impl Strict {
     pub fn new(refused: &[&'static str], hides: bool) -> Arc<Self> {
-        Self::over(Embedded::new(), refused, hides)
+        Self::over(InMemory::new(), refused, hides)
     }
 
-    pub fn over(log: Arc<Embedded>, refused: &[&'static str], hides: bool) -> Arc<Self> {
+    pub fn over(log: Arc<InMemory>, refused: &[&'static str], hides: bool) -> Arc<Self> {
         Arc::new(Self { log, refused: refused.to_vec(), hides, made: Mutex::default() })
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use stream_core::codec::{Bytes, Json, Text};
 use stream_core::emitter::Emitter;
 use stream_core::group::{Group, GroupGraph};
-use stream_core::log::embedded::Embedded;
+use stream_core::log::embedded::InMemory;
 use stream_core::log::{LogHandle, TopicSpec};
 use stream_core::monitor::Tables;
 use stream_core::processor::{Guarantee, Handle, Processor, State, TableRange};
@@ -32,7 +32,7 @@ fn blobs() -> Arc<GroupGraph> {
 }
 
 async fn log(partitions: i32) -> LogHandle {
-    let log: LogHandle = Embedded::new();
+    let log: LogHandle = InMemory::new();
     let topics = ["in", "bytes"].map(|name| TopicSpec::new(name).partitions(partitions));
     log.create_topics(topics.into()).await.unwrap();
     log

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use stream_core::codec::{Int64, Text};
 use stream_core::group::{Group, GroupGraph, Input, Visitor};
-use stream_core::log::embedded::Embedded;
+use stream_core::log::embedded::InMemory;
 use stream_core::log::{
     FetchLimits, Fetched, Isolation, LogHandle, NewRecord, ProduceBatch, ProducerOptions, RecordBatch, TopicPartition,
     TopicSpec,
@@ -111,7 +111,7 @@ async fn write(log: &LogHandle, partition: i32, values: impl Iterator<Item = Str
 
 /// A group with a backlog in partition 0, under way.
 async fn backlog(guarantee: Guarantee, awaits: bool) -> (LogHandle, Work, Visitor<()>, Running) {
-    let (log, work): (LogHandle, _) = (Embedded::new(), Work::default());
+    let (log, work): (LogHandle, _) = (InMemory::new(), Work::default());
     let (graph, visitor) = counter(&work, awaits);
     log.create_topics(vec![TopicSpec::new("in").partitions(2)]).await.unwrap();
     write(&log, 0, (0..RECORDS).map(|n| n.to_string())).await;

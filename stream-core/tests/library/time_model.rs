@@ -10,7 +10,7 @@ use std::sync::Arc;
 use stream_core::codec::{Int64, Text};
 use stream_core::context::Emit;
 use stream_core::group::{
-    CallbackError, CallbackResult, ErrorPolicy, Group, GroupGraph, Input, Output, Sessioned, Timer, Windowed,
+    CallbackError, CallbackResult, ErrorPolicy, Group, GroupGraph, Input, Output, SessionHandle, Timer, WindowHandle,
 };
 use stream_core::prelude::{Ctx, NoTable};
 use stream_core::processor::Guarantee;
@@ -223,8 +223,8 @@ impl Model {
 #[derive(Clone, Copy)]
 struct Handles {
     out: Output<String>,
-    windows: Option<Windowed<i64>>,
-    sessions: Option<Sessioned<i64>>,
+    windows: Option<WindowHandle<i64>>,
+    sessions: Option<SessionHandle<i64>>,
     timer: Option<Timer<i64>>,
 }
 

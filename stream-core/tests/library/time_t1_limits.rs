@@ -10,7 +10,7 @@ use stream_core::context::Emit;
 use stream_core::group::{
     ErrorPolicy, Group, GroupBuilder, GroupGraph, Input, LeftOut, NoTable, NullKey, Side, TableSide,
 };
-use stream_core::log::embedded::Embedded;
+use stream_core::log::embedded::InMemory;
 use stream_core::log::{Log as _, NewRecord, ProduceBatch, ProducerOptions, TopicConfig, TopicSpec};
 use stream_core::processor::{Guarantee, Processor, ProcessorError};
 use stream_core::store::MemoryStores;
@@ -342,7 +342,7 @@ fn stream_time_that_was_restored_from_far_ahead_is_warned_of() -> Done {
 fn run_with_defaults(at: i64) -> Result<(), ProcessorError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
-        let log = Embedded::new();
+        let log = InMemory::new();
         log.set_topic_defaults(&TopicConfig::new().timestamp_after_max_ms(i64::MAX));
         log.create_topics(vec![TopicSpec::new("in").partitions(1)]).await.unwrap();
         let mut batch = ProduceBatch::new();

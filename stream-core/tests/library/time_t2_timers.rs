@@ -243,7 +243,7 @@ fn t2_a_timer_that_fails_fires_again_after_a_restart() -> Done {
         send(&tester, "k", "set 100", 1)?;
         tester.fail_callbacks("reminder-time", 1, "on purpose");
         tester.input("in", Text).push_at("k", Some(&"now".to_owned()), Some(200), None)?;
-        let failed = tester.drain().expect_err("the timer fails").to_string();
+        let failed = format!("{:?}", tester.drain().expect_err("the timer fails"));
         assert!(failed.contains("timer") && failed.contains("on purpose"), "{failed}");
         assert!(matches!(tester.failure("reminder"), Some(ProcessorError::Record { .. })));
         assert_eq!(values(&out).len(), 0);

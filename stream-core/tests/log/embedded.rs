@@ -5,21 +5,21 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use stream_core::clock::ManualClock;
-use stream_core::log::embedded::{Embedded, Pending};
+use stream_core::log::embedded::{InMemory, Pending};
 use stream_core::log::{LogHandle, Offsets};
 
 use crate::log_suite::{PendingOffsets, World};
 
 /// The embedded log, with a wall clock that the tests move.
 struct EmbeddedWorld {
-    log: Arc<Embedded>,
+    log: Arc<InMemory>,
     clock: Arc<ManualClock>,
 }
 
 impl EmbeddedWorld {
     fn new() -> Self {
         let clock = Arc::new(ManualClock::new(1_700_000_000_000));
-        Self { log: Embedded::with_clock(Arc::clone(&clock) as _), clock }
+        Self { log: InMemory::with_clock(Arc::clone(&clock) as _), clock }
     }
 }
 

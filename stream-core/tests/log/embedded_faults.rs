@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use stream_core::clock::ManualClock;
-use stream_core::log::embedded::Embedded;
+use stream_core::log::embedded::InMemory;
 use stream_core::log::{
     Cleanup, Delivery, ErrorClass, Fetched, Isolation, LogError, LogHandle, ProduceBatch, ProducerOptions, TopicConfig,
     TopicSpec,
@@ -21,14 +21,14 @@ const COMMITTED: Isolation = Isolation::ReadCommitted;
 const UNCOMMITTED: Isolation = Isolation::ReadUncommitted;
 
 struct Here {
-    embedded: Arc<Embedded>,
+    embedded: Arc<InMemory>,
     log: LogHandle,
     topic: Arc<str>,
     group: Arc<str>,
 }
 
 async fn here(partitions: i32) -> Here {
-    let embedded = Embedded::with_clock(Arc::new(ManualClock::new(1_700_000_000_000)));
+    let embedded = InMemory::with_clock(Arc::new(ManualClock::new(1_700_000_000_000)));
     let log = Arc::clone(&embedded) as LogHandle;
     let topic: Arc<str> = "topic".into();
     log.create_topics(vec![TopicSpec::new(Arc::clone(&topic)).partitions(partitions)]).await.unwrap();
@@ -380,7 +380,7 @@ async fn taken_away_partitions_fall_silent_and_zombies_read_on() {
 
 #[tokio::test(start_paused = true)]
 async fn compaction_runs_by_itself_and_bounds_the_log() {
-    let embedded = Embedded::with_clock(Arc::new(ManualClock::new(1_700_000_000_000)));
+    let embedded = InMemory::with_clock(Arc::new(ManualClock::new(1_700_000_000_000)));
     let log = Arc::clone(&embedded) as LogHandle;
     let name: Arc<str> = "table".into();
     let config = TopicConfig::new().cleanup(Cleanup::Compact);

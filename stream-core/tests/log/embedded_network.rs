@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use stream_core::clock::ManualClock;
-use stream_core::log::embedded::{Embedded, Network};
+use stream_core::log::embedded::{InMemory, Network};
 use stream_core::log::{
     Cleanup, ErrorClass, Isolation, LogError, LogHandle, NewRecord, ProduceBatch, Producer, ProducerOptions,
     TimestampType, TopicConfig, TopicSpec,
@@ -19,7 +19,7 @@ use crate::log_suite::helper::{
 const UNCOMMITTED: Isolation = Isolation::ReadUncommitted;
 
 struct Here {
-    embedded: Arc<Embedded>,
+    embedded: Arc<InMemory>,
     log: LogHandle,
     topic: Arc<str>,
 }
@@ -29,7 +29,7 @@ async fn here() -> Here {
 }
 
 async fn here_with(config: TopicConfig) -> Here {
-    let embedded = Embedded::with_clock(Arc::new(ManualClock::new(1_700_000_000_000)));
+    let embedded = InMemory::with_clock(Arc::new(ManualClock::new(1_700_000_000_000)));
     let (log, topic): (LogHandle, Arc<str>) = (Arc::clone(&embedded) as LogHandle, "topic".into());
     log.create_topics(vec![TopicSpec::new(Arc::clone(&topic)).partitions(4).config(config)]).await.unwrap();
     Here { embedded, log, topic }

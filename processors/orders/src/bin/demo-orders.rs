@@ -19,7 +19,7 @@ use processors_common::demo::{Lasts, Running};
 use processors_common::topics::compacted;
 use processors_common::{Exit, run, say, start_logging};
 use stream_core::emitter::Emitter;
-use stream_core::log::embedded::Embedded;
+use stream_core::log::embedded::InMemory;
 use stream_core::log::{Isolation, LogHandle, LogResult, OffsetSpec, TopicPartition, TopicSpec};
 use stream_core::processor::Guarantee;
 use tokio::time::{Instant, interval, sleep, timeout};
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
 async fn demo(cli: Cli) -> Result<(), Exit> {
     start_logging(&cli.log)?;
     let (names, world) = (TopicNames::default(), Arc::new(World::default()));
-    let log: LogHandle = Embedded::new();
+    let log: LogHandle = InMemory::new();
     let topic = |name: &str| TopicSpec::new(name).partitions(PARTITIONS);
     let topics = [topic(&names.order_topic), topic(&names.email_topic), compacted(&names.table(), PARTITIONS)];
     log.create_topics(topics.into()).await?;

@@ -12,7 +12,7 @@ use orders::{Cities, Generator, Order, Priority, router};
 use serde_json::{Value, json};
 use stream_core::codec::Json;
 use stream_core::emitter::Emitter;
-use stream_core::log::embedded::Embedded;
+use stream_core::log::embedded::InMemory;
 use stream_core::log::{LogHandle, TopicSpec};
 use stream_core::processor::{Handle, Processor};
 use stream_core::store::MemoryStores;
@@ -32,13 +32,13 @@ struct Answer {
 /// The API with a router behind it.
 struct Server {
     address: SocketAddr,
-    log: Arc<Embedded>,
+    log: Arc<InMemory>,
     router: Handle,
 }
 
 impl Server {
     async fn start() -> Self {
-        let (log, names) = (Embedded::new(), TopicNames::default());
+        let (log, names) = (InMemory::new(), TopicNames::default());
         let handle: LogHandle = Arc::clone(&log) as _;
         handle.create_topics(vec![TopicSpec::new(names.order_topic.as_str()).partitions(2)]).await.unwrap();
         let cities = Cities::open(Arc::clone(&handle), &names, CityTopics::default()).await.unwrap();

@@ -8,7 +8,7 @@ use orders::Cities;
 use orders::cities::CityTopics;
 use orders::topics::TopicNames;
 use stream_core::log::LogHandle;
-use stream_core::log::embedded::Embedded;
+use stream_core::log::embedded::InMemory;
 
 async fn open(log: &LogHandle, max: usize) -> Arc<Cities> {
     let topics = CityTopics { max, ..CityTopics::default() };
@@ -17,7 +17,7 @@ async fn open(log: &LogHandle, max: usize) -> Arc<Cities> {
 
 #[tokio::test]
 async fn instances_that_claim_at_once_agree_and_keep_the_limit() {
-    let log: LogHandle = Embedded::new();
+    let log: LogHandle = InMemory::new();
     let instances = [open(&log, 5).await, open(&log, 5).await, open(&log, 5).await];
     let names: Vec<String> = (0..20).map(|n| format!("City {n}")).collect();
     // Each begins with another city.
@@ -51,14 +51,14 @@ async fn instances_that_claim_at_once_agree_and_keep_the_limit() {
 
 #[tokio::test]
 async fn no_city_has_a_topic_if_none_may() {
-    let log: LogHandle = Embedded::new();
+    let log: LogHandle = InMemory::new();
     let cities = open(&log, 0).await;
     assert_eq!(&cities.topic("Oslo").await, cities.other());
 }
 
 #[tokio::test]
 async fn a_log_that_is_away_is_waited_for() {
-    let embedded = Embedded::new();
+    let embedded = InMemory::new();
     let log: LogHandle = Arc::clone(&embedded) as _;
     let cities = open(&log, 5).await;
     embedded.faults().set_available(false);

@@ -12,7 +12,7 @@ use orders::topics::{SINK, TopicNames};
 use orders::{Accepted, Generator};
 use stream_core::codec::Json;
 use stream_core::emitter::Emitter;
-use stream_core::log::embedded::Embedded;
+use stream_core::log::embedded::InMemory;
 use stream_core::log::{LogHandle, TopicSpec};
 use stream_core::processor::Processor;
 use tokio_postgres::{Config, NoTls};
@@ -65,7 +65,7 @@ async fn rows(config: &Config) -> Result<Vec<i32>, tokio_postgres::Error> {
 #[ignore = "needs a real Postgres: make test starts one where its binaries are"]
 async fn real_postgres_restarts_and_dies_under_the_sink() {
     let (server, config) = Server::start();
-    let log: LogHandle = Embedded::new();
+    let log: LogHandle = InMemory::new();
     log.create_topics(vec![TopicSpec::new(TABLE).partitions(2)]).await.unwrap();
     let database = Arc::new(Postgres::new(config.clone(), Duration::from_secs(30)));
     let graph = sink::define(&TopicNames::default(), database, 10).build().unwrap();

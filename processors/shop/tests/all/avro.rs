@@ -12,7 +12,7 @@ use shop::rules::Rules;
 use shop::topics::TopicNames;
 use shop::{Format, Generator, filter};
 use stream_core::emitter::Emitter;
-use stream_core::log::embedded::Embedded;
+use stream_core::log::embedded::InMemory;
 use stream_core::log::{LogHandle, TopicSpec};
 use stream_core::processor::Processor;
 use stream_core::store::MemoryStores;
@@ -29,7 +29,7 @@ async fn products_go_through_the_filter_as_avro() {
     let registry = FakeRegistry::start();
     let common = Cli::parse_from(["test", "--schema-registry", &registry.url]).common;
     let names = TopicNames::default();
-    let log: LogHandle = Embedded::new();
+    let log: LogHandle = InMemory::new();
     let products = TopicSpec::new(names.product_topic.as_str()).partitions(2);
     log.create_topics(vec![products, compacted(&names.rules_topic, 1)]).await.unwrap();
     Rules::open(&names.rules_topic, &log).await.unwrap().set(Rule::typed("lamp")).await.unwrap();

@@ -13,7 +13,7 @@ use shop::topics::TopicNames;
 use shop::{Generator, Product, codec, filter};
 use stream_core::emitter::Emitter;
 use stream_core::group::table_topic;
-use stream_core::log::embedded::Embedded;
+use stream_core::log::embedded::InMemory;
 use stream_core::log::{
     Isolation, LogError, LogHandle, NewRecord, OffsetSpec, ProduceBatch, ProducerOptions, TopicPartition, TopicSpec,
 };
@@ -29,14 +29,14 @@ struct Shop {
     products: Emitter<Product>,
     rules: Rules,
     running: Option<(Handle, JoinHandle<ProcessorResult<()>>)>,
-    embedded: Arc<Embedded>,
+    embedded: Arc<InMemory>,
     guarantee: Guarantee,
 }
 
 impl Shop {
     async fn open() -> Self {
         let names = TopicNames::default();
-        let embedded = Embedded::new();
+        let embedded = InMemory::new();
         let log: LogHandle = Arc::clone(&embedded) as _;
         let products = TopicSpec::new(names.product_topic.as_str()).partitions(PARTITIONS);
         log.create_topics(vec![products, compacted(&names.rules_topic, 1)]).await.unwrap();

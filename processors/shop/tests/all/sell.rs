@@ -6,13 +6,13 @@ use std::time::Duration;
 use shop::sell::{Pace, SellError, Times, sell};
 use shop::{Generator, codec};
 use stream_core::emitter::Emitter;
-use stream_core::log::embedded::Embedded;
+use stream_core::log::embedded::InMemory;
 use stream_core::log::{Log, TopicSpec};
 use tokio::sync::Notify;
 
 #[tokio::test]
 async fn it_stops_though_the_log_does_not_answer() {
-    let log = Embedded::new();
+    let log = InMemory::new();
     log.create_topics(vec![TopicSpec::new("products")]).await.unwrap();
     let emitter = Emitter::new("products", codec::json(), Arc::clone(&log) as _).await.unwrap();
     log.faults().set_available(false);

@@ -1,8 +1,8 @@
 //! Faults on demand, for tests and simulations: what a network and a cluster do to their clients.
 //!
 //! ```
-//! # use stream_core::log::{LogError, embedded::Embedded};
-//! let log = Embedded::new();
+//! # use stream_core::log::{LogError, embedded::InMemory};
+//! let log = InMemory::new();
 //! // The first record of this topic is never written; the others are.
 //! let fault = log.faults().on(|record| record.topic == "mails").times(1).fail(LogError::Timeout {
 //!     what: "deliver".into(),
@@ -24,7 +24,7 @@ use super::fault_rules::{Action, Matches, Network, Outgoing, Rule, RuleId};
 use super::state::Shared;
 use crate::log::{LogError, Offsets};
 
-/// Makes faults. Of [`Embedded::faults`](super::Embedded::faults).
+/// Makes faults. Of [`InMemory::faults`](super::InMemory::faults).
 pub struct Faults {
     shared: Arc<Shared>,
 }

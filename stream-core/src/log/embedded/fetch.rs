@@ -13,7 +13,7 @@ use super::state::{Shared, ready};
 use crate::log::{Fetch, FetchLimits, Fetched, Isolation, LogError, LogResult, Reader, RecordBatch, TopicPartition};
 
 /// Reads one partition.
-pub(super) struct EmbeddedFetch {
+pub(super) struct InMemoryFetch {
     shared: Arc<Shared>,
     id: u64,
     partition: TopicPartition,
@@ -27,7 +27,7 @@ pub(super) struct EmbeddedFetch {
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
-impl EmbeddedFetch {
+impl InMemoryFetch {
     pub(super) fn new(
         shared: &Arc<Shared>,
         partition: TopicPartition,
@@ -80,9 +80,9 @@ impl EmbeddedFetch {
     }
 }
 
-impl crate::log::Sealed for EmbeddedFetch {}
+impl crate::log::Sealed for InMemoryFetch {}
 
-impl Fetch for EmbeddedFetch {
+impl Fetch for InMemoryFetch {
     fn poll_fetch(
         &mut self,
         cx: &mut Context<'_>,
@@ -121,7 +121,7 @@ impl Fetch for EmbeddedFetch {
     }
 }
 
-impl Drop for EmbeddedFetch {
+impl Drop for InMemoryFetch {
     fn drop(&mut self) {
         self.shared.with(|state| {
             if let Ok(partition) = state.topics.partition(&self.partition) {
@@ -132,27 +132,27 @@ impl Drop for EmbeddedFetch {
 }
 
 /// Reads partitions outside any group.
-pub(super) struct EmbeddedReader {
+pub(super) struct InMemoryReader {
     shared: Arc<Shared>,
     isolation: Isolation,
 }
 
-impl EmbeddedReader {
+impl InMemoryReader {
     pub(super) fn new(shared: Arc<Shared>, isolation: Isolation) -> Self {
         Self { shared, isolation }
     }
 }
 
-impl crate::log::Sealed for EmbeddedReader {}
+impl crate::log::Sealed for InMemoryReader {}
 
-impl Reader for EmbeddedReader {
+impl Reader for InMemoryReader {
     fn read(&self, partition: TopicPartition, from: i64) -> BoxFuture<'static, LogResult<Box<dyn Fetch>>> {
         let known = self.shared.with(|state| {
             state.reach(&format!("read {partition}"))?;
             state.topics.partition(&partition).map(|_| ())
         });
         let alive = Arc::new(AtomicBool::new(true));
-        let fetch = known.map(|()| EmbeddedFetch::new(&self.shared, partition, self.isolation, from, alive));
+        let fetch = known.map(|()| InMemoryFetch::new(&self.shared, partition, self.isolation, from, alive));
         ready(fetch.map(|f| Box::new(f) as Box<dyn Fetch>))
     }
 }

@@ -15,7 +15,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::fetch::EmbeddedFetch;
+use super::fetch::InMemoryFetch;
 use super::group::{Held, Step};
 use super::state::{Shared, State, ready};
 use crate::log::{
@@ -60,14 +60,14 @@ impl Handle {
 }
 
 /// A member of a group.
-pub(super) struct EmbeddedMember {
+pub(super) struct InMemoryMember {
     handle: Arc<Handle>,
     options: MemberOptions,
     /// The assignment that it was sent. An entry ends when its loss is reported, or once it let go (and is not alive).
     told: BTreeMap<TopicPartition, Held>,
 }
 
-impl EmbeddedMember {
+impl InMemoryMember {
     pub(super) fn new(shared: Arc<Shared>, options: MemberOptions) -> Self {
         let group = Arc::clone(&options.group);
         let handle = Arc::new(Handle { shared, group, view: Mutex::default() });
@@ -183,7 +183,7 @@ impl EmbeddedMember {
                     starts.into_iter().map(|(partition, OffsetAndMetadata { offset: start, metadata }, committed)| {
                         let alive = alive(&partition);
                         let isolation = self.options.isolation;
-                        let fetch = EmbeddedFetch::new(&self.handle.shared, partition.clone(), isolation, start, alive);
+                        let fetch = InMemoryFetch::new(&self.handle.shared, partition.clone(), isolation, start, alive);
                         Assigned { partition, start, committed, metadata, fetch: Box::new(fetch) as Box<dyn Fetch> }
                     });
                 MemberEvent::Assigned(assigned.collect())
@@ -192,9 +192,9 @@ impl EmbeddedMember {
     }
 }
 
-impl crate::log::Sealed for EmbeddedMember {}
+impl crate::log::Sealed for InMemoryMember {}
 
-impl Member for EmbeddedMember {
+impl Member for InMemoryMember {
     fn next(&mut self) -> BoxFuture<'_, LogResult<MemberEvent>> {
         async move {
             let mut alarm = pin!(tokio::time::sleep_until(Instant::now()));

@@ -2,10 +2,10 @@
 //!
 //! It behaves as Kafka does, down to markers that take offsets, generations and fencing; the same conformance suite
 //! runs against both. It is not a server: everything is gone with the process, and nothing is deleted by time or size
-//! before [`Embedded::apply_retention`] is called (compacted topics are compacted). It spawns no thread, and a task
+//! before [`InMemory::apply_retention`] is called (compacted topics are compacted). It spawns no thread, and a task
 //! only to see to what a producer has under way in time; nothing in it is random: with a paused clock, one thread and the same calls, the same things happen.
 //!
-//! [`Embedded::faults`] makes it go wrong on demand.
+//! [`InMemory::faults`] makes it go wrong on demand.
 //!
 //! Members live by being polled: one whose [`Member::next`] is not polled for its session
 //! time-out is out of its group. A member that is dropped without `close` is such a one.
@@ -34,9 +34,9 @@ use futures::future::BoxFuture;
 
 pub use self::fault_rules::{Network, Outgoing};
 pub use self::faults::{CommitHold, Denial, Fault, Faults, FetchHold, Hidden, On, Pending, ReplicaLoss};
-use self::fetch::EmbeddedReader;
-use self::member::EmbeddedMember;
-use self::producer::EmbeddedProducer;
+use self::fetch::InMemoryReader;
+use self::member::InMemoryMember;
+use self::producer::InMemoryProducer;
 use self::state::{Shared, State, ready};
 use crate::clock::{Clock, SystemClock};
 #[cfg(feature = "testing")]
@@ -49,11 +49,11 @@ use crate::log::{
 const NAME: &str = "the embedded log";
 
 /// An embedded log. All handles of one see the same topics and groups.
-pub struct Embedded {
+pub struct InMemory {
     shared: Arc<Shared>,
 }
 
-impl Embedded {
+impl InMemory {
     /// An empty log on the machine's clock.
     #[allow(clippy::new_ret_no_self, reason = "a log is shared")]
     pub fn new() -> Arc<Self> {
@@ -220,9 +220,9 @@ fn each<T>(list: Vec<T>, mut work: impl FnMut(T) -> LogResult<()>) -> LogResult<
     results.into_iter().collect()
 }
 
-impl crate::log::Sealed for Embedded {}
+impl crate::log::Sealed for InMemory {}
 
-impl Log for Embedded {
+impl Log for InMemory {
     fn name(&self) -> String {
         NAME.to_owned()
     }
@@ -349,15 +349,15 @@ impl Log for Embedded {
                 reason: "the group has no name".to_owned(),
             });
         }
-        Ok(Box::new(EmbeddedMember::new(Arc::clone(&self.shared), options)))
+        Ok(Box::new(InMemoryMember::new(Arc::clone(&self.shared), options)))
     }
 
     fn producer(&self, options: ProducerOptions) -> BoxFuture<'static, LogResult<Arc<dyn Producer>>> {
-        let made = EmbeddedProducer::new(&self.shared, &options);
+        let made = InMemoryProducer::new(&self.shared, &options);
         ready(made.map(|p| Arc::new(p) as Arc<dyn Producer>))
     }
 
     fn reader(&self, isolation: Isolation) -> LogResult<Arc<dyn Reader>> {
-        Ok(Arc::new(EmbeddedReader::new(Arc::clone(&self.shared), isolation)))
+        Ok(Arc::new(InMemoryReader::new(Arc::clone(&self.shared), isolation)))
     }
 }

@@ -19,14 +19,14 @@ use crate::log::{
 
 /// A producer. Dropping it forgets what it has under way; its open transaction stays until its time-out or until a
 /// successor takes over, as after a crash.
-pub(super) struct EmbeddedProducer {
+pub(super) struct InMemoryProducer {
     shared: Arc<Shared>,
     id: u64,
     identity: Option<Identity>,
     patience: Duration,
 }
 
-impl EmbeddedProducer {
+impl InMemoryProducer {
     pub(super) fn new(shared: &Arc<Shared>, options: &ProducerOptions) -> LogResult<Self> {
         let timeout = options.transaction_timeout.unwrap_or(Duration::from_secs(10));
         shared.with(|state| {
@@ -100,9 +100,9 @@ fn prepare(state: &mut State, who: &Identity, offsets: Commits, member: Option<&
     state.add_offsets(who, &member.group, offsets)
 }
 
-impl crate::log::Sealed for EmbeddedProducer {}
+impl crate::log::Sealed for InMemoryProducer {}
 
-impl Producer for EmbeddedProducer {
+impl Producer for InMemoryProducer {
     fn send(&self, batch: Arc<ProduceBatch>) -> BoxFuture<'static, Delivery> {
         let (count, topics) = (batch.len(), batch.topics().len());
         match self.shared.with(|state| state.send(self.id, batch)) {
@@ -218,7 +218,7 @@ impl Producer for EmbeddedProducer {
     }
 }
 
-impl Drop for EmbeddedProducer {
+impl Drop for InMemoryProducer {
     fn drop(&mut self) {
         let gone = self.shared.with(|state| {
             state.changed = true;

@@ -4,11 +4,11 @@ use tokio::time::Instant;
 
 use super::work::GATHER;
 use super::*;
-use crate::log::embedded::Embedded;
+use crate::log::embedded::InMemory;
 use crate::log::{Log, MemberOptions, ProducerOptions, Subscription};
 
 async fn work() -> (Transactions, Work) {
-    let log = Embedded::new();
+    let log = InMemory::new();
     let member = log.member(MemberOptions::new("g", Subscription::Topics(vec!["in".into()]))).unwrap();
     let producer = log.producer(ProducerOptions::default()).await.unwrap();
     Transactions::apart(

@@ -12,7 +12,7 @@ use super::outcome::{Contents, apply, ends, partitions, read};
 use super::plan::Plan;
 use super::world::Shared;
 use crate::group::GroupGraph;
-use crate::log::embedded::Embedded;
+use crate::log::embedded::InMemory;
 use crate::log::{Isolation, LogHandle, LogResult, OffsetSpec, TopicPartition};
 use crate::processor::{Guarantee, tagged_id};
 use crate::store::{Direction, KeyRange, StoreBackend, StoreId};
@@ -63,7 +63,7 @@ pub(super) async fn drained(world: &Shared) -> Result<(), SimulationError> {
 
 /// A forgotten offset of an idle partition is committed again at the partition's next assignment, else within half an hour: so
 /// partitions move now and then while one is missing.
-fn commit_again(embedded: &Embedded, stuck: &SimulationError, waited: Duration) {
+fn commit_again(embedded: &InMemory, stuck: &SimulationError, waited: Duration) {
     let SimulationError::Stuck { group, partition, .. } = stuck else { return };
     if !embedded.committed(group).contains_key(partition) && waited.as_millis().is_multiple_of(MOVE.as_millis()) {
         embedded.faults().rebalance(group);
@@ -72,7 +72,7 @@ fn commit_again(embedded: &Embedded, stuck: &SimulationError, waited: Duration) 
 
 /// The first partition whose committed offset is not its end, or that is not settled.
 async fn unfinished(
-    embedded: &Embedded,
+    embedded: &InMemory,
     log: &LogHandle,
     graphs: &[Arc<GroupGraph>],
 ) -> LogResult<Option<SimulationError>> {

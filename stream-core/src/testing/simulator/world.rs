@@ -24,7 +24,7 @@ use super::trace::Trace;
 use super::{SimulationError, SimulationReport};
 use crate::clock::Clock;
 use crate::group::GroupGraph;
-use crate::log::embedded::Embedded;
+use crate::log::embedded::InMemory;
 use crate::log::{
     Cleanup, LogHandle, NewRecord, ProduceBatch, Producer, ProducerOptions, TimestampType, TopicConfig, TopicSpec,
 };
@@ -61,7 +61,7 @@ pub(super) struct World {
     /// It is the run without faults.
     pub(super) calm: bool,
     pub(super) random: Random,
-    pub(super) embedded: Arc<Embedded>,
+    pub(super) embedded: Arc<InMemory>,
     pub(super) log: LogHandle,
     pub(super) trace: Arc<Trace>,
     pub(super) owners: Arc<Owners>,
@@ -124,7 +124,7 @@ fn hostile(random: &mut Random) -> TopicConfig {
 impl World {
     pub(super) async fn new(plan: &Rc<Plan>, faults: Faults) -> Result<Self, SimulationError> {
         let clock = Arc::new(VirtualClock(Instant::now()));
-        let embedded = Embedded::with_clock(clock);
+        let embedded = InMemory::with_clock(clock);
         let log: LogHandle = Arc::clone(&embedded) as LogHandle;
         let mut random = Random::new(plan.seed);
         let calm = faults == Faults::none();

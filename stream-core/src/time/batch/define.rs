@@ -7,7 +7,7 @@ use crate::context::Ctx;
 use crate::group::GroupBuilder;
 use crate::time::closing::{Closes, sealed::Sealed};
 use crate::time::define_entry::unreadable;
-use crate::topology::{Batched, CallbackResult, Opened, batch_topic};
+use crate::topology::{BatchHandle, CallbackResult, Opened, batch_topic};
 use crate::window::Batches;
 use crate::window::batches::Batch;
 
@@ -37,16 +37,16 @@ impl<S: 'static> GroupBuilder<S> {
         name: impl Into<Arc<str>>,
         batches: Batches,
         codec: impl Codec<T>,
-    ) -> Batched<T> {
+    ) -> BatchHandle<T> {
         let name = name.into();
         let topic = batch_topic(&self.graph.name, &name);
-        Batched::new(self.graph.id, self.add_open(name, topic, Opened::Batch(batches), codec))
+        BatchHandle::new(self.graph.id, self.add_open(name, topic, Opened::Batch(batches), codec))
     }
 }
 
-impl<T> Sealed for Batched<T> {}
+impl<T> Sealed for BatchHandle<T> {}
 
-impl<T: 'static> Closes for Batched<T> {
+impl<T: 'static> Closes for BatchHandle<T> {
     type Closed = Vec<T>;
 
     fn set_on_close<S: 'static>(

@@ -7,7 +7,7 @@ use crate::context::Ctx;
 use crate::store::prefix_end;
 use crate::time::due_entry::{self, Open};
 use crate::time::entry_ops::{Entry, foreign, unreadable};
-use crate::topology::{Batched, CallbackError, CallbackResult, Failure, Opened};
+use crate::topology::{BatchHandle, CallbackError, CallbackResult, Failure, Opened};
 use crate::window::batches::{Batch, Origin};
 use crate::window::{Batches, keys};
 
@@ -51,7 +51,7 @@ impl<S> Ctx<'_, S> {
     ///
     /// # Errors
     /// When the record has no key, the value can't be encoded or is larger than the topic takes, or the store fails.
-    pub fn collect<T: 'static>(&mut self, to: Batched<T>, value: impl ValueOf<T>) -> CallbackResult {
+    pub fn collect<T: 'static>(&mut self, to: BatchHandle<T>, value: impl ValueOf<T>) -> CallbackResult {
         let (edge, key) = self.open_edge((to.graph, to.index), "batch", "collect()")?;
         let Opened::Batch(batches) = edge.kind else { return Err(foreign("batch")) };
         let (topic, codec) = self.open_codec::<T>(edge, "batch")?;

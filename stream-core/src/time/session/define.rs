@@ -7,7 +7,7 @@ use crate::context::Ctx;
 use crate::group::GroupBuilder;
 use crate::time::closing::{Closes, sealed::Sealed};
 use crate::time::define_entry::unreadable;
-use crate::topology::{CallbackResult, Opened, Sessioned, session_topic};
+use crate::topology::{CallbackResult, Opened, SessionHandle, session_topic};
 use crate::window::{Session, Sessions, keys};
 
 impl<S: 'static> GroupBuilder<S> {
@@ -36,16 +36,16 @@ impl<S: 'static> GroupBuilder<S> {
         name: impl Into<Arc<str>>,
         sessions: Sessions,
         codec: impl Codec<A>,
-    ) -> Sessioned<A> {
+    ) -> SessionHandle<A> {
         let name = name.into();
         let topic = session_topic(&self.graph.name, &name);
-        Sessioned::new(self.graph.id, self.add_open(name, topic, Opened::Session(sessions), codec))
+        SessionHandle::new(self.graph.id, self.add_open(name, topic, Opened::Session(sessions), codec))
     }
 }
 
-impl<A> Sealed for Sessioned<A> {}
+impl<A> Sealed for SessionHandle<A> {}
 
-impl<A: 'static> Closes for Sessioned<A> {
+impl<A: 'static> Closes for SessionHandle<A> {
     type Closed = (Session, A);
 
     fn set_on_close<S: 'static>(

@@ -7,7 +7,7 @@ use crate::context::Ctx;
 use crate::store::prefix_end;
 use crate::time::due_entry::{self, Open};
 use crate::time::entry_ops::{Entry, foreign, unreadable};
-use crate::topology::{CallbackError, CodecOf, Failure, OpenEdge, Opened, Sessioned};
+use crate::topology::{CallbackError, CodecOf, Failure, OpenEdge, Opened, SessionHandle};
 use crate::window::{Session, SessionChange, keys};
 
 /// An open session that a record belongs to.
@@ -35,7 +35,7 @@ impl<S> Ctx<'_, S> {
     /// fails.
     pub fn aggregate_session<A: 'static>(
         &mut self,
-        to: Sessioned<A>,
+        to: SessionHandle<A>,
         fold: impl FnOnce(Option<A>) -> A,
         mut merge: impl FnMut(A, A) -> A,
     ) -> Result<Vec<SessionChange<A>>, CallbackError> {

@@ -13,11 +13,28 @@ impl<S: 'static> GroupBuilder<S> {
     /// A timer of [stream time](crate::window): set for a key by [`Ctx::set_timer`] with a value of `T`, its callback, set
     /// by [`on_timer`](Self::on_timer), gets it once stream time has reached the due time. A key has one timer of a name at
     /// most; to set it again moves it.
+    ///
+    /// ```
+    /// use stream_core::prelude::*;
+    ///
+    /// // Says so when a key has been quiet for an hour of event time.
+    /// let mut g = Group::define("quiet");
+    /// let out = g.output("quiet", Text);
+    /// let quiet = g.timer("quiet", Text);
+    /// g.input("words", Text, move |ctx, word| match &*word {
+    ///     "stop" => ctx.cancel_timer(quiet),
+    ///     _ => ctx.set_timer(quiet, ctx.timestamp() + 3_600_000, &word),
+    /// });
+    /// g.on_timer(quiet, move |ctx, last| ctx.emit(out, ctx.key(), format!("{last} was the last")));
+    /// # g.build()?;
+    /// # Ok::<(), BuildError>(())
+    /// ```
     pub fn timer<T: 'static>(&mut self, name: impl Into<Arc<str>>, codec: impl Codec<T>) -> Timer<T> {
         self.add_timer(name.into(), By::StreamTime, codec)
     }
 
-    /// A timer of the wall clock: it needs no further record to fire.
+    /// A timer of the wall clock, which needs no further record to fire; used as a [`timer`](Self::timer), with times such as
+    /// `ctx.now_ms() + 1000`.
     pub fn wall_timer<T: 'static>(&mut self, name: impl Into<Arc<str>>, codec: impl Codec<T>) -> Timer<T> {
         self.add_timer(name.into(), By::WallClock, codec)
     }

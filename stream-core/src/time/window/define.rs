@@ -7,7 +7,7 @@ use crate::context::Ctx;
 use crate::group::GroupBuilder;
 use crate::time::closing::{Closes, sealed::Sealed};
 use crate::time::due_callback::OnDue;
-use crate::topology::{CallbackResult, CodecOf, ErrorPolicy, WindowEdge, Windowed, window_topic};
+use crate::topology::{CallbackResult, CodecOf, ErrorPolicy, WindowEdge, WindowHandle, window_topic};
 use crate::window::{Window, Windows};
 
 impl<S: 'static> GroupBuilder<S> {
@@ -18,18 +18,18 @@ impl<S: 'static> GroupBuilder<S> {
         name: impl Into<Arc<str>>,
         windows: Windows,
         codec: impl Codec<A>,
-    ) -> Windowed<A> {
+    ) -> WindowHandle<A> {
         let name = name.into();
         let state = self.add_state(window_topic(&self.graph.name, &name), codec);
         self.graph.windows.push(WindowEdge { name, windows, state, policy: ErrorPolicy::fail() });
         self.callbacks.windows.push(None);
-        Windowed::new(self.graph.id, self.graph.windows.len() - 1)
+        WindowHandle::new(self.graph.id, self.graph.windows.len() - 1)
     }
 }
 
-impl<A> Sealed for Windowed<A> {}
+impl<A> Sealed for WindowHandle<A> {}
 
-impl<A: 'static> Closes for Windowed<A> {
+impl<A: 'static> Closes for WindowHandle<A> {
     type Closed = (Window, A);
 
     fn set_on_close<S: 'static>(

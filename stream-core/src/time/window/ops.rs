@@ -2,7 +2,7 @@
 
 use crate::codec::encode_state;
 use crate::context::Ctx;
-use crate::topology::{CallbackError, Failure, Windowed, typed};
+use crate::topology::{CallbackError, Failure, WindowHandle, typed};
 use crate::window::{Window, Windows, keys};
 
 impl<S> Ctx<'_, S> {
@@ -18,7 +18,7 @@ impl<S> Ctx<'_, S> {
     /// store fails.
     pub fn aggregate<A: 'static>(
         &mut self,
-        to: Windowed<A>,
+        to: WindowHandle<A>,
         mut fold: impl FnMut(Option<A>) -> A,
     ) -> Result<Vec<(Window, A)>, CallbackError> {
         let (windows, state) = self.window_edge(&to)?;
@@ -53,7 +53,7 @@ impl<S> Ctx<'_, S> {
     ///
     /// # Errors
     /// When the record has no key, the accumulator can't be decoded, or the store fails.
-    pub fn window_value<A: 'static>(&mut self, of: Windowed<A>, start: i64) -> Result<Option<A>, CallbackError> {
+    pub fn window_value<A: 'static>(&mut self, of: WindowHandle<A>, start: i64) -> Result<Option<A>, CallbackError> {
         let (_, state) = self.window_edge(&of)?;
         let key = self.record.key.ok_or_else(|| CallbackError::of(Failure::NoKey("window_value()")))?;
         self.accumulator(state, &keys::window(start, key))
@@ -61,7 +61,7 @@ impl<S> Ctx<'_, S> {
 }
 
 impl<S> Ctx<'_, S> {
-    fn window_edge<A>(&self, window: &Windowed<A>) -> Result<(Windows, usize), CallbackError> {
+    fn window_edge<A>(&self, window: &WindowHandle<A>) -> Result<(Windows, usize), CallbackError> {
         let edge = self.core.graph.windows.get(window.index).filter(|_| window.graph == self.core.graph.id);
         let edge = edge.ok_or_else(|| CallbackError::of(Failure::ForeignHandle("window")))?;
         Ok((edge.windows, edge.state))

@@ -45,7 +45,7 @@ pub async fn other_member(log: &LogHandle) {
     let mut g = Group::define(group.as_str());
     g.input(&*input, Text, |_, _| Ok(()));
     let error = Running::start(processor(log, g.build().unwrap())).end().await.unwrap_err();
-    let text = error.to_string();
+    let text = format!("{error:?}");
     assert!(matches!(error, ProcessorError::OtherMember { .. }), "{text}");
     let says =
         format!("subscribes to {}, this one to {input}: stop it, or give this group another name", table_topic(&group));
@@ -335,7 +335,7 @@ pub async fn exactly_the_limit(log: &LogHandle) {
         for size in (1..=2_000).rev() {
             match ctx.emit_with(told, ctx.key(), &"x".repeat(size), with) {
                 Ok(()) => return Ok(()),
-                Err(error) => noted.lock().unwrap().push(error.to_string()),
+                Err(error) => noted.lock().unwrap().push(format!("{error:?}")),
             }
         }
         Err(CallbackError::msg("nothing is let through"))

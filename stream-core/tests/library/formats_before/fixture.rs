@@ -9,7 +9,7 @@ use std::time::Duration;
 use stream_core::clock::ManualClock;
 use stream_core::codec::{Codec, Int64, Text};
 use stream_core::group::{Group, GroupGraph, Side};
-use stream_core::log::embedded::Embedded;
+use stream_core::log::embedded::InMemory;
 use stream_core::log::{
     Cleanup, FetchLimits, Fetched, Isolation, LogHandle, NewRecord, OffsetSpec, ProduceBatch, Producer,
     ProducerOptions, RecordBatch, TopicConfig, TopicPartition, TopicSpec,
@@ -101,7 +101,7 @@ impl Fixture {
                 other => panic!("{other}"),
             }
         }
-        let embedded = Embedded::with_clock(Arc::new(ManualClock::new(T + 10_000)));
+        let embedded = InMemory::with_clock(Arc::new(ManualClock::new(T + 10_000)));
         let log: LogHandle = Arc::clone(&embedded) as _;
         log.create_topics(topics.iter().map(|t| t.spec.clone()).collect()).await.unwrap();
         for topic in topics {

@@ -252,7 +252,7 @@ impl Running {
 
     /// The text of the error that it ends with.
     pub async fn failure(self) -> String {
-        self.end().await.expect_err("it should fail").to_string()
+        format!("{:?}", self.end().await.expect_err("it should fail"))
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 pub(crate) use self::line::Line;
 use stream_core::clock::ManualClock;
 use stream_core::codec::Text;
-use stream_core::log::embedded::Embedded;
+use stream_core::log::embedded::InMemory;
 use stream_core::log::{
     Cleanup, LogHandle, NewRecord, ProduceBatch, Producer, ProducerOptions, TopicConfig, TopicSpec,
 };
@@ -23,7 +23,7 @@ pub(crate) const RETENTION_MS: i64 = 3_600_000;
 /// A log with a table topic, a producer, and stores that outlive views.
 pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
-    pub(crate) embedded: Arc<Embedded>,
+    pub(crate) embedded: Arc<InMemory>,
     pub(crate) log: LogHandle,
     pub(crate) stores: Arc<MemoryStores>,
     producer: Arc<dyn Producer>,
@@ -32,7 +32,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn new(partitions: i32) -> Self {
         let clock = Arc::new(ManualClock::new(1_700_000_000_000));
-        let embedded = Embedded::with_clock(Arc::clone(&clock) as _);
+        let embedded = InMemory::with_clock(Arc::clone(&clock) as _);
         let log: LogHandle = Arc::clone(&embedded) as _;
         let producer = log.producer(ProducerOptions::default()).await.unwrap();
         let world = Self { clock, embedded, log, stores: Arc::new(MemoryStores::new()), producer };

@@ -23,7 +23,7 @@ use clap::Parser;
 use processors_common::demo::{Lasts, Running};
 use processors_common::http::listen;
 use processors_common::{Exit, run, say, start_logging};
-use stream_core::log::embedded::Embedded;
+use stream_core::log::embedded::InMemory;
 use stream_core::log::{Isolation, LogHandle, LogResult, OffsetSpec, TopicPartition};
 use stream_core::processor::Guarantee;
 use tokio::sync::broadcast::Receiver;
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
 
 async fn demo(cli: Cli) -> Result<(), Exit> {
     start_logging(&cli.log)?;
-    let (names, log): (_, LogHandle) = (TopicNames::default(), Embedded::new());
+    let (names, log): (_, LogHandle) = (TopicNames::default(), InMemory::new());
     log.create_topics(names.shared(PARTITIONS, None)).await?;
     let guarantee = Guarantee::ExactlyOnce;
     let groups = [

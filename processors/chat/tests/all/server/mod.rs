@@ -17,7 +17,7 @@ use stream_core::codec::Json;
 use stream_core::emitter::Emitter;
 use stream_core::group::GroupGraph;
 use stream_core::log::LogHandle;
-use stream_core::log::embedded::{Embedded, FetchHold};
+use stream_core::log::embedded::{FetchHold, InMemory};
 use stream_core::processor::{Guarantee, Handle, Processor};
 use stream_core::store::MemoryStores;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -36,7 +36,7 @@ pub(crate) struct User {
 /// The API with what is behind it.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    pub(crate) log: Arc<Embedded>,
+    pub(crate) log: Arc<InMemory>,
     pub(crate) api: Arc<Api>,
     pub(crate) held: Option<Vec<FetchHold>>,
     groups: Vec<Handle>,
@@ -66,7 +66,7 @@ impl Server {
 
     /// If it is not to be ready, its copies can't be filled as long as what is in `held` is there.
     pub(crate) async fn with(ready: bool) -> Self {
-        let (log, names) = (Embedded::new(), TopicNames::default());
+        let (log, names) = (InMemory::new(), TopicNames::default());
         let handle: LogHandle = Arc::clone(&log) as _;
         handle.create_topics(names.shared(2, None)).await.unwrap();
         let limits = Limits { gap: Duration::from_millis(500), ..Limits::default() };

@@ -23,7 +23,7 @@ use shop::{Find, Generator, Recommendation, codec, filter};
 use stream_core::codec::Json;
 use stream_core::emitter::{EmitError, Emitter};
 use stream_core::group::{BuildError, Group, GroupGraph, table_topic};
-use stream_core::log::embedded::Embedded;
+use stream_core::log::embedded::InMemory;
 use stream_core::log::{LogHandle, TopicSpec};
 use stream_core::processor::{Handle, Processor, ProcessorResult};
 use stream_core::store::MemoryStores;
@@ -95,7 +95,7 @@ fn main() -> ExitCode {
 async fn demo(cli: Cli) -> Result<(), Exit> {
     start_logging(&cli.log)?;
     let names = TopicNames::default();
-    let log: LogHandle = Embedded::new();
+    let log: LogHandle = InMemory::new();
     let plain = |name: &str| TopicSpec::new(name).partitions(PARTITIONS);
     let filtered = compacted(&table_topic(&names.filter_group), PARTITIONS);
     let plain = [&names.product_topic, &names.find_topic, &names.recom_topic].map(|name| plain(name));
