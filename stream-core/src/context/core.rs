@@ -7,10 +7,10 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::deferred::DeferredEnd;
-use super::gone::Gone;
+use super::pending_deletes::PendingDeletes;
 use crate::clock::Clock;
 use crate::log::{Headers, LogError, RecordBatch, RecordRef};
-use crate::replica::Copies;
+use crate::replica::TableReplica;
 use crate::store::{Store, StoreError};
 use crate::table::TablePartition;
 use crate::topology::{CallbackError, Failure, Topology};
@@ -25,9 +25,9 @@ pub(crate) struct Core {
     pub(crate) state: Vec<RefCell<TablePartition>>,
     /// Entries of `state`, by its index, whose timers or windows have fired, and which are deleted once what came of it is
     /// acknowledged (at least once; exactly once they are deleted with it).
-    pub(crate) gone: RefCell<Gone>,
+    pub(crate) pending_deletes: RefCell<PendingDeletes>,
     pub(crate) joins: Vec<Arc<dyn Store>>,
-    pub(crate) lookups: Vec<Arc<Copies>>,
+    pub(crate) lookups: Vec<Arc<TableReplica>>,
     /// Largest record that each output takes, in bytes.
     pub(crate) limits: Vec<usize>,
     pub(crate) table_limit: usize,
@@ -43,13 +43,13 @@ pub(crate) struct Core {
     /// Callbacks can read or write state by key.
     pub(crate) keyed: bool,
     pub(crate) deferrals: mpsc::UnboundedSender<DeferredEnd>,
-    pub(crate) slots: Cell<u64>,
+    pub(crate) last_work_id: Cell<u64>,
 }
 
 impl Core {
-    pub(crate) fn next_slot(&self) -> u64 {
-        self.slots.set(self.slots.get() + 1);
-        self.slots.get()
+    pub(crate) fn next_work_id(&self) -> u64 {
+        self.last_work_id.set(self.last_work_id.get() + 1);
+        self.last_work_id.get()
     }
 
     /// The tables that the task writes, in the order of `Topology::tables`.
@@ -126,15 +126,15 @@ impl Core {
 impl Core {
     /// What one of the library's own tables has for a key, as later records of the partition see it.
     pub(crate) fn state_value(&self, state: usize, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        if self.is_gone(state, key) {
+        if self.is_deleted(state, key) {
             return Ok(None);
         }
         let Some(table) = self.state.get(state) else { return Ok(None) };
         table.borrow().with_value(key, |value| value.map(<[u8]>::to_vec))
     }
 
-    pub(crate) fn is_gone(&self, state: usize, key: &[u8]) -> bool {
-        self.gone.borrow().contains(state, key)
+    pub(crate) fn is_deleted(&self, state: usize, key: &[u8]) -> bool {
+        self.pending_deletes.borrow().contains(state, key)
     }
 }
 

@@ -6,7 +6,7 @@
 
 mod core;
 mod deferred;
-mod gone;
+mod pending_deletes;
 mod stage;
 mod state;
 mod state_writes;
@@ -19,11 +19,11 @@ use std::sync::Arc;
 pub(crate) use self::core::{Core, OwnedRecord, Source, too_large};
 pub use self::deferred::Deferred;
 pub(crate) use self::deferred::DeferredEnd;
-pub(crate) use self::stage::{LeftOutOf, Obstacle, Stage, Write};
+pub(crate) use self::stage::{Blocker, LeftOutOf, Stage, Write};
 pub(crate) use self::state_writes::{StateWrites, table_time};
 use crate::codec::{CodecError, ValueOf, encode_state};
 use crate::log::{Headers, NewRecord, RecordRef};
-use crate::replica::CopyError;
+use crate::replica::ReplicaError;
 use crate::store::StoreError;
 use crate::topology::{AnyCodec, CallbackError, CallbackResult, CodecOf, Failure, Join, Lookup, Loop, Output, typed};
 
@@ -302,16 +302,16 @@ impl<'a, S> Ctx<'a, S> {
 
     /// Notes that it is not the record that is at fault.
     pub(crate) fn store_failed(&mut self, error: StoreError) -> CallbackError {
-        self.stage.obstacle = Some(Obstacle::Store(error.clone()));
+        self.stage.blocker = Some(Blocker::Store(error.clone()));
         CallbackError::of(Failure::Store(error))
     }
 
-    fn lookup_failed(&mut self, index: usize, table: &str, error: CopyError) -> CallbackError {
+    fn lookup_failed(&mut self, index: usize, table: &str, error: ReplicaError) -> CallbackError {
         let reason = error.to_string();
-        self.stage.obstacle = Some(match error {
-            CopyError::Store(error) => Obstacle::Store(error),
-            CopyError::Restoring(_) => Obstacle::Lookup(index),
-            CopyError::Closed | CopyError::Failed(_) => Obstacle::LookupEnded(index, reason.clone()),
+        self.stage.blocker = Some(match error {
+            ReplicaError::Store(error) => Blocker::Store(error),
+            ReplicaError::Restoring(_) => Blocker::Lookup(index),
+            ReplicaError::Closed | ReplicaError::Failed(_) => Blocker::LookupEnded(index, reason.clone()),
         });
         CallbackError::of(Failure::Lookup { table: table.to_owned(), reason })
     }
@@ -327,7 +327,7 @@ impl<'a, S> Ctx<'a, S> {
         let codec = typed::<T>(codec).ok_or_else(|| CallbackError::of(Failure::ForeignHandle("table")))?;
         codec.decode(bytes).map(Some).map_err(|error| {
             if let CodecError::NotLoaded(id) = error {
-                self.stage.obstacle = Some(Obstacle::Load(of, id));
+                self.stage.blocker = Some(Blocker::Load(of, id));
             }
             CallbackError::of(Failure::DecodeTable { table: topic.to_owned(), error })
         })
@@ -354,7 +354,7 @@ impl<'a, S> Ctx<'a, S> {
     /// # Ok::<(), BuildError>(())
     /// ```
     pub fn defer(&mut self) -> Deferred {
-        let slot = *self.stage.slot.get_or_insert_with(|| self.core.next_slot());
+        let slot = *self.stage.slot.get_or_insert_with(|| self.core.next_work_id());
         self.stage.deferred += 1;
         Deferred::new(slot, self.core.deferrals.clone())
     }

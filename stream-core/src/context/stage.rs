@@ -16,7 +16,7 @@ pub(crate) enum Write {
 
 /// What kept a callback from getting a value, through no fault of its record's.
 #[derive(Clone, Debug)]
-pub(crate) enum Obstacle {
+pub(crate) enum Blocker {
     /// A codec wants this to be loaded.
     Load(CodecOf, u32),
     /// Something is due before the record's event time, which is this.
@@ -29,7 +29,7 @@ pub(crate) enum Obstacle {
     Store(StoreError),
 }
 
-/// Ends the attempt at a record that something is due before; [`Obstacle::Due`] says until when.
+/// Ends the attempt at a record that something is due before; [`Blocker::Due`] says until when.
 #[derive(Debug, thiserror::Error)]
 #[error("timers or windows are due first")]
 struct DueFirst;
@@ -82,7 +82,7 @@ pub(crate) struct Stage {
     pub(crate) state: StateWrites,
     /// Entries of those tables, by index, that mean nothing once this is done: deleted with it, or, at least once, when it
     /// is acknowledged.
-    pub(crate) void: Vec<(usize, Box<[u8]>)>,
+    pub(crate) superseded: Vec<(usize, Box<[u8]>)>,
     /// The record's event time.
     pub(crate) at: i64,
     /// Stream time, the record's included.
@@ -96,7 +96,7 @@ pub(crate) struct Stage {
     /// Number of deferred works still open.
     pub(crate) deferred: u32,
     /// What the callback met with.
-    pub(crate) obstacle: Option<Obstacle>,
+    pub(crate) blocker: Option<Blocker>,
 }
 
 impl Default for Stage {
@@ -108,14 +108,14 @@ impl Default for Stage {
             spare: Vec::new(),
             slot: None,
             state: StateWrites::default(),
-            void: Vec::new(),
+            superseded: Vec::new(),
             at: i64::MIN,
             time: i64::MIN,
             due: i64::MAX,
             left_out: LeftOutOf::default(),
             collected: 0,
             deferred: 0,
-            obstacle: None,
+            blocker: None,
         }
     }
 }
@@ -126,18 +126,18 @@ impl Stage {
         self.write = Write::None;
         self.slot = None;
         self.deferred = 0;
-        self.obstacle = None;
+        self.blocker = None;
         (self.left_out, self.collected) = (LeftOutOf::default(), 0);
         if !self.state.is_empty() {
             self.state.clear();
         }
-        self.void.clear();
+        self.superseded.clear();
     }
 
     /// Stream time gets to the record's event time, unless something is due before.
     pub(crate) fn reach(&mut self, at: i64) -> CallbackResult {
         if at.min(i64::MAX - 1) >= self.due {
-            self.obstacle = Some(Obstacle::Due(at));
+            self.blocker = Some(Blocker::Due(at));
             return Err(CallbackError::from(DueFirst));
         }
         self.at = at;
@@ -160,7 +160,7 @@ impl Stage {
 
     /// Whether there is more to release than emits.
     pub(crate) fn has_written(&self) -> bool {
-        self.write != Write::None || !self.state.is_empty() || !self.void.is_empty()
+        self.write != Write::None || !self.state.is_empty() || !self.superseded.is_empty()
     }
 
     /// The value that the table gets: `None` for no write, `Some(None)` for a deletion.

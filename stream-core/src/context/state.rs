@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use super::{Ctx, Obstacle};
+use super::{Blocker, Ctx};
 use crate::topology::{CallbackError, CallbackResult, CodecOf, Failure};
 
 impl<S> Ctx<'_, S> {
@@ -15,11 +15,11 @@ impl<S> Ctx<'_, S> {
 
     /// Takes back what was staged if it fails or panics, for the callback may go on.
     pub(crate) fn all_or_nothing(&mut self, stage: impl FnOnce(&mut Self) -> CallbackResult) -> CallbackResult {
-        let (before, voids) = (self.stage.state.savepoint(), self.stage.void.len());
+        let (before, superseded_before) = (self.stage.state.savepoint(), self.stage.superseded.len());
         let done = catch_unwind(AssertUnwindSafe(|| stage(self)));
         if !matches!(done, Ok(Ok(()))) {
             self.stage.state.truncate(before);
-            self.stage.void.truncate(voids);
+            self.stage.superseded.truncate(superseded_before);
         }
         done.unwrap_or_else(|panic| resume_unwind(panic))
     }
@@ -54,7 +54,7 @@ impl<S> Ctx<'_, S> {
         match staged {
             Some(value) => Ok(value),
             None => self.core.state_value(state, place).map_err(|error| {
-                self.stage.obstacle = Some(Obstacle::Store(error.clone()));
+                self.stage.blocker = Some(Blocker::Store(error.clone()));
                 CallbackError::of(Failure::Store(error))
             }),
         }

@@ -72,10 +72,10 @@ async fn send_all(queue: &Queue, mut producer: Arc<dyn Producer>, anew: impl Fn(
         tokio::select! {
             biased;
             Some((by, sealed, delivery)) = under_way.next() => {
-                let stranded = delivery.failed.iter().any(|f| matches!(f.error, LogError::Stranded { .. }));
+                let brokers_lost = delivery.failed.iter().any(|f| matches!(f.error, LogError::BrokersLost { .. }));
                 queue.delivered(sealed, delivery.failed);
                 // What the old one has under way fails in its own time.
-                if stranded && by == before && let Ok(other) = anew().await {
+                if brokers_lost && by == before && let Ok(other) = anew().await {
                     (producer, before) = (other, before + 1);
                 }
             }

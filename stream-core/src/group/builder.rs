@@ -40,7 +40,7 @@ fn empty(name: Arc<str>) -> Topology {
         timers: Vec::new(),
         windows: Vec::new(),
         stream_joins: Vec::new(),
-        open: Vec::new(),
+        due_entries: Vec::new(),
         joins: Vec::new(),
         lookups: Vec::new(),
         visitors: Vec::new(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures::future::LocalBoxFuture;
 
 use crate::codec::{Codec, CodecError};
-use crate::context::{Core, Ctx, Obstacle, OwnedRecord, Source, Stage};
+use crate::context::{Blocker, Core, Ctx, OwnedRecord, Source, Stage};
 use crate::log::{RecordBatch, RecordRef};
 use crate::topology::{CallbackError, CallbackResult, Calls, CodecOf, Failure, NoTable, Table};
 
@@ -102,7 +102,7 @@ pub(crate) fn decode<M>(
 ) -> Result<M, CallbackError> {
     codec.decode(value.unwrap_or_default()).map_err(|error| {
         if let CodecError::NotLoaded(id) = error {
-            stage.obstacle = Some(Obstacle::Load(source, id));
+            stage.blocker = Some(Blocker::Load(source, id));
         }
         CallbackError::of(Failure::Decode(error))
     })

@@ -24,7 +24,7 @@ pub(crate) struct Callbacks {
     /// Set by `on_close`.
     pub(crate) windows: Vec<Due>,
     /// Of sessions and batches: set by `on_close`.
-    pub(crate) open: Vec<Due>,
+    pub(crate) due_entries: Vec<Due>,
     pub(crate) stream_joins: Vec<Unmatched>,
     pub(crate) visitors: Vec<Box<dyn VisitHandler>>,
     pub(crate) updates: Vec<UpdateListener>,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::builder::{GroupBuilder, check_name};
 use crate::codec::{Bytes, Codec};
-use crate::topology::{BuildError, Opened, TableEdge, erase, time_topic};
+use crate::topology::{BuildError, EntryKind, TableEdge, erase, time_topic};
 
 impl<S: 'static> GroupBuilder<S> {
     /// The first of the library's own tables is that of stream time and timers.
@@ -29,9 +29,9 @@ impl<S: 'static> GroupBuilder<S> {
         let timers = graph.timers.iter().map(|e| ("timer", &e.name));
         let mut names = BTreeSet::new();
         let windows = graph.windows.iter().map(|e| ("window", &e.name));
-        let open = graph.open.iter().map(|e| (e.kind.what(), &e.name));
+        let entries = graph.due_entries.iter().map(|e| (e.kind.what(), &e.name));
         let joins = graph.stream_joins.iter().map(|e| ("join", &e.name));
-        for (what, name) in timers.chain(windows).chain(open).chain(joins) {
+        for (what, name) in timers.chain(windows).chain(entries).chain(joins) {
             check_name(&format!("{what} {name:?}"), name)?;
             if !names.insert((what, name)) {
                 let (what, name) = (what.to_owned(), name.to_string());
@@ -50,13 +50,13 @@ impl<S: 'static> GroupBuilder<S> {
         if let Some((timer, _)) = timer {
             return Err(BuildError::TimerUnread { group: group.to_owned(), name: timer.name.to_string() });
         }
-        let mut open = graph.open.iter().zip(&self.callbacks.open);
-        let batch = open.find(|(e, callback)| matches!(e.kind, Opened::Batch(_)) && callback.is_none());
+        let mut entries = graph.due_entries.iter().zip(&self.callbacks.due_entries);
+        let batch = entries.find(|(e, callback)| matches!(e.kind, EntryKind::Batch(_)) && callback.is_none());
         if let Some((batch, _)) = batch {
             return Err(BuildError::BatchUnread { group: group.to_owned(), name: batch.name.to_string() });
         }
         let windows = graph.windows.iter().map(|e| (&e.name, e.windows.fault()));
-        for (name, fault) in windows.chain(graph.open.iter().map(|e| (&e.name, e.kind.fault()))) {
+        for (name, fault) in windows.chain(graph.due_entries.iter().map(|e| (&e.name, e.kind.fault()))) {
             if let Some(reason) = fault {
                 let (name, reason) = (name.to_string(), reason.to_owned());
                 return Err(BuildError::Windows { group: group.to_owned(), name, reason });

@@ -15,7 +15,7 @@ pub enum LogError {
     #[error(
         "the client lost all brokers, and can't find back to {brokers} (a fault of librdkafka, its issue 5301): recreate it"
     )]
-    Stranded { brokers: String },
+    BrokersLost { brokers: String },
     /// The log refused who we are or what we want.
     #[error("{what}: not authorised: {reason}")]
     Auth { what: String, reason: String },
@@ -115,6 +115,6 @@ impl LogError {
 
     /// Whether the writer can write nothing any more.
     pub(crate) fn ends_producer(&self) -> bool {
-        matches!(self, Self::Fatal { .. } | Self::Fenced { .. } | Self::Closed { .. } | Self::Stranded { .. })
+        matches!(self, Self::Fatal { .. } | Self::Fenced { .. } | Self::Closed { .. } | Self::BrokersLost { .. })
     }
 }

@@ -128,7 +128,7 @@ pub trait Log: Sealed + Send + Sync + 'static {
 
     /// Resolves when producers or readers that were made before may never reach the log again, and must be recreated.
     /// Members, and the calls of the log itself, recover without that.
-    fn stranded(&self) -> BoxFuture<'static, LogError> {
+    fn brokers_lost(&self) -> BoxFuture<'static, LogError> {
         Box::pin(std::future::pending())
     }
 }

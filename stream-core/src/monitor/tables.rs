@@ -19,7 +19,7 @@ use super::params::{cursor, decoded, range};
 use crate::processor::{Handle, ReadError, TableRange, TaskState};
 
 /// How long a partition may take for an answer: it is busy, or stuck in a callback.
-const PATIENCE: Duration = Duration::from_secs(10);
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The tables of running groups, over HTTP: committed values, of the partitions that this process has.
 ///
@@ -158,7 +158,7 @@ async fn rows(
 }
 
 async fn in_time<T>(read: impl Future<Output = Result<T, ReadError>>) -> Result<T, Refusal> {
-    let Ok(read) = timeout(PATIENCE, read).await else {
+    let Ok(read) = timeout(READ_TIMEOUT, read).await else {
         let message = "the partition has not answered: it is busy, or stuck in a callback; ask again";
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message));
     };

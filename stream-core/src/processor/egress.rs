@@ -19,7 +19,7 @@ pub(super) enum Egress {
 impl Egress {
     /// Takes a batch of a task, with the positions that it brings. Resolves once it counts: acknowledged, or committed.
     /// With at-least-once delivery, nothing else of the instance is on its way meanwhile if that is asked for.
-    pub(super) fn hand_over(
+    pub(super) fn send(
         &self,
         task: u64,
         epoch: u64,
@@ -31,7 +31,7 @@ impl Egress {
             Self::AtLeastOnce(_) if batch.is_empty() => Box::pin(std::future::ready(Delivery::default())),
             Self::AtLeastOnce(gate) if how.alone => gate.send_alone(batch),
             Self::AtLeastOnce(gate) => gate.send(batch),
-            Self::ExactlyOnce(_, transactions) => transactions.hand_over(task, epoch, batch, positions(), how),
+            Self::ExactlyOnce(_, transactions) => transactions.send(task, epoch, batch, positions(), how),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::alignment::Pace;
+use super::alignment::Alignment;
 use super::batch_limits::BatchLimits;
 use super::counters::Counters;
 use super::egress::Egress;
@@ -13,7 +13,7 @@ use super::options::Options;
 use super::placement::Placement;
 use crate::group::GroupGraph;
 use crate::log::{LogHandle, Reader};
-use crate::replica::Copies;
+use crate::replica::TableReplica;
 use crate::store::StoreBackend;
 
 /// Made anew at each start of an instance; read-only from then on but for the counters.
@@ -25,7 +25,7 @@ pub(super) struct Env {
     /// Reads changelogs and joined tables.
     pub(super) reader: Arc<dyn Reader>,
     pub(super) stores: Arc<dyn StoreBackend>,
-    pub(super) lookups: Vec<Arc<Copies>>,
+    pub(super) lookups: Vec<Arc<TableReplica>>,
     /// Largest record that each output takes.
     pub(super) limits: Vec<usize>,
     pub(super) table_limit: usize,
@@ -36,7 +36,7 @@ pub(super) struct Env {
     /// Whether the keys of each input are where they should be, for inputs of which it matters.
     pub(super) placements: Vec<Option<Placement>>,
     /// Where something is re-keyed.
-    pub(super) pace: Option<Arc<Pace>>,
+    pub(super) alignment: Option<Arc<Alignment>>,
     pub(super) batches: Arc<BatchLimits>,
     pub(super) counters: Arc<Counters>,
     pub(super) faults: CallbackFaults,

@@ -169,10 +169,10 @@ impl ProcessorError {
     }
 
     /// Whether neither a record nor the group is at fault, so that a new start mends it.
-    pub(crate) fn is_nobodys_fault(&self) -> bool {
+    pub(crate) fn is_restartable(&self) -> bool {
         match self {
             Self::Transaction { error, .. } => !matches!(error, LogError::Config { .. } | LogError::Auth { .. }),
-            Self::Log { error: LogError::Stranded { .. }, .. } | Self::Position { by_option: true, .. } => true,
+            Self::Log { error: LogError::BrokersLost { .. }, .. } | Self::Position { by_option: true, .. } => true,
             _ => false,
         }
     }
@@ -180,7 +180,7 @@ impl ProcessorError {
     /// Whether a new start may help. Not so if a topic is wrong, which stays so until somebody mends it; a record that
     /// fails may do so because of something else that passes, so that it is tried again as often as
     /// [`OnFailure`](super::OnFailure) says.
-    pub(crate) fn may_pass(&self) -> bool {
+    pub(crate) fn is_transient(&self) -> bool {
         !matches!(
             self,
             Self::Topic { .. }

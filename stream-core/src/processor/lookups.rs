@@ -13,7 +13,7 @@ use super::error::{ProcessorError, ProcessorResult};
 use super::options::Options;
 use crate::group::GroupGraph;
 use crate::log::{Isolation, LogError, LogHandle};
-use crate::replica::{Copies, Keeper, KeeperOptions, ViewState};
+use crate::replica::{ReplicaUpdater, TableReplica, UpdaterOptions, ViewState};
 use crate::store::StoreBackend;
 use crate::topics::TopicFacts;
 use crate::workers::Workers;
@@ -21,9 +21,9 @@ use crate::workers::Workers;
 /// The lookups of one start of an instance. They must be closed before the next start opens the same stores again.
 #[derive(Default)]
 pub(super) struct Lookups {
-    keepers: Vec<Keeper>,
-    copies: Vec<Arc<Copies>>,
-    /// Ends by itself when this is dropped and the keepers are done.
+    updaters: Vec<ReplicaUpdater>,
+    replicas: Vec<Arc<TableReplica>>,
+    /// Ends by itself when this is dropped and the updaters are done.
     thread: Option<Workers>,
 }
 
@@ -51,34 +51,34 @@ impl Lookups {
                 let error = LogError::UnknownTopic { topic: edge.topic.to_string() };
                 ProcessorError::log(group, "open a lookup", error)
             })?;
-            let copies = Copies::open(info, stores, edge.codec.name(), options.partitioner);
-            let copies = Arc::new(copies.map_err(|e| ProcessorError::store(group, e))?);
-            let keeping = KeeperOptions {
+            let replica = TableReplica::open(info, stores, edge.codec.name(), options.partitioner);
+            let replica = Arc::new(replica.map_err(|e| ProcessorError::store(group, e))?);
+            let updater_options = UpdaterOptions {
                 checkpoint: options.checkpoint_interval,
                 progress: options.progress_interval,
-                probe: options.topic_check_interval.min(KeeperOptions::default().probe),
+                probe: options.topic_check_interval.min(UpdaterOptions::default().probe),
             };
             let reader = log.reader(Isolation::ReadCommitted);
             let reader = reader.map_err(|e| ProcessorError::log(group, format!("read lookup {}", edge.topic), e))?;
-            let (keeper, work) = Keeper::new(Arc::clone(&copies), log, reader, info, None, keeping);
+            let (updater, work) = ReplicaUpdater::new(Arc::clone(&replica), log, reader, info, None, updater_options);
             thread.spawn(0, Box::new(move || work));
-            self.keepers.push(keeper);
-            self.copies.push(copies);
+            self.updaters.push(updater);
+            self.replicas.push(replica);
         }
         Ok(())
     }
 
     /// Resolves once all are up to date.
     pub(super) async fn caught_up(&self, group: &str) -> ProcessorResult<()> {
-        for copies in &self.copies {
-            let mut status = copies.status();
+        for replica in &self.replicas {
+            let mut status = replica.status();
             let over = status.wait_for(|s| matches!(s.state, ViewState::Running | ViewState::Failed)).await;
             if let Ok(status) = over
                 && status.state == ViewState::Failed
             {
                 return Err(ProcessorError::Lookup {
                     group: group.to_owned(),
-                    table: copies.topic().to_string(),
+                    table: replica.topic().to_string(),
                     reason: status.reason.as_deref().unwrap_or_default().to_owned(),
                 });
             }
@@ -87,12 +87,12 @@ impl Lookups {
     }
 
     /// For the tasks to read.
-    pub(super) fn copies(&self) -> Vec<Arc<Copies>> {
-        self.copies.clone()
+    pub(super) fn replicas(&self) -> Vec<Arc<TableReplica>> {
+        self.replicas.clone()
     }
 
     /// Resolves once nobody writes to their stores any more; false if that is not so within the bound.
     pub(super) async fn close(self, bound: Duration) -> bool {
-        timeout(bound, join_all(self.keepers.into_iter().map(Keeper::close))).await.is_ok()
+        timeout(bound, join_all(self.updaters.into_iter().map(ReplicaUpdater::close))).await.is_ok()
     }
 }

@@ -22,7 +22,7 @@ pub enum OnFailure {
     /// most five times in a row. There are three of them. With exactly-once delivery, the instance's transactions have ended:
     /// it was frozen and another instance has its partitions, or the outcome of a commit is unknown; the new start looks up
     /// the committed offsets. A client has lost its brokers for good
-    /// ([`LogError::Stranded`](crate::log::LogError::Stranded)). A position is lost while the group runs, and
+    /// ([`LogError::BrokersLost`](crate::log::LogError::BrokersLost)). A position is lost while the group runs, and
     /// [`OnLostPosition`] says where to go on.
     Stop,
     /// Start again after a wait that doubles from `backoff` up to 64 times that. After `attempts` failures in a row
@@ -41,7 +41,7 @@ impl OnFailure {
     pub(super) fn after(self, error: &ProcessorError) -> Option<(Duration, u32)> {
         match self {
             Self::Restart { backoff, attempts } => Some((backoff, attempts)),
-            Self::Stop if error.is_nobodys_fault() => Some((Duration::from_millis(500), 5)),
+            Self::Stop if error.is_restartable() => Some((Duration::from_millis(500), 5)),
             Self::Stop => None,
         }
     }

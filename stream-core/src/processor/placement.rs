@@ -46,7 +46,7 @@ struct Evidence {
 impl Placement {
     /// The checks of a group's inputs, by edge; `None` where nothing depends on it.
     pub(super) fn of(graph: &GroupGraph, facts: &TopicFacts, partitioner: Partitioner) -> Vec<Option<Self>> {
-        let keyed = graph.lead().is_some();
+        let keyed = graph.co_partition_topic().is_some();
         let check = |edge: &crate::topology::InputEdge| {
             let partitions = facts.topics.get(&edge.input.topic)?.partitions;
             let on = edge.input.partitioner;

@@ -363,7 +363,7 @@ pub(super) fn meanings(graph: &GroupGraph) -> BTreeMap<String, String> {
         let (before, after) = (edge.windows.before, edge.windows.after);
         add(edge.state, format!("a {} join from {before} ms before to {after} ms after", edge.kind));
     }
-    for edge in &graph.open {
+    for edge in &graph.due_entries {
         add(edge.state, edge.kind.meaning());
     }
     for timer in &graph.timers {

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Processor;
-use super::alignment::Pace;
+use super::alignment::Alignment;
 use super::budget::Budget;
 use super::egress::Egress;
 use super::env::Env;
@@ -96,18 +96,18 @@ impl Processor {
                 // As a first start it needs the brokers, and it is nobody's fault that they are away.
                 tokio::select! {
                     biased;
-                    () = stop.told() => break Ok(()),
+                    () = stop.asked() => break Ok(()),
                     () = self.wait_out(&error, &mut patience) => continue,
                 }
             }
             match self.options.on_failure.after(&error) {
-                Some((backoff, attempts)) if failures < attempts && error.may_pass() && !stop.asked => {
+                Some((backoff, attempts)) if failures < attempts && error.is_transient() && !stop.asked => {
                     let wait = backoff.saturating_mul(1 << failures.min(6));
                     failures += 1;
                     tracing::warn!(?error, failures, ?wait, "the processor failed and is started again");
                     tokio::select! {
                         biased;
-                        () = stop.told() => break Ok(()),
+                        () = stop.asked() => break Ok(()),
                         () = tokio::time::sleep(wait) => {}
                     }
                     if workers.is_hung() {
@@ -183,7 +183,7 @@ impl Processor {
         let mut making = None;
         let started = tokio::select! {
             biased;
-            () = stop.told() => None,
+            () = stop.asked() => None,
             started = self.start(workers, stores, lookups, &mut making) => Some(started?),
         };
         let Some((env, facts, member, sending)) = started else {
@@ -233,7 +233,7 @@ impl Processor {
             })?;
         }
         self.refuse_other_members().await?;
-        let pace = Pace::of(graph, &facts);
+        let alignment = Alignment::of(graph, &facts);
         let mut producer = ProducerOptions {
             partitioner: options.partitioner,
             delivery_timeout: Some(options.session_timeout * 2 / 3),
@@ -288,13 +288,13 @@ impl Processor {
             egress,
             reader,
             stores,
-            lookups: lookups.copies(),
+            lookups: lookups.replicas(),
             limits: graph.outputs.iter().map(|e| facts.limit(&e.topic)).collect(),
             table_limit: graph.table.as_ref().map_or(usize::MAX, |t| facts.limit(&t.topic)),
             state_limits: graph.state.iter().map(|e| facts.limit(&e.topic)).collect(),
             tombstones: facts.tombstones(),
             placements: Placement::of(graph, &facts, options.partitioner),
-            pace,
+            alignment,
             batches: Arc::clone(&self.batches),
             counters: Arc::clone(&self.counters),
             faults: self.faults.clone(),
@@ -342,7 +342,7 @@ impl Processor {
 
     fn subscription(&self) -> Subscription {
         let with: Vec<Arc<str>> = self.graph.inputs.iter().map(|e| Arc::clone(&e.input.topic)).collect();
-        match self.graph.lead() {
+        match self.graph.co_partition_topic() {
             Some(lead) => Subscription::Lead { lead, with },
             None => Subscription::Topics(with),
         }

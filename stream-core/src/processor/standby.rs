@@ -15,14 +15,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::env::Env;
 use super::status::StandbyState;
 use crate::log::{TopicInfo, TopicPartition};
-use crate::replica::{Copies, Keeper, KeeperOptions, ViewState, ViewStatus};
+use crate::replica::{ReplicaUpdater, TableReplica, UpdaterOptions, ViewState, ViewStatus};
 use crate::store::{Store, StoreError, StoreId};
 
 /// Stores that stay open from one that is over to its successor, for to open them again would take time.
 #[derive(Debug, Default)]
-pub(super) struct Warm(#[allow(dead_code, reason = "held, not read")] Vec<Arc<dyn Store>>);
+pub(super) struct OpenStores(#[allow(dead_code, reason = "held, not read")] Vec<Arc<dyn Store>>);
 
-impl Warm {
+impl OpenStores {
     /// Keeps those that a checkpoint vouches for. Others are closed, so that they are emptied or mended when they are
     /// opened again.
     pub(super) fn of(stores: Vec<Arc<dyn Store>>) -> Self {
@@ -31,7 +31,7 @@ impl Warm {
 }
 
 /// What a standby tells: which standby, which copy, how it is.
-pub(super) type News = (u64, TopicPartition, StandbyState);
+pub(super) type StandbyUpdate = (u64, TopicPartition, StandbyState);
 
 /// What a worker needs to start a standby.
 pub(super) struct StandbySpec {
@@ -41,34 +41,34 @@ pub(super) struct StandbySpec {
     /// The topics to copy, each with the name of its codec.
     pub(super) tables: Vec<(TopicInfo, String)>,
     /// Resolves when whoever had the stores before is over.
-    pub(super) after: Option<oneshot::Receiver<Warm>>,
+    pub(super) after: Option<oneshot::Receiver<OpenStores>>,
     /// Resolves, in whichever way, when the standby is to end.
     pub(super) stop: oneshot::Receiver<()>,
-    pub(super) news: mpsc::UnboundedSender<News>,
+    pub(super) updates: mpsc::UnboundedSender<StandbyUpdate>,
 }
 
 /// Runs a standby until it is told to end.
-pub(super) async fn run(spec: StandbySpec) -> Warm {
-    let StandbySpec { id, partition, env, tables, after, mut stop, news } = spec;
+pub(super) async fn run(spec: StandbySpec) -> OpenStores {
+    let StandbySpec { id, partition, env, tables, after, mut stop, updates } = spec;
     let before = match after {
         // An error means the same: it is over.
         Some(after) => after.await.unwrap_or_default(),
-        None => Warm::default(),
+        None => OpenStores::default(),
     };
-    let (mut stores, mut keepers, mut works) = (Vec::new(), Vec::new(), FuturesUnordered::new());
+    let (mut stores, mut updaters, mut works) = (Vec::new(), Vec::new(), FuturesUnordered::new());
     for (topic, codec) in tables {
         let partition = TopicPartition::new(Arc::clone(&topic.name), partition);
         match keep(&env, &topic, &partition, &codec) {
-            Ok((store, status, keeper, work)) => {
+            Ok((store, status, updater, work)) => {
                 stores.push((store, status.clone()));
-                keepers.push(keeper);
+                updaters.push(updater);
                 works.push(work);
-                works.push(forward(id, partition, status, news.clone()));
+                works.push(forward(id, partition, status, updates.clone()));
             }
             Err(error) => {
                 // The task that takes over will meet the same, and say so by failing.
                 tracing::error!(group = env.graph.name(), %partition, ?error, "no standby can be kept");
-                _ = news.send((id, partition, StandbyState::Failed));
+                _ = updates.send((id, partition, StandbyState::Failed));
             }
         }
     }
@@ -81,34 +81,34 @@ pub(super) async fn run(spec: StandbySpec) -> Warm {
         }
     }
     stores.retain(|(_, status)| status.borrow().state != ViewState::Failed);
-    let closed = join_all(keepers.into_iter().map(Keeper::close));
+    let closed = join_all(updaters.into_iter().map(ReplicaUpdater::close));
     join(closed, works.for_each(|()| std::future::ready(()))).await;
-    Warm::of(stores.into_iter().map(|(store, _)| store).collect())
+    OpenStores::of(stores.into_iter().map(|(store, _)| store).collect())
 }
 
-type Kept = (Arc<dyn Store>, watch::Receiver<ViewStatus>, Keeper, BoxFuture<'static, ()>);
+type Kept = (Arc<dyn Store>, watch::Receiver<ViewStatus>, ReplicaUpdater, BoxFuture<'static, ()>);
 
 fn keep(env: &Env, topic: &TopicInfo, partition: &TopicPartition, codec: &str) -> Result<Kept, StoreError> {
     let id = StoreId::new(Arc::clone(&partition.topic), partition.partition);
     let store = env.stores.open(&id, codec)?;
-    let copies = Arc::new(Copies::of_one(partition.clone(), Arc::clone(&store), env.options.partitioner));
-    let options = KeeperOptions {
+    let replica = Arc::new(TableReplica::of_one(partition.clone(), Arc::clone(&store), env.options.partitioner));
+    let options = UpdaterOptions {
         checkpoint: env.options.checkpoint_interval,
         progress: env.options.progress_interval,
         probe: env.options.topic_check_interval,
     };
-    let status = copies.status();
+    let status = replica.status();
     // The instance's reader: one for each standby would be a client, with its threads, for each partition.
-    let (keeper, work) = Keeper::new(copies, &env.log, Arc::clone(&env.reader), topic, None, options);
-    Ok((store, status, keeper, work))
+    let (updater, work) = ReplicaUpdater::new(replica, &env.log, Arc::clone(&env.reader), topic, None, options);
+    Ok((store, status, updater, work))
 }
 
-/// Tells of a copy's states until its keeper is gone.
+/// Tells of a copy's states until its updater is gone.
 fn forward(
     id: u64,
     partition: TopicPartition,
     mut status: watch::Receiver<ViewStatus>,
-    news: mpsc::UnboundedSender<News>,
+    updates: mpsc::UnboundedSender<StandbyUpdate>,
 ) -> BoxFuture<'static, ()> {
     async move {
         loop {
@@ -119,7 +119,7 @@ fn forward(
                 ViewState::Failed => StandbyState::Failed,
                 ViewState::Closed => return,
             };
-            _ = news.send((id, partition.clone(), state));
+            _ = updates.send((id, partition.clone(), state));
             if status.changed().await.is_err() {
                 return;
             }

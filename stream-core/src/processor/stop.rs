@@ -26,7 +26,7 @@ impl Stop {
     }
 
     /// Resolves when it should stop; other requests wait for the next instance. Cancel-safe.
-    pub(super) async fn told(&mut self) {
+    pub(super) async fn asked(&mut self) {
         while !self.asked {
             match self.receive().await {
                 visit @ Request::Visit { .. } => self.queued.push_back(visit),

@@ -72,7 +72,7 @@ impl Transactions {
     }
 
     /// Resolves once the batch is committed, or the transaction it was in is aborted.
-    pub(super) fn hand_over(
+    pub(super) fn send(
         &self,
         task: u64,
         epoch: u64,

@@ -4,10 +4,10 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::ops::Bound;
 
-use super::copies::{Copies, CopyError, PartitionCopy};
+use super::table::{PartitionReplica, ReplicaError, TableReplica};
 use crate::store::{Direction, KeyRange, Pair, Scan, prefix_end};
 
-impl Copies {
+impl TableReplica {
     /// The pairs of a range, of all partitions, in key order or its reverse. Nothing is read before the first is asked
     /// for.
     pub(crate) fn scan(&self, from: Bound<Vec<u8>>, to: Bound<Vec<u8>>, direction: Direction) -> Merge<'_> {
@@ -17,7 +17,7 @@ impl Copies {
 
 /// The pairs of a range in key order or its reverse, each key once. After an error it ends.
 pub(crate) struct Merge<'a> {
-    copies: &'a Copies,
+    replica: &'a TableReplica,
     from: Bound<Vec<u8>>,
     to: Bound<Vec<u8>>,
     direction: Direction,
@@ -30,15 +30,15 @@ pub(crate) struct Merge<'a> {
 
 /// One partition's scan.
 struct PartitionScan<'a> {
-    copy: &'a PartitionCopy,
-    life: u64,
+    copy: &'a PartitionReplica,
+    generation: u64,
     scan: Scan<'a>,
 }
 
 impl PartitionScan<'_> {
-    fn next(&mut self) -> Result<Option<Pair>, CopyError> {
+    fn next(&mut self) -> Result<Option<Pair>, ReplicaError> {
         let pair = self.scan.next().transpose()?;
-        self.copy.check(self.life)?;
+        self.copy.check(self.generation)?;
         Ok(pair)
     }
 }
@@ -76,9 +76,14 @@ impl PartialEq for Head {
 impl Eq for Head {}
 
 impl<'a> Merge<'a> {
-    pub(crate) fn new(copies: &'a Copies, from: Bound<Vec<u8>>, to: Bound<Vec<u8>>, direction: Direction) -> Self {
+    pub(crate) fn new(
+        replica: &'a TableReplica,
+        from: Bound<Vec<u8>>,
+        to: Bound<Vec<u8>>,
+        direction: Direction,
+    ) -> Self {
         let (sources, heads) = (Vec::new(), BinaryHeap::new());
-        Self { copies, from, to, direction, sources, heads, begun: false, over: false }
+        Self { replica, from, to, direction, sources, heads, begun: false, over: false }
     }
 
     /// Turns it round. Only before the first pair was asked for.
@@ -88,19 +93,19 @@ impl<'a> Merge<'a> {
         }
     }
 
-    fn begin(&mut self) -> Result<(), CopyError> {
+    fn begin(&mut self) -> Result<(), ReplicaError> {
         self.begun = true;
-        self.copies.alive()?;
+        self.replica.alive()?;
         let range = KeyRange { from: as_slice(&self.from), to: as_slice(&self.to) };
-        for copy in self.copies.partitions() {
-            let life = copy.life()?;
-            self.sources.push(PartitionScan { copy, life, scan: copy.store.range(range, self.direction) });
+        for copy in self.replica.partitions() {
+            let generation = copy.generation()?;
+            self.sources.push(PartitionScan { copy, generation, scan: copy.store.range(range, self.direction) });
         }
         (0..self.sources.len()).try_for_each(|partition| self.advance(partition))
     }
 
     /// Puts the next pair of a partition, if it has one, among the heads.
-    fn advance(&mut self, partition: usize) -> Result<(), CopyError> {
+    fn advance(&mut self, partition: usize) -> Result<(), ReplicaError> {
         let Some(source) = self.sources.get_mut(partition) else { return Ok(()) };
         if let Some((key, value)) = source.next()? {
             self.heads.push(Head { key, value, partition, direction: self.direction });
@@ -108,18 +113,18 @@ impl<'a> Merge<'a> {
         Ok(())
     }
 
-    fn take(&mut self) -> Result<Option<Pair>, CopyError> {
+    fn take(&mut self) -> Result<Option<Pair>, ReplicaError> {
         if !self.begun {
             self.begin()?;
         }
-        self.copies.alive()?;
+        self.replica.alive()?;
         let Some(mut best) = self.heads.pop() else { return Ok(None) };
         self.advance(best.partition)?;
         // A key may be in two partitions when its topic has grown: the one where writers put it now counts.
         while self.heads.peek().is_some_and(|head| head.key == best.key) {
             let Some(other) = self.heads.pop() else { break };
             self.advance(other.partition)?;
-            let likely = self.copies.likely(&best.key);
+            let likely = self.replica.likely(&best.key);
             let rank = |partition: usize| (partition + self.sources.len() - likely) % self.sources.len();
             if rank(other.partition) < rank(best.partition) {
                 best = other;
@@ -130,7 +135,7 @@ impl<'a> Merge<'a> {
 }
 
 impl Iterator for Merge<'_> {
-    type Item = Result<Pair, CopyError>;
+    type Item = Result<Pair, ReplicaError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.over {

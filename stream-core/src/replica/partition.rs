@@ -1,4 +1,4 @@
-//! One partition of a copy being kept: its part of a [`Keeper`](super::updater::Keeper).
+//! One partition of a copy being kept: its part of a [`ReplicaUpdater`](super::updater::ReplicaUpdater).
 //!
 //! What follows an error: of the log, a rest, then on from where it was; a position that the topic no longer has, or a
 //! topic made anew (which its id tells), the store is emptied and read anew; of the store, the end, for nothing is left to build upon.
@@ -12,19 +12,19 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
-use super::copies::PartitionCopy;
-use super::probe::{Found, Keeping, Probe};
+use super::probe::{Found, Probe, UpdaterContext};
 use super::status::Phase;
+use super::table::PartitionReplica;
 use crate::log::{ErrorClass, LogError};
 use crate::store::{Checkpoint, StoreError};
 use crate::table::{FollowError, Goal, Known, Progress, Source, Step};
 
-/// Why a lane can't go on as it is.
+/// Why a follower can't go on as it is.
 enum Broken {
     /// The log failed.
     Log(LogError),
     /// Somebody else found the topic gone.
-    Gone(LogError),
+    TopicMissing(LogError),
     /// What is in the store can't be relied on any more.
     Distrust(&'static str),
     /// The store failed.
@@ -47,10 +47,10 @@ impl From<StoreError> for Broken {
 }
 
 /// One partition being kept.
-pub(super) struct Lane<'a> {
-    keeping: &'a Keeping,
+pub(super) struct PartitionFollower<'a> {
+    context: &'a UpdaterContext,
     index: usize,
-    copy: &'a PartitionCopy,
+    copy: &'a PartitionReplica,
     probe: &'a Probe,
     /// What the store contains; `None` before the first follower is there. Its contact is the last moment at which
     /// the copy is known to have been level with its topic, or else when it was begun.
@@ -61,15 +61,15 @@ pub(super) struct Lane<'a> {
     /// The topic's end at the last probe, if the copy was level with it.
     level: Option<i64>,
     /// The topic was gone, it was said: when it is back, it may be another one.
-    gone: bool,
+    missing: bool,
     /// Failures since the end was last reached.
     failures: u32,
 }
 
-impl<'a> Lane<'a> {
-    pub(super) fn new(keeping: &'a Keeping, index: usize, copy: &'a PartitionCopy, probe: &'a Probe) -> Self {
+impl<'a> PartitionFollower<'a> {
+    pub(super) fn new(context: &'a UpdaterContext, index: usize, copy: &'a PartitionReplica, probe: &'a Probe) -> Self {
         let (known, recorded, level) = (None, None, None);
-        Self { keeping, index, copy, probe, known, recorded, caught_up: false, level, gone: false, failures: 0 }
+        Self { context, index, copy, probe, known, recorded, caught_up: false, level, missing: false, failures: 0 }
     }
 
     /// Works until told to stop, then records a last checkpoint.
@@ -106,20 +106,21 @@ impl<'a> Lane<'a> {
                 tracing::warn!(%partition, ?error, "the copy is emptied and restored");
                 self.empty().map_err(|e| e.to_string())?;
             }
-            Broken::Gone(error) => {
-                self.gone = true;
+            Broken::TopicMissing(error) => {
+                self.missing = true;
                 self.wait(&error, rest);
             }
             Broken::Log(error) => {
-                let gone = matches!(error, LogError::UnknownTopic { .. } | LogError::UnknownPartition { .. });
+                let missing = matches!(error, LogError::UnknownTopic { .. } | LogError::UnknownPartition { .. });
                 // Who is stranded reads with another client the next time.
-                let passes = gone || error.class() != ErrorClass::Fatal || matches!(error, LogError::Stranded { .. });
+                let passes =
+                    missing || error.class() != ErrorClass::Fatal || matches!(error, LogError::BrokersLost { .. });
                 if !passes && !self.copy.is_complete() {
                     // Nothing is served yet, so that to try again would only hide it.
                     return Err(error.to_string());
                 }
-                self.gone |= gone;
-                self.keeping.note_gone(&error);
+                self.missing |= missing;
+                self.context.note_missing(&error);
                 self.wait(&error, rest);
             }
         }
@@ -129,7 +130,7 @@ impl<'a> Lane<'a> {
     fn wait(&self, error: &LogError, rest: Duration) {
         let partition = &self.copy.partition;
         tracing::warn!(%partition, ?error, ?rest, "the copy can't follow its topic; it is tried again");
-        self.keeping.copies.set_phase(self.index, Phase::Waiting, Some(error.to_string()));
+        self.context.replica.set_phase(self.index, Phase::Waiting, Some(error.to_string()));
     }
 
     fn empty(&mut self) -> Result<(), StoreError> {
@@ -138,7 +139,7 @@ impl<'a> Lane<'a> {
         (self.known, self.recorded) = (None, None);
         // What was found out concerned what is gone now.
         self.probe.take();
-        self.keeping.copies.set_phase(self.index, Phase::Restoring, None);
+        self.context.replica.set_phase(self.index, Phase::Restoring, None);
         Ok(())
     }
 
@@ -151,10 +152,10 @@ impl<'a> Lane<'a> {
     }
 
     async fn try_follow(&mut self) -> Result<Infallible, Broken> {
-        let Keeping { log, reader, tombstone_retention_ms, options, updates, .. } = self.keeping;
-        let PartitionCopy { partition, store, .. } = self.copy;
+        let UpdaterContext { log, reader, tombstone_retention_ms, options, updates, .. } = self.context;
+        let PartitionReplica { partition, store, .. } = self.copy;
         let source = Source { log, reader, partition, store, tombstone_retention_ms: *tombstone_retention_ms };
-        if self.gone {
+        if self.missing {
             // Served until its successor is there.
             source.exists().await?;
             self.probe.take();
@@ -163,7 +164,7 @@ impl<'a> Lane<'a> {
                 tracing::warn!(%partition, "the topic was gone and is back: the copy is emptied and restored");
                 self.empty()?;
             }
-            self.gone = false;
+            self.missing = false;
         }
         let (copy, mut emptied) = (self.copy, false);
         let asked = log.clock().now_ms();
@@ -183,7 +184,7 @@ impl<'a> Lane<'a> {
         (self.caught_up, self.level) = (false, None);
         copy.set_position(position);
         copy.set_end(end);
-        self.keeping.copies.set_phase(self.index, Phase::Restoring, None);
+        self.context.replica.set_phase(self.index, Phase::Restoring, None);
 
         let mut progress = Some(Progress::new(partition, position, options.progress));
         let mut checkpoints = interval_at(Instant::now() + options.checkpoint, options.checkpoint);
@@ -192,18 +193,18 @@ impl<'a> Lane<'a> {
         loop {
             // A listener is told what changes in a complete copy, not what a restore brings.
             let listening = updates.as_deref().filter(|_| copy.is_complete());
-            let mut tell = |key: &[u8], value: Option<&[u8]>| {
+            let mut notify = |key: &[u8], value: Option<&[u8]>| {
                 let Some(updates) = listening else { return };
                 // From the first value on whose schema is missing all wait, to keep their order.
-                if !late.is_empty() || !updates.tell(partition.partition, key, value) {
+                if !late.is_empty() || !updates.notify(partition.partition, key, value) {
                     late.push((key.to_vec(), value.map(<[u8]>::to_vec)));
                 }
             };
             tokio::select! {
                 biased;
-                () = self.probe.news.notified() => self.compare()?,
+                () = self.probe.updated.notified() => self.compare()?,
                 _ = checkpoints.tick() => self.checkpoint()?,
-                step = poll_fn(|cx| follower.poll_step(cx, &mut tell)) => match step? {
+                step = poll_fn(|cx| follower.poll_step(cx, &mut notify)) => match step? {
                     Step::Applied(n) => {
                         self.moved(follower.position());
                         if let Some(progress) = &mut progress {
@@ -218,17 +219,17 @@ impl<'a> Lane<'a> {
                             progress.done(follower.position());
                             self.failures = 0;
                             copy.completed();
-                            self.keeping.copies.set_phase(self.index, Phase::Running, None);
+                            self.context.replica.set_phase(self.index, Phase::Running, None);
                         }
                     }
                 },
             }
             if let Some(updates) = updates {
                 for (key, value) in late.drain(..) {
-                    updates.load_and_tell(partition.partition, &key, value.as_deref()).await;
+                    updates.load_and_notify(partition.partition, &key, value.as_deref()).await;
                 }
             }
-            // A lane that always has records must let the others, and whoever shares the thread, have their turn.
+            // A follower that always has records must let the others, and whoever shares the thread, have their turn.
             tokio::task::yield_now().await;
         }
     }
@@ -248,10 +249,10 @@ impl<'a> Lane<'a> {
         let (Some(found), Some(known)) = (found, &mut self.known) else { return Ok(()) };
         let (end, at_ms) = match found {
             Found::End { end, at_ms } => (end, at_ms),
-            Found::Gone(error) => return Err(Broken::Gone(error)),
+            Found::TopicMissing(error) => return Err(Broken::TopicMissing(error)),
         };
         let age = at_ms.saturating_sub(known.contact.at_ms);
-        let keep = self.keeping.tombstone_retention_ms;
+        let keep = self.context.tombstone_retention_ms;
         if keep.is_some_and(|keep| known.contact.offset < end && age > keep / 2) {
             return Err(Broken::Distrust("it was cut off so long that deletions may be missed"));
         }
@@ -269,8 +270,8 @@ impl<'a> Lane<'a> {
     fn checkpoint(&mut self) -> Result<(), StoreError> {
         let Some(known) = self.known else { return Ok(()) };
         let at_ms = known.contact.at_ms;
-        let now_ms = self.keeping.log.clock().now_ms();
-        let keep = self.keeping.tombstone_retention_ms.unwrap_or(DAY_MS);
+        let now_ms = self.context.log.clock().now_ms();
+        let keep = self.context.tombstone_retention_ms.unwrap_or(DAY_MS);
         // Not level for long, nobody knows whether deletions were missed: the older checkpoint stands, and its age
         // will tell.
         if now_ms.saturating_sub(at_ms) > keep / 2 {
@@ -291,7 +292,7 @@ impl<'a> Lane<'a> {
 /// Kafka's default for `delete.retention.ms`.
 const DAY_MS: i64 = 24 * 3_600_000;
 
-/// Resolves once the keeper is to stop.
+/// Resolves once the updater is to stop.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     // An error means that whoever could say so is gone.
     _ = stop.wait_for(|stop| *stop).await;

@@ -46,7 +46,7 @@ pub struct ViewProgress {
     pub end: Option<i64>,
 }
 
-/// What the keeper of one partition is doing.
+/// What the updater of one partition is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Restoring,

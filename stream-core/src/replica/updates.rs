@@ -10,10 +10,10 @@ use crate::codec::{Codec, CodecError};
 /// Listeners of a copy, whose value type is not named.
 pub(crate) trait Updates: Send + Sync {
     /// Tells them; false if something must be loaded first to decode the value.
-    fn tell(&self, partition: i32, key: &[u8], value: Option<&[u8]>) -> bool;
+    fn notify(&self, partition: i32, key: &[u8], value: Option<&[u8]>) -> bool;
 
     /// Loads what the value needs and tells them.
-    fn load_and_tell<'a>(&'a self, partition: i32, key: &'a [u8], value: Option<&'a [u8]>) -> BoxFuture<'a, ()>;
+    fn load_and_notify<'a>(&'a self, partition: i32, key: &'a [u8], value: Option<&'a [u8]>) -> BoxFuture<'a, ()>;
 }
 
 /// Called with the partition, the key, and the new value; `None` if it was deleted.
@@ -26,7 +26,7 @@ pub(crate) struct Listeners<V> {
 }
 
 impl<V: 'static> Updates for Listeners<V> {
-    fn tell(&self, partition: i32, key: &[u8], value: Option<&[u8]>) -> bool {
+    fn notify(&self, partition: i32, key: &[u8], value: Option<&[u8]>) -> bool {
         match value.map(|bytes| decode(&*self.codec, bytes)).transpose() {
             Ok(value) => self.call(partition, key, value.as_ref()),
             Err(CodecError::NotLoaded(_)) => return false,
@@ -35,7 +35,7 @@ impl<V: 'static> Updates for Listeners<V> {
         true
     }
 
-    fn load_and_tell<'a>(&'a self, partition: i32, key: &'a [u8], value: Option<&'a [u8]>) -> BoxFuture<'a, ()> {
+    fn load_and_notify<'a>(&'a self, partition: i32, key: &'a [u8], value: Option<&'a [u8]>) -> BoxFuture<'a, ()> {
         async move {
             match value {
                 None => self.call(partition, key, None),

@@ -16,7 +16,7 @@ use crate::store::{Checkpoint, Store};
 
 /// How long a restore waits at an end below its goal before it looks whether there is anything left to wait for: the
 /// goal may lie behind offsets that no record and no marker has.
-const PATIENCE: Duration = Duration::from_secs(5);
+const STEP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long to wait before a topic's id is asked for again.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
@@ -170,7 +170,7 @@ pub(crate) async fn restore(
         let step = poll_fn(|cx| follower.poll_step(cx, &mut |_, _| {}));
         let step = match goal {
             Goal::Offset(end) if short && !seen => {
-                let Ok(step) = timeout(PATIENCE, step).await else {
+                let Ok(step) = timeout(STEP_TIMEOUT, step).await else {
                     tracing::info!(%partition, position = follower.position(), end, "waiting for the end to be in sight");
                     follower.await_sight_of(end).await?;
                     seen = true;

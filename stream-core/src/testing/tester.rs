@@ -59,7 +59,7 @@ pub(super) struct Instance {
 }
 
 /// Virtual time after which a group that is not done counts as stuck.
-pub(super) const PATIENCE: Duration = Duration::from_secs(600);
+pub(super) const WAIT_LIMIT: Duration = Duration::from_secs(600);
 /// A step of waiting; virtual, so it costs nothing.
 const STEP: Duration = Duration::from_millis(20);
 
@@ -165,7 +165,7 @@ impl Tester {
             if let Some(error) = self.any_failure() {
                 return Err(error.into());
             }
-            if waited >= PATIENCE {
+            if waited >= WAIT_LIMIT {
                 return Err(TesterError::Never(what.to_owned()));
             }
             self.run_for(STEP);
@@ -190,7 +190,7 @@ impl Tester {
                 return Err(error.into());
             }
             let Some(stuck) = self.unfinished()? else { return Ok(()) };
-            if waited >= PATIENCE {
+            if waited >= WAIT_LIMIT {
                 return Err(stuck);
             }
             self.run_for(STEP);

@@ -6,20 +6,20 @@ use super::due_callback::OnDue;
 use crate::codec::{Codec, CodecError};
 use crate::context::Ctx;
 use crate::group::GroupBuilder;
-use crate::topology::{CallbackResult, CodecOf, ErrorPolicy, OpenEdge, Opened};
+use crate::topology::{CallbackResult, CodecOf, DueEntryEdge, EntryKind, ErrorPolicy};
 
 impl<S: 'static> GroupBuilder<S> {
-    pub(super) fn add_open<T: 'static>(
+    pub(super) fn add_due_entry<T: 'static>(
         &mut self,
         name: Arc<str>,
         topic: Arc<str>,
-        kind: Opened,
+        kind: EntryKind,
         codec: impl Codec<T>,
     ) -> usize {
         let state = self.add_state(topic, codec);
-        self.graph.open.push(OpenEdge { name, kind, state, policy: ErrorPolicy::fail() });
-        self.callbacks.open.push(None);
-        self.graph.open.len() - 1
+        self.graph.due_entries.push(DueEntryEdge { name, kind, state, policy: ErrorPolicy::fail() });
+        self.callbacks.due_entries.push(None);
+        self.graph.due_entries.len() - 1
     }
 
     pub(super) fn on_due<T: 'static, V: 'static>(
@@ -29,9 +29,9 @@ impl<S: 'static> GroupBuilder<S> {
         read: fn(&dyn Codec<T>, &[u8]) -> Result<V, CodecError>,
         call: impl Fn(&mut Ctx<'_, S>, V, i64) -> CallbackResult + Send + Sync + 'static,
     ) {
-        let edge = self.graph.open.get(index).filter(|_| graph == self.graph.id);
+        let edge = self.graph.due_entries.get(index).filter(|_| graph == self.graph.id);
         let edge = edge.and_then(|edge| self.graph.state.get(edge.state).map(|state| (edge, state)));
-        match edge.zip(self.callbacks.open.get_mut(index)) {
+        match edge.zip(self.callbacks.due_entries.get_mut(index)) {
             None => self.foreign = Some(what),
             Some(((edge, state), set)) => {
                 let (codec, of) = (Arc::clone(&state.codec), CodecOf::State(edge.state));

@@ -9,7 +9,7 @@ use super::stream_join::keys::Place;
 use crate::context::Core;
 use crate::store::{StoreError, prefix_end};
 use crate::table::TablePartition;
-use crate::topology::Opened;
+use crate::topology::EntryKind;
 use crate::window::keys::{self, By};
 use crate::window::{JoinWindows, Session, Which, Windows};
 
@@ -22,7 +22,7 @@ pub(crate) enum Kind {
     /// What a side keeps, of this index among the graph's joins of topics.
     Joined(usize, Which, JoinWindows),
     /// Of the markers of open sessions or batches.
-    Open(Opened),
+    Entries(EntryKind),
 }
 
 impl Kind {
@@ -31,12 +31,12 @@ impl Kind {
             Self::Timers(by) => by.prefix(),
             Self::Windows(..) => &[],
             Self::Joined(_, side, _) => side.by_time(),
-            Self::Open(_) => MARKERS,
+            Self::Entries(_) => MARKERS,
         }
     }
 
     pub(crate) fn is_wall(self) -> bool {
-        matches!(self, Self::Timers(By::WallClock) | Self::Open(Opened::Batch(_)))
+        matches!(self, Self::Timers(By::WallClock) | Self::Entries(EntryKind::Batch(_)))
     }
 
     /// Whether it has windows, sessions or a join's records, which stay open until stream time has passed them.
@@ -48,7 +48,7 @@ impl Kind {
     pub(crate) fn due(self, key: &[u8]) -> Option<i64> {
         let (time, _) = keys::read_time(key.strip_prefix(self.prefix())?)?;
         Some(match self {
-            Self::Timers(_) | Self::Open(_) => time,
+            Self::Timers(_) | Self::Entries(_) => time,
             Self::Windows(_, windows) => windows.closes(windows.starting(time)),
             Self::Joined(_, side, windows) => windows.kept_until(side, time).saturating_add(1),
         })
@@ -60,14 +60,14 @@ impl Kind {
         let Some(at) = at else { return i64::MIN };
         let open = match self {
             Self::Timers(By::StreamTime) => return i64::MIN,
-            Self::Timers(By::WallClock) | Self::Open(Opened::Batch(_)) => return i64::MAX,
+            Self::Timers(By::WallClock) | Self::Entries(EntryKind::Batch(_)) => return i64::MAX,
             Self::Windows(_, windows) => {
                 let mut closing = windows.at(at).map(|window| windows.closes(window));
                 return closing.find(|closes| *closes > seen).unwrap_or(i64::MAX);
             }
             Self::Joined(_, side, windows) => windows.kept_until(side, at).saturating_add(1),
             // One that it is merged into is no shorter.
-            Self::Open(Opened::Session(sessions)) => sessions.closes(Session { start: at, end: at }),
+            Self::Entries(EntryKind::Session(sessions)) => sessions.closes(Session { start: at, end: at }),
         };
         open.max(seen.saturating_add(1))
     }
@@ -99,7 +99,7 @@ impl Queue {
         let first = if let Kind::Joined(..) = self.kind {
             self.first_kept(core, &table, end.as_deref())?
         } else {
-            table.first(&self.floor, end.as_deref(), |key| core.is_gone(self.state, key))?
+            table.first(&self.floor, end.as_deref(), |key| core.is_deleted(self.state, key))?
         };
         self.due = first.as_ref().and_then(|key| self.kind.due(key)).unwrap_or(i64::MAX);
         if let Some(key) = &first
@@ -118,14 +118,14 @@ impl Queue {
         end: Option<&[u8]>,
     ) -> Result<Option<Vec<u8>>, StoreError> {
         while let Some(first) = self.of_one_time.last() {
-            if !core.is_gone(self.state, first) && table.with_value(first, |value| value.is_some())? {
+            if !core.is_deleted(self.state, first) && table.with_value(first, |value| value.is_some())? {
                 return Ok(Some(first.clone()));
             }
             self.of_one_time.pop();
         }
         let (mut found, mut time): (Vec<Vec<u8>>, _) = (Vec::new(), None);
         table.scan(&self.floor, end, |entry, _| {
-            if core.is_gone(self.state, entry) {
+            if core.is_deleted(self.state, entry) {
                 return ControlFlow::Continue(());
             }
             let at = Place::of_time(entry).map(|place| place.time);

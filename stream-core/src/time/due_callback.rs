@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::codec::{Codec, CodecError};
-use crate::context::{Core, Ctx, Obstacle, Source, Stage};
+use crate::context::{Blocker, Core, Ctx, Source, Stage};
 use crate::group::callback::{SyncHandler, Timed};
 use crate::log::RecordRef;
 use crate::topology::{AnyCodec, CallbackError, CallbackResult, CodecOf, Failure, typed};
@@ -49,7 +49,7 @@ where
         let codec = typed::<T>(&self.codec).ok_or_else(|| CallbackError::of(Failure::ForeignHandle("timer")))?;
         let value = (self.read)(&**codec, record.value.unwrap_or_default()).map_err(|error| {
             if let CodecError::NotLoaded(id) = error {
-                stage.obstacle = Some(Obstacle::Load(self.of, id));
+                stage.blocker = Some(Blocker::Load(self.of, id));
             }
             CallbackError::of(Failure::Decode(error))
         })?;

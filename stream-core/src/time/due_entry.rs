@@ -25,7 +25,7 @@ const ENTRY: u8 = 0;
 pub(crate) const MARKERS: &[u8] = &[1];
 
 /// What the places of a key begin with.
-pub(crate) fn places(key: &[u8]) -> Vec<u8> {
+pub(crate) fn entry_prefix(key: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(5 + key.len() + 12);
     bytes.push(ENTRY);
     bytes.extend_from_slice(&u32::try_from(key.len()).unwrap_or(u32::MAX).to_be_bytes());
@@ -34,58 +34,58 @@ pub(crate) fn places(key: &[u8]) -> Vec<u8> {
 }
 
 /// Where an entry lies.
-pub(crate) fn place(key: &[u8], place: &[u8]) -> Vec<u8> {
-    let mut bytes = places(key);
-    bytes.extend_from_slice(place);
+pub(crate) fn entry_key(key: &[u8], suffix: &[u8]) -> Vec<u8> {
+    let mut bytes = entry_prefix(key);
+    bytes.extend_from_slice(suffix);
     bytes
 }
 
 /// The key that an entry is of.
-pub(crate) fn key(place: &[u8]) -> Option<&[u8]> {
-    let (len, rest) = place.strip_prefix(&[ENTRY])?.split_first_chunk()?;
+pub(crate) fn key(entry_key: &[u8]) -> Option<&[u8]> {
+    let (len, rest) = entry_key.strip_prefix(&[ENTRY])?.split_first_chunk()?;
     rest.get(..u32::from_be_bytes(*len) as usize)
 }
 
 /// Where an entry's marker lies.
-pub(crate) fn marker(due: i64, place: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(8 + place.len());
+pub(crate) fn marker(due: i64, entry_key: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(8 + entry_key.len());
     bytes.extend_from_slice(MARKERS);
     bytes.extend_from_slice(&keys::time(due));
-    bytes.extend_from_slice(place.get(1..).unwrap_or_default());
+    bytes.extend_from_slice(entry_key.get(1..).unwrap_or_default());
     bytes
 }
 
 /// Where the entry of a marker lies.
-pub(crate) fn marked(marker: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn entry_of_marker(marker: &[u8]) -> Option<Vec<u8>> {
     let (_, rest) = keys::read_time(marker.strip_prefix(MARKERS)?)?;
     Some([&[ENTRY], rest].concat())
 }
 
 /// An open entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Open<'a> {
+pub(crate) struct DueEntry<'a> {
     /// When it closes.
     pub(crate) due: i64,
     /// When its marker is due.
-    pub(crate) marked: i64,
+    pub(crate) marker_due: i64,
     /// The event time of its closing.
-    pub(crate) at: i64,
+    pub(crate) event_time: i64,
     pub(crate) body: &'a [u8],
 }
 
-impl<'a> Open<'a> {
+impl<'a> DueEntry<'a> {
     /// Bytes before the body.
     pub(crate) const HEADER: usize = 24;
 
     pub(crate) fn read(value: &'a [u8]) -> Option<Self> {
         let (due, rest) = keys::read_time(value)?;
-        let (marked, rest) = keys::read_time(rest)?;
-        let (at, body) = keys::read_time(rest)?;
-        Some(Self { due, marked, at, body })
+        let (marker_due, rest) = keys::read_time(rest)?;
+        let (event_time, body) = keys::read_time(rest)?;
+        Some(Self { due, marker_due, event_time, body })
     }
 
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        for time in [self.due, self.marked, self.at] {
+        for time in [self.due, self.marker_due, self.event_time] {
             out.extend_from_slice(&keys::time(time));
         }
         out.extend_from_slice(self.body);
@@ -98,13 +98,13 @@ mod tests {
 
     #[test]
     fn an_entry_and_its_marker_find_each_other() {
-        let place = place(b"k\0", b"place");
-        assert_eq!(marked(&marker(77, &place)), Some(place.clone()));
-        assert_eq!(key(&place), Some(&b"k\0"[..]));
-        assert!(place.starts_with(&places(b"k\0")) && !place.starts_with(&places(b"k")));
-        let open = Open { due: 9, marked: 7, at: -1, body: b"body" };
+        let entry_key = entry_key(b"k\0", b"place");
+        assert_eq!(entry_of_marker(&marker(77, &entry_key)), Some(entry_key.clone()));
+        assert_eq!(key(&entry_key), Some(&b"k\0"[..]));
+        assert!(entry_key.starts_with(&entry_prefix(b"k\0")) && !entry_key.starts_with(&entry_prefix(b"k")));
+        let open = DueEntry { due: 9, marker_due: 7, event_time: -1, body: b"body" };
         let mut value = Vec::new();
         open.write(&mut value);
-        assert_eq!(Open::read(&value), Some(open));
+        assert_eq!(DueEntry::read(&value), Some(open));
     }
 }

@@ -16,7 +16,7 @@ enum Kind {
     Timer,
     Window,
     /// A session or a batch.
-    Open,
+    Entry,
 }
 
 macro_rules! due_work {
@@ -28,7 +28,7 @@ macro_rules! due_work {
         })*
     };
 }
-due_work!(Timer as Timer, WindowHandle as Window, SessionHandle as Open, BatchHandle as Open);
+due_work!(Timer as Timer, WindowHandle as Window, SessionHandle as Entry, BatchHandle as Entry);
 
 impl<S: 'static> GroupBuilder<S> {
     /// Sets the error policy of the callback of a timer, a window, a session or a batch. It also applies if Kafka refuses a
@@ -57,7 +57,7 @@ impl<S: 'static> GroupBuilder<S> {
         let set = match kind {
             Kind::Timer => self.graph.timers.get_mut(index).map(|e| &mut e.policy),
             Kind::Window => self.graph.windows.get_mut(index).map(|e| &mut e.policy),
-            Kind::Open => self.graph.open.get_mut(index).map(|e| &mut e.policy),
+            Kind::Entry => self.graph.due_entries.get_mut(index).map(|e| &mut e.policy),
         };
         match set.filter(|_| own) {
             Some(set) => *set = policy,

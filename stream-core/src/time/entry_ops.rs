@@ -5,24 +5,24 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::due_entry::{self, Open};
+use super::due_entry::{self, DueEntry};
 use crate::codec::Codec;
 use crate::context::Ctx;
-use crate::topology::{CallbackError, CallbackResult, Failure, OpenEdge, typed};
+use crate::topology::{CallbackError, CallbackResult, DueEntryEdge, Failure, typed};
 
 /// An entry as it will be, and what there is of it.
 pub(super) struct Entry<'a> {
-    pub(super) place: &'a [u8],
+    pub(super) entry_key: &'a [u8],
     /// When its marker is due, if it has one.
-    pub(super) marked: Option<i64>,
+    pub(super) marker_due: Option<i64>,
     pub(super) due: i64,
-    pub(super) at: i64,
+    pub(super) event_time: i64,
 }
 
 impl<S> Ctx<'_, S> {
     /// A place where nothing lies, nor anything that means nothing any more and is not deleted yet: that is to be there after
     /// a crash.
-    pub(super) fn free_place(
+    pub(super) fn free_entry_key(
         &mut self,
         state: usize,
         key: &[u8],
@@ -30,35 +30,39 @@ impl<S> Ctx<'_, S> {
         from: u32,
     ) -> Result<Vec<u8>, CallbackError> {
         for number in from..=u32::MAX {
-            let place = [&*due_entry::place(key, begins), &number.to_be_bytes()].concat();
-            let is_void = self.stage.void.iter().any(|(of, void)| *of == state && **void == *place);
-            if !is_void && !self.core.is_gone(state, &place) && self.state_value(state, &place)?.is_none() {
-                return Ok(place);
+            let entry_key = [&*due_entry::entry_key(key, begins), &number.to_be_bytes()].concat();
+            let is_superseded =
+                self.stage.superseded.iter().any(|(of, superseded)| *of == state && **superseded == *entry_key);
+            if !is_superseded
+                && !self.core.is_deleted(state, &entry_key)
+                && self.state_value(state, &entry_key)?.is_none()
+            {
+                return Ok(entry_key);
             }
         }
         Err(CallbackError::msg("there are too many entries of a key at one time"))
     }
 
-    pub(super) fn stage_open(
+    pub(super) fn stage_entry(
         &mut self,
         state: usize,
         entry: &Entry<'_>,
         body: impl FnOnce(&mut Vec<u8>) -> CallbackResult,
     ) -> CallbackResult {
-        let Entry { place, marked: before, due, at } = *entry;
-        let mut marked = before.filter(|marked| *marked <= due);
-        if let Some(at) = marked
-            && self.state_value(state, &due_entry::marker(at, place))?.is_none()
+        let Entry { entry_key, marker_due: before, due, event_time } = *entry;
+        let mut marker_due = before.filter(|marker_due| *marker_due <= due);
+        if let Some(at) = marker_due
+            && self.state_value(state, &due_entry::marker(at, entry_key))?.is_none()
         {
-            marked = None;
+            marker_due = None;
         }
-        if marked.is_none() {
-            self.stage_encoded(state, &due_entry::marker(due, place), |_| Ok(()))?;
-            let too_late = before.filter(|before| *before > due).map(|before| due_entry::marker(before, place));
-            self.stage.void.extend(too_late.map(|marker| (state, marker.into_boxed_slice())));
+        if marker_due.is_none() {
+            self.stage_encoded(state, &due_entry::marker(due, entry_key), |_| Ok(()))?;
+            let too_late = before.filter(|before| *before > due).map(|before| due_entry::marker(before, entry_key));
+            self.stage.superseded.extend(too_late.map(|marker| (state, marker.into_boxed_slice())));
         }
-        self.stage_encoded(state, place, |out| {
-            Open { due, marked: marked.unwrap_or(due), at, body: &[] }.write(out);
+        self.stage_encoded(state, entry_key, |out| {
+            DueEntry { due, marker_due: marker_due.unwrap_or(due), event_time, body: &[] }.write(out);
             body(out)
         })
     }
@@ -75,10 +79,11 @@ impl<S> Ctx<'_, S> {
         let staged = self.stage.state.of(state);
         let staged: BTreeMap<&[u8], Option<&[u8]>> =
             staged.filter(|(key, _)| from <= *key && end.is_none_or(|end| *key < end)).collect();
-        let void = |key: &[u8]| self.stage.void.iter().any(|(of, void)| *of == state && **void == *key);
-        let pass = |key: &[u8]| core.is_gone(state, key) || staged.contains_key(key) || void(key);
+        let superseded =
+            |key: &[u8]| self.stage.superseded.iter().any(|(of, superseded)| *of == state && **superseded == *key);
+        let pass = |key: &[u8]| core.is_deleted(state, key) || staged.contains_key(key) || superseded(key);
         let stored = table.borrow().first(from, end, pass);
-        let mut own = staged.iter().filter(|(key, _)| !void(key));
+        let mut own = staged.iter().filter(|(key, _)| !superseded(key));
         let own = own.find_map(|(key, value)| Some((key.to_vec(), value.as_ref()?.to_vec())));
         let stored = stored.map_err(|error| self.store_failed(error))?;
         match stored {
@@ -92,20 +97,20 @@ impl<S> Ctx<'_, S> {
 }
 
 impl<'a, S> Ctx<'a, S> {
-    pub(super) fn open_edge(
+    pub(super) fn entry_edge(
         &self,
         (graph, index): (u64, usize),
         of: &'static str,
         what: &'static str,
-    ) -> Result<(&'a OpenEdge, &'a [u8]), CallbackError> {
-        let edge = self.core.graph.open.get(index).filter(|_| graph == self.core.graph.id);
+    ) -> Result<(&'a DueEntryEdge, &'a [u8]), CallbackError> {
+        let edge = self.core.graph.due_entries.get(index).filter(|_| graph == self.core.graph.id);
         let edge = edge.ok_or_else(|| foreign(of))?;
         Ok((edge, self.record.key.ok_or_else(|| CallbackError::of(Failure::NoKey(what)))?))
     }
 
-    pub(super) fn open_codec<T: 'static>(
+    pub(super) fn entry_codec<T: 'static>(
         &self,
-        edge: &OpenEdge,
+        edge: &DueEntryEdge,
         of: &'static str,
     ) -> Result<(&'a str, &'a Arc<dyn Codec<T>>), CallbackError> {
         let state = self.core.graph.state.get(edge.state).ok_or_else(|| foreign(of))?;

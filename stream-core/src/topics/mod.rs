@@ -103,7 +103,7 @@ impl Manager<'_> {
         let count = inputs.iter().filter_map(|t| known.get(t)).map(|t| t.partitions).max();
         let count = count.or(self.options.partitions);
         self.make(inputs.iter().map(|t| self.spec(t, count, None)).collect(), &mut known).await?;
-        let lead = graph.lead();
+        let lead = graph.co_partition_topic();
         let count = inputs.iter().filter_map(|t| known.get(t)).map(|t| t.partitions).max().or(count);
         let own = self.own_topics(&known, lead.as_ref());
         let mut specs: Vec<TopicSpec> = Vec::new();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::graph::{Calls, Opened, Topology};
+use super::graph::{Calls, EntryKind, Topology};
 use super::names::{join_topic, window_topic};
 use super::policy::{ErrorPolicy, OnError};
 use crate::window::keys::By;
@@ -53,11 +53,11 @@ impl Topology {
             );
             line(&mut out, "join", &join_topic(&self.name, &join.name), &how);
         }
-        for edge in &self.open {
+        for edge in &self.due_entries {
             let Some(state) = self.state.get(edge.state) else { continue };
             let how = match edge.kind {
-                Opened::Session(Sessions { gap, grace }) => format!("gap {gap} ms, grace {grace} ms"),
-                Opened::Batch(Batches { most, gap, max_age }) => {
+                EntryKind::Session(Sessions { gap, grace }) => format!("gap {gap} ms, grace {grace} ms"),
+                EntryKind::Batch(Batches { most, gap, max_age }) => {
                     let ms = |name, ms: Option<i64>| ms.map_or(String::new(), |ms| format!(", {name} {ms} ms"));
                     format!("{most} records{}{}", ms("gap", gap), ms("at most", max_age))
                 }

@@ -24,7 +24,7 @@ pub struct Topology {
     pub(crate) timers: Vec<TimerEdge>,
     pub(crate) windows: Vec<WindowEdge>,
     /// Sessions and batches.
-    pub(crate) open: Vec<OpenEdge>,
+    pub(crate) due_entries: Vec<DueEntryEdge>,
     pub(crate) stream_joins: Vec<StreamJoinEdge>,
     pub(crate) joins: Vec<TableEdge>,
     pub(crate) lookups: Vec<TableEdge>,
@@ -96,9 +96,9 @@ pub(crate) struct StreamJoinEdge {
 }
 
 /// What stays open for a key until it is due.
-pub(crate) struct OpenEdge {
+pub(crate) struct DueEntryEdge {
     pub(crate) name: Arc<str>,
-    pub(crate) kind: Opened,
+    pub(crate) kind: EntryKind,
     /// Index in `state` of its table.
     pub(crate) state: usize,
     /// The policy for errors of its callback.
@@ -106,12 +106,12 @@ pub(crate) struct OpenEdge {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Opened {
+pub(crate) enum EntryKind {
     Session(Sessions),
     Batch(Batches),
 }
 
-impl Opened {
+impl EntryKind {
     /// What its entries depend on: their markers lie at times that all of it decides.
     pub(crate) fn meaning(self) -> String {
         match self {
@@ -167,8 +167,8 @@ impl Topology {
     }
 
     /// The topic that the group subscribes to so that its inputs are co-partitioned: its table, else, when it joins or
-    /// has other state, `<group>-lead`; `None` for a group without state.
-    pub(crate) fn lead(&self) -> Option<Arc<str>> {
+    /// has other state, `<group>-co_partition_topic`; `None` for a group without state.
+    pub(crate) fn co_partition_topic(&self) -> Option<Arc<str>> {
         match &self.table {
             Some(table) => Some(Arc::clone(&table.topic)),
             None if self.joins.is_empty() && self.state.is_empty() => None,
@@ -213,7 +213,7 @@ impl Topology {
     /// Whether the table of this index in `state` keeps records of inputs as they came: a join's buffer or a side of it.
     pub(crate) fn keeps_inputs(&self, state: usize) -> bool {
         let time = state == 0 && self.state.first().is_some_and(|e| e.topic == time_topic(&self.name));
-        let windows = self.windows.iter().map(|e| e.state).chain(self.open.iter().map(|e| e.state));
+        let windows = self.windows.iter().map(|e| e.state).chain(self.due_entries.iter().map(|e| e.state));
         !time && !windows.into_iter().any(|of| of == state)
     }
 
@@ -226,7 +226,7 @@ impl Topology {
     #[cfg(feature = "testing")]
     pub(crate) fn waits_for_the_clock(&self) -> bool {
         self.timers.iter().any(|timer| timer.by == By::WallClock)
-            || self.open.iter().any(|open| matches!(open.kind, Opened::Batch(_)))
+            || self.due_entries.iter().any(|entry| matches!(entry.kind, EntryKind::Batch(_)))
     }
 
     /// The topics of the tables that it writes.
@@ -245,9 +245,9 @@ impl Topology {
     pub(crate) fn due_policies(&self) -> impl Iterator<Item = (String, &ErrorPolicy)> {
         let timers = self.timers.iter().map(|e| ("timer", &e.name, &e.policy));
         let windows = self.windows.iter().map(|e| ("window", &e.name, &e.policy));
-        let open = self.open.iter().map(|e| (e.kind.what(), &e.name, &e.policy));
+        let entries = self.due_entries.iter().map(|e| (e.kind.what(), &e.name, &e.policy));
         let joins = self.stream_joins.iter().map(|e| ("join", &e.name, &e.policy));
-        let all = timers.chain(windows).chain(open).chain(joins);
+        let all = timers.chain(windows).chain(entries).chain(joins);
         all.map(|(what, name, policy)| (format!("{what} {name:?}"), policy))
     }
 
@@ -256,7 +256,7 @@ impl Topology {
         self.table.is_some()
             || !self.joins.is_empty()
             || !self.windows.is_empty()
-            || !self.open.is_empty()
+            || !self.due_entries.is_empty()
             || !self.timers.is_empty()
     }
 }

@@ -18,7 +18,8 @@ pub(crate) use self::codec::{AnyCodec, CodecOf, erase, typed};
 pub use self::error::{BuildError, CallbackError, CallbackResult, Failure};
 pub(crate) use self::graph::Topology;
 pub(crate) use self::graph::{
-    Calls, InputEdge, OpenEdge, Opened, OutputEdge, StreamJoinEdge, TableEdge, TimerEdge, VisitorEdge, WindowEdge,
+    Calls, DueEntryEdge, EntryKind, InputEdge, OutputEdge, StreamJoinEdge, TableEdge, TimerEdge, VisitorEdge,
+    WindowEdge,
 };
 pub use self::handles::{
     BatchHandle, HasTable, Join, Lookup, Loop, NoTable, Output, SessionHandle, Table, Timer, Visitor, WindowHandle,

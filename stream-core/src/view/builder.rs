@@ -1,4 +1,4 @@
-//! Opening a view: its topic is checked, its stores opened, its keeper started.
+//! Opening a view: its topic is checked, its stores opened, its updater started.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use super::error::ViewError;
 use super::{Inner, View};
 use crate::codec::Codec;
 use crate::log::{Isolation, LogHandle, Partitioner, TopicInfo};
-use crate::replica::{Copies, Keeper, KeeperOptions, Listener, Listeners, Updates};
+use crate::replica::{Listener, Listeners, ReplicaUpdater, TableReplica, UpdaterOptions, Updates};
 use crate::store::{SledStores, StoreBackend, StoreError, StoreId};
 use crate::topics::{expires, wait};
 use crate::workers::Workers;
@@ -24,7 +24,7 @@ pub struct ViewBuilder<V> {
     state_dir: PathBuf,
     stores: Option<Arc<dyn StoreBackend>>,
     partitioner: Partitioner,
-    options: KeeperOptions,
+    options: UpdaterOptions,
     wait_for_topic: Duration,
     here: bool,
     listeners: Vec<Listener<V>>,
@@ -39,7 +39,7 @@ impl<V: 'static> ViewBuilder<V> {
             state_dir: PathBuf::from("state"),
             stores: None,
             partitioner: Partitioner::default(),
-            options: KeeperOptions::default(),
+            options: UpdaterOptions::default(),
             wait_for_topic: Duration::from_secs(30),
             here: false,
             listeners: Vec::new(),
@@ -112,20 +112,21 @@ impl<V: 'static> ViewBuilder<V> {
         let prepared = self.codec.prepare(&self.topic).await;
         prepared.map_err(|error| ViewError::Codec { topic: Arc::clone(&self.topic), error })?;
         let backend = self.backend().map_err(|e| ViewError::store(&self.topic, e))?;
-        let copies = Copies::open(&info, &*backend, self.codec.name(), self.partitioner);
-        let copies = Arc::new(copies.map_err(|e| ViewError::store(&self.topic, e))?);
+        let replica = TableReplica::open(&info, &*backend, self.codec.name(), self.partitioner);
+        let replica = Arc::new(replica.map_err(|e| ViewError::store(&self.topic, e))?);
         let (codec, topic) = (Arc::clone(&self.codec), Arc::clone(&self.topic));
         let updates = (!self.listeners.is_empty())
             .then(|| Arc::new(Listeners { codec, topic, all: self.listeners }) as Arc<dyn Updates>);
         let reader = self.log.reader(Isolation::ReadCommitted);
         let reader = reader.map_err(|e| ViewError::log(&self.topic, "make a reader", e))?;
-        let (keeper, work) = Keeper::new(Arc::clone(&copies), &self.log, reader, &info, updates, self.options);
+        let (updater, work) =
+            ReplicaUpdater::new(Arc::clone(&replica), &self.log, reader, &info, updates, self.options);
         if self.here {
             tokio::spawn(work);
         } else {
             spawn_thread(&self.topic, work)?;
         }
-        Ok(View { inner: Arc::new(Inner { copies, codec: self.codec, keeper: Mutex::new(Some(keeper)) }) })
+        Ok(View { inner: Arc::new(Inner { replica, codec: self.codec, updater: Mutex::new(Some(updater)) }) })
     }
 
     fn backend(&self) -> Result<Arc<dyn StoreBackend>, StoreError> {
@@ -156,7 +157,7 @@ fn spawn_thread(topic: &Arc<str>, work: BoxFuture<'static, ()>) -> Result<(), Vi
     Ok(())
 }
 
-impl Copies {
+impl TableReplica {
     /// Opens the stores of all partitions of a table.
     pub(crate) fn open(
         info: &TopicInfo,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::codec::CodecError;
 use crate::log::LogError;
-use crate::replica::CopyError;
+use crate::replica::ReplicaError;
 use crate::store::StoreError;
 
 /// Why a view can't be opened, or a read is not answered.
@@ -79,13 +79,13 @@ impl ViewError {
         Self::Store { topic: Arc::clone(topic), error }
     }
 
-    pub(super) fn copy(topic: &Arc<str>, error: CopyError) -> Self {
+    pub(super) fn copy(topic: &Arc<str>, error: ReplicaError) -> Self {
         let topic = Arc::clone(topic);
         match error {
-            CopyError::Store(error) => Self::Store { topic, error },
-            CopyError::Restoring(partition) => Self::Restoring { topic, partition: partition.partition },
-            CopyError::Closed => Self::Closed { topic },
-            CopyError::Failed(reason) => Self::Failed { topic, reason: reason.to_string() },
+            ReplicaError::Store(error) => Self::Store { topic, error },
+            ReplicaError::Restoring(partition) => Self::Restoring { topic, partition: partition.partition },
+            ReplicaError::Closed => Self::Closed { topic },
+            ReplicaError::Failed(reason) => Self::Failed { topic, reason: reason.to_string() },
         }
     }
 

@@ -37,7 +37,7 @@ pub use self::error::ViewError;
 pub use self::rows::{Row, Rows};
 use crate::codec::Codec;
 use crate::log::LogHandle;
-use crate::replica::{Copies, Keeper, decode_loading, prefix_bounds};
+use crate::replica::{ReplicaUpdater, TableReplica, decode_loading, prefix_bounds};
 pub use crate::replica::{ViewProgress, ViewState, ViewStatus};
 use crate::store::Direction;
 
@@ -66,15 +66,15 @@ pub struct View<V> {
 }
 
 struct Inner<V> {
-    copies: Arc<Copies>,
+    replica: Arc<TableReplica>,
     codec: Arc<dyn Codec<V>>,
     /// `None` once it is closed.
-    keeper: Mutex<Option<Keeper>>,
+    updater: Mutex<Option<ReplicaUpdater>>,
 }
 
 impl<V> Inner<V> {
     fn topic(&self) -> &Arc<str> {
-        self.copies.topic()
+        self.replica.topic()
     }
 }
 
@@ -120,7 +120,7 @@ impl<V: 'static> View<V> {
     }
 
     fn bytes(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
-        self.inner.copies.get_bytes(key).map_err(|e| ViewError::copy(self.inner.topic(), e))
+        self.inner.replica.get_bytes(key).map_err(|e| ViewError::copy(self.inner.topic(), e))
     }
 
     /// All rows, in byte order of the keys.
@@ -132,13 +132,13 @@ impl<V: 'static> View<V> {
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Rows<'_, V> {
         let owned = |bound: std::ops::Bound<&K>| bound.map(|key| key.as_ref().to_vec());
         let (from, to) = (owned(range.start_bound()), owned(range.end_bound()));
-        Rows::new(self, self.inner.copies.scan(from, to, Direction::Forward))
+        Rows::new(self, self.inner.replica.scan(from, to, Direction::Forward))
     }
 
     /// The rows whose key begins with a prefix, in byte order.
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Rows<'_, V> {
         let (from, to) = prefix_bounds(prefix.as_ref());
-        Rows::new(self, self.inner.copies.scan(from, to, Direction::Forward))
+        Rows::new(self, self.inner.replica.scan(from, to, Direction::Forward))
     }
 
     /// Whether every partition has reached the topic's end since it was begun and follows it.
@@ -171,13 +171,13 @@ impl<V: 'static> View<V> {
 
     /// The status of the view, to be awaited.
     pub fn watch(&self) -> watch::Receiver<ViewStatus> {
-        self.inner.copies.status()
+        self.inner.replica.status()
     }
 
     /// How far each partition is.
     pub fn progress(&self) -> Vec<ViewProgress> {
         let known = |offset: i64| (offset >= 0).then_some(offset);
-        let each = self.inner.copies.partitions().iter().map(|copy| ViewProgress {
+        let each = self.inner.replica.partitions().iter().map(|copy| ViewProgress {
             partition: copy.partition.clone(),
             complete: copy.is_complete(),
             position: known(copy.position()),
@@ -189,9 +189,9 @@ impl<V: 'static> View<V> {
     /// Ends the view: records how far it is and stops following. Reads by other clones are [`ViewError::Closed`] from
     /// now on. The stores, and with them the state directory, are free once all clones are dropped as well.
     pub async fn close(self) {
-        let keeper = self.inner.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(keeper) = keeper {
-            keeper.close().await;
+        let updater = self.inner.updater.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(updater) = updater {
+            updater.close().await;
         }
     }
 }
@@ -213,7 +213,7 @@ impl<V> Clone for View<V> {
 
 impl<V> fmt::Debug for View<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let status = self.inner.copies.status();
+        let status = self.inner.replica.status();
         write!(f, "View({}, {:?})", self.inner.topic(), status.borrow().state)
     }
 }

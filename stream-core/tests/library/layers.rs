@@ -398,9 +398,9 @@ fn an_import_that_goes_up_is_found_however_it_is_written() {
             "context/core.rs:1: super::super::group::Group: context/ may not name group/",
         ),
         (
-            "replica/copies.rs",
+            "replica/table.rs",
             "fn f(_: crate::view::View<()>) {}",
-            "replica/copies.rs:1: crate::view::View: replica/ may not name view/",
+            "replica/table.rs:1: crate::view::View: replica/ may not name view/",
         ),
         // Through a re-export that is allowed.
         ("context/mod.rs", "pub use crate::group::Side;", "context/ may not name"),

@@ -35,7 +35,7 @@ impl InMemoryFetch {
         position: i64,
         alive: Arc<AtomicBool>,
     ) -> Self {
-        let id = shared.with(super::state::State::id);
+        let id = shared.with(super::state::BrokerState::id);
         Self { shared: Arc::clone(shared), id, partition, isolation, position, reported: None, alive, alarm: None }
     }
 

@@ -49,7 +49,7 @@ pub(super) struct Membership {
     /// To be revoked even though it is to have it again.
     evicted: BTreeSet<TopicPartition>,
     /// It was sent its assignment, even if that is empty.
-    told: bool,
+    notified: bool,
     revoking: Option<Revoking>,
     /// Taken away past the bound of a revocation; the member does not know yet.
     lost: Vec<(TopicPartition, Held)>,
@@ -128,7 +128,7 @@ impl Group {
             target,
             owned: BTreeMap::new(),
             evicted: BTreeSet::new(),
-            told: false,
+            notified: false,
             revoking: None,
             lost: Vec::new(),
             waker: None,
@@ -312,10 +312,10 @@ impl Group {
             }
         }
         // A new member learns of an empty share as well.
-        if given.is_empty() && (member.told || !member.target.is_empty()) {
+        if given.is_empty() && (member.notified || !member.target.is_empty()) {
             return None;
         }
-        member.told = true;
+        member.notified = true;
         member.owned.extend(given.iter().cloned());
         Some(Step::Assigned(given))
     }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::fetch::InMemoryFetch;
 use super::group::{Held, Step};
-use super::state::{Shared, State, ready};
+use super::state::{BrokerState, Shared, ready};
 use crate::log::{
     Assigned, AutoOffsetReset, Commits, Fetch, GroupHandle, GroupMetadata, LogError, LogResult, Member, MemberEvent,
     MemberOptions, OffsetAndMetadata, TopicPartition,
@@ -64,14 +64,14 @@ pub(super) struct InMemoryMember {
     handle: Arc<Handle>,
     options: MemberOptions,
     /// The assignment that it was sent. An entry ends when its loss is reported, or once it let go (and is not alive).
-    told: BTreeMap<TopicPartition, Held>,
+    notified: BTreeMap<TopicPartition, Held>,
 }
 
 impl InMemoryMember {
     pub(super) fn new(shared: Arc<Shared>, options: MemberOptions) -> Self {
         let group = Arc::clone(&options.group);
         let handle = Arc::new(Handle { shared, group, view: Mutex::default() });
-        Self { handle, options, told: BTreeMap::new() }
+        Self { handle, options, notified: BTreeMap::new() }
     }
 
     /// Notes that partitions are gone.
@@ -79,7 +79,7 @@ impl InMemoryMember {
         let mut partitions = Vec::new();
         for (slot, held) in gone {
             held.alive.store(false, Ordering::Release);
-            self.told.remove(&slot);
+            self.notified.remove(&slot);
             partitions.extend(held.partitions);
         }
         partitions
@@ -99,7 +99,7 @@ impl InMemoryMember {
                 Some(id) => id,
                 None => *view.id.insert(self.join(state, now)),
             };
-            let State { groups, topics, wake, .. } = state;
+            let BrokerState { groups, topics, wake, .. } = state;
             let Some(group) = groups.get_mut(&self.options.group) else { return Ok(Err(now)) };
             if !group.members.contains_key(&id) {
                 *view = View::default();
@@ -116,8 +116,8 @@ impl InMemoryMember {
             };
             if let Step::Assigned(given) = &step {
                 view.generation = Some(generation);
-                self.told.retain(|_, held| held.alive.load(Ordering::Acquire));
-                self.told.extend(given.iter().cloned());
+                self.notified.retain(|_, held| held.alive.load(Ordering::Acquire));
+                self.notified.extend(given.iter().cloned());
             }
             let starts = self.starts(state, &step);
             Ok(Ok((step, starts)))
@@ -130,16 +130,16 @@ impl InMemoryMember {
                 reason: "another member with the same instance id took its place".to_owned(),
             })),
             Err(false) => {
-                let told = std::mem::take(&mut self.told).into_iter();
+                let notified = std::mem::take(&mut self.notified).into_iter();
                 // What it let go of is not lost.
-                let lost = told.filter(|(_, held)| held.alive.load(Ordering::Acquire)).collect();
+                let lost = notified.filter(|(_, held)| held.alive.load(Ordering::Acquire)).collect();
                 let lost = self.forget(lost);
                 if lost.is_empty() { self.look(cx) } else { Ok(Ok(MemberEvent::Lost(lost))) }
             }
         }
     }
 
-    fn join(&self, state: &mut State, now: Instant) -> u64 {
+    fn join(&self, state: &mut BrokerState, now: Instant) -> u64 {
         let id = state.id();
         let group = state.groups.entry(Arc::clone(&self.options.group)).or_default();
         if group.join(id, self.options.clone(), now) {
@@ -151,7 +151,7 @@ impl InMemoryMember {
     }
 
     /// Where the partitions of an assignment start, and whether that is committed.
-    fn starts(&self, state: &mut State, step: &Step) -> Starts {
+    fn starts(&self, state: &mut BrokerState, step: &Step) -> Starts {
         let Step::Assigned(given) = step else { return Vec::new() };
         let committed = state.groups.get(&self.options.group).map(|g| &g.committed);
         let partitions = given.iter().flat_map(|(_, held)| &held.partitions);
@@ -233,7 +233,7 @@ impl Member for InMemoryMember {
                 state.rebalance(&self.options.group);
             }
         });
-        self.told.values().for_each(|held| held.alive.store(false, Ordering::Release));
+        self.notified.values().for_each(|held| held.alive.store(false, Ordering::Release));
         ready(Ok(()))
     }
 }

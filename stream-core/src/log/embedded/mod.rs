@@ -37,7 +37,7 @@ pub use self::faults::{CommitHold, Denial, Fault, Faults, FetchHold, Hidden, On,
 use self::fetch::InMemoryReader;
 use self::member::InMemoryMember;
 use self::producer::InMemoryProducer;
-use self::state::{Shared, State, ready};
+use self::state::{BrokerState, Shared, ready};
 use crate::clock::{Clock, SystemClock};
 #[cfg(feature = "testing")]
 use crate::log::{FetchLimits, OffsetAndMetadata, RecordBatch};
@@ -203,7 +203,7 @@ impl InMemory {
     fn ask<R: Send + 'static>(
         &self,
         what: &str,
-        work: impl FnOnce(&mut State) -> LogResult<R>,
+        work: impl FnOnce(&mut BrokerState) -> LogResult<R>,
     ) -> BoxFuture<'static, LogResult<R>> {
         let answer = self.shared.with(|state| {
             state.reach(what)?;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::fault_rules::{Action, Outgoing, RuleId};
 use super::lanes::{Lane, Queued};
-use super::state::State;
+use super::state::BrokerState;
 use super::topics::Topics;
 use super::transactions::Identity;
 use super::wire::{LINGER, Wire, payload};
@@ -22,7 +22,7 @@ use crate::log::{
 };
 
 /// The sender that waits for a batch's outcome.
-pub(super) type Told = (oneshot::Sender<Delivery>, Delivery);
+pub(super) type Completion = (oneshot::Sender<Delivery>, Delivery);
 /// A topic's number and a partition.
 pub(super) type Place = (usize, i32);
 /// The Kafka adapter's default of `batch.size`.
@@ -150,14 +150,14 @@ impl Outbox {
     }
 
     /// Takes away what is completely decided; its senders are notified once the lock is released.
-    pub(super) fn complete(&mut self, told: &mut Vec<Told>) {
+    pub(super) fn complete(&mut self, completions: &mut Vec<Completion>) {
         self.sends.retain(|_, sending| {
             if sending.left == 0
                 && let Some(done) = sending.done.take()
             {
                 let mut delivery = std::mem::take(&mut sending.delivery);
                 delivery.failed.sort_by_key(|f| f.index);
-                told.push((done, delivery));
+                completions.push((done, delivery));
             }
             sending.left > 0
         });
@@ -198,7 +198,7 @@ pub(super) enum Sent {
     Later(oneshot::Receiver<Delivery>),
 }
 
-impl State {
+impl BrokerState {
     /// Takes a batch of a producer.
     #[allow(clippy::needless_pass_by_value, reason = "it is handed over")]
     pub(super) fn send(&mut self, producer: u64, batch: Arc<ProduceBatch>) -> Sent {
@@ -350,7 +350,7 @@ impl State {
         if let Some(who) = &outbox.identity {
             self.transactions.fail(who, &error.to_string());
         }
-        outbox.complete(&mut self.told);
+        outbox.complete(&mut self.completions);
     }
 
     /// Acknowledges what a rule held back.
@@ -365,7 +365,7 @@ impl State {
                     }
                 }
             }
-            outbox.complete(&mut self.told);
+            outbox.complete(&mut self.completions);
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::fault_rules::Rules;
 use super::member::Identity as MemberIdentity;
 use super::outbox::{Outbox, Sent};
-use super::state::{Shared, State, ready};
+use super::state::{BrokerState, Shared, ready};
 use super::transactions::Identity;
 use crate::log::{
     Commits, Delivery, FailedRecord, GroupMetadata, LogError, LogResult, ProduceBatch, Producer, ProducerOptions,
@@ -47,7 +47,7 @@ impl InMemoryProducer {
 
     /// Sees to what is queued, for nobody need wait for a delivery. Only faults and refusals make this necessary.
     fn drive(&self) {
-        let start = |state: &mut State| {
+        let start = |state: &mut BrokerState| {
             let outbox = state.outboxes.get_mut(&self.id);
             outbox.is_some_and(|o| !o.is_done(u64::MAX) && !std::mem::replace(&mut o.driven, true))
         };
@@ -55,7 +55,7 @@ impl InMemoryProducer {
         if self.shared.with(start) {
             let (shared, id) = (Arc::clone(&self.shared), self.id);
             runtime.spawn(async move {
-                let done = |state: &mut State| {
+                let done = |state: &mut BrokerState| {
                     let Some(outbox) = state.outboxes.get_mut(&id) else { return Some(()) };
                     outbox.driven = !outbox.is_done(u64::MAX);
                     (!outbox.driven).then_some(())
@@ -75,7 +75,7 @@ async fn reachable(shared: &Shared, what: &str, patience: Duration, who: fn(&Rul
 }
 
 /// Everything of a commit that can be refused; afterwards the offsets are part of the transaction.
-fn prepare(state: &mut State, who: &Identity, offsets: Commits, member: Option<&GroupMetadata>) -> LogResult<()> {
+fn prepare(state: &mut BrokerState, who: &Identity, offsets: Commits, member: Option<&GroupMetadata>) -> LogResult<()> {
     let what = "commit the transaction";
     if let Some(reason) = state.transactions.open(who, what)?.failed.clone() {
         return Err(LogError::Abortable { what: what.to_owned(), reason });
@@ -124,7 +124,8 @@ impl Producer for InMemoryProducer {
         let newest = shared.with(|state| state.outboxes.get(&id).map_or(0, Outbox::newest));
         async move {
             // Every send ends by its delivery time-out.
-            let done = |state: &mut State| state.outboxes.get(&id).is_none_or(|o| o.is_done(newest)).then_some(());
+            let done =
+                |state: &mut BrokerState| state.outboxes.get(&id).is_none_or(|o| o.is_done(newest)).then_some(());
             shared.wait_for(None, done).await;
             Ok(())
         }
@@ -144,7 +145,7 @@ impl Producer for InMemoryProducer {
                 Some((place, state.outboxes.get(&id)?.last_to(place)?))
             });
             if let Some((place, last)) = last {
-                let arrived = |state: &mut State| {
+                let arrived = |state: &mut BrokerState| {
                     state.outboxes.get(&id).is_none_or(|o| o.has_arrived(place, last)).then_some(())
                 };
                 shared.wait_for(None, arrived).await;
@@ -191,7 +192,7 @@ impl Producer for InMemoryProducer {
                 other => prepare(state, &who, offsets, member.as_ref()).map(|()| other.map(|(error, _)| error)),
             })?;
             // Ends by the transaction's time-out at the latest, if anything is in it.
-            let go = |state: &mut State| {
+            let go = |state: &mut BrokerState| {
                 let over = state.transactions.open(&who, what).is_err();
                 (over || state.rules.commit_holds == 0).then_some(())
             };

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::fault_rules::Rules;
 use super::group::Group;
-use super::outbox::{Outbox, Told};
+use super::outbox::{Completion, Outbox};
 use super::topics::Topics;
 use super::transactions::Transactions;
 use crate::clock::Clock;
@@ -23,8 +23,8 @@ use crate::log::{LogError, LogResult};
 
 /// What all handles of one embedded log share.
 pub(super) struct Shared {
-    state: Mutex<State>,
-    /// Told after each access that set [`State::changed`].
+    state: Mutex<BrokerState>,
+    /// Told after each access that set [`BrokerState::changed`].
     pub(super) notify: Notify,
     pub(super) clock: Arc<dyn Clock>,
     /// Whose time it is, for callers outside of any runtime.
@@ -32,7 +32,7 @@ pub(super) struct Shared {
 }
 
 /// The state.
-pub(super) struct State {
+pub(super) struct BrokerState {
     pub(super) topics: Topics,
     pub(super) groups: BTreeMap<Arc<str>, Group>,
     pub(super) transactions: Transactions,
@@ -44,7 +44,7 @@ pub(super) struct State {
     /// To be called once the lock is released.
     pub(super) wake: Vec<Waker>,
     /// Deliveries to report once the lock is released.
-    pub(super) told: Vec<Told>,
+    pub(super) completions: Vec<Completion>,
     /// Whether waiting futures must look again.
     pub(super) changed: bool,
     /// No later than the next moment at which time changes something.
@@ -55,7 +55,7 @@ pub(super) struct State {
 
 impl Shared {
     pub(super) fn new(clock: Arc<dyn Clock>, runtime: Option<tokio::runtime::Handle>) -> Arc<Self> {
-        let state = State {
+        let state = BrokerState {
             topics: Topics::default(),
             groups: BTreeMap::new(),
             transactions: Transactions::default(),
@@ -63,7 +63,7 @@ impl Shared {
             rules: Rules::default(),
             sleepers: Vec::new(),
             wake: Vec::new(),
-            told: Vec::new(),
+            completions: Vec::new(),
             changed: false,
             due: None,
             next_id: 0,
@@ -78,16 +78,16 @@ impl Shared {
     }
 
     /// Does what is due, then `work`, then wakes whom it concerns.
-    pub(super) fn with<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
+    pub(super) fn with<R>(&self, work: impl FnOnce(&mut BrokerState) -> R) -> R {
         let _entered = self.runtime.as_ref().map(tokio::runtime::Handle::enter);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.tick();
         let result = work(&mut state);
         let wake = std::mem::take(&mut state.wake);
-        let told = std::mem::take(&mut state.told);
-        let changed = std::mem::take(&mut state.changed) || !told.is_empty();
+        let completions = std::mem::take(&mut state.completions);
+        let changed = std::mem::take(&mut state.changed) || !completions.is_empty();
         drop(state);
-        for (done, delivery) in told {
+        for (done, delivery) in completions {
             // Nobody need wait for it.
             let _ = done.send(delivery);
         }
@@ -104,7 +104,7 @@ impl Shared {
     pub(super) async fn wait_for<T>(
         &self,
         until: Option<Instant>,
-        mut look: impl FnMut(&mut State) -> Option<T>,
+        mut look: impl FnMut(&mut BrokerState) -> Option<T>,
     ) -> Option<T> {
         loop {
             // Made before looking, so that no change is missed.
@@ -135,7 +135,7 @@ pub(super) fn ready<T: Send + 'static>(answer: T) -> BoxFuture<'static, T> {
     Box::pin(tokio::task::coop::cooperative(std::future::ready(answer)))
 }
 
-impl State {
+impl BrokerState {
     /// A number that was not given before.
     pub(super) fn id(&mut self) -> u64 {
         self.next_id += 1;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::state::State;
+use super::state::BrokerState;
 use crate::log::{Commits, LogError, LogResult};
 
 /// Who a transactional producer is.
@@ -134,7 +134,7 @@ impl Open {
     }
 }
 
-impl State {
+impl BrokerState {
     /// A new producer takes a transactional id over: older ones are fenced, what they have open is aborted.
     pub(super) fn take_over(&mut self, id: &Arc<str>, timeout: Duration) -> Identity {
         let entry = self.transactions.entries.entry(Arc::clone(id)).or_default();

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::fault_rules::{Action, Network};
 use super::lanes::{BATCH_HEADER, Lane, Queued};
 use super::outbox::{Outbox, Place};
-use super::state::State;
+use super::state::BrokerState;
 use super::topics::{Topic, Topics};
 use super::transactions::Transactions;
 use crate::log::{Headers, LogError, LogResult, NewRecord};
@@ -264,7 +264,7 @@ impl Writer<'_> {
     }
 }
 
-impl State {
+impl BrokerState {
     pub(super) fn writer(&mut self, now: Instant) -> Writer<'_> {
         let Self { topics, transactions, wake, clock, .. } = self;
         Writer { topics, transactions, wake, now, now_ms: clock.now_ms(), last: None, due: None }
@@ -283,7 +283,7 @@ impl State {
             }
             outbox.lanes.retain(|_, lane| !lane.is_empty());
         }
-        outbox.complete(&mut self.told);
+        outbox.complete(&mut self.completions);
     }
 
     /// The broker judges what has reached it.

@@ -59,8 +59,8 @@ impl Connection {
             let asked = query::again(until, |time| {
                 rdkafka::consumer::Consumer::client(&**consumer).fetch_metadata(Some("__consumer_offsets"), time)
             });
-            asked.map_err(|e| this.scene.error(what, &e))?;
-            this.scene.health.well();
+            asked.map_err(|e| this.error_context.error(what, &e))?;
+            this.error_context.health.well();
             Ok(())
         };
         self.pool.run(what, ask).await
@@ -123,7 +123,7 @@ impl Connection {
                     }
                 }
                 Err(RDKafkaErrorCode::TopicAuthorizationFailed) => {}
-                Err(code) => return Err(self.scene.error(what, &KafkaError::AdminOp(code))),
+                Err(code) => return Err(self.error_context.error(what, &KafkaError::AdminOp(code))),
             }
         }
         Ok(found)
@@ -170,7 +170,7 @@ impl Connection {
                     exists.get_or_insert(LogError::TopicExists { topic });
                 }
                 Err((_, code)) => {
-                    failed.get_or_insert_with(|| self.scene.error(&what, &KafkaError::AdminOp(code)));
+                    failed.get_or_insert_with(|| self.error_context.error(&what, &KafkaError::AdminOp(code)));
                     continue;
                 }
             }
@@ -197,7 +197,7 @@ impl Connection {
                     failed.get_or_insert(LogError::UnknownTopic { topic });
                 }
                 Err((_, code)) => {
-                    failed.get_or_insert_with(|| self.scene.error(&what, &KafkaError::AdminOp(code)));
+                    failed.get_or_insert_with(|| self.error_context.error(&what, &KafkaError::AdminOp(code)));
                 }
             }
         }
@@ -212,7 +212,7 @@ impl Connection {
         let answer = answer.map_err(|e| self.admin_error(&what, &e))?;
         match answer.into_iter().next() {
             Some(Err((topic, RDKafkaErrorCode::UnknownTopicOrPartition))) => Err(LogError::UnknownTopic { topic }),
-            Some(Err((_, code))) => Err(self.scene.error(&what, &KafkaError::AdminOp(code))),
+            Some(Err((_, code))) => Err(self.error_context.error(&what, &KafkaError::AdminOp(code))),
             _ => {
                 let grown = move |p: Option<&Partitions>| p.is_some_and(|p| p.count >= total && p.led);
                 self.wait_for(what, Arc::clone(&name), grown).await
@@ -229,7 +229,7 @@ impl Connection {
         let exist = move || this.exist(of.iter().map(|(tp, _)| tp), this.until());
         self.pool.run(what, exist).await?;
         let list = query::list(below.iter().map(|(tp, offset)| (tp, Offset::Offset(*offset))));
-        let list = list.map_err(|e| self.scene.error(what, &e))?;
+        let list = list.map_err(|e| self.error_context.error(what, &e))?;
         let answer = self.admin()?.delete_records(&list, &self.admin_options()).await;
         let answer = answer.map_err(|e| self.admin_error(what, &e))?;
         for e in answer.elements() {
@@ -239,7 +239,7 @@ impl Connection {
                     what: format!("deleting records of {tp}"),
                     reason: "the offset is behind the partition's end".into(),
                 },
-                _ => self.scene.partition_error(what, &tp, &error),
+                _ => self.error_context.partition_error(what, &tp, &error),
             })?;
         }
         Ok(())

@@ -31,8 +31,8 @@ use tokio::sync::mpsc;
 
 use super::connection::Connection;
 use super::context::lock;
-use super::error::Scene;
-use super::fetch::{KafkaFetch, Slot};
+use super::error::ErrorContext;
+use super::fetch::{FetchSlot, KafkaFetch};
 use super::query::{PAUSE, committed, list, resolve};
 use super::rebalance::{Consumer, Membership};
 use crate::log::{
@@ -43,7 +43,7 @@ use crate::log::{
 /// What a member's handle, its poll thread and its fetches share.
 pub(super) struct Shared {
     pub(super) connection: Arc<Connection>,
-    pub(super) scene: Scene,
+    pub(super) error_context: ErrorContext,
     pub(super) options: MemberOptions,
     /// The poll thread holds it alive.
     pub(super) consumer: Mutex<Weak<Consumer>>,
@@ -54,13 +54,13 @@ pub(super) struct Shared {
     pub(super) lost: AtomicUsize,
     /// Counts losses.
     pub(super) epoch: AtomicU64,
-    pub(super) held: Mutex<BTreeMap<TopicPartition, Option<Arc<Slot>>>>,
+    pub(super) held: Mutex<BTreeMap<TopicPartition, Option<Arc<FetchSlot>>>>,
     /// Of the newest generation that is known to be ours.
     pub(super) metadata: Mutex<Option<Arc<ConsumerGroupMetadata>>>,
     /// Unsubscribed, and waiting for what that brings.
     pub(super) leaving: AtomicBool,
     /// An assignment was refused, for it may be of a membership that has ended: the poll thread starts over.
-    pub(super) astray: AtomicBool,
+    pub(super) needs_rejoin: AtomicBool,
     /// When the poll thread last went to wait for events.
     pub(super) polled: Mutex<Instant>,
     pub(super) poller: OnceLock<Thread>,
@@ -141,7 +141,7 @@ impl Shared {
     /// Answers an assignment.
     pub(super) fn assign(self: &Arc<Self>, consumer: &Consumer, tpl: &TopicPartitionList) {
         let sure = self.note_generation(consumer);
-        self.astray.store(!sure, Ordering::Release);
+        self.needs_rejoin.store(!sure, Ordering::Release);
         let mut new = self.expand(tpl);
         new.retain(|tp| !lock(&self.held).contains_key(tp));
         tracing::debug!(target: "kafka", group = %self.options.group, partitions = ?new, "assigned");
@@ -194,7 +194,7 @@ impl Shared {
         let what = format!("looking up where group {} starts", self.options.group);
         let until = self.connection.until();
         let stop = || self.unwanted(consumer);
-        let found = committed(consumer, new, until, stop).map_err(|e| self.scene.error(&what, &e))?;
+        let found = committed(consumer, new, until, stop).map_err(|e| self.error_context.error(&what, &e))?;
         let spec = match self.options.reset {
             AutoOffsetReset::Earliest => OffsetSpec::Earliest,
             AutoOffsetReset::Latest => OffsetSpec::Latest,
@@ -205,7 +205,7 @@ impl Shared {
             Vec::new()
         } else {
             self.connection.exist(without.iter().map(|(tp, _)| tp), until)?;
-            resolve(consumer, &without, until).map_err(|e| self.scene.error(&what, &e))?
+            resolve(consumer, &without, until).map_err(|e| self.error_context.error(&what, &e))?
         }
         .into_iter();
         let start = new.iter().zip(found).map(|(tp, found)| {
@@ -225,10 +225,10 @@ impl Shared {
             self.answer(consumer.incremental_assign(&TopicPartitionList::new()));
             return Ok(Vec::new());
         }
-        let slots = starts.iter().map(|(tp, ..)| Slot::open(&shared, tp)).collect::<LogResult<Vec<_>>>()?;
+        let slots = starts.iter().map(|(tp, ..)| FetchSlot::open(&shared, tp)).collect::<LogResult<Vec<_>>>()?;
         let assigned = list(starts.iter().map(|(tp, at, _)| (tp, Offset::Offset(at.offset))))
             .and_then(|list| consumer.incremental_assign(&list));
-        assigned.map_err(|e| self.scene.error(&what, &e))?;
+        assigned.map_err(|e| self.error_context.error(&what, &e))?;
         let mut held = lock(&self.held);
         let assigned = starts.into_iter().zip(slots).map(|((partition, at, committed), slot)| {
             let OffsetAndMetadata { offset: start, metadata } = at;
@@ -343,7 +343,7 @@ impl Shared {
     fn answer(&self, answered: Result<(), KafkaError>) {
         if let Err(e) = answered {
             let what = format!("answering a rebalance of group {}", self.options.group);
-            self.send(Err(self.scene.error(&what, &e)));
+            self.send(Err(self.error_context.error(&what, &e)));
         }
     }
 

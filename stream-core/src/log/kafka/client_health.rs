@@ -21,13 +21,13 @@ const IN_A_ROW: u32 = 2;
 
 /// How many of some clients were stranded so far.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Stranded {
+pub(super) struct BrokersLost {
     count: Arc<watch::Sender<u64>>,
     /// Those that these are some of.
     all: Option<Arc<watch::Sender<u64>>>,
 }
 
-impl Stranded {
+impl BrokersLost {
     /// Some of these.
     pub(super) fn some(&self) -> Self {
         Self { count: Arc::default(), all: Some(Arc::clone(&self.count)) }
@@ -38,7 +38,7 @@ impl Stranded {
         *self.count.borrow() > 0
     }
 
-    fn tell(&self) {
+    fn report(&self) {
         for count in std::iter::once(&self.count).chain(&self.all) {
             count.send_modify(|count| *count += 1);
         }
@@ -52,7 +52,7 @@ impl Stranded {
                 // The connection is gone, and with it whoever could be stranded.
                 std::future::pending::<()>().await;
             }
-            LogError::Stranded { brokers }
+            LogError::BrokersLost { brokers }
         }
         .boxed()
     }
@@ -60,34 +60,34 @@ impl Stranded {
 
 /// Watches over one client.
 #[derive(Debug)]
-pub(super) struct Lookout {
-    stranded: Stranded,
+pub(super) struct ClientHealth {
+    brokers_lost: BrokersLost,
     without: AtomicU32,
 }
 
-impl Lookout {
-    pub(super) fn new(stranded: &Stranded) -> Self {
-        Self { stranded: stranded.clone(), without: AtomicU32::new(0) }
+impl ClientHealth {
+    pub(super) fn new(brokers_lost: &BrokersLost) -> Self {
+        Self { brokers_lost: brokers_lost.clone(), without: AtomicU32::new(0) }
     }
 
-    pub(super) fn is_stranded(&self) -> bool {
+    pub(super) fn has_lost_brokers(&self) -> bool {
         self.without.load(Ordering::Relaxed) >= IN_A_ROW
     }
 
     /// Looks at a client's statistics. True if they show that it is stranded, once.
-    pub(super) fn look(&self, client: &str, statistics: &[u8]) -> bool {
+    pub(super) fn check(&self, client: &str, statistics: &[u8]) -> bool {
         let Ok(statistics) = std::str::from_utf8(statistics) else { return false };
         // Brokers come first, so that this seldom looks far.
         if ["configured", "learned"].iter().any(|source| statistics.contains(&format!("\"source\":\"{source}\""))) {
             self.without.store(0, Ordering::Relaxed);
             return false;
         }
-        let stranded = self.without.fetch_add(1, Ordering::Relaxed) + 1 == IN_A_ROW;
-        if stranded {
+        let brokers_lost = self.without.fetch_add(1, Ordering::Relaxed) + 1 == IN_A_ROW;
+        if brokers_lost {
             tracing::error!(target: "kafka", client, "librdkafka has lost all brokers for good: the client is recreated");
-            self.stranded.tell();
+            self.brokers_lost.report();
         }
-        stranded
+        brokers_lost
     }
 }
 
@@ -104,19 +104,19 @@ mod tests {
 
     #[test]
     fn a_client_without_brokers_is_stranded_if_it_stays_so() {
-        let stranded = Stranded::default();
-        let one = stranded.some();
-        let lookout = Lookout::new(&one);
+        let brokers_lost = BrokersLost::default();
+        let one = brokers_lost.some();
+        let client_health = ClientHealth::new(&one);
         let (fine, bare) = (statistics(&["internal", "configured"]), statistics(&["internal", "logical"]));
-        assert!(!lookout.look("a", &fine));
-        assert!(!lookout.look("a", &bare), "it may be about to start over");
-        assert!(!lookout.look("a", &statistics(&["learned"])));
-        assert!(!lookout.look("a", &bare));
-        assert!(stranded.next("b").now_or_never().is_none());
-        let next = stranded.next("broker:9092");
-        assert!(lookout.look("a", &bare));
-        assert!(!lookout.look("a", &bare), "reported once");
-        assert!(stranded.any() && one.any() && !stranded.some().any());
-        assert_eq!(next.now_or_never(), Some(LogError::Stranded { brokers: "broker:9092".into() }));
+        assert!(!client_health.check("a", &fine));
+        assert!(!client_health.check("a", &bare), "it may be about to start over");
+        assert!(!client_health.check("a", &statistics(&["learned"])));
+        assert!(!client_health.check("a", &bare));
+        assert!(brokers_lost.next("b").now_or_never().is_none());
+        let next = brokers_lost.next("broker:9092");
+        assert!(client_health.check("a", &bare));
+        assert!(!client_health.check("a", &bare), "reported once");
+        assert!(brokers_lost.any() && one.any() && !brokers_lost.some().any());
+        assert_eq!(next.now_or_never(), Some(LogError::BrokersLost { brokers: "broker:9092".into() }));
     }
 }

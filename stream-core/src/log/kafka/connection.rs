@@ -10,10 +10,10 @@ use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::error::KafkaError;
 
 use super::blocking::{Pool, spawn};
-use super::client_health::Stranded;
+use super::client_health::BrokersLost;
 use super::config;
 use super::context::{Ctx, Health, lock};
-use super::error::Scene;
+use super::error::ErrorContext;
 use super::options::KafkaOptions;
 use super::rebalance::{Consumer, ConsumerCtx};
 use super::topic_ids::TopicIds;
@@ -27,12 +27,12 @@ const GROUPS: usize = 4;
 
 pub(super) struct Connection {
     pub(super) options: KafkaOptions,
-    pub(super) scene: Scene,
+    pub(super) error_context: ErrorContext,
     pub(super) pool: Pool,
     /// Recreated after an error that may pass: that client may be stranded.
     admin: Mutex<Option<Arc<AdminClient<Ctx>>>>,
     /// Of the producers and readers; members and look-ups get new clients by themselves.
-    pub(super) stranded: Stranded,
+    pub(super) brokers_lost: BrokersLost,
     committed: Mutex<Option<Arc<Polled>>>,
     uncommitted: Mutex<Option<Arc<Polled>>>,
     /// Clients that look the offsets of one group up, the one used last at the end.
@@ -46,9 +46,9 @@ impl Connection {
     pub(super) fn new(options: KafkaOptions) -> LogResult<Self> {
         config::check(&options)?;
         let connection = Self {
-            scene: Scene { brokers: options.brokers.clone(), health: Arc::default() },
+            error_context: ErrorContext { brokers: options.brokers.clone(), health: Arc::default() },
             admin: Mutex::default(),
-            stranded: Stranded::default(),
+            brokers_lost: BrokersLost::default(),
             pool: Pool::default(),
             committed: Mutex::default(),
             uncommitted: Mutex::default(),
@@ -67,7 +67,7 @@ impl Connection {
         if let Some(admin) = &*place {
             return Ok(Arc::clone(admin));
         }
-        let ctx = Ctx::new("admin".into(), Arc::clone(&self.scene.health), &Stranded::default());
+        let ctx = Ctx::new("admin".into(), Arc::clone(&self.error_context.health), &BrokersLost::default());
         let admin = AdminClient::from_config_and_context(&config::admin(&self.options), ctx);
         let admin = Arc::new(admin.map_err(|e| config::refused(&e))?);
         *place = Some(Arc::clone(&admin));
@@ -76,7 +76,7 @@ impl Connection {
 
     /// Why something could not be done with topics.
     pub(super) fn admin_error(&self, what: &str, error: &KafkaError) -> LogError {
-        let error = self.scene.error(what, error);
+        let error = self.error_context.error(what, error);
         if error.class() == ErrorClass::Retriable
             && let Some(admin) = lock(&self.admin).take()
         {
@@ -96,7 +96,7 @@ impl Connection {
             Isolation::ReadUncommitted => &self.uncommitted,
         };
         let mut place = lock(place);
-        if let Some(polled) = place.as_ref().filter(|polled| !polled.is_stranded()) {
+        if let Some(polled) = place.as_ref().filter(|polled| !polled.has_lost_brokers()) {
             return Ok(Arc::clone(polled));
         }
         let polled = self.look_up("queries".into(), &config::query(&self.options, isolation))?;
@@ -106,13 +106,19 @@ impl Connection {
 
     fn look_up(&self, name: String, config: &ClientConfig) -> LogResult<Arc<Polled>> {
         // Its own: no other client has to start over for it.
-        Ok(Arc::new(Polled::start(config, name, Arc::clone(&self.scene.health), Stranded::default(), || {})?))
+        Ok(Arc::new(Polled::start(
+            config,
+            name,
+            Arc::clone(&self.error_context.health),
+            BrokersLost::default(),
+            || {},
+        )?))
     }
 
     /// The client that looks a group's offsets up, kept for as long as there are few others.
     pub(super) fn group_client(&self, group: &str) -> LogResult<Arc<Polled>> {
         let mut clients = lock(&self.groups);
-        clients.retain(|(_, polled)| !polled.is_stranded());
+        clients.retain(|(_, polled)| !polled.has_lost_brokers());
         let (name, polled) = if let Some(at) = clients.iter().position(|(name, _)| name == group) {
             clients.remove(at)
         } else {
@@ -132,7 +138,7 @@ pub(super) struct Polled {
     /// Gone only while this is dropped.
     consumer: Option<Arc<Consumer>>,
     stop: Arc<AtomicBool>,
-    stranded: Stranded,
+    brokers_lost: BrokersLost,
 }
 
 impl Polled {
@@ -140,15 +146,15 @@ impl Polled {
         config: &ClientConfig,
         name: String,
         health: Arc<Health>,
-        stranded: Stranded,
-        when_stranded: impl FnOnce() + Send + 'static,
+        brokers_lost: BrokersLost,
+        when_brokers_lost: impl FnOnce() + Send + 'static,
     ) -> LogResult<Self> {
-        let ctx = ConsumerCtx::alone(Ctx::new(name, health, &stranded));
+        let ctx = ConsumerCtx::alone(Ctx::new(name, health, &brokers_lost));
         let consumer = Consumer::from_config_and_context(config, ctx).map_err(|e| config::refused(&e))?;
         let consumer = Arc::new(consumer);
         let stop = Arc::new(AtomicBool::new(false));
         let (polled, stopped) = (Arc::clone(&consumer), Arc::clone(&stop));
-        let (watched, mut when_stranded) = (stranded.clone(), Some(when_stranded));
+        let (watched, mut when_brokers_lost) = (brokers_lost.clone(), Some(when_brokers_lost));
         spawn("kafka-events", move || {
             while !stopped.load(Ordering::Acquire) {
                 // Errors went to the context; records have queues of their own.
@@ -156,18 +162,18 @@ impl Polled {
                     tracing::error!(target: "kafka", "a record came outside its partition's queue and is lost");
                 }
                 if watched.any()
-                    && let Some(tell) = when_stranded.take()
+                    && let Some(tell) = when_brokers_lost.take()
                 {
                     tell();
                 }
             }
             close(polled);
         })?;
-        Ok(Self { consumer: Some(consumer), stop, stranded })
+        Ok(Self { consumer: Some(consumer), stop, brokers_lost })
     }
 
-    pub(super) fn is_stranded(&self) -> bool {
-        self.stranded.any()
+    pub(super) fn has_lost_brokers(&self) -> bool {
+        self.brokers_lost.any()
     }
 
     pub(super) fn consumer(&self) -> LogResult<&Arc<Consumer>> {

@@ -10,7 +10,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::client_health::{Lookout, Stranded};
+use super::client_health::{BrokersLost, ClientHealth};
 
 /// Locks, whatever became of the last holder: all that is locked here stays valid at each step.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -24,10 +24,10 @@ const REPEAT: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(super) struct Health {
     trouble: Mutex<Option<(RDKafkaErrorCode, String)>>,
-    told: Mutex<Option<Instant>>,
+    reported: Mutex<Option<Instant>>,
     partition_error: Mutex<String>,
     /// Set for a producer's: its client can never reach a broker again.
-    stranded: AtomicBool,
+    brokers_lost: AtomicBool,
 }
 
 impl Health {
@@ -41,12 +41,12 @@ impl Health {
         lock(&self.trouble).clone()
     }
 
-    pub(super) fn strand(&self) {
-        self.stranded.store(true, Ordering::Release);
+    pub(super) fn note_brokers_lost(&self) {
+        self.brokers_lost.store(true, Ordering::Release);
     }
 
-    pub(super) fn is_stranded(&self) -> bool {
-        self.stranded.load(Ordering::Acquire)
+    pub(super) fn has_lost_brokers(&self) -> bool {
+        self.brokers_lost.load(Ordering::Acquire)
     }
 
     /// librdkafka's words on the last error of a partition; its error values carry the code only.
@@ -55,12 +55,12 @@ impl Health {
     }
 
     /// Whether it is time to log again that brokers are away.
-    fn tell(&self) -> bool {
-        let mut told = lock(&self.told);
-        if told.is_some_and(|at| at.elapsed() < REPEAT) {
+    fn may_report(&self) -> bool {
+        let mut reported = lock(&self.reported);
+        if reported.is_some_and(|at| at.elapsed() < REPEAT) {
             return false;
         }
-        *told = Some(Instant::now());
+        *reported = Some(Instant::now());
         true
     }
 }
@@ -71,21 +71,21 @@ pub(super) struct Ctx {
     /// Who it is, for log lines.
     name: String,
     health: std::sync::Arc<Health>,
-    lookout: Lookout,
+    client_health: ClientHealth,
 }
 
 impl Ctx {
-    pub(super) fn new(name: String, health: std::sync::Arc<Health>, stranded: &Stranded) -> Self {
-        Self { name, health, lookout: Lookout::new(stranded) }
+    pub(super) fn new(name: String, health: std::sync::Arc<Health>, brokers_lost: &BrokersLost) -> Self {
+        Self { name, health, client_health: ClientHealth::new(brokers_lost) }
     }
 
-    pub(super) fn is_stranded(&self) -> bool {
-        self.lookout.is_stranded()
+    pub(super) fn has_lost_brokers(&self) -> bool {
+        self.client_health.has_lost_brokers()
     }
 
     /// Looks at the client's statistics. True if they show that it can never reach a broker again.
     pub(super) fn look(&self, statistics: &[u8]) -> bool {
-        self.lookout.look(&self.name, statistics)
+        self.client_health.check(&self.name, statistics)
     }
 }
 
@@ -137,7 +137,7 @@ impl ClientContext for Ctx {
                     *trouble = Some((code, reason.to_owned()));
                 }
                 drop(trouble);
-                if self.health.tell() {
+                if self.health.may_report() {
                     tracing::warn!(target: "kafka", client, "{reason}; trying again");
                 } else {
                     tracing::debug!(target: "kafka", client, "{reason}");

@@ -9,7 +9,7 @@ use crate::log::LogError;
 
 /// What is needed to put an error into words: whom we talk to, and how that went lately.
 #[derive(Debug)]
-pub(super) struct Scene {
+pub(super) struct ErrorContext {
     pub(super) brokers: String,
     pub(super) health: Arc<Health>,
 }
@@ -23,7 +23,7 @@ pub(super) fn code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
     }
 }
 
-impl Scene {
+impl ErrorContext {
     /// The error of something that was tried.
     pub(super) fn error(&self, what: &str, error: &KafkaError) -> LogError {
         match (code(error), error) {
@@ -82,8 +82,8 @@ impl Scene {
     /// No answer: because nobody can be reached, because we are not let in, or just so.
     fn silence(&self, what: String, code: RDKafkaErrorCode, reason: String) -> LogError {
         use RDKafkaErrorCode as C;
-        if self.health.is_stranded() {
-            return LogError::Stranded { brokers: self.brokers.clone() };
+        if self.health.has_lost_brokers() {
+            return LogError::BrokersLost { brokers: self.brokers.clone() };
         }
         match self.health.trouble() {
             Some((C::Authentication | C::SaslAuthenticationFailed, reason)) => LogError::Auth { what, reason },

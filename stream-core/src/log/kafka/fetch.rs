@@ -1,7 +1,7 @@
 //! One partition's queue of librdkafka as a [`Fetch`].
 //!
 //! Invariants:
-//! - The queue lives in a [`Slot`] that its owner (a member or a reader) empties before the partition is unassigned: a
+//! - The queue lives in a [`FetchSlot`] that its owner (a member or a reader) empties before the partition is unassigned: a
 //!   `Fetch` that is kept too long finds nothing there, it can never steal records of a later assignment.
 //! - librdkafka's callback runs under the queue's lock: it wakes, and must never touch the queue or the slot.
 //! - A waker is registered before the last look into the queue, so that no wake-up is lost.
@@ -27,12 +27,12 @@ use crate::log::{
 };
 
 /// Where a partition's queue is, as long as the partition is assigned.
-pub(super) struct Slot {
+pub(super) struct FetchSlot {
     queue: Mutex<Option<PartitionQueue<ConsumerCtx>>>,
     waker: Arc<AtomicWaker>,
 }
 
-impl Slot {
+impl FetchSlot {
     /// Splits a partition's queue off. Must come before the partition is assigned.
     pub(super) fn open(consumer: &Arc<Consumer>, tp: &TopicPartition) -> LogResult<Arc<Self>> {
         let queue = consumer.split_partition_queue(&tp.topic, tp.partition);
@@ -72,14 +72,14 @@ pub(super) trait Owner: Send + Sync + 'static {
     /// The `Fetch` is gone; its slot is closed.
     fn dropped(self: Arc<Self>, tp: &TopicPartition);
     /// Whether nothing more can come. The reader is woken when that changes.
-    fn is_stranded(&self) -> bool {
+    fn has_lost_brokers(&self) -> bool {
         false
     }
 }
 
 pub(super) struct KafkaFetch {
     tp: TopicPartition,
-    slot: Arc<Slot>,
+    slot: Arc<FetchSlot>,
     owner: Arc<dyn Owner>,
     /// The next offset to yield; nothing below it is.
     position: i64,
@@ -119,11 +119,11 @@ enum Stop {
     Then(LogError),
     End,
     OutOfRange,
-    Gone,
+    Closed,
 }
 
 impl KafkaFetch {
-    pub(super) fn new(tp: TopicPartition, slot: Arc<Slot>, owner: Arc<dyn Owner>, position: i64) -> Self {
+    pub(super) fn new(tp: TopicPartition, slot: Arc<FetchSlot>, owner: Arc<dyn Owner>, position: i64) -> Self {
         Self {
             tp,
             slot,
@@ -140,7 +140,7 @@ impl KafkaFetch {
 
     fn drain(&mut self, into: &mut RecordBatch, limits: FetchLimits) -> Stop {
         let queue = lock(&self.slot.queue);
-        let Some(queue) = &*queue else { return Stop::Gone };
+        let Some(queue) = &*queue else { return Stop::Closed };
         loop {
             if into.len() >= limits.records.max(1) {
                 return Stop::Full;
@@ -208,14 +208,14 @@ impl KafkaFetch {
 
     fn failed(&self, code: RDKafkaErrorCode) -> LogError {
         use RDKafkaErrorCode as C;
-        let scene = &self.owner.connection().scene;
+        let error_context = &self.owner.connection().error_context;
         match code {
             C::UnknownTopicOrPartition | C::UnknownTopic => LogError::UnknownTopic { topic: self.tp.topic.to_string() },
             C::UnknownPartition => LogError::UnknownPartition { partition: self.tp.clone() },
             _ => {
-                let detail = scene.health.partition_error();
+                let detail = error_context.health.partition_error();
                 let reason = if detail.is_empty() { words(code) } else { format!("{detail}: {}", words(code)) };
-                scene.coded(&format!("fetching from {}", self.tp), code, &reason)
+                error_context.coded(&format!("fetching from {}", self.tp), code, &reason)
             }
         }
     }
@@ -285,16 +285,16 @@ impl Fetch for KafkaFetch {
                 Stop::Then(error) => self.next = Some(Err(error)),
                 Stop::End => self.at_end(),
                 Stop::OutOfRange => self.look_up_bounds(),
-                Stop::Full | Stop::Empty | Stop::Gone => {}
+                Stop::Full | Stop::Empty | Stop::Closed => {}
             }
             if !into.is_empty() {
                 return Poll::Ready(Ok(Fetched::Records));
             }
             std::task::ready!(self.poll_busy(cx))?;
             if self.next.is_none() {
-                if registered && self.owner.is_stranded() {
+                if registered && self.owner.has_lost_brokers() {
                     let brokers = self.owner.connection().options.brokers.clone();
-                    return Poll::Ready(Err(LogError::Stranded { brokers }));
+                    return Poll::Ready(Err(LogError::BrokersLost { brokers }));
                 }
                 if registered {
                     return Poll::Pending;

@@ -18,7 +18,7 @@ use super::assignment::{Attendance, Shared};
 use super::blocking::{Serial, spawn};
 use super::connection::{Connection, close};
 use super::context::lock;
-use super::error::{Scene, code, membership_over, passing};
+use super::error::{ErrorContext, code, membership_over, passing};
 use super::fetch::Owner;
 use super::poller::{Poller, client};
 use super::query::{PAUSE, again, commits, list};
@@ -42,7 +42,7 @@ impl KafkaMember {
         check(&options)?;
         let (tx, events) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
-            scene: Scene { brokers: connection.options.brokers.clone(), health: Arc::default() },
+            error_context: ErrorContext { brokers: connection.options.brokers.clone(), health: Arc::default() },
             connection,
             options,
             consumer: Mutex::new(Weak::new()),
@@ -53,7 +53,7 @@ impl KafkaMember {
             held: Mutex::default(),
             metadata: Mutex::default(),
             leaving: AtomicBool::new(false),
-            astray: AtomicBool::new(false),
+            needs_rejoin: AtomicBool::new(false),
             polled: Mutex::new(Instant::now()),
             poller: OnceLock::new(),
             attendance: Mutex::new(Attendance { waiting: false, since: Instant::now() }),
@@ -216,7 +216,7 @@ impl GroupHandle for KafkaGroup {
 /// Commits within a bound. Runs on the commit thread.
 fn commit(shared: &Shared, offsets: &Commits, epoch: u64) -> LogResult<()> {
     let what = format!("committing offsets of group {}", shared.options.group);
-    let list = commits(offsets).map_err(|e| shared.scene.error(&what, &e))?;
+    let list = commits(offsets).map_err(|e| shared.error_context.error(&what, &e))?;
     let until = shared.connection.until();
     loop {
         // Librdkafka commits under the generation it has by then, which after a loss is not the caller's any more.
@@ -225,14 +225,14 @@ fn commit(shared: &Shared, offsets: &Commits, epoch: u64) -> LogResult<()> {
         }
         let consumer = shared.client().ok_or_else(|| LogError::Closed { what: what.clone() })?;
         let Err(e) = consumer.commit(&list, CommitMode::Sync) else {
-            shared.scene.health.well();
+            shared.error_context.health.well();
             return Ok(());
         };
         drop(consumer);
         match code(&e) {
             Some(code) if membership_over(code) => return Err(shared.not_member(&what, &super::error::words(code))),
             Some(code) if passing(code) && Instant::now() + PAUSE < until => std::thread::sleep(PAUSE),
-            _ => return Err(shared.scene.error(&what, &e)),
+            _ => return Err(shared.error_context.error(&what, &e)),
         }
     }
 }
@@ -257,7 +257,7 @@ impl Owner for Shared {
             pool.run("looking up a position", move || {
                 let what = format!("looking up the position in {tp}");
                 let Some(consumer) = shared.client() else { return Err(LogError::Closed { what }) };
-                let positions = consumer.position().map_err(|e| shared.scene.error(&what, &e))?;
+                let positions = consumer.position().map_err(|e| shared.error_context.error(&what, &e))?;
                 let found = positions.find_partition(&tp.topic, tp.partition);
                 Ok(Some(found.and_then(|e| e.offset().to_raw()).unwrap_or(-1)))
             })
@@ -273,7 +273,7 @@ impl Owner for Shared {
             }
             let consumer = shared.client().ok_or_else(|| LogError::Closed { what: what.clone() })?;
             let sought = again(shared.connection.until(), |time| seek(&consumer, &tp, offset, time));
-            sought.map_err(|e| shared.scene.partition_error(&what, &tp, &e))
+            sought.map_err(|e| shared.error_context.partition_error(&what, &tp, &e))
         })
     }
 

@@ -11,7 +11,7 @@
 //!
 //! # Layout
 //! `options` and `config` (what can be set), `connection` (what is shared), `query`, `topic_ids` and `admin` (look-ups and
-//! topics), `member`, `poller`, `assignment`, `rebalance` (groups), `fetch` (one partition's records), `reader`, `producer`, `stranded` (clients that
+//! topics), `member`, `poller`, `assignment`, `rebalance` (groups), `fetch` (one partition's records), `reader`, `producer`, `brokers_lost` (clients that
 //! librdkafka leaves without a broker).
 
 mod admin;
@@ -141,8 +141,8 @@ impl Log for Kafka {
         })
     }
 
-    fn stranded(&self) -> BoxFuture<'static, LogError> {
-        self.connection.stranded.next(&self.connection.options.brokers)
+    fn brokers_lost(&self) -> BoxFuture<'static, LogError> {
+        self.connection.brokers_lost.next(&self.connection.options.brokers)
     }
 
     fn reader(&self, isolation: Isolation) -> LogResult<Arc<dyn Reader>> {

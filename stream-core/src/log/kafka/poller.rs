@@ -1,7 +1,7 @@
 //! The thread that serves a member's events, and joins, leaves and starts over.
 //!
 //! It owns the member's client, and makes another in two cases: librdkafka left it without a broker
-//! ([`stranded`](super::stranded)); or the group was not heard of for longer than a rebalance can take, for after an
+//! ([`brokers_lost`](super::brokers_lost)); or the group was not heard of for longer than a rebalance can take, for after an
 //! outage of the whole cluster librdkafka may never ask to join again. A member that is not in the group loses nothing by it.
 //!
 //! A client that was replaced is marked so before it is closed: its callbacks must not touch what the new one has.
@@ -16,7 +16,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::assignment::Shared;
 use super::blocking::spawn;
-use super::client_health::Stranded;
+use super::client_health::BrokersLost;
 use super::config;
 use super::connection::{POLL, close};
 use super::context::{Ctx, lock};
@@ -27,7 +27,7 @@ use crate::log::{LogError, LogResult, Subscription};
 /// Makes a member's client, which is the one that counts from now on.
 pub(super) fn client(shared: &Arc<Shared>) -> LogResult<Arc<Consumer>> {
     let name = format!("member of {}", shared.options.group);
-    let ctx = Ctx::new(name, Arc::clone(&shared.scene.health), &Stranded::default());
+    let ctx = Ctx::new(name, Arc::clone(&shared.error_context.health), &BrokersLost::default());
     let config = config::member(&shared.connection.options, &shared.options);
     let consumer = Consumer::from_config_and_context(&config, ConsumerCtx::member(ctx, Arc::<Shared>::clone(shared)));
     let consumer = Arc::new(consumer.map_err(|e| config::refused(&e))?);
@@ -86,17 +86,17 @@ impl Poller {
             // A caller that is stuck must not keep its partitions for ever.
             shared.lose("nobody waited for its events for the time of a session");
         }
-        let astray = shared.has_remains() || shared.astray.load(Ordering::Acquire);
-        if self.subscribed && (!attended || (astray && !self.consumer.assignment_lost())) {
+        let needs_rejoin = shared.has_remains() || shared.needs_rejoin.load(Ordering::Acquire);
+        if self.subscribed && (!attended || (needs_rejoin && !self.consumer.assignment_lost())) {
             shared.leaving.store(true, Ordering::Release);
-            shared.astray.store(false, Ordering::Release);
+            shared.needs_rejoin.store(false, Ordering::Release);
             self.consumer.unsubscribe();
             self.subscribed = false;
         }
         if !self.subscribed && attended && lock(&shared.held).is_empty() {
             shared.leaving.store(false, Ordering::Release);
             if let Err(e) = self.consumer.subscribe(&self.topics()) {
-                let _ = shared.events.send(Err(shared.scene.error(&self.what(), &e)));
+                let _ = shared.events.send(Err(shared.error_context.error(&self.what(), &e)));
             }
             self.subscribed = true;
             self.heard = Instant::now();
@@ -105,7 +105,7 @@ impl Poller {
 
     /// Why this client will never be in the group again, as far as one can tell.
     fn is_hopeless(&mut self) -> Option<&'static str> {
-        if self.consumer.context().is_stranded() {
+        if self.consumer.context().has_lost_brokers() {
             return Some("it lost all brokers for good");
         }
         // Outside it on purpose, with nothing that waits for its unassignment.
@@ -136,7 +136,7 @@ impl Poller {
         // What the old one was assigned is none of the new one's.
         lock(&shared.held).clear();
         shared.leaving.store(false, Ordering::Release);
-        shared.astray.store(false, Ordering::Release);
+        shared.needs_rejoin.store(false, Ordering::Release);
         self.subscribed = false;
         self.consumer = new;
         if let Err(error) = spawn("kafka-closing", move || close(old)) {
@@ -166,7 +166,7 @@ impl Poller {
         use RDKafkaErrorCode as C;
         let code = code(error)?;
         let (shared, what) = (&self.shared, self.what());
-        let reason = shared.scene.health.partition_error();
+        let reason = shared.error_context.health.partition_error();
         match (error, code) {
             (_, C::FencedInstanceId) => {
                 let reason = "another member of this group has the same instance id".to_owned();
@@ -191,7 +191,7 @@ impl Poller {
                 | C::InvalidSessionTimeout
                 | C::GroupMaxSizeReached
                 | C::UnsupportedAssignor,
-            ) => Some(shared.scene.coded(&what, code, &reason)),
+            ) => Some(shared.error_context.coded(&what, code, &reason)),
             _ => None,
         }
     }

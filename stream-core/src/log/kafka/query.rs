@@ -11,7 +11,7 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::connection::Connection;
-use super::error::{Scene, code, passing};
+use super::error::{ErrorContext, code, passing};
 use super::rebalance::Consumer;
 use crate::log::{Commits, GroupMember, Isolation, LogError, LogResult, OffsetAndMetadata, OffsetSpec, TopicPartition};
 
@@ -99,11 +99,11 @@ impl Connection {
         });
         match found {
             Ok(found) => {
-                self.scene.health.well();
+                self.error_context.health.well();
                 Ok(found.filter(|p| p.count > 0))
             }
             Err(e) if matches!(code(&e), Some(C::UnknownTopicOrPartition | C::UnknownTopic)) => Ok(None),
-            Err(e) => Err(self.scene.error(&what, &e)),
+            Err(e) => Err(self.error_context.error(&what, &e)),
         }
     }
 
@@ -131,7 +131,7 @@ impl Connection {
         let until = self.until();
         self.exist(of.iter().map(|(tp, _)| tp), until)?;
         let client = self.query(isolation)?;
-        resolve(client.consumer()?, of, until).map_err(|e| self.scene.error("looking up offsets", &e))
+        resolve(client.consumer()?, of, until).map_err(|e| self.error_context.error("looking up offsets", &e))
     }
 
     /// The first offset of a partition and its end.
@@ -151,8 +151,8 @@ impl Connection {
         }
         let client = self.group_client(group)?;
         let found = committed(client.consumer()?, of, self.until(), || false);
-        let found = found.map_err(|e| self.scene.error(&what, &e))?;
-        self.scene.health.well();
+        let found = found.map_err(|e| self.error_context.error(&what, &e))?;
+        self.error_context.health.well();
         Ok(found.into_iter().map(|found| found.map(|f| f.offset)).collect())
     }
 
@@ -162,8 +162,8 @@ impl Connection {
         let client = self.query(Isolation::ReadCommitted)?;
         let consumer = client.consumer()?;
         let groups = again(self.until(), |time| consumer.fetch_group_list(Some(group), time));
-        let groups = groups.map_err(|e| self.scene.error(&what, &e))?;
-        self.scene.health.well();
+        let groups = groups.map_err(|e| self.error_context.error(&what, &e))?;
+        self.error_context.health.well();
         let found = groups.groups().iter().filter(|g| g.name() == group);
         Ok(found
             .flat_map(rdkafka::groups::GroupInfo::members)
@@ -277,7 +277,7 @@ fn subscribed(metadata: &[u8]) -> Option<Vec<Arc<str>>> {
     Some(topics)
 }
 
-impl Scene {
+impl ErrorContext {
     /// An error about partitions, made precise where the code says which kind it is.
     pub(super) fn partition_error(&self, what: &str, tp: &TopicPartition, error: &KafkaError) -> LogError {
         match code(error) {

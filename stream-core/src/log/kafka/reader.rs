@@ -15,14 +15,14 @@ use super::blocking::Serial;
 use super::config;
 use super::connection::{Connection, Polled};
 use super::context::lock;
-use super::fetch::{KafkaFetch, Owner, Slot};
+use super::fetch::{FetchSlot, KafkaFetch, Owner};
 use super::query::list;
 use crate::log::{Fetch, Isolation, LogError, LogResult, Reader, TopicPartition};
 
 pub(super) struct KafkaReader(Mutex<Arc<Shared>>);
 
 /// The partitions that are being read, or about to be.
-type Reading = Arc<Mutex<BTreeMap<TopicPartition, Weak<Slot>>>>;
+type Reading = Arc<Mutex<BTreeMap<TopicPartition, Weak<FetchSlot>>>>;
 
 struct Shared {
     connection: Arc<Connection>,
@@ -41,7 +41,7 @@ impl KafkaReader {
     /// What reads; another if that can't reach a broker any more.
     fn shared(&self) -> LogResult<Arc<Shared>> {
         let mut shared = lock(&self.0);
-        if shared.polled.is_stranded() {
+        if shared.polled.has_lost_brokers() {
             *shared = Shared::new(Arc::clone(&shared.connection), shared.isolation)?;
         }
         Ok(Arc::clone(&shared))
@@ -54,8 +54,8 @@ impl Shared {
         let woken = Arc::clone(&reading);
         let wake = move || lock(&woken).values().filter_map(Weak::upgrade).for_each(|slot| slot.wake());
         let config = config::reader(&connection.options, isolation);
-        let (health, stranded) = (Arc::clone(&connection.scene.health), connection.stranded.some());
-        let polled = Polled::start(&config, "reader".into(), health, stranded, wake)?;
+        let (health, brokers_lost) = (Arc::clone(&connection.error_context.health), connection.brokers_lost.some());
+        let polled = Polled::start(&config, "reader".into(), health, brokers_lost, wake)?;
         let ops = Serial::start("kafka-reader")?;
         Ok(Arc::new(Self { connection, isolation, polled, ops, reading }))
     }
@@ -107,19 +107,19 @@ impl Shared {
         })
     }
 
-    fn assign(&self, tp: &TopicPartition, from: i64) -> LogResult<Arc<Slot>> {
+    fn assign(&self, tp: &TopicPartition, from: i64) -> LogResult<Arc<FetchSlot>> {
         self.connection.exist(std::iter::once(tp), self.connection.until())?;
         let consumer = self.polled.consumer()?;
-        let slot = Slot::open(consumer, tp)?;
+        let slot = FetchSlot::open(consumer, tp)?;
         let assigned = list([(tp, Offset::Offset(from))]).and_then(|l| consumer.incremental_assign(&l));
-        assigned.map_err(|e| self.connection.scene.error(&format!("reading {tp}"), &e))?;
+        assigned.map_err(|e| self.connection.error_context.error(&format!("reading {tp}"), &e))?;
         Ok(slot)
     }
 
     fn unassign(&self, tp: &TopicPartition) -> LogResult<()> {
         let consumer = self.polled.consumer()?;
         let unassigned = list([(tp, Offset::Invalid)]).and_then(|l| consumer.incremental_unassign(&l));
-        unassigned.map_err(|e| self.connection.scene.error(&format!("ending to read {tp}"), &e))
+        unassigned.map_err(|e| self.connection.error_context.error(&format!("ending to read {tp}"), &e))
     }
 }
 
@@ -132,8 +132,8 @@ impl Owner for Shared {
         self.isolation
     }
 
-    fn is_stranded(&self) -> bool {
-        self.polled.is_stranded()
+    fn has_lost_brokers(&self) -> bool {
+        self.polled.has_lost_brokers()
     }
 
     fn position(self: Arc<Self>, tp: &TopicPartition, _: bool) -> Option<BoxFuture<'static, LogResult<Option<i64>>>> {
@@ -141,7 +141,7 @@ impl Owner for Shared {
         Some(self.ops.run("looking up a position", move || {
             let what = format!("looking up the position in {tp}");
             let positions =
-                shared.polled.consumer()?.position().map_err(|e| shared.connection.scene.error(&what, &e))?;
+                shared.polled.consumer()?.position().map_err(|e| shared.connection.error_context.error(&what, &e))?;
             // None yet: no record and no marker has come since the read began, which is the position, then.
             let found = positions.find_partition(&tp.topic, tp.partition);
             Ok(Some(found.and_then(|e| e.offset().to_raw()).unwrap_or(-1)))
@@ -153,10 +153,11 @@ impl Owner for Shared {
         self.ops.run("seeking", move || {
             let what = format!("seeking {tp} to {offset}");
             let consumer = shared.polled.consumer()?;
-            let at = list([(&tp, Offset::Offset(offset))]).map_err(|e| shared.connection.scene.error(&what, &e))?;
+            let at =
+                list([(&tp, Offset::Offset(offset))]).map_err(|e| shared.connection.error_context.error(&what, &e))?;
             // A new assignment rather than a seek: that works whatever state the partition's fetching is in.
             shared.unassign(&tp)?;
-            consumer.incremental_assign(&at).map_err(|e| shared.connection.scene.error(&what, &e))
+            consumer.incremental_assign(&at).map_err(|e| shared.connection.error_context.error(&what, &e))
         })
     }
 

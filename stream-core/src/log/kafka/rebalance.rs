@@ -50,8 +50,8 @@ impl ConsumerCtx {
     }
 
     /// Whether its client can never reach a broker again.
-    pub(super) fn is_stranded(&self) -> bool {
-        self.base.is_stranded()
+    pub(super) fn has_lost_brokers(&self) -> bool {
+        self.base.has_lost_brokers()
     }
 
     fn member_now(&self) -> Option<&Arc<dyn Membership>> {

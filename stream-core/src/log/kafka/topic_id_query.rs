@@ -17,7 +17,7 @@ impl Connection {
         if let Some(ids) = place.upgrade() {
             return Ok(ids);
         }
-        let ids = Arc::new(TopicIds::start(&self.options, Arc::clone(&self.scene.health))?);
+        let ids = Arc::new(TopicIds::start(&self.options, Arc::clone(&self.error_context.health))?);
         *place = Arc::downgrade(&ids);
         Ok(ids)
     }
@@ -29,7 +29,7 @@ impl Connection {
         match again(self.until(), |time| client.look_up(topic, time)) {
             Ok(()) => Ok(client.of(topic)),
             Err(e) if matches!(code(&e), Some(C::UnknownTopicOrPartition | C::UnknownTopic)) => Ok(None),
-            Err(e) => Err(self.scene.error(&format!("looking up topic {topic}"), &e)),
+            Err(e) => Err(self.error_context.error(&format!("looking up topic {topic}"), &e)),
         }
     }
 }

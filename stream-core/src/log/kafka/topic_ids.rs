@@ -16,7 +16,7 @@ use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
 
-use super::client_health::Stranded;
+use super::client_health::BrokersLost;
 use super::config;
 use super::context::{Ctx, Health, lock};
 use super::options::KafkaOptions;
@@ -65,7 +65,7 @@ fn changed_id(line: &str) -> Option<(&str, &str)> {
 
 impl TopicIds {
     pub(super) fn start(options: &KafkaOptions, health: Arc<Health>) -> LogResult<Self> {
-        let base = Ctx::new("topic ids".into(), health, &Stranded::default());
+        let base = Ctx::new("topic ids".into(), health, &BrokersLost::default());
         let ctx = IdsCtx { base, ids: Mutex::default(), served: AtomicU64::new(0) };
         let consumer = BaseConsumer::from_config_and_context(&config::topic_ids(options), ctx);
         Ok(Self { consumer: consumer.map_err(|e| config::refused(&e))?, serving: Mutex::default() })

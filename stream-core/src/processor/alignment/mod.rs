@@ -7,15 +7,15 @@
 //! whichever instance has those.
 //!
 //! **Finished** is a record whose work is released, and acknowledged where something of it goes back to the group itself.
-//! Each task says of its partitions what the earliest unfinished record is ([`Pace::report`]); of the partitions of other
+//! Each task says of its partitions what the earliest unfinished record is ([`Alignment::report`]); of the partitions of other
 //! instances the committed offsets say it. A record that was sent on and is not fetched yet is seen by the end of its
 //! partition, which is asked for.
 //!
 //! It is asked for only by a task that has come that far: hardly ever while the group keeps up. It holds nothing for good: a
-//! partition whose time stands still for [`PATIENCE`] counts no longer until it goes on. It may be stuck, have a clock that
+//! partition whose time stands still for [`STALL_TIMEOUT`] counts no longer until it goes on. It may be stuck, have a clock that
 //! is wrong, or send records round its loop without end.
 
-mod look;
+mod group_progress;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,15 +27,15 @@ use tokio::time::Instant;
 use crate::group::GroupGraph;
 use crate::log::TopicPartition;
 use crate::topics::TopicFacts;
-use crate::topology::Opened;
+use crate::topology::EntryKind;
 use crate::window::{JoinWindows, Session, Sessions, Which, Windows};
 
 /// How long a partition holds others without going on.
-const PATIENCE: Duration = Duration::from_secs(10);
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// A partition that has had nothing for so long starts over with its next record.
 const IDLE: Duration = Duration::from_secs(1);
 /// Between two looks at the partitions of other instances.
-const REST: Duration = Duration::from_millis(50);
+const RECHECK_INTERVAL: Duration = Duration::from_millis(50);
 /// How far apart the records of a join may be in any case, in milliseconds: to keep them closer together takes too long.
 const LEAST: i64 = 1_000;
 
@@ -138,7 +138,7 @@ impl Seats {
 
 /// What was found by looking.
 #[derive(Debug, Default)]
-struct Looked {
+struct GroupProgress {
     others: BTreeMap<TopicPartition, Other>,
     /// When that was asked for last.
     asked: Option<Instant>,
@@ -147,7 +147,7 @@ struct Looked {
 }
 
 /// The pace of an instance.
-pub(super) struct Pace {
+pub(super) struct Alignment {
     keeps: Vec<Keeps>,
     /// Of the inputs; of what comes back.
     partitions: [Vec<TopicPartition>; 2],
@@ -159,13 +159,13 @@ pub(super) struct Pace {
     /// Records up to this time may be dispatched, as far as is known.
     limit: watch::Sender<i64>,
     /// One looks at a time.
-    looking: tokio::sync::Mutex<Looked>,
+    waiting: tokio::sync::Mutex<GroupProgress>,
     /// Somebody is held by another instance, which waits for commits as well.
     held: Notify,
 }
 
 /// The end of a task, in whichever way.
-pub(super) struct Leaves(Arc<Pace>, u64);
+pub(super) struct Leaves(Arc<Alignment>, u64);
 
 impl Drop for Leaves {
     fn drop(&mut self) {
@@ -183,7 +183,7 @@ struct Lowest {
 
 impl Lowest {
     fn take(&mut self, low: Option<i64>, moved: Instant, now: Instant) {
-        let until = moved + PATIENCE;
+        let until = moved + STALL_TIMEOUT;
         if let Some(low) = low
             && until > now
         {
@@ -193,15 +193,15 @@ impl Lowest {
     }
 }
 
-impl Pace {
+impl Alignment {
     /// `None` for a group that sends nothing to itself, or keeps nothing for stream time to pass.
     pub(super) fn of(graph: &GroupGraph, facts: &TopicFacts) -> Option<Arc<Self>> {
         let loops = graph.inputs.iter().any(|e| e.own && !graph.is_repartition(&e.input.topic));
         let joins = graph.stream_joins.iter().filter(|j| loops || j.re_keys).map(|j| Keeps::Join(j.windows));
         let windows = graph.windows.iter().filter(|_| loops).map(|w| Keeps::Windows(w.windows));
-        let sessions = graph.open.iter().filter(|_| loops).filter_map(|o| match o.kind {
-            Opened::Session(sessions) => Some(Keeps::Sessions(sessions)),
-            Opened::Batch(_) => None,
+        let sessions = graph.due_entries.iter().filter(|_| loops).filter_map(|o| match o.kind {
+            EntryKind::Session(sessions) => Some(Keeps::Sessions(sessions)),
+            EntryKind::Batch(_) => None,
         });
         let keeps: Vec<Keeps> = joins.chain(windows).chain(sessions).collect();
         if keeps.is_empty() {
@@ -226,7 +226,7 @@ impl Pace {
             seats: Mutex::default(),
             changed: watch::Sender::default(),
             limit: watch::Sender::new(i64::MIN),
-            looking: tokio::sync::Mutex::default(),
+            waiting: tokio::sync::Mutex::default(),
             held: Notify::new(),
         })
     }
@@ -236,9 +236,9 @@ impl Pace {
     }
 
     /// Resolves when a task is held until another instance has committed more: which may be held by this one in turn.
-    pub(super) async fn held(pace: Option<&Self>) {
-        match pace {
-            Some(pace) => pace.held.notified().await,
+    pub(super) async fn held(alignment: Option<&Self>) {
+        match alignment {
+            Some(alignment) => alignment.held.notified().await,
             None => std::future::pending().await,
         }
     }
@@ -302,12 +302,12 @@ impl Pace {
     /// What the tasks of this instance say.
     fn here(&self) -> Lowest {
         let now = Instant::now();
-        let mut lowest = Lowest { low: Ok(None), again: now + PATIENCE };
+        let mut lowest = Lowest { low: Ok(None), again: now + STALL_TIMEOUT };
         let seats = self.seats();
         for seat in seats.taken.values() {
             lowest.take(seat.seen.low, seat.moved, now);
         }
-        for until in seats.awaited.values().map(|(_, since)| *since + PATIENCE).filter(|until| *until > now) {
+        for until in seats.awaited.values().map(|(_, since)| *since + STALL_TIMEOUT).filter(|until| *until > now) {
             lowest.low = Err(());
             lowest.again = lowest.again.min(until);
         }
@@ -351,23 +351,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_task_that_begins_has_its_partitions_and_holds_the_others_for_a_while() {
         let partitions = [0, 1].map(|p| TopicPartition::new("in", p));
-        let pace = Pace::new(vec![Keeps::Windows(Windows::tumbling(ms(10)))], [partitions.to_vec(), Vec::new()]);
-        assert!(pace.has_others());
-        let [one, two] = [(1, &partitions[..1]), (2, &partitions[1..])].map(|(task, of)| pace.begins(task, of));
-        assert!(!pace.has_others());
-        let says = |task, partition: &TopicPartition| pace.report(task, partition, false, Seen { low: Some(5), at: 0 });
+        let alignment =
+            Alignment::new(vec![Keeps::Windows(Windows::tumbling(ms(10)))], [partitions.to_vec(), Vec::new()]);
+        assert!(alignment.has_others());
+        let [one, two] = [(1, &partitions[..1]), (2, &partitions[1..])].map(|(task, of)| alignment.begins(task, of));
+        assert!(!alignment.has_others());
+        let says =
+            |task, partition: &TopicPartition| alignment.report(task, partition, false, Seen { low: Some(5), at: 0 });
         says(1, &partitions[0]);
-        assert_eq!(pace.here().low, Err(()), "the second task has said nothing yet");
-        tokio::time::advance(PATIENCE).await;
+        assert_eq!(alignment.here().low, Err(()), "the second task has said nothing yet");
+        tokio::time::advance(STALL_TIMEOUT).await;
         says(1, &partitions[0]);
-        pace.report(1, &partitions[0], false, Seen { low: Some(6), at: 1 });
-        assert_eq!(pace.here().low, Ok(Some(6)), "it restores for long");
+        alignment.report(1, &partitions[0], false, Seen { low: Some(6), at: 1 });
+        assert_eq!(alignment.here().low, Ok(Some(6)), "it restores for long");
         says(2, &partitions[1]);
-        assert_eq!(pace.here().low, Ok(Some(5)));
+        assert_eq!(alignment.here().low, Ok(Some(5)));
         drop(two);
-        assert!(pace.has_others());
+        assert!(alignment.has_others());
         drop(one);
-        assert_eq!(pace.seats().len(), 0);
+        assert_eq!(alignment.seats().len(), 0);
     }
 
     /// A record that is half of the grace behind the earliest unfinished one is in time at the limit, for all that is kept.

@@ -21,7 +21,7 @@ const MOST: usize = 16;
 /// The newest of so many offsets of a partition: the last ones may be markers of transactions.
 const TAIL: i64 = 16;
 /// For so long at most.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// While records are left out, it is looked at no more often.
 const EVERY: Duration = Duration::from_secs(60);
 
@@ -73,7 +73,7 @@ pub(super) async fn name_clock(env: &Env, error: ProcessorError) -> ProcessorErr
 async fn verdict(env: &Env) -> Option<String> {
     let now = env.log.clock().now_ms();
     // A log that does not answer leaves it open.
-    let (ahead, looked) = timeout(PATIENCE, look(env, now)).await.ok()?.ok()?;
+    let (ahead, looked) = timeout(CHECK_TIMEOUT, look(env, now)).await.ok()?.ok()?;
     (ahead >= 2 && 2 * ahead > looked).then(|| {
         format!(
             "the newest records of {ahead} of {looked} partitions are ahead, so this host's clock is probably behind \

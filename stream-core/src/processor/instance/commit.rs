@@ -30,7 +30,7 @@ impl Instance<'_> {
         self.begin_commit();
     }
 
-    /// Begins to commit what has moved. Tasks that finish are left to [`hand_back`](Self::hand_back): a commit of an
+    /// Begins to commit what has moved. Tasks that finish are left to [`revoke`](Self::revoke): a commit of an
     /// earlier state must not come after their last one, when the next owner may have gone further.
     pub(super) fn begin_commit(&mut self) {
         if self.commit.is_some() {

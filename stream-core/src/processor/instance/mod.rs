@@ -34,11 +34,11 @@ use self::clock_check::ClockCheck;
 use self::live::{HandedBack, Idle, LiveTask};
 use self::recreated::check_ids;
 pub(super) use self::revoke::AFTER_DRAIN;
-use super::alignment::Pace;
+use super::alignment::Alignment;
 use super::env::Env;
 use super::error::{ProcessorError, ProcessorResult};
 use super::handle::Request;
-use super::standby::{News, Warm};
+use super::standby::{OpenStores, StandbyUpdate};
 use super::status::{Rebalance, State, Status, TaskState, Waiting};
 use super::task::{Command, Demand, Report, VisitRequest};
 use super::{Listeners, Stop};
@@ -64,10 +64,10 @@ pub(super) struct Instance<'a> {
     tasks: BTreeMap<u64, LiveTask>,
     next_task: u64,
     /// For each partition whose stores are in use, what resolves when they are not.
-    closing: BTreeMap<(i32, usize), oneshot::Receiver<Warm>>,
+    closing: BTreeMap<(i32, usize), oneshot::Receiver<OpenStores>>,
     idle: Idle,
-    standby_news: mpsc::UnboundedReceiver<News>,
-    standby_reporter: mpsc::UnboundedSender<News>,
+    standby_updates: mpsc::UnboundedReceiver<StandbyUpdate>,
+    standby_reporter: mpsc::UnboundedSender<StandbyUpdate>,
     reports: mpsc::UnboundedReceiver<(u64, Report)>,
     reporter: mpsc::UnboundedSender<(u64, Report)>,
     /// Revocations and the final stop under way.
@@ -91,7 +91,7 @@ pub(super) struct Instance<'a> {
     failure: Option<ProcessorError>,
     stopping: bool,
     /// The membership itself failed, so that no event of it is to be expected.
-    adrift: bool,
+    membership_failed: bool,
 }
 
 /// A visitor, its argument, and who gets the answers to come.
@@ -109,7 +109,7 @@ impl<'a> Instance<'a> {
         sending: BoxFuture<'static, LogResult<()>>,
     ) -> Self {
         let (reporter, reports) = mpsc::unbounded_channel();
-        let (standby_reporter, standby_news) = mpsc::unbounded_channel();
+        let (standby_reporter, standby_updates) = mpsc::unbounded_channel();
         let group = member.group();
         Self {
             env,
@@ -123,7 +123,7 @@ impl<'a> Instance<'a> {
             next_task: 0,
             closing: BTreeMap::new(),
             idle: Idle::default(),
-            standby_news,
+            standby_updates,
             standby_reporter,
             reports,
             reporter,
@@ -139,7 +139,7 @@ impl<'a> Instance<'a> {
             sending: Some(sending),
             failure: None,
             stopping: false,
-            adrift: false,
+            membership_failed: false,
         }
     }
 
@@ -159,7 +159,7 @@ impl<'a> Instance<'a> {
         let mut in_step = every(IN_STEP);
         let loops = self.env.graph.inputs.iter().any(|e| e.own);
         let mut growing: Option<BoxFuture<'static, Result<(), ProcessorError>>> = None;
-        let mut stranded = self.env.log.stranded().fuse();
+        let mut brokers_lost = self.env.log.brokers_lost().fuse();
         let mut unassigned = Box::pin(sleep(JOIN_PATIENCE).fuse());
         let mut clock = ClockCheck::default();
         loop {
@@ -171,22 +171,22 @@ impl<'a> Instance<'a> {
                 Some((id, report)) = self.reports.recv() => self.report(id, report),
                 Some(done) = self.handing_back.next(), if !self.handing_back.is_empty() => self.handed_back(done),
                 (offsets, result) = pending_or(&mut self.commit) => self.committed(&offsets, result),
-                event = self.member.next(), if !self.adrift => match event {
+                event = self.member.next(), if !self.membership_failed => match event {
                     Ok(event) => self.event(event),
                     Err(error) => {
-                        self.adrift = true;
+                        self.membership_failed = true;
                         self.fail(ProcessorError::log(self.env.graph.name(), "stay in the group", error));
                     }
                 },
-                error = &mut stranded => {
+                error = &mut brokers_lost => {
                     self.fail(ProcessorError::log(self.env.graph.name(), "reach the brokers", error));
                 }
                 () = &mut unassigned, if !self.assigned => self.waits_for_the_group(),
                 _ = commits.tick() => self.begin_round(),
-                () = Pace::held(self.env.pace.as_deref()) => self.begin_round(),
-                _ = in_step.tick(), if self.env.pace.is_some() => if self.is_waited_for() { self.begin_round() },
+                () = Alignment::held(self.env.alignment.as_deref()) => self.begin_round(),
+                _ = in_step.tick(), if self.env.alignment.is_some() => if self.is_waited_for() { self.begin_round() },
                 _ = recommits.tick() => self.recommit(),
-                Some(news) = self.standby_news.recv() => self.standby_news(news),
+                Some(update) = self.standby_updates.recv() => self.standby_update(update),
                 _ = sweeps.tick() => self.sweep(),
                 ended = pending_or(&mut self.sending) => if let Err(error) = ended {
                     let group = self.env.graph.name().to_owned();
@@ -256,7 +256,7 @@ impl<'a> Instance<'a> {
                 tracing::info!(group = self.env.graph.name(), ?partitions, "partitions go to another instance");
                 self.listeners.rebalance(&Rebalance::Revoked(partitions.clone()));
                 let tasks = self.tasks_of(&partitions);
-                self.hand_back(tasks, Some(done));
+                self.revoke(tasks, Some(done));
             }
             MemberEvent::Lost(partitions) => {
                 tracing::warn!(
@@ -271,7 +271,7 @@ impl<'a> Instance<'a> {
                 for id in tasks {
                     if let Some(task) = self.tasks.remove(&id) {
                         // Others may hold them, to commit at last what was handed back.
-                        task.positions.void();
+                        task.positions.invalidate();
                         task.orders.command(Command::Abort);
                     }
                 }
@@ -282,7 +282,7 @@ impl<'a> Instance<'a> {
     }
 
     fn is_waited_for(&self) -> bool {
-        self.env.pace.as_ref().is_some_and(|pace| pace.is_waited_for())
+        self.env.alignment.as_ref().is_some_and(|alignment| alignment.is_waited_for())
     }
 
     /// Tells tasks and standbys apart, among themselves.
@@ -359,7 +359,7 @@ impl<'a> Instance<'a> {
         self.idle = Idle::default();
         let busy = |t: &&LiveTask| t.state != TaskState::Draining;
         let tasks = self.tasks.iter().filter(|(_, t)| busy(t)).map(|(id, _)| *id).collect();
-        self.hand_back(tasks, None);
+        self.revoke(tasks, None);
     }
 
     /// The group says nothing to a member until all members have answered its coordinator, if there is one.

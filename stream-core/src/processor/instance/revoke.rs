@@ -27,7 +27,7 @@ struct Drain {
 
 impl Instance<'_> {
     /// Lets tasks finish, commits what they have done, then lets the revocation go.
-    pub(super) fn hand_back(&mut self, tasks: Vec<u64>, token: Option<RevokeToken>) {
+    pub(super) fn revoke(&mut self, tasks: Vec<u64>, token: Option<RevokeToken>) {
         let bound = self.env.options.drain_timeout;
         let group = Arc::clone(&self.group);
         let name = self.env.graph.name().to_owned();

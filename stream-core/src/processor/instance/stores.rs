@@ -14,7 +14,7 @@ use super::Instance;
 use crate::group::GroupGraph;
 use crate::log::TopicInfo;
 use crate::processor::options::Standbys;
-use crate::processor::standby::{self, Standby, StandbySpec, Warm};
+use crate::processor::standby::{self, OpenStores, Standby, StandbySpec};
 use crate::store::{StoreBackend, StoreId};
 
 impl Instance<'_> {
@@ -48,7 +48,7 @@ impl Instance<'_> {
             tables,
             after: self.closing.insert((partition, 0), closing),
             stop: stopped,
-            news: self.standby_reporter.clone(),
+            updates: self.standby_reporter.clone(),
         };
         self.idle.standbys.insert(partition, Standby { id, states: BTreeMap::new(), stop });
         let start = move || {
@@ -67,7 +67,7 @@ impl Instance<'_> {
         self.idle.unused.remove(&partition);
     }
 
-    pub(super) fn standby_news(&mut self, (id, partition, state): standby::News) {
+    pub(super) fn standby_update(&mut self, (id, partition, state): standby::StandbyUpdate) {
         if let Some(standby) = self.idle.standbys.get_mut(&partition.partition).filter(|s| s.id == id) {
             standby.states.insert(partition, state);
         }
@@ -93,7 +93,7 @@ impl Instance<'_> {
                         drop(after.await);
                     }
                     remove(&group, &*stores, ids);
-                    _ = ended.send(Warm::default());
+                    _ = ended.send(OpenStores::default());
                 }
                 .boxed_local()
             };

@@ -13,7 +13,7 @@ use super::live::LiveTask;
 use crate::log::{Assigned, Commits, LogResult, OffsetAndMetadata, Offsets, TopicPartition};
 use crate::processor::error::ProcessorError;
 use crate::processor::positions::{Looked, look_up, tagged_id};
-use crate::processor::standby::Warm;
+use crate::processor::standby::OpenStores;
 use crate::processor::status::{Rebalance, TaskState};
 use crate::processor::task::{self, Positions, Report, TaskSpec};
 
@@ -32,7 +32,7 @@ impl Instance<'_> {
     /// Starts a task for each partition; without a table or a join, for each partition of each topic.
     pub(super) fn assign(&mut self, assigned: Vec<Assigned>) {
         let graph = Arc::clone(&self.env.graph);
-        let apart = graph.lead().is_none();
+        let apart = graph.co_partition_topic().is_none();
         let mut by_task: BTreeMap<(i32, usize), Vec<(usize, Assigned)>> = BTreeMap::new();
         let names: Vec<TopicPartition> = assigned.iter().map(|a| a.partition.clone()).collect();
         if names.is_empty() {
@@ -66,7 +66,7 @@ impl Instance<'_> {
         let id = self.next_id();
         self.take_over(partition);
         let partitions: Vec<_> = inputs.iter().map(|(_, a)| a.partition.clone()).collect();
-        let leaves = self.env.pace.as_ref().map(|pace| pace.begins(id, &partitions));
+        let leaves = self.env.alignment.as_ref().map(|alignment| alignment.begins(id, &partitions));
         // Until the task knows where it starts, only what is committed already may be committed.
         let committed = inputs.iter().filter(|(_, a)| a.committed);
         let committed =
@@ -98,7 +98,7 @@ impl Instance<'_> {
                 let warm = AssertUnwindSafe(task::run(spec)).catch_unwind().await.unwrap_or_else(|panic| {
                     let reason = task::panic_text(&*panic);
                     _ = reporter.send((id, Report::Failed(ProcessorError::Panic { group, partition, reason })));
-                    Warm::default()
+                    OpenStores::default()
                 });
                 drop((over, leaves));
                 // Nobody may be waiting for the stores.

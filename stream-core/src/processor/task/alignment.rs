@@ -1,4 +1,4 @@
-//! A task's part in keeping its group in step (see [`Pace`]): what it says of its partitions, and its inputs that are held
+//! A task's part in keeping its group in step (see [`Alignment`]): what it says of its partitions, and its inputs that are held
 //! back until the rest of the group has come as far.
 
 use std::sync::Arc;
@@ -8,39 +8,39 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 
 use crate::log::ProduceBatch;
-use crate::processor::alignment::{Pace, Seen};
+use crate::processor::alignment::{Alignment, Seen};
 use crate::processor::env::Env;
 
-pub(super) struct Paced {
-    pub(super) pace: Option<Arc<Pace>>,
+pub(super) struct TaskAlignment {
+    pub(super) group: Option<Arc<Alignment>>,
     /// Records of paced inputs up to this time may be dispatched.
     pub(super) limit: i64,
-    pub(super) looking: Option<LocalBoxFuture<'static, ()>>,
+    pub(super) waiting: Option<LocalBoxFuture<'static, ()>>,
     /// For each input, the earliest time of what is released and not handed over.
     pub(super) begun: Vec<i64>,
     /// What was said of each input last.
     pub(super) said: Vec<Option<Seen>>,
 }
 
-impl Paced {
-    pub(super) fn new(pace: Option<Arc<Pace>>, inputs: usize) -> Self {
-        let limit = if pace.is_some() { i64::MIN } else { i64::MAX };
+impl TaskAlignment {
+    pub(super) fn new(group: Option<Arc<Alignment>>, inputs: usize) -> Self {
+        let limit = if group.is_some() { i64::MIN } else { i64::MAX };
         let (begun, said) = (vec![i64::MAX; inputs], vec![None; inputs]);
-        Self { pace, limit, looking: None, begun, said }
+        Self { group, limit, waiting: None, begun, said }
     }
 
     pub(super) fn is_on(&self) -> bool {
-        self.pace.is_some()
+        self.group.is_some()
     }
 
     /// Nothing is held, or nothing more is read: whoever looks in vain keeps others from it.
-    pub(super) fn rest(&mut self) {
-        self.looking = None;
+    pub(super) fn stop_waiting(&mut self) {
+        self.waiting = None;
     }
 
     /// Nothing is begun any more.
-    pub(super) fn go_back(&mut self) {
-        self.rest();
+    pub(super) fn rollback(&mut self) {
+        self.stop_waiting();
         self.begun.fill(i64::MAX);
     }
 
@@ -52,7 +52,7 @@ impl Paced {
     }
 
     /// What is released is handed over: the earliest time of each input, if something of it goes back to the group itself.
-    pub(super) fn hand_over(&mut self, own: impl Fn(&str) -> bool, batch: &ProduceBatch) -> Vec<i64> {
+    pub(super) fn flush(&mut self, own: impl Fn(&str) -> bool, batch: &ProduceBatch) -> Vec<i64> {
         if !self.is_on() {
             return Vec::new();
         }
@@ -65,17 +65,17 @@ impl Paced {
 
     /// The next record of a paced input has this time, beyond the limit. Ready once the limit is beyond that.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, env: &Arc<Env>, head: i64) -> Poll<()> {
-        let Some(pace) = &self.pace else { return Poll::Ready(()) };
+        let Some(group) = &self.group else { return Poll::Ready(()) };
         loop {
-            self.limit = pace.limit();
+            self.limit = group.limit();
             if head <= self.limit {
-                self.rest();
+                self.stop_waiting();
                 return Poll::Ready(());
             }
             let limit = self.limit;
-            let look = || Arc::clone(pace).look(Arc::clone(env), limit, head).boxed_local();
-            ready!(self.looking.get_or_insert_with(look).as_mut().poll(cx));
-            self.looking = None;
+            let wait_for_limit = || Arc::clone(group).wait_for_limit(Arc::clone(env), limit, head).boxed_local();
+            ready!(self.waiting.get_or_insert_with(wait_for_limit).as_mut().poll(cx));
+            self.waiting = None;
         }
     }
 }

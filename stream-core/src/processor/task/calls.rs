@@ -7,9 +7,9 @@ use std::sync::Arc;
 use futures::FutureExt;
 
 use super::guard::{guarded, panicked};
-use super::in_flight::{State, Work};
+use super::in_flight::{Work, WorkState};
 use super::nulls::{Verdict, verdict};
-use super::{SlotEnd, Task};
+use super::{Task, WorkEnd};
 use crate::context::{DeferredEnd, Stage};
 use crate::group::callback::StagedFuture;
 use crate::group::{CallbackError, CallbackResult, Handler};
@@ -21,14 +21,14 @@ impl Task {
     /// Calls a slot's callback, or starts to await it. A slot that waits for its key is left waiting.
     pub(super) fn call_slot(&mut self, id: u64) -> ProcessorResult<()> {
         let env = Arc::clone(&self.env);
-        let Some(slot) = self.slots.get(id).filter(|s| s.state != State::Waiting) else { return Ok(()) };
-        slot.state = State::Running;
+        let Some(slot) = self.in_flight.get(id).filter(|s| s.state != WorkState::Waiting) else { return Ok(()) };
+        slot.state = WorkState::Running;
         let (input, next, time) = (slot.input, slot.next, slot.seen);
         let Some(work) = slot.work.clone() else { return Ok(()) };
         let Some(input_edge) = self.inputs.get(input).map(|i| i.edge) else { return Ok(()) };
         let Some(on) = env.graph.input(input_edge) else { return Ok(()) };
         // Known from the start: deferred work may end while the callback still awaits something else.
-        let token = self.core.next_slot();
+        let token = self.core.next_work_id();
         slot.forget_attempt(Some(token));
         let mut stage = Stage { slot: Some(token), time, ..Stage::default() };
         let verdicts = |record: RecordRef<'_>| verdict(&self.core, on, input_edge, record);
@@ -87,7 +87,7 @@ impl Task {
 
     /// A batch fails in a later turn only, for what follows may give its records back to their input.
     fn fail_batch(&mut self, id: u64, error: CallbackError) {
-        let failed = SlotEnd::Returned(Stage::default(), Err(error));
+        let failed = WorkEnd::Returned(Stage::default(), Err(error));
         self.futures.push(Box::pin(std::future::ready((id, failed))));
     }
 
@@ -97,9 +97,9 @@ impl Task {
             match AssertUnwindSafe(future).catch_unwind().await {
                 Ok((stage, result)) => {
                     let fault = || guarded(|| env.faults.check(&topic, Moment::After));
-                    (id, SlotEnd::Returned(stage, result.and_then(|()| fault())))
+                    (id, WorkEnd::Returned(stage, result.and_then(|()| fault())))
                 }
-                Err(panic) => (id, SlotEnd::Returned(Stage::default(), Err(panicked(&panic)))),
+                Err(panic) => (id, WorkEnd::Returned(Stage::default(), Err(panicked(&panic)))),
             }
         }));
     }
@@ -107,16 +107,16 @@ impl Task {
     /// Gives the records of a slot, behind which nothing was fetched or dispatched, back to their input: what is due before
     /// them comes first.
     fn give_back(&mut self, id: u64) {
-        let Some(slot) = self.slots.get(id) else { return };
+        let Some(slot) = self.in_flight.get(id) else { return };
         let first = match &slot.work {
             Some(Work::One(record)) => record.view().offset,
             Some(Work::Many(records)) => records.get(0).map_or(i64::MAX, |record| record.offset),
             None => return,
         };
         let (input, next, loads, key) = (slot.input, slot.next, slot.loads, slot.key().map(<[u8]>::to_vec));
-        self.slots.take_back(id);
+        self.in_flight.remove(id);
         if let Some(key) = key {
-            self.slots.free(&key);
+            self.in_flight.free(&key);
         }
         if let Some(input) = self.inputs.get_mut(input) {
             input.at = input.batch.iter().position(|r| r.offset >= first).unwrap_or(input.at);
@@ -124,31 +124,31 @@ impl Task {
         }
     }
 
-    pub(super) fn slot_end(&mut self, id: u64, end: SlotEnd) -> ProcessorResult<()> {
-        if self.slots.get(id).is_none() {
+    pub(super) fn slot_end(&mut self, id: u64, end: WorkEnd) -> ProcessorResult<()> {
+        if self.in_flight.get(id).is_none() {
             return Ok(());
         }
         match end {
-            SlotEnd::Returned(stage, result) => self.slot_returned(id, stage, result),
-            SlotEnd::Again => self.call_slot(id),
-            SlotEnd::Loaded => {
+            WorkEnd::Returned(stage, result) => self.slot_returned(id, stage, result),
+            WorkEnd::Again => self.call_slot(id),
+            WorkEnd::Loaded => {
                 self.give_back(id);
                 Ok(())
             }
-            SlotEnd::Unloadable(error) => self.slot_failed(id, error),
+            WorkEnd::Unloadable(error) => self.slot_failed(id, error),
         }
     }
 
     /// A slot's callback returned.
     pub(super) fn slot_returned(&mut self, id: u64, stage: Stage, result: CallbackResult) -> ProcessorResult<()> {
-        let Some(slot) = self.slots.get(id) else { return Ok(()) };
+        let Some(slot) = self.in_flight.get(id) else { return Ok(()) };
         slot.token = stage.slot;
         slot.stage = stage;
         slot.stage.deferred = slot.stage.deferred.saturating_sub(slot.early);
         match result.and_then(|()| slot.early_error.take().map_or(Ok(()), Err)) {
             Err(error) => self.slot_failed(id, error),
             Ok(()) if slot.stage.deferred > 0 => {
-                slot.state = State::Open;
+                slot.state = WorkState::Open;
                 slot.set = self.time.first_due(&slot.stage.state);
                 Ok(())
             }
@@ -157,17 +157,17 @@ impl Task {
     }
 
     pub(super) fn deferred_end(&mut self, end: DeferredEnd) -> ProcessorResult<()> {
-        let Some(slot) = self.slots.deferred(end.slot) else { return Ok(()) };
+        let Some(slot) = self.in_flight.deferred(end.slot) else { return Ok(()) };
         let id = slot.id;
         match (slot.state, end.result) {
             // The callback itself still runs: its stage, with the count of what it deferred, comes with its end.
-            (State::Running, result) => {
+            (WorkState::Running, result) => {
                 slot.early += 1;
                 slot.early_error = slot.early_error.take().or(result.err());
                 Ok(())
             }
-            (State::Open, Err(error)) => self.slot_failed(id, error),
-            (State::Open, Ok(())) => {
+            (WorkState::Open, Err(error)) => self.slot_failed(id, error),
+            (WorkState::Open, Ok(())) => {
                 slot.stage.deferred = slot.stage.deferred.saturating_sub(1);
                 if slot.stage.deferred == 0 { self.slot_done(id) } else { Ok(()) }
             }

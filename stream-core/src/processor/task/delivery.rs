@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Task;
-use super::outbox::{HandOver, OWN};
+use super::outbox::{InFlightBatch, OWN};
 use super::release::push_changelog;
 use super::replay::Failed;
 use crate::group::CallbackError;
@@ -17,7 +17,7 @@ use crate::processor::transactions::How;
 
 impl Task {
     /// Hands over what is released, and the positions that it brings.
-    pub(super) fn hand_over(&mut self) {
+    pub(super) fn flush(&mut self) {
         self.write_time();
         let recorded = self.write_positions();
         let (batch, sources) = self.outbox.fresh();
@@ -25,25 +25,36 @@ impl Task {
         let sources = std::mem::replace(&mut self.sources, sources);
         let positions = self.inputs.iter().map(|i| i.released).collect();
         let graph = &self.core.graph;
-        let lows = self.paced.hand_over(|topic| graph.own_topics().any(|own| **own == *topic), &batch);
+        let lows = self.alignment.flush(|topic| graph.own_topics().any(|own| **own == *topic), &batch);
         let named = || self.inputs.iter().map(|i| i.commit(i.released)).collect();
         // Behind a batch that waits to be sent alone, any other could be sent before it (see `gate`).
         let alone = self.replay.search.is_on(&self.inputs) || self.outbox.ends_alone();
         let batch_bytes = self.env.batches.bytes();
         let how = How { alone, goes_back: !lows.is_empty() };
-        let delivery = self.env.egress.hand_over(self.id, self.epoch, Arc::clone(&batch), how, named);
-        self.replay.search.handed_over();
+        let delivery = self.env.egress.send(self.id, self.epoch, Arc::clone(&batch), how, named);
+        self.replay.search.flushed();
         let visited = std::mem::take(&mut self.visited);
         let (time, due) = (self.time.mark(), std::mem::take(&mut self.time.makers));
-        let handed =
-            HandOver { batch, positions, sources, due, alone, batch_bytes, visited, recorded, time, lows, delivery };
+        let handed = InFlightBatch {
+            batch,
+            positions,
+            sources,
+            due,
+            alone,
+            batch_bytes,
+            visited,
+            recorded,
+            time,
+            lows,
+            delivery,
+        };
         self.outbox.push(handed);
-        self.report_pace();
+        self.report_alignment();
         self.moved = false;
-        self.pulse.handed_over();
+        self.pulse.flushed();
     }
 
-    pub(super) async fn delivered(&mut self, mut batch: HandOver, delivery: Delivery) -> ProcessorResult<()> {
+    pub(super) async fn delivered(&mut self, mut batch: InFlightBatch, delivery: Delivery) -> ProcessorResult<()> {
         if !delivery.failed.is_empty() {
             self.note_failure(&batch, &delivery);
         } else if self.replay.waiting.is_none() {
@@ -59,16 +70,16 @@ impl Task {
             }
         }
         self.outbox.recycle(batch);
-        self.report_pace();
+        self.report_alignment();
         if self.outbox.is_empty()
             && let Some(failed) = self.replay.waiting.take()
         {
-            self.go_back(failed).await?;
+            self.rollback(failed).await?;
         }
         Ok(())
     }
 
-    fn acknowledge(&mut self, done: &mut HandOver, delivery: &Delivery) {
+    fn acknowledge(&mut self, done: &mut InFlightBatch, delivery: &Delivery) {
         self.recommit = false;
         self.acknowledge_tables(&done.batch, delivery);
         if !self.replay.suspects.is_empty() {
@@ -159,7 +170,7 @@ impl Task {
     }
 
     /// Forgets everything that is not acknowledged and reads it again.
-    async fn go_back(&mut self, failed: Failed) -> ProcessorResult<()> {
+    async fn rollback(&mut self, failed: Failed) -> ProcessorResult<()> {
         let group = Arc::clone(&self.core.graph.name);
         let partition = self.core.partition;
         let error = &failed.error;
@@ -175,7 +186,7 @@ impl Task {
         // What was handed over before is void; what comes now counts again.
         self.epoch += 1;
         self.futures.clear();
-        self.slots.clear();
+        self.in_flight.clear();
         while self.deferred.try_recv().is_ok() {}
         self.stage.reset();
         self.stage.out.clear();
@@ -184,10 +195,10 @@ impl Task {
             table.borrow_mut().rollback();
         }
         self.time.rollback(&self.core);
-        self.recording.go_back();
+        self.recording.rollback();
         // Positions that are acknowledged may wait for the stream time behind them.
         self.moved = self.recommit || self.time.to_write().is_some();
-        self.paced.go_back();
+        self.alignment.rollback();
         self.is_busy();
         for visit in self.visits.drain(..) {
             visit.fail(visit_failed(&group, error));
@@ -224,7 +235,7 @@ impl Task {
         }
         self.look_for_culprit(failed).await?;
         self.rewind().await?;
-        self.take_writes_back()
+        self.rewrite_suspects()
     }
 
     /// Has the inputs go on behind what is acknowledged. At the end nothing more is read.
@@ -254,7 +265,7 @@ impl Task {
     /// Writes the acknowledged values again of keys whose changelog may have a later one: what was taken back here must
     /// not come back by a restore, for the record that wrote it may end otherwise this time, or elsewhere. These writes may
     /// fail as well, and be refused together with others: each key stays suspect until its changelog has one of them.
-    fn take_writes_back(&mut self) -> ProcessorResult<()> {
+    fn rewrite_suspects(&mut self) -> ProcessorResult<()> {
         let (core, now) = (Rc::clone(&self.core), self.core.clock.now_ms());
         for (number, key) in &self.replay.suspects {
             let Some((table, _)) = core.table_at(*number) else { continue };

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use super::Task;
 use super::guard::guarded;
-use super::in_flight::{Slot, State, Work};
+use super::in_flight::{InFlightWork, Work, WorkState};
 use super::nulls::{Verdict, verdict};
 use super::search::Suspect;
-use crate::context::{Obstacle, OwnedRecord, Source, Stage};
+use crate::context::{Blocker, OwnedRecord, Source, Stage};
 use crate::group::Handler;
 use crate::group::graph::InputCall;
 use crate::log::{RecordBatch, RecordRef};
@@ -22,12 +22,12 @@ use crate::topology::Calls;
 impl Task {
     /// Whether the next record of an input may be dispatched.
     pub(super) fn room_for(&self, at: usize) -> bool {
-        if self.slots.is_empty() {
+        if self.in_flight.is_empty() {
             return true;
         }
         let Some(input) = self.inputs.get(at) else { return false };
         let Some(edge) = self.core.graph.inputs.get(input.edge) else { return false };
-        if self.slots.len() >= edge.input.concurrency || self.is_blocked(at) {
+        if self.in_flight.len() >= edge.input.concurrency || self.is_blocked(at) {
             return false;
         }
         match edge.calls {
@@ -36,7 +36,7 @@ impl Task {
             // Callbacks that do not await are called in offset order, so a busy key holds all others back.
             Calls::Sync => {
                 let key = input.batch.get(input.at).and_then(|r| r.key);
-                !key.is_some_and(|key| self.slots.is_busy(key))
+                !key.is_some_and(|key| self.in_flight.is_busy(key))
             }
         }
     }
@@ -75,7 +75,7 @@ impl Task {
                 if searching && !self.admits((at, record.offset)) {
                     break;
                 }
-                let direct = matches!(on.handler, Handler::Sync(_)) && self.slots.is_empty();
+                let direct = matches!(on.handler, Handler::Sync(_)) && self.in_flight.is_empty();
                 result = if direct {
                     self.call_in_place(at, on, source, record)
                 } else {
@@ -94,7 +94,7 @@ impl Task {
                     break;
                 }
                 // In slots, each record is asked for again, for it may have to wait. What has fallen due comes first.
-                if !self.slots.is_empty() || self.time.interrupts() || self.pulse.is_over() {
+                if !self.in_flight.is_empty() || self.time.interrupts() || self.pulse.is_over() {
                     break;
                 }
             }
@@ -109,7 +109,7 @@ impl Task {
 
     /// Whether a record may go into the next hand-over, while a culprit is looked for.
     fn admits(&mut self, suspect: Suspect) -> bool {
-        let fresh = self.slots.is_empty() && !self.moved;
+        let fresh = self.in_flight.is_empty() && !self.moved;
         self.replay.search.admits(suspect, fresh)
     }
 
@@ -152,13 +152,13 @@ impl Task {
             if self.stage.left_out.is_any() {
                 self.leave_out(at, self.stage.left_out, record);
             }
-            if self.paced.is_on() {
-                self.paced.released(at, record.timestamp);
+            if self.alignment.is_on() {
+                self.alignment.released(at, record.timestamp);
             }
             self.released(at, first, record.offset, record.offset + 1);
             return Ok(());
         }
-        if let Some(Obstacle::Due(time)) = self.stage.obstacle {
+        if let Some(Blocker::Due(time)) = self.stage.blocker {
             self.stage.reset();
             self.time.hold(time);
             return Ok(());
@@ -166,17 +166,21 @@ impl Task {
         // It failed or deferred: what it staged moves to a slot of its own.
         self.time.seen = self.time.seen.max(self.stage.time);
         let mut stage = Stage { write: self.stage.write, deferred: self.stage.deferred, ..Stage::default() };
-        (stage.slot, stage.obstacle) = (self.stage.slot, self.stage.obstacle.take());
+        (stage.slot, stage.blocker) = (self.stage.slot, self.stage.blocker.take());
         (stage.at, stage.time) = (self.stage.at, self.stage.time);
         stage.left_out = self.stage.left_out;
         std::mem::swap(&mut stage.state, &mut self.stage.state);
-        std::mem::swap(&mut stage.void, &mut self.stage.void);
+        std::mem::swap(&mut stage.superseded, &mut self.stage.superseded);
         std::mem::swap(&mut stage.value, &mut self.stage.value);
         stage.out.append_from(&self.stage.out, before);
         self.stage.out.truncate(before);
         self.stage.reset();
-        let id =
-            self.push_slot(at, Work::One(Rc::new(OwnedRecord::new(source, record))), record.offset + 1, State::Running);
+        let id = self.push_slot(
+            at,
+            Work::One(Rc::new(OwnedRecord::new(source, record))),
+            record.offset + 1,
+            WorkState::Running,
+        );
         self.slot_returned(id, stage, result)
     }
 
@@ -196,16 +200,16 @@ impl Task {
         }
         let work = Work::One(Rc::new(OwnedRecord::new(source, record)));
         if let Verdict::LeaveOut(reason, _) = verdict {
-            let id = self.push_slot(at, work, next, State::Done);
-            if let Some(slot) = self.slots.get(id) {
+            let id = self.push_slot(at, work, next, WorkState::Done);
+            if let Some(slot) = self.in_flight.get(id) {
                 slot.stage.left_out.add(reason);
             }
             self.release();
             return Ok(());
         }
-        let id = self.push_slot(at, work, next, State::Running);
+        let id = self.push_slot(at, work, next, WorkState::Running);
         let horizon = self.time.horizon(time);
-        if let Some(slot) = self.slots.get(id) {
+        if let Some(slot) = self.in_flight.get(id) {
             slot.horizon = horizon;
             // Nothing is read behind a record whose time is not known: it may have to go back to its input.
             slot.alone |= self.time.on && time.is_none();
@@ -255,12 +259,12 @@ impl Task {
             offset = Some(record.offset + 1);
         }
         let Some(offset) = offset else { return (next, Ok(())) };
-        let state = if records.is_empty() { State::Done } else { State::Running };
+        let state = if records.is_empty() { WorkState::Done } else { WorkState::Running };
         let id = self.push_slot(at, Work::Many(Rc::new(records)), offset, state);
-        if let Some(slot) = self.slots.get(id) {
+        if let Some(slot) = self.in_flight.get(id) {
             slot.left_out = left_out;
         }
-        if state == State::Running {
+        if state == WorkState::Running {
             return (next, self.call_slot(id));
         }
         self.release();
@@ -292,7 +296,7 @@ impl Task {
             return true;
         }
         let reached = self.time.reached_by(time);
-        if self.slots.horizon() <= reached {
+        if self.in_flight.horizon() <= reached {
             self.blocked = Some((at, reached));
             self.time.block();
             return false;
@@ -302,17 +306,17 @@ impl Task {
 
     /// Whether the next record of an input waits for a record under way, because of what that may set.
     fn is_blocked(&self, at: usize) -> bool {
-        self.blocked.is_some_and(|(input, reached)| input == at && self.slots.horizon() <= reached)
+        self.blocked.is_some_and(|(input, reached)| input == at && self.in_flight.horizon() <= reached)
     }
 
-    fn push_slot(&mut self, input: usize, work: Work, next: i64, state: State) -> u64 {
-        let id = self.core.next_slot();
-        let mut slot = Slot::new(id, input, next, work, state);
+    fn push_slot(&mut self, input: usize, work: Work, next: i64, state: WorkState) -> u64 {
+        let id = self.core.next_work_id();
+        let mut slot = InFlightWork::new(id, input, next, work, state);
         slot.seen = self.time.seen;
         if let Some(input) = self.inputs.get(input).filter(|input| input.loaded.0 == next) {
             slot.loads = input.loaded.1;
         }
-        self.slots.push(slot);
+        self.in_flight.push(slot);
         id
     }
 }

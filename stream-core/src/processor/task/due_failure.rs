@@ -11,7 +11,7 @@ use super::Task;
 use super::dead_letter::DeadLetter;
 use super::fire::{DueCall, DueOf};
 use super::time::Trying;
-use crate::context::Obstacle;
+use crate::context::Blocker;
 use crate::group::{CallbackError, LeftOut, dead_letter as named};
 use crate::log::{Headers, RecordRef};
 use crate::processor::error::ProcessorResult;
@@ -38,14 +38,14 @@ impl Task {
         &mut self,
         due: &Due,
         call: &DueCall<'_>,
-        obstacle: Option<Obstacle>,
+        blocker: Option<Blocker>,
         error: &CallbackError,
         is_poisoned: bool,
     ) -> ProcessorResult<bool> {
         if !is_poisoned && !error.failure().is_final() {
             let loads = self.trying(due).loads;
-            if let Some(overcoming) = obstacle.map(|o| self.overcome(o, loads)).transpose()?.flatten() {
-                self.time.overcoming = Some(overcoming);
+            if let Some(resolving) = blocker.map(|o| self.resolve(o, loads)).transpose()?.flatten() {
+                self.time.resolving = Some(resolving);
                 self.trying(due).loads += 1;
                 return Ok(false);
             }
@@ -59,7 +59,7 @@ impl Task {
                     group = self.core.graph.name(), topic = %call.topic, partition = self.core.partition, %key,
                     attempt = attempts, ?delay, ?error, "{} failed and is tried again", call.of
                 );
-                self.time.overcoming = Some(tokio::time::sleep(delay).map(Ok).boxed_local());
+                self.time.resolving = Some(tokio::time::sleep(delay).map(Ok).boxed_local());
                 return Ok(false);
             }
         }

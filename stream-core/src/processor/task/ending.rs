@@ -8,8 +8,8 @@ use crate::processor::error::ProcessorError;
 impl Task {
     /// Begins to end: what has not begun is left to the partition's next owner.
     pub(super) fn begin_end(&mut self) -> &mut Ending {
-        self.slots.cut_waiting();
-        self.paced.rest();
+        self.in_flight.cut_waiting();
+        self.alignment.stop_waiting();
         for visit in std::mem::take(&mut self.visits) {
             self.visit_ends(visit);
         }
@@ -36,7 +36,7 @@ impl Task {
 
     /// A record has failed for good: what is before it is finished and committed, and nothing behind it.
     pub(super) fn fail_at(&mut self, id: u64, error: ProcessorError) {
-        self.slots.cut_from(id);
+        self.in_flight.cut_from(id);
         self.fail(error);
     }
 
@@ -46,8 +46,8 @@ impl Task {
 
     /// Whether there is nothing left to end.
     pub(super) fn is_over(&self) -> bool {
-        self.ending.as_ref().is_some_and(|e| !e.failed || !e.told.is_empty())
-            && self.slots.is_empty()
+        self.ending.as_ref().is_some_and(|e| !e.failed || !e.waiting.is_empty())
+            && self.in_flight.is_empty()
             && self.outbox.is_empty()
             && !self.recording.due
     }

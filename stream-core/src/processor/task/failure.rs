@@ -10,10 +10,10 @@ use futures::future::LocalBoxFuture;
 
 use super::dead_letter::DeadLetter;
 use super::guard::panicked;
-use super::in_flight::{State, Work};
-use super::{SlotEnd, Task};
+use super::in_flight::{Work, WorkState};
+use super::{Task, WorkEnd};
 use crate::codec::CodecError;
-use crate::context::Obstacle;
+use crate::context::Blocker;
 use crate::group::{CallbackError, LeftOut};
 use crate::log::{RecordBatch, RecordRef};
 use crate::processor::error::{ProcessorError, ProcessorResult};
@@ -27,37 +27,37 @@ impl Task {
     /// A slot's callback, codec or deferred work failed.
     pub(super) fn slot_failed(&mut self, id: u64, error: CallbackError) -> ProcessorResult<()> {
         let graph = Arc::clone(&self.core.graph);
-        let Some(slot) = self.slots.get(id) else { return Ok(()) };
+        let Some(slot) = self.in_flight.get(id) else { return Ok(()) };
         let (input, next) = (slot.input, slot.next);
-        let obstacle = slot.stage.obstacle.take();
-        let untimed = self.time.on && matches!(obstacle, Some(Obstacle::Load(CodecOf::Input(_), _)));
-        let untimed = untimed && self.slots.is_last(id);
-        let Some(slot) = self.slots.get(id) else { return Ok(()) };
+        let blocker = slot.stage.blocker.take();
+        let untimed = self.time.on && matches!(blocker, Some(Blocker::Load(CodecOf::Input(_), _)));
+        let untimed = untimed && self.in_flight.is_last(id);
+        let Some(slot) = self.in_flight.get(id) else { return Ok(()) };
         // What it staged is void, and so is deferred work that is still open.
         slot.forget_attempt(None);
-        slot.state = State::Resting;
+        slot.state = WorkState::Resting;
         let loads = slot.loads;
         let Some(edge) = self.inputs.get(input).and_then(|i| graph.inputs.get(i.edge)) else { return Ok(()) };
         slot.alone |= untimed || edge.calls == Calls::Sync;
         if !error.failure().is_final() && self.replay.poisoned(input, next - 1).is_none() {
-            if let Some(overcoming) = obstacle.map(|o| self.overcome(o, loads)).transpose()?.flatten() {
+            if let Some(resolving) = blocker.map(|o| self.resolve(o, loads)).transpose()?.flatten() {
                 if self.left_to_next_owner(id) {
                     return Ok(());
                 }
-                if let Some(slot) = self.slots.get(id) {
+                if let Some(slot) = self.in_flight.get(id) {
                     slot.loads += 1;
                 }
                 self.futures.push(Box::pin(async move {
-                    match overcoming.await {
-                        Ok(()) if untimed => (id, SlotEnd::Loaded),
-                        Ok(()) => (id, SlotEnd::Again),
-                        Err(error) => (id, SlotEnd::Unloadable(error)),
+                    match resolving.await {
+                        Ok(()) if untimed => (id, WorkEnd::Loaded),
+                        Ok(()) => (id, WorkEnd::Again),
+                        Err(error) => (id, WorkEnd::Unloadable(error)),
                     }
                 }));
                 return Ok(());
             }
             // What a codec has to load first is no attempt of the callback's.
-            let Some(slot) = self.slots.get(id) else { return Ok(()) };
+            let Some(slot) = self.in_flight.get(id) else { return Ok(()) };
             slot.loads = 0;
             slot.attempts += 1;
             let attempts = slot.attempts;
@@ -72,7 +72,7 @@ impl Task {
                 );
                 self.futures.push(Box::pin(async move {
                     tokio::time::sleep(delay).await;
-                    (id, SlotEnd::Again)
+                    (id, WorkEnd::Again)
                 }));
                 return Ok(());
             }
@@ -85,14 +85,14 @@ impl Task {
     /// # Errors
     /// Where waiting is of no use. That is no fault of the record's, so its policy has no say: leaving it out would lose
     /// it.
-    pub(super) fn overcome(
+    pub(super) fn resolve(
         &self,
-        obstacle: Obstacle,
+        blocker: Blocker,
         loads: u32,
     ) -> ProcessorResult<Option<LocalBoxFuture<'static, Result<(), CallbackError>>>> {
         let graph = &self.core.graph;
-        Ok(match obstacle {
-            Obstacle::Load(of, missed) if loads < MAX_LOADS => self.codec(of).map(|codec| {
+        Ok(match blocker {
+            Blocker::Load(of, missed) if loads < MAX_LOADS => self.codec(of).map(|codec| {
                 async move {
                     match AssertUnwindSafe(load(&**codec, missed)).catch_unwind().await {
                         Ok(loaded) => loaded.map_err(|error| load_error(missed, error)),
@@ -102,19 +102,19 @@ impl Task {
                 .boxed_local()
             }),
             // What is due is met before a record is called; here there is nothing to wait for.
-            Obstacle::Load(..) | Obstacle::Due(_) => None,
-            Obstacle::Lookup(index) => self.core.lookups.get(index).map(Arc::clone).map(|copies| {
+            Blocker::Load(..) | Blocker::Due(_) => None,
+            Blocker::Lookup(index) => self.core.lookups.get(index).map(Arc::clone).map(|replica| {
                 async move {
-                    copies.readable().await;
+                    replica.readable().await;
                     Ok(())
                 }
                 .boxed_local()
             }),
-            Obstacle::LookupEnded(index, reason) => {
+            Blocker::LookupEnded(index, reason) => {
                 let table = graph.lookups.get(index).map_or_else(String::new, |e| e.topic.to_string());
                 return Err(ProcessorError::Lookup { group: graph.name().to_owned(), table, reason });
             }
-            Obstacle::Store(error) => return Err(ProcessorError::store(graph.name(), error)),
+            Blocker::Store(error) => return Err(ProcessorError::store(graph.name(), error)),
         })
     }
 
@@ -122,7 +122,7 @@ impl Task {
     fn left_to_next_owner(&mut self, id: u64) -> bool {
         let ends = self.ending.is_some();
         if ends {
-            self.slots.cut_from(id);
+            self.in_flight.cut_from(id);
         }
         ends
     }
@@ -130,7 +130,7 @@ impl Task {
     /// Applies the end of the input's policy.
     fn give_up(&mut self, id: u64, error: &CallbackError) -> ProcessorResult<()> {
         let graph = Arc::clone(&self.core.graph);
-        let Some(slot) = self.slots.get(id) else { return Ok(()) };
+        let Some(slot) = self.in_flight.get(id) else { return Ok(()) };
         let Some(edge) = self.inputs.get(slot.input).and_then(|i| graph.inputs.get(i.edge)) else { return Ok(()) };
         let (topic, partition, offset) = (&edge.input.topic, self.core.partition, slot.next - 1);
         let key = String::from_utf8_lossy(slot.key().unwrap_or(b"none")).into_owned();
@@ -198,10 +198,10 @@ impl Task {
 
     /// Dispatches the records of a batch anew, each in a batch of its own.
     fn one_at_a_time(&mut self, id: u64, input: usize, records: &RecordBatch) {
-        let left_out = self.slots.get(id).and_then(|slot| slot.left_out.first().map(|(_, r)| r.view().offset));
+        let left_out = self.in_flight.get(id).and_then(|slot| slot.left_out.first().map(|(_, r)| r.view().offset));
         let first = records.get(0).map(|r| r.offset).into_iter().chain(left_out).min().unwrap_or(i64::MAX);
         let last = records.get(records.len() - 1).map_or(i64::MIN, |r| r.offset);
-        self.slots.take_back(id);
+        self.in_flight.remove(id);
         if let Some(input) = self.inputs.get_mut(input) {
             // A batch is alone in its task, so that nothing was fetched or dispatched since.
             input.at = input.batch.iter().position(|r| r.offset >= first).unwrap_or(input.at);

@@ -87,10 +87,10 @@ impl Task {
         if !self.time.on {
             return Firing::No;
         }
-        if let Some(overcoming) = &mut self.time.overcoming {
-            let Poll::Ready(overcome) = overcoming.as_mut().poll(cx) else { return Firing::Waits };
-            self.time.overcoming = None;
-            if let Err(error) = overcome {
+        if let Some(resolving) = &mut self.time.resolving {
+            let Poll::Ready(resolve) = resolving.as_mut().poll(cx) else { return Firing::Waits };
+            self.time.resolving = None;
+            if let Err(error) = resolve {
                 // It is an error of what waited for it, whose policy applies.
                 if let Some(trying) = &mut self.time.trying {
                     trying.unloadable = Some(error);
@@ -200,7 +200,7 @@ impl Task {
                     },
                 )
             }
-            Kind::Open(_) => self.fire_open(core, due, topic),
+            Kind::Entries(_) => self.fire_entry(core, due, topic),
             Kind::Timers(by) => {
                 let rest = due.key.get(by.prefix().len() + 8..).unwrap_or_default();
                 let found = keys::read_name(rest).and_then(|(name, key)| Some((graph.timer(name, by)?, key)));
@@ -270,11 +270,11 @@ impl Task {
             self.stage.out.truncate(before);
             self.time.seen = seen;
             for entry in call.entries.iter() {
-                core.gone.borrow_mut().remove(due.state, entry);
+                core.pending_deletes.borrow_mut().remove(due.state, entry);
             }
-            let obstacle = self.stage.obstacle.take();
+            let blocker = self.stage.blocker.take();
             self.stage.reset();
-            if !self.is_left_out(due, call, obstacle, &error, is_poisoned)? {
+            if !self.is_left_out(due, call, blocker, &error, is_poisoned)? {
                 return Ok(Outcome::NotNow);
             }
             // What stands for it is deleted all the same.
@@ -285,9 +285,9 @@ impl Task {
         self.apply_in_place(core, Some(key));
         self.leave_out_own(self.stage.left_out, topic, record);
         if self.stage.out.len() > first {
-            if self.paced.is_on() && self.goes_back(first) {
+            if self.alignment.is_on() && self.goes_back(first) {
                 for input in 0..self.inputs.len() {
-                    self.paced.released(input, at);
+                    self.alignment.released(input, at);
                 }
             }
             self.sources.push((first, TIMED, i64::try_from(self.time.makers.len()).unwrap_or(i64::MAX)));
@@ -319,7 +319,7 @@ impl Task {
                 // Not the time of what is due: the topic may refuse that by now, though it took the entry.
                 self.stage.state.push(core, due.state, core.clock.now_ms(), entry, None);
             } else {
-                core.gone.borrow_mut().insert(due.state, entry.into());
+                core.pending_deletes.borrow_mut().insert(due.state, entry.into());
             }
         }
     }
@@ -330,7 +330,7 @@ impl Task {
         self.stage.reset();
         self.stage.at = core.clock.now_ms();
         stage(&mut self.stage.state);
-        self.stage.void.push((due.state, due.key.as_slice().into()));
+        self.stage.superseded.push((due.state, due.key.as_slice().into()));
         self.apply_in_place(core, None);
         self.made_by(OWN, first);
         self.moved = true;
@@ -355,9 +355,9 @@ impl Task {
     pub(super) fn delete_fired(&mut self) {
         let (core, first, now) = (Rc::clone(&self.core), self.stage.out.len(), self.core.clock.now_ms());
         for Fired { state, key, then, .. } in self.time.take_deletable() {
-            self.time.fired.extend(then.map(|then| Fired::void(state, then)));
+            self.time.fired.extend(then.map(|then| Fired::superseded(state, then)));
             // What was set again since stays.
-            if core.gone.borrow_mut().remove(state, &key)
+            if core.pending_deletes.borrow_mut().remove(state, &key)
                 && let Some(table) = core.state.get(state)
             {
                 table.borrow_mut().apply(&key, None);

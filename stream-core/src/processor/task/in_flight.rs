@@ -36,7 +36,7 @@ impl Work {
 }
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
-pub(super) enum State {
+pub(super) enum WorkState {
     /// Its key is busy.
     Waiting,
     /// Its callback is awaited.
@@ -50,7 +50,7 @@ pub(super) enum State {
 }
 
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct InFlightWork {
     pub(super) id: u64,
     /// Index among the task's inputs.
     pub(super) input: usize,
@@ -59,7 +59,7 @@ pub(super) struct Slot {
     pub(super) work: Option<Work>,
     /// Records of a batch input that are left out with it.
     pub(super) left_out: Vec<(LeftOut, Rc<OwnedRecord>)>,
-    pub(super) state: State,
+    pub(super) state: WorkState,
     pub(super) attempts: u32,
     /// How often a codec asked for something to be loaded since the last attempt that counts.
     pub(super) loads: u32,
@@ -79,8 +79,8 @@ pub(super) struct Slot {
     pub(super) alone: bool,
 }
 
-impl Slot {
-    pub(super) fn new(id: u64, input: usize, next: i64, work: Work, state: State) -> Self {
+impl InFlightWork {
+    pub(super) fn new(id: u64, input: usize, next: i64, work: Work, state: WorkState) -> Self {
         let alone = matches!(work, Work::Many(_));
         Self {
             id,
@@ -119,18 +119,18 @@ impl Slot {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Slots {
-    ring: VecDeque<Slot>,
+pub(super) struct InFlight {
+    ring: VecDeque<InFlightWork>,
     /// For each key under way, the slots that wait for it, in order.
     busy: BTreeMap<Box<[u8]>, VecDeque<u64>>,
 }
 
-impl Slots {
+impl InFlight {
     pub(super) fn is_empty(&self) -> bool {
         self.ring.is_empty()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Slot> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &InFlightWork> {
         self.ring.iter()
     }
 
@@ -140,10 +140,10 @@ impl Slots {
 
     /// Nothing that a record under way may still set falls due by stream time before.
     pub(super) fn horizon(&self) -> i64 {
-        let horizon = |slot: &Slot| match slot.state {
-            State::Done => i64::MAX,
-            State::Open => slot.set,
-            State::Waiting | State::Running | State::Resting => slot.horizon,
+        let horizon = |slot: &InFlightWork| match slot.state {
+            WorkState::Done => i64::MAX,
+            WorkState::Open => slot.set,
+            WorkState::Waiting | WorkState::Running | WorkState::Resting => slot.horizon,
         };
         self.ring.iter().map(horizon).min().unwrap_or(i64::MAX)
     }
@@ -158,13 +158,13 @@ impl Slots {
     }
 
     /// Adds a slot; its state becomes `Waiting` if its key is busy.
-    pub(super) fn push(&mut self, mut slot: Slot) {
-        if slot.state != State::Done
+    pub(super) fn push(&mut self, mut slot: InFlightWork) {
+        if slot.state != WorkState::Done
             && let Some(key) = slot.key()
         {
             if let Some(queue) = self.busy.get_mut(key) {
                 queue.push_back(slot.id);
-                slot.state = State::Waiting;
+                slot.state = WorkState::Waiting;
             } else {
                 self.busy.insert(key.into(), VecDeque::new());
             }
@@ -172,13 +172,13 @@ impl Slots {
         self.ring.push_back(slot);
     }
 
-    pub(super) fn get(&mut self, id: u64) -> Option<&mut Slot> {
+    pub(super) fn get(&mut self, id: u64) -> Option<&mut InFlightWork> {
         let at = self.ring.binary_search_by_key(&id, |s| s.id).ok()?;
         self.ring.get_mut(at)
     }
 
     /// The slot that opened this deferred work.
-    pub(super) fn deferred(&mut self, token: u64) -> Option<&mut Slot> {
+    pub(super) fn deferred(&mut self, token: u64) -> Option<&mut InFlightWork> {
         self.ring.iter_mut().find(|s| s.token == Some(token))
     }
 
@@ -198,13 +198,13 @@ impl Slots {
     }
 
     /// The front slot, once it is done.
-    pub(super) fn pop_done(&mut self) -> Option<Slot> {
-        if self.ring.front()?.state == State::Done { self.ring.pop_front() } else { None }
+    pub(super) fn pop_done(&mut self) -> Option<InFlightWork> {
+        if self.ring.front()?.state == WorkState::Done { self.ring.pop_front() } else { None }
     }
 
     /// For the end of the task: forgets what would not end by itself soon, and all behind it.
     pub(super) fn cut_waiting(&mut self) {
-        let stuck = |s: &Slot| matches!(s.state, State::Waiting | State::Resting);
+        let stuck = |s: &InFlightWork| matches!(s.state, WorkState::Waiting | WorkState::Resting);
         let at = self.ring.iter().position(stuck).unwrap_or(self.ring.len());
         self.ring.truncate(at);
     }
@@ -215,7 +215,7 @@ impl Slots {
     }
 
     /// Forgets the newest slot, whose records are to be dispatched again in another way.
-    pub(super) fn take_back(&mut self, id: u64) {
+    pub(super) fn remove(&mut self, id: u64) {
         self.ring.retain(|s| s.id != id);
     }
 

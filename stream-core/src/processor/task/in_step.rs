@@ -13,22 +13,22 @@ impl Task {
     }
 
     /// Says what is not finished, if that has changed.
-    pub(super) fn report_pace(&mut self) {
-        let Some(pace) = &self.paced.pace else { return };
+    pub(super) fn report_alignment(&mut self) {
+        let Some(alignment) = &self.alignment.group else { return };
         for (index, input) in self.inputs.iter().enumerate() {
-            let under_way = self.slots.iter().filter(|slot| slot.input == index);
+            let under_way = self.in_flight.iter().filter(|slot| slot.input == index);
             let under_way = under_way.filter_map(|slot| match slot.work.as_ref()? {
                 Work::One(record) => Some(record.view().timestamp),
                 Work::Many(records) => records.iter().map(|record| record.timestamp).min(),
             });
-            let begun = self.paced.begun.get(index).copied();
+            let begun = self.alignment.begun.get(index).copied();
             let known = under_way.chain(begun).chain(self.outbox.lows(index)).chain(input.low());
             let low = known.min().filter(|low| *low < i64::MAX);
-            let own = !input.paced;
+            let own = !input.aligned;
             let seen = Seen { low, at: if own { input.read } else { input.released } };
-            if let Some(said) = self.paced.said.get_mut(index).filter(|said| **said != Some(seen)) {
+            if let Some(said) = self.alignment.said.get_mut(index).filter(|said| **said != Some(seen)) {
                 *said = Some(seen);
-                pace.report(self.id, &input.partition, own, seen);
+                alignment.report(self.id, &input.partition, own, seen);
             }
         }
     }

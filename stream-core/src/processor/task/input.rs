@@ -11,7 +11,7 @@ pub(super) struct TaskInput {
     /// Which input edge of the graph.
     pub(super) edge: usize,
     /// It is read in step with what the group re-keys.
-    pub(super) paced: bool,
+    pub(super) aligned: bool,
     pub(super) partition: TopicPartition,
     fetch: Box<dyn Fetch>,
     /// Records fetched; those from `at` on are not dispatched yet.
@@ -52,20 +52,20 @@ enum Lows {
 
 impl TaskInput {
     /// `in_step` if the group is kept in step.
-    pub(super) fn new(edge: usize, (paced, in_step): (bool, bool), place: Place, mut fetch: Box<dyn Fetch>) -> Self {
-        let lows = match (in_step, paced) {
+    pub(super) fn new(edge: usize, (aligned, in_step): (bool, bool), place: Place, mut fetch: Box<dyn Fetch>) -> Self {
+        let lows = match (in_step, aligned) {
             (false, _) => None,
             (true, true) => Some(Lows::InOrder(i64::MIN)),
             (true, false) => Some(Lows::Any(Vec::new())),
         };
-        if in_step && !paced {
+        if in_step && !aligned {
             // Compared with the partition's end.
             fetch.know_ends();
         }
         let Place { partition, start, metadata, recorded } = place;
         Self {
             edge,
-            paced,
+            aligned,
             partition,
             fetch,
             batch: RecordBatch::new(),
@@ -109,9 +109,9 @@ impl TaskInput {
         !self.caught_up && !matches!(self.lows, Some(Lows::Any(_)))
     }
 
-    /// Whether the next record is beyond the limit of paced inputs.
+    /// Whether the next record is beyond the limit of aligned inputs.
     pub(super) fn is_held(&self, limit: i64) -> bool {
-        self.paced && self.head().is_some_and(|head| head > limit)
+        self.aligned && self.head().is_some_and(|head| head > limit)
     }
 
     /// Fetches if there is no record left; afterwards `cx` is woken when there is something.
@@ -187,7 +187,7 @@ impl TaskInput {
     }
 }
 
-/// The earliest of the records that are beyond the limit of paced inputs.
+/// The earliest of the records that are beyond the limit of aligned inputs.
 pub(super) fn held(inputs: &[TaskInput], limit: i64) -> Option<i64> {
     inputs.iter().filter(|i| i.is_held(limit)).filter_map(TaskInput::head).min()
 }
@@ -203,7 +203,7 @@ pub(super) enum Next {
     Unsure(usize, i64),
 }
 
-/// The input with the earliest head, of equal ones the first; but none that is paced beyond the limit.
+/// The input with the earliest head, of equal ones the first; but none that is aligned beyond the limit.
 pub(super) fn choose(inputs: &[TaskInput], limit: i64) -> Next {
     let mut best: Option<(i64, usize)> = None;
     let mut until = i64::MAX;
@@ -224,7 +224,7 @@ pub(super) fn choose(inputs: &[TaskInput], limit: i64) -> Next {
         }
     }
     if let Some((_, i)) = best
-        && inputs.get(i).is_some_and(|input| input.paced)
+        && inputs.get(i).is_some_and(|input| input.aligned)
     {
         until = until.min(limit);
     }

@@ -5,7 +5,7 @@
 //! a run can be repeated exactly.
 //!
 //! Invariants:
-//! - Effects enter `stage.out` in offset order only, and leave it with [`Task::hand_over`] together with the positions
+//! - Effects enter `stage.out` in offset order only, and leave it with [`Task::flush`] together with the positions
 //!   that they belong to.
 //! - `acknowledged` of an input moves only when a handed-over batch is acknowledged as a whole; nothing beyond it
 //!   may be committed (semantics D1), nor, with at-least-once delivery and state, beyond what the state has recorded (D11).
@@ -21,9 +21,10 @@ mod delivery;
 mod dispatch;
 mod due_failure;
 mod ending;
+mod event;
 mod failure;
 mod fire;
-mod fire_open;
+mod fire_entry;
 mod guard;
 mod in_flight;
 mod in_step;
@@ -44,7 +45,6 @@ mod replay;
 mod search;
 mod start;
 mod time;
-mod turn;
 mod visit;
 mod visits;
 mod waiting;
@@ -60,12 +60,12 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Sleep;
 
-use self::alignment::Paced;
+use self::alignment::TaskAlignment;
 pub(super) use self::guard::panic_text;
-use self::in_flight::Slots;
+use self::in_flight::InFlight;
 pub(super) use self::inbox::{Command, Demand, Inbox, Orders, VisitRequest, inbox};
 use self::input::TaskInput;
-use self::outbox::{HandOver, Made, Outbox, Visited};
+use self::outbox::{InFlightBatch, Outbox, Provenance, Visited};
 pub(super) use self::place::lost_position;
 pub(super) use self::published::Positions;
 use self::pulse::Pulse;
@@ -77,7 +77,7 @@ use super::env::Env;
 use super::error::{ProcessorError, ProcessorResult};
 use super::options::Standbys;
 use super::positions::Looked;
-use super::standby::Warm;
+use super::standby::OpenStores;
 use super::status::Waiting;
 use crate::context::{Core, DeferredEnd, Stage};
 use crate::group::CallbackResult;
@@ -110,13 +110,13 @@ pub(super) struct TaskSpec {
     pub(super) reports: mpsc::UnboundedSender<(u64, Report)>,
     pub(super) id: u64,
     /// Resolves when whoever had this partition's stores before is over.
-    pub(super) after: Option<oneshot::Receiver<Warm>>,
+    pub(super) after: Option<oneshot::Receiver<OpenStores>>,
 }
 
 /// A callback, a rest before a retry, or a codec's loading, of a slot.
-type SlotFuture = LocalBoxFuture<'static, (u64, SlotEnd)>;
+type SlotFuture = LocalBoxFuture<'static, (u64, WorkEnd)>;
 
-enum SlotEnd {
+enum WorkEnd {
     /// The callback returned, with its stage.
     Returned(Stage, CallbackResult),
     /// Try the callback again.
@@ -138,17 +138,17 @@ enum End {
 /// The end of a task, while everything released is still to be acknowledged and published.
 #[derive(Default)]
 struct Ending {
-    /// Who gets word of it.
-    told: Vec<oneshot::Sender<()>>,
+    /// Notified when it has ended.
+    waiting: Vec<oneshot::Sender<()>>,
     /// Something failed, which is reported already.
     failed: bool,
 }
 
 /// What the task does next.
-enum Turn {
+enum TaskEvent {
     Command(Option<Command>),
-    Delivered(HandOver, Delivery),
-    SlotEnd(u64, SlotEnd),
+    Delivered(InFlightBatch, Delivery),
+    WorkEnd(u64, WorkEnd),
     Deferred(DeferredEnd),
     Demand(Demand),
     JoinMoved,
@@ -156,7 +156,7 @@ enum Turn {
     Run(usize, i64),
     Visit,
     Fire,
-    HandOver,
+    Flush,
     Drained,
 }
 
@@ -186,16 +186,16 @@ struct Task {
     env: Arc<Env>,
     core: Rc<Core>,
     inputs: Vec<TaskInput>,
-    paced: Paced,
+    alignment: TaskAlignment,
     /// The stage of the record at hand; its `out` is what is released and not yet handed over.
     stage: Stage,
     /// Who made which part of `stage.out`.
-    sources: Vec<Made>,
+    sources: Vec<Provenance>,
     /// Something was released since the last hand-over, if only a position.
     moved: bool,
     /// The positions are to be committed, moved or not (semantics D9), and nothing that brings them is acknowledged yet.
     recommit: bool,
-    slots: Slots,
+    in_flight: InFlight,
     /// The input whose next record waits for a record under way, and the stream time that it would bring.
     blocked: Option<(usize, i64)>,
     time: Time,
@@ -234,19 +234,19 @@ struct Task {
 
 /// Runs a task from its assignment to its end. The stores are closed when this returns, but for those that it returns
 /// for a standby.
-pub(super) async fn run(spec: TaskSpec) -> Warm {
+pub(super) async fn run(spec: TaskSpec) -> OpenStores {
     let TaskSpec { id, after, ref reports, .. } = spec;
     let reports = reports.clone();
     let before = match after {
         // An error means the same: whoever it was is gone.
         Some(after) => after.await.unwrap_or_default(),
-        None => Warm::default(),
+        None => OpenStores::default(),
     };
     let spec = TaskSpec { after: None, ..spec };
     // A failure is reported before anything is dropped that tells others that the task is over.
     let failed = |error| {
         _ = reports.send((id, Report::Failed(error)));
-        Warm::default()
+        OpenStores::default()
     };
     let mut task = match Task::start(spec).await {
         Ok(Some(task)) => task,
@@ -257,21 +257,21 @@ pub(super) async fn run(spec: TaskSpec) -> Warm {
     drop(before);
     _ = reports.send((id, Report::Running(task.starts())));
     match task.work().await {
-        Ok(End::Aborted) => Warm::default(),
+        Ok(End::Aborted) => OpenStores::default(),
         Ok(End::Drained) => {
             let ending = task.ending.take().unwrap_or_default();
-            for done in ending.told {
+            for done in ending.waiting {
                 // Before the store is closed: the partition's next owner waits only for the commit.
                 _ = done.send(());
             }
             if ending.failed {
                 // What failed may be the store, or a checkpoint that is half done.
-                return Warm::default();
+                return OpenStores::default();
             }
             let keep = task.env.options.standbys == Standbys::All;
             let stores = if keep { task.core.stores() } else { Vec::new() };
             match task.close().await {
-                Ok(()) => Warm::of(stores),
+                Ok(()) => OpenStores::of(stores),
                 Err(error) => failed(error),
             }
         }
@@ -283,30 +283,30 @@ impl Task {
     /// Works until the end, which is a failure at once only where nothing more can be written.
     async fn work(&mut self) -> ProcessorResult<End> {
         loop {
-            let done = match poll_fn(|cx| self.poll_turn(cx)).await {
+            let done = match poll_fn(|cx| self.poll_event(cx)).await {
                 Err(error) => Err(error),
                 Ok(turn) => match turn {
-                    Turn::Demand(demand) => {
+                    TaskEvent::Demand(demand) => {
                         self.meet(demand);
                         tokio::task::yield_now().await;
                         Ok(())
                     }
-                    Turn::Command(Some(Command::Drain(done))) => {
-                        self.begin_end().told.push(done);
+                    TaskEvent::Command(Some(Command::Drain(done))) => {
+                        self.begin_end().waiting.push(done);
                         Ok(())
                     }
-                    Turn::Command(Some(Command::Recommit)) => {
+                    TaskEvent::Command(Some(Command::Recommit)) => {
                         (self.moved, self.recommit) = (true, true);
                         Ok(())
                     }
-                    Turn::Command(Some(Command::Record)) => {
+                    TaskEvent::Command(Some(Command::Record)) => {
                         self.recording.due = true;
                         Ok(())
                     }
                     // Told to, or the instance is gone.
-                    Turn::Command(Some(Command::Abort) | None) => return Ok(End::Aborted),
-                    Turn::Delivered(batch, delivery) => self.delivered(batch, delivery).await,
-                    Turn::SlotEnd(id, end) => {
+                    TaskEvent::Command(Some(Command::Abort) | None) => return Ok(End::Aborted),
+                    TaskEvent::Delivered(batch, delivery) => self.delivered(batch, delivery).await,
+                    TaskEvent::WorkEnd(id, end) => {
                         let done = self.slot_end(id, end);
                         if self.pulse.is_long() {
                             self.pulse.begin();
@@ -314,32 +314,32 @@ impl Task {
                         }
                         done
                     }
-                    Turn::Deferred(end) => self.deferred_end(end),
-                    Turn::JoinMoved => {
+                    TaskEvent::Deferred(end) => self.deferred_end(end),
+                    TaskEvent::JoinMoved => {
                         tokio::task::yield_now().await;
                         Ok(())
                     }
-                    Turn::Checkpoint => self.checkpoint_step().await,
-                    Turn::Run(input, until) => {
+                    TaskEvent::Checkpoint => self.checkpoint_step().await,
+                    TaskEvent::Run(input, until) => {
                         let done = self.run_slice(input, until);
                         tokio::task::yield_now().await;
                         done
                     }
-                    Turn::Visit => {
+                    TaskEvent::Visit => {
                         let done = self.visit_slice();
                         tokio::task::yield_now().await;
                         done
                     }
-                    Turn::Fire => {
+                    TaskEvent::Fire => {
                         let done = self.fire_slice();
                         tokio::task::yield_now().await;
                         done
                     }
-                    Turn::HandOver => {
-                        self.hand_over();
+                    TaskEvent::Flush => {
+                        self.flush();
                         Ok(())
                     }
-                    Turn::Drained => return Ok(End::Drained),
+                    TaskEvent::Drained => return Ok(End::Drained),
                 },
             };
             match done {

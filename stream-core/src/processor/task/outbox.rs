@@ -7,20 +7,20 @@ use std::task::{Context, Poll};
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
 
-use super::time::Mark;
+use super::time::TimeProgress;
 use crate::log::{Delivery, ProduceBatch};
 use crate::processor::error::ProcessorResult;
 
 /// Which record made which part of a batch: index of its first record in the batch, input, offset.
-pub(super) type Made = (usize, usize, i64);
+pub(super) type Provenance = (usize, usize, i64);
 
-/// In [`Made`]: the task itself.
+/// In [`Provenance`]: the task itself.
 pub(super) const OWN: usize = usize::MAX;
 
-/// In [`Made`]: a timer or a window, with its index in [`HandOver::due`].
+/// In [`Provenance`]: a timer or a window, with its index in [`InFlightBatch::due`].
 pub(super) const TIMED: usize = usize::MAX - 1;
 
-/// In [`Made`]: a visitor.
+/// In [`Provenance`]: a visitor.
 pub(super) const VISIT: usize = usize::MAX - 2;
 
 /// Who wrote a record.
@@ -28,7 +28,7 @@ pub(super) const VISIT: usize = usize::MAX - 2;
 pub(super) enum Maker {
     /// A record of this input, at this offset.
     Record(usize, i64),
-    /// A timer or a window, by its index in [`HandOver::due`].
+    /// A timer or a window, by its index in [`InFlightBatch::due`].
     Timed(usize),
     /// A visitor.
     Visit,
@@ -37,12 +37,12 @@ pub(super) enum Maker {
 }
 
 /// A batch on its way.
-pub(super) struct HandOver {
+pub(super) struct InFlightBatch {
     pub(super) batch: Arc<ProduceBatch>,
     /// For each input, everything below is done once this batch is acknowledged.
     pub(super) positions: Vec<i64>,
     /// Who made which part of the batch, in order and without a gap.
-    pub(super) sources: Vec<Made>,
+    pub(super) sources: Vec<Provenance>,
     /// Due work that has a part in it: its table and its key.
     pub(super) due: Vec<(usize, Box<[u8]>)>,
     /// Nothing else of the instance is on its way before this batch is acknowledged or failed.
@@ -54,13 +54,13 @@ pub(super) struct HandOver {
     /// The positions that it writes to the state, of each input.
     pub(super) recorded: Option<Vec<i64>>,
     /// What it brings of time.
-    pub(super) time: Option<Box<Mark>>,
+    pub(super) time: Option<Box<TimeProgress>>,
     /// For each input, the earliest time of what was released with it, if something of it goes back to the group itself.
     pub(super) lows: Vec<i64>,
     pub(super) delivery: BoxFuture<'static, Delivery>,
 }
 
-impl HandOver {
+impl InFlightBatch {
     /// How many timers and windows have a part in it.
     pub(super) fn fires(&self) -> usize {
         self.sources.iter().filter(|(_, input, _)| *input == TIMED).count()
@@ -121,10 +121,10 @@ pub(super) struct Visited {
 /// Batches on their way, oldest first.
 #[derive(Default)]
 pub(super) struct Outbox {
-    pending: VecDeque<HandOver>,
+    pending: VecDeque<InFlightBatch>,
     bytes: usize,
     spare: Vec<ProduceBatch>,
-    spare_sources: Vec<Vec<Made>>,
+    spare_sources: Vec<Vec<Provenance>>,
 }
 
 impl Outbox {
@@ -152,13 +152,13 @@ impl Outbox {
         self.pending.front().map_or_else(String::new, |oldest| oldest.batch.topics().join(", "))
     }
 
-    pub(super) fn push(&mut self, batch: HandOver) {
+    pub(super) fn push(&mut self, batch: InFlightBatch) {
         self.bytes += weight(&batch.batch);
         self.pending.push_back(batch);
     }
 
     /// The oldest batch, once its delivery is known.
-    pub(super) fn poll_delivered(&mut self, cx: &mut Context<'_>) -> Poll<(HandOver, Delivery)> {
+    pub(super) fn poll_delivered(&mut self, cx: &mut Context<'_>) -> Poll<(InFlightBatch, Delivery)> {
         let Some(front) = self.pending.front_mut() else { return Poll::Pending };
         match front.delivery.as_mut().poll(cx) {
             Poll::Pending => Poll::Pending,
@@ -173,14 +173,14 @@ impl Outbox {
     }
 
     /// Memory for the next batch.
-    pub(super) fn fresh(&mut self) -> (ProduceBatch, Vec<Made>) {
+    pub(super) fn fresh(&mut self) -> (ProduceBatch, Vec<Provenance>) {
         (self.spare.pop().unwrap_or_default(), self.spare_sources.pop().unwrap_or_default())
     }
 
     /// Takes a finished batch's memory back.
-    pub(super) fn recycle(&mut self, done: HandOver) {
+    pub(super) fn recycle(&mut self, done: InFlightBatch) {
         const KEEP: usize = 4;
-        let HandOver { batch, mut sources, delivery, .. } = done;
+        let InFlightBatch { batch, mut sources, delivery, .. } = done;
         drop(delivery);
         if self.spare.len() < KEEP
             && let Ok(mut batch) = Arc::try_unwrap(batch)

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::outbox::{HandOver, OWN};
+use super::outbox::{InFlightBatch, OWN};
 use super::recording::Place;
 use super::release::push_changelog;
 use super::{Report, Task};
@@ -84,7 +84,7 @@ impl Task {
     }
 
     /// A batch is acknowledged: what follows for what may be committed.
-    pub(super) fn recorded(&mut self, done: &mut HandOver) {
+    pub(super) fn recorded(&mut self, done: &mut InFlightBatch) {
         if self.recording.meant {
             // Batches are acknowledged in order, and the first one has them.
             self.recording.meanings.clear();
@@ -125,7 +125,7 @@ impl Task {
             && self.ending.is_some()
             && !self.moved
             && self.stage.out.is_empty()
-            && self.slots.is_empty()
+            && self.in_flight.is_empty()
             && self.outbox.is_empty()
         {
             self.recording.due |= self.inputs.iter().any(|i| i.recorded != Some(i.acknowledged));

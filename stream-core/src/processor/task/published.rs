@@ -37,7 +37,7 @@ impl Positions {
     }
 
     /// The partition is lost: nothing of it may be committed any more, whoever still holds these.
-    pub(in crate::processor) fn void(&self) {
+    pub(in crate::processor) fn invalidate(&self) {
         let mut of = self.lock();
         self.lost.store(true, Ordering::Release);
         of.clear();

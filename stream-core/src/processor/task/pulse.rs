@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_micros(100);
 /// Calls between two looks at the clock at most: so many of them may suddenly take long before that is noticed.
 const MOST_CALLS: u32 = 16;
 /// What is released waits for more to be handed over with it for so long at most.
-const HAND_OVER: Duration = Duration::from_millis(10);
+const FLUSH_AFTER: Duration = Duration::from_millis(10);
 
 /// A signal to a task, between two callbacks: something waits for it.
 #[derive(Clone, Debug, Default)]
@@ -55,15 +55,15 @@ pub(super) struct Pulse {
     /// Somebody waits for the end of this slice.
     hurried: bool,
     /// How long what is released may wait, and since when it has waited.
-    hand_over: Duration,
+    flush: Duration,
     waiting: Option<Instant>,
 }
 
 impl Pulse {
     pub(super) fn new(knock: Knock, commit_interval: Duration) -> Self {
         let now = Instant::now();
-        let hand_over = HAND_OVER.min(commit_interval / 4);
-        Self { knock, began: now, looked: now, calls: 1, left: 1, hurried: false, hand_over, waiting: None }
+        let flush = FLUSH_AFTER.min(commit_interval / 4);
+        Self { knock, began: now, looked: now, calls: 1, left: 1, hurried: false, flush, waiting: None }
     }
 
     /// The task is about to look at its inbox.
@@ -83,10 +83,10 @@ impl Pulse {
             self.waiting = None;
             return false;
         }
-        self.looked.duration_since(*self.waiting.get_or_insert(self.looked)) >= self.hand_over
+        self.looked.duration_since(*self.waiting.get_or_insert(self.looked)) >= self.flush
     }
 
-    pub(super) fn handed_over(&mut self) {
+    pub(super) fn flushed(&mut self) {
         self.waiting = None;
     }
 
@@ -194,11 +194,11 @@ mod tests {
     async fn what_is_released_is_overdue_after_a_while() {
         let mut pulse = pulse();
         assert!(!pulse.is_overdue(true));
-        advance(HAND_OVER).await;
+        advance(FLUSH_AFTER).await;
         assert!(pulse.is_overdue(true));
-        pulse.handed_over();
+        pulse.flushed();
         assert!(!pulse.is_overdue(true));
-        advance(HAND_OVER).await;
+        advance(FLUSH_AFTER).await;
         assert!(!pulse.is_overdue(false), "there is nothing");
         assert!(!pulse.is_overdue(true), "it has waited since now");
     }

@@ -32,12 +32,12 @@ impl Task {
         if wait.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
-        if self.moved || !self.slots.is_empty() || !self.outbox.is_empty() {
+        if self.moved || !self.in_flight.is_empty() || !self.outbox.is_empty() {
             // Looked at again once that has come back.
             self.quiet = Quiet::For(Box::pin(std::future::ready(())));
             return Poll::Pending;
         }
-        if self.env.pace.as_ref().is_some_and(|pace| pace.has_unfinished()) {
+        if self.env.alignment.as_ref().is_some_and(|alignment| alignment.has_unfinished()) {
             // Something of it may yet come here.
             let mut rest = Box::pin(tokio::time::sleep(LOOK_AGAIN));
             _ = rest.as_mut().poll(cx);

@@ -37,7 +37,7 @@ impl Recording {
     }
 
     /// What was on its way may not be written.
-    pub(super) fn go_back(&mut self) {
+    pub(super) fn rollback(&mut self) {
         self.meant = false;
         self.due = self.on;
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Task;
-use super::outbox::{HandOver, Maker};
+use super::outbox::{InFlightBatch, Maker};
 use super::replay::{Failed, Large, Poison, PoisonDue};
 use super::search::Trace;
 use crate::log::{Delivery, ErrorClass, LogError};
@@ -13,7 +13,7 @@ use crate::processor::error::{ProcessorError, ProcessorResult};
 
 impl Task {
     /// Notes what a failed delivery says.
-    pub(super) fn note_failure(&mut self, batch: &HandOver, delivery: &Delivery) {
+    pub(super) fn note_failure(&mut self, batch: &InFlightBatch, delivery: &Delivery) {
         // Of equals, the first.
         let Some(worst) = delivery.failed.iter().rev().max_by_key(|f| gravity(&f.error)) else { return };
         let mut failed = match self.replay.waiting.take() {
@@ -70,7 +70,7 @@ impl Task {
     }
 
     /// Whether a record that was refused for its size shared its batch with no other.
-    fn was_alone_in_its_batch(&self, batch: &HandOver, index: usize) -> bool {
+    fn was_alone_in_its_batch(&self, batch: &InFlightBatch, index: usize) -> bool {
         let limit = batch.topic(index).and_then(|topic| self.env.batches.of(topic));
         // Batches of several records that are no larger than the topic takes are not refused.
         let packed = batch.batch_bytes > limit.unwrap_or_else(|| batch.size(index));
@@ -78,7 +78,7 @@ impl Task {
     }
 
     /// A record can't be delivered: its policy applies on the next replay, or has applied already.
-    fn blame(&mut self, batch: &HandOver, index: usize, maker: Maker, error: &LogError) {
+    fn blame(&mut self, batch: &InFlightBatch, index: usize, maker: Maker, error: &LogError) {
         let key = || {
             let key = batch.batch.get(index).and_then(|(record, _)| record.key).unwrap_or(b"none");
             String::from_utf8_lossy(key).into_owned()

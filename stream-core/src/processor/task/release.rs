@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use super::Task;
-use super::in_flight::{Slot, State, Work};
+use super::in_flight::{InFlightWork, Work, WorkState};
 use crate::context::{Core, LeftOutOf, Stage, table_time};
 use crate::log::NewRecord;
 use crate::processor::error::ProcessorResult;
@@ -25,7 +25,7 @@ impl Task {
                 self.stage.value = bytes;
             }
         }
-        if !self.stage.state.is_empty() || !self.stage.void.is_empty() {
+        if !self.stage.state.is_empty() || !self.stage.superseded.is_empty() {
             self.time.apply(core, &mut self.stage);
             self.stage.out.append(self.stage.state.records());
             self.time.release_void(&mut self.stage);
@@ -35,8 +35,8 @@ impl Task {
     /// Everything of a slot is done: its write is seen from now on, and what waits for its key begins.
     pub(super) fn slot_done(&mut self, id: u64) -> ProcessorResult<()> {
         let core = Rc::clone(&self.core);
-        let Some(slot) = self.slots.get(id) else { return Ok(()) };
-        slot.state = State::Done;
+        let Some(slot) = self.in_flight.get(id) else { return Ok(()) };
+        slot.state = WorkState::Done;
         slot.alone = false;
         if let (Some(table), Some(value), Some(key)) = (&core.table, slot.stage.written(), slot.key()) {
             table.borrow_mut().apply(key, value);
@@ -46,11 +46,11 @@ impl Task {
         }
         let key = slot.key().map(<[u8]>::to_vec);
         self.release();
-        let waiting = key.and_then(|key| self.slots.free(&key));
+        let waiting = key.and_then(|key| self.in_flight.free(&key));
         if let Some(next) = waiting
-            && let Some(slot) = self.slots.get(next)
+            && let Some(slot) = self.in_flight.get(next)
         {
-            slot.state = State::Running;
+            slot.state = WorkState::Running;
             return self.call_slot(next);
         }
         Ok(())
@@ -58,7 +58,7 @@ impl Task {
 
     /// Releases what is done at the front.
     pub(super) fn release(&mut self) {
-        while let Some(mut slot) = self.slots.pop_done() {
+        while let Some(mut slot) = self.in_flight.pop_done() {
             let first = self.stage.out.len();
             // Of a batch that failed, only what comes before its record is left out with it.
             for (reason, record) in &slot.left_out {
@@ -79,19 +79,19 @@ impl Task {
             if let (true, Some(Work::One(record))) = (slot.stage.left_out.is_any(), &slot.work) {
                 self.leave_out(slot.input, slot.stage.left_out, record.view());
             }
-            if self.paced.is_on() {
+            if self.alignment.is_on() {
                 self.note_released(&slot);
             }
             self.released(slot.input, first, slot.next - 1, slot.next);
         }
     }
 
-    fn note_released(&mut self, slot: &Slot) {
+    fn note_released(&mut self, slot: &InFlightWork) {
         match &slot.work {
-            Some(Work::One(record)) => self.paced.released(slot.input, record.view().timestamp),
+            Some(Work::One(record)) => self.alignment.released(slot.input, record.view().timestamp),
             Some(Work::Many(records)) => {
                 for record in records.iter() {
-                    self.paced.released(slot.input, record.timestamp);
+                    self.alignment.released(slot.input, record.timestamp);
                 }
             }
             None => {}

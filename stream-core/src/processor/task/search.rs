@@ -117,7 +117,7 @@ impl Search {
         self.closed |= self.begun >= self.most || suspect.is_some_and(|s| self.suspects.contains(&s));
     }
 
-    pub(super) fn handed_over(&mut self) {
+    pub(super) fn flushed(&mut self) {
         self.restart();
     }
 
@@ -154,7 +154,7 @@ mod tests {
                 search.dispatched(Some((0, next)));
                 next += 1;
             }
-            search.handed_over();
+            search.flushed();
             hand_overs += 1;
             if !(from..next).contains(&culprit) {
                 search.most = search.most.saturating_mul(2);
@@ -196,7 +196,7 @@ mod tests {
             search.dispatched(Some((0, offset)));
         }
         assert!(!search.admits((0, 5), false), "what is before a suspect goes first");
-        search.handed_over();
+        search.flushed();
         assert!(search.admits((0, 5), true));
         search.dispatched(Some((0, 5)));
         assert!(search.is_closed(), "nothing goes with it");

@@ -12,8 +12,8 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::alignment::Paced;
-use super::in_flight::Slots;
+use super::alignment::TaskAlignment;
+use super::in_flight::InFlight;
 use super::input::TaskInput;
 use super::outbox::Outbox;
 use super::place;
@@ -72,20 +72,20 @@ impl Task {
             table_limit: env.table_limit,
             state_limits: env.state_limits.clone(),
             learned: RefCell::default(),
-            gone: RefCell::default(),
+            pending_deletes: RefCell::default(),
             now: Cell::new(env.log.clock().now_ms()),
             max_ahead: max_ahead(&env),
             keyed: env.graph.has_keyed_state(),
             clock: env.log.clock(),
             deferrals,
-            slots: Cell::new(0),
+            last_work_id: Cell::new(0),
         };
-        let paced = |edge: usize| env.pace.is_some() && core.graph.inputs.get(edge).is_some_and(|e| !e.own);
+        let aligned = |edge: usize| env.alignment.is_some() && core.graph.inputs.get(edge).is_some_and(|e| !e.own);
         let recording = Recording::new(&env, &places, meanings);
         spec.positions.start(place::commits(&places));
         let inputs = inputs.into_iter().zip(places);
         let inputs: Vec<_> = inputs
-            .map(|((edge, a), place)| TaskInput::new(edge, (paced(edge), env.pace.is_some()), place, a.fetch))
+            .map(|((edge, a), place)| TaskInput::new(edge, (aligned(edge), env.alignment.is_some()), place, a.fetch))
             .collect();
         let next_checkpoint = Box::pin(tokio::time::sleep_until(Instant::now() + env.options.checkpoint_interval));
         let time = Time::new(&core.graph, env.egress.transactions().is_some(), &core);
@@ -95,14 +95,14 @@ impl Task {
             id: spec.id,
             epoch: 0,
             core: Rc::new(core),
-            paced: Paced::new(env.pace.clone(), inputs.len()),
+            alignment: TaskAlignment::new(env.alignment.clone(), inputs.len()),
             inputs,
             stage: Stage::default(),
             sources: Vec::new(),
             // The positions are committed at the assignment (semantics D9), here by the first transaction.
             moved: env.egress.transactions().is_some(),
             recommit: env.egress.transactions().is_some(),
-            slots: Slots::default(),
+            in_flight: InFlight::default(),
             blocked: None,
             time,
             futures: FuturesUnordered::new(),

@@ -39,7 +39,7 @@ pub(super) struct Fired {
 
 impl Fired {
     /// An entry that is deleted once what was done until now is acknowledged.
-    pub(super) fn void(state: usize, key: Box<[u8]>) -> Self {
+    pub(super) fn superseded(state: usize, key: Box<[u8]>) -> Self {
         Self { state, key, due: i64::MIN, then: None }
     }
 }
@@ -65,7 +65,7 @@ impl Trying {
 
 /// What a batch brings of time, once it is acknowledged.
 #[derive(Debug)]
-pub(super) struct Mark {
+pub(super) struct TimeProgress {
     released: i64,
     written: i64,
     fired: Vec<Fired>,
@@ -80,7 +80,7 @@ pub(super) struct Time {
     pub(super) seen: i64,
     pub(super) released: i64,
     acknowledged: i64,
-    handed_over: i64,
+    flushed: i64,
     pub(super) written: i64,
     /// Stream time does not go with what is handed over next.
     pub(super) waits: bool,
@@ -101,7 +101,7 @@ pub(super) struct Time {
     /// What has fired, is acknowledged, and waits for stream time to be written.
     deletable: Vec<Fired>,
     /// A wait before the next due callback: for something that it needs, or before a retry.
-    pub(super) overcoming: Option<LocalBoxFuture<'static, Result<(), CallbackError>>>,
+    pub(super) resolving: Option<LocalBoxFuture<'static, Result<(), CallbackError>>>,
     /// Due work that failed, and is called again.
     pub(super) trying: Option<Trying>,
     /// Due work that has written something since the last hand-over: its table, by its index in the graph, and its key.
@@ -127,14 +127,14 @@ impl Time {
                 queues.push(Queue::new(Kind::Joined(i, side, join.windows), join.state));
             }
         }
-        queues.extend(graph.open.iter().map(|o| Queue::new(Kind::Open(o.kind), o.state)));
+        queues.extend(graph.due_entries.iter().map(|o| Queue::new(Kind::Entries(o.kind), o.state)));
         let mut time = Self {
             on,
             atomic,
             seen: at,
             released: at,
             acknowledged: at,
-            handed_over: at,
+            flushed: at,
             written: at,
             waits: false,
             target: i64::MIN,
@@ -146,7 +146,7 @@ impl Time {
             wall: None,
             fired: Vec::new(),
             deletable: Vec::new(),
-            overcoming: None,
+            resolving: None,
             trying: None,
             makers: Vec::new(),
         };
@@ -299,26 +299,26 @@ impl Time {
     /// [it is released](Self::release_void) and acknowledged.
     pub(super) fn apply(&mut self, core: &Core, stage: &mut Stage) {
         if self.atomic {
-            for (table, key) in stage.void.drain(..) {
+            for (table, key) in stage.superseded.drain(..) {
                 stage.state.push(core, table, stage.at, &key, None);
             }
         }
         for (table, key, value) in stage.state.iter() {
             self.apply_one(core, table, key, value);
         }
-        for (table, key) in &stage.void {
-            core.gone.borrow_mut().insert(*table, key.clone());
+        for (table, key) in &stage.superseded {
+            core.pending_deletes.borrow_mut().insert(*table, key.clone());
         }
         self.bound();
     }
 
     pub(super) fn release_void(&mut self, stage: &mut Stage) {
-        self.fired.extend(stage.void.drain(..).map(|(state, key)| Fired::void(state, key)));
+        self.fired.extend(stage.superseded.drain(..).map(|(state, key)| Fired::superseded(state, key)));
     }
 
     fn apply_one(&mut self, core: &Core, state: usize, key: &[u8], value: Option<&[u8]>) {
         let Some(table) = core.state.get(state) else { return };
-        core.gone.borrow_mut().remove(state, key);
+        core.pending_deletes.borrow_mut().remove(state, key);
         table.borrow_mut().apply(key, value);
         for queue in self.queues.iter_mut().filter(|q| value.is_some() && q.state == state) {
             if let Some(due) = queue.kind.due(key) {
@@ -337,21 +337,21 @@ impl Time {
     /// What is to be written of stream time with the next batch, if it has moved on.
     pub(super) fn to_write(&self) -> Option<i64> {
         let time = if self.atomic { self.released } else { self.acknowledged };
-        (self.on && !self.waits && time > self.handed_over).then_some(time)
+        (self.on && !self.waits && time > self.flushed).then_some(time)
     }
 
     /// What the next batch brings, if the group keeps time.
-    pub(super) fn mark(&mut self) -> Option<Box<Mark>> {
+    pub(super) fn mark(&mut self) -> Option<Box<TimeProgress>> {
         if !self.on {
             return None;
         }
-        self.handed_over = self.to_write().unwrap_or(self.handed_over);
-        let (released, written) = (self.released, self.handed_over);
-        Some(Box::new(Mark { released, written, fired: std::mem::take(&mut self.fired) }))
+        self.flushed = self.to_write().unwrap_or(self.flushed);
+        let (released, written) = (self.released, self.flushed);
+        Some(Box::new(TimeProgress { released, written, fired: std::mem::take(&mut self.fired) }))
     }
 
     /// A batch is acknowledged. True if everything acknowledged is covered by what is written of stream time.
-    pub(super) fn acknowledge(&mut self, mark: &mut Mark) -> bool {
+    pub(super) fn acknowledge(&mut self, mark: &mut TimeProgress) -> bool {
         self.acknowledged = self.acknowledged.max(mark.released);
         self.written = self.written.max(mark.written);
         self.deletable.append(&mut mark.fired);
@@ -370,15 +370,15 @@ impl Time {
     pub(super) fn rollback(&mut self, core: &Rc<Core>) {
         self.seen = self.acknowledged;
         self.released = self.acknowledged;
-        self.handed_over = self.written;
+        self.flushed = self.written;
         self.target = i64::MIN;
         (self.held, self.closing, self.wall_passed) = (false, false, false);
         self.waits = false;
-        self.overcoming = None;
+        self.resolving = None;
         self.trying = None;
         self.makers.clear();
         self.fired.clear();
-        let mut gone = core.gone.borrow_mut();
+        let mut gone = core.pending_deletes.borrow_mut();
         // What came of these is acknowledged.
         gone.retain(|state, key| self.deletable.iter().any(|f| f.state == state && *f.key == *key));
         for queue in &mut self.queues {

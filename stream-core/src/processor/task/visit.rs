@@ -20,8 +20,8 @@ pub(super) struct Visit {
     pub(super) last: bool,
     pub(super) count: u64,
     /// What the next key needs, and how often it needed something already.
-    pub(super) overcoming: Option<LocalBoxFuture<'static, Result<(), CallbackError>>>,
-    pub(super) overcame: u32,
+    pub(super) resolving: Option<LocalBoxFuture<'static, Result<(), CallbackError>>>,
+    pub(super) attempts: u32,
     /// Whose value that is.
     pub(super) at: String,
 }
@@ -35,8 +35,8 @@ impl Visit {
             next: VecDeque::new(),
             last: false,
             count: 0,
-            overcoming: None,
-            overcame: 0,
+            resolving: None,
+            attempts: 0,
             at: String::new(),
         }
     }

@@ -21,10 +21,10 @@ impl Task {
     pub(super) fn poll_visits(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let Some(visit) = self.visits.front_mut() else { return Poll::Pending };
-            let Some(overcoming) = &mut visit.overcoming else { return Poll::Ready(()) };
-            let overcome = ready!(overcoming.as_mut().poll(cx));
-            visit.overcoming = None;
-            if let Err(error) = overcome
+            let Some(resolving) = &mut visit.resolving else { return Poll::Ready(()) };
+            let resolve = ready!(resolving.as_mut().poll(cx));
+            visit.resolving = None;
+            if let Err(error) = resolve
                 && let Some(mut visit) = self.visits.pop_front()
             {
                 let key = std::mem::take(&mut visit.at);
@@ -90,12 +90,12 @@ impl Task {
                 self.stage.out.truncate(before);
                 self.made_by(VISIT, first);
                 let key = String::from_utf8_lossy(&key).into_owned();
-                if let Some(obstacle) = self.stage.obstacle.take() {
-                    match self.overcome(obstacle, visit.overcame) {
+                if let Some(blocker) = self.stage.blocker.take() {
+                    match self.resolve(blocker, visit.attempts) {
                         Ok(None) => {}
-                        Ok(overcoming) => {
-                            visit.overcoming = overcoming;
-                            visit.overcame += 1;
+                        Ok(resolving) => {
+                            visit.resolving = resolving;
+                            visit.attempts += 1;
                             visit.at = key;
                             // Records pass meanwhile.
                             visit.next.clear();
@@ -116,7 +116,7 @@ impl Task {
             self.apply_in_place(&core, Some(&key));
             self.leave_out_own(self.stage.left_out, &topic, record);
             visit.count += 1;
-            visit.overcame = 0;
+            visit.attempts = 0;
             visit.after = Some(key);
             if self.pulse.is_over() || self.is_full() || self.time.interrupts() {
                 break;

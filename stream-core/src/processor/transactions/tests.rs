@@ -41,9 +41,9 @@ async fn tasks_that_are_over_are_forgotten_and_no_sooner() {
     assert_eq!(work.gone_back, BTreeMap::from([(3, 1), (4, 1)]));
 }
 
-fn handed_over(tasks: &Transactions, task: u64, goes_back: bool) -> BoxFuture<'static, Delivery> {
+fn sent(tasks: &Transactions, task: u64, goes_back: bool) -> BoxFuture<'static, Delivery> {
     let how = How { alone: false, goes_back };
-    tasks.hand_over(task, 0, Arc::new(ProduceBatch::new()), Commits::new(), how)
+    tasks.send(task, 0, Arc::new(ProduceBatch::new()), Commits::new(), how)
 }
 
 #[tokio::test(start_paused = true)]
@@ -51,24 +51,24 @@ async fn what_goes_back_to_the_group_is_committed_at_once_and_together_where_som
     let (tasks, mut work) = work().await;
     work.interval = Duration::from_secs(1);
     let began = Instant::now();
-    let (first, second) = (handed_over(&tasks, 1, true), handed_over(&tasks, 2, false));
+    let (first, second) = (sent(&tasks, 1, true), sent(&tasks, 2, false));
     tasks.hasten();
     let third = async {
         tokio::time::sleep(GATHER / 2).await;
-        drop(handed_over(&tasks, 3, true));
+        drop(sent(&tasks, 3, true));
     };
     let (filled, ()) = tokio::join!(work.fill(began + work.interval), third);
     assert_eq!((filled.sent.len(), began.elapsed()), (3, GATHER * 3 / 2));
     drop((first, second, filled));
     // Nobody waits any more.
     let began = Instant::now();
-    let fourth = handed_over(&tasks, 1, true);
+    let fourth = sent(&tasks, 1, true);
     let filled = work.fill(began + work.interval).await;
     assert_eq!((filled.sent.len(), began.elapsed()), (1, work.interval));
     drop((fourth, filled));
     // What nobody waits for does not end a transaction early.
     let began = Instant::now();
-    let fifth = handed_over(&tasks, 1, false);
+    let fifth = sent(&tasks, 1, false);
     tasks.hasten();
     let filled = work.fill(began + work.interval).await;
     assert_eq!((filled.sent.len(), began.elapsed()), (1, work.interval));

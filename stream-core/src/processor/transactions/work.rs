@@ -123,7 +123,7 @@ impl Work {
 
     pub(super) fn take(&mut self, message: Message) {
         match message {
-            Message::HandOver(what) if self.is_void(&what) => refuse(what),
+            Message::HandOver(what) if self.is_superseded(&what) => refuse(what),
             Message::HandOver(what) => self.queue.push_back(what),
             Message::Lost(tasks) => {
                 // What is in the open transaction is looked at before its commit.
@@ -154,13 +154,13 @@ impl Work {
     }
 
     /// Whether a batch comes behind one that failed, or is of a task that is lost.
-    pub(super) fn is_void(&self, what: &HandedOver) -> bool {
+    pub(super) fn is_superseded(&self, what: &HandedOver) -> bool {
         self.gone_back.get(&what.task).is_some_and(|from| what.epoch < *from) || self.lost.contains(&what.task)
     }
 
     pub(super) fn refuse_void(&mut self) {
         for what in std::mem::take(&mut self.queue) {
-            if self.is_void(&what) { refuse(what) } else { self.queue.push_back(what) }
+            if self.is_superseded(&what) { refuse(what) } else { self.queue.push_back(what) }
         }
     }
 

@@ -59,7 +59,7 @@ const CHUNK: usize = 256;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStores {
-    slots: Arc<Mutex<BTreeMap<StoreId, Slot>>>,
+    slots: Arc<Mutex<BTreeMap<StoreId, StoreEntry>>>,
     crashes: Arc<Crashes>,
     instance: Arc<OnceLock<String>>,
     /// Whether what a crash would lose is remembered.
@@ -68,7 +68,7 @@ pub struct MemoryStores {
 
 /// A store that exists.
 #[derive(Debug)]
-struct Slot {
+struct StoreEntry {
     fingerprint: String,
     contents: Arc<RwLock<Contents>>,
     open: Weak<MemoryStore>,
@@ -131,7 +131,7 @@ impl StoreBackend for MemoryStores {
         let life = self.crashes.life();
         self.crashes.alive(life).map_err(|reason| failed(id, reason))?;
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = slots.entry(id.clone()).or_insert_with(|| Slot {
+        let slot = slots.entry(id.clone()).or_insert_with(|| StoreEntry {
             fingerprint: fingerprint.to_owned(),
             contents: Arc::new(RwLock::new(Contents::new(self.crashable))),
             open: Weak::new(),

@@ -70,12 +70,12 @@ pub struct SledStores {
     /// Shared with every open store: the lock must outlive them all.
     dir: Arc<StateDir>,
     options: SledOptions,
-    slots: Mutex<BTreeMap<StoreId, Arc<Slot>>>,
+    slots: Mutex<BTreeMap<StoreId, Arc<OpenStore>>>,
 }
 
 /// A store that is open, or was. Its mutex is held while it is opened or removed, which may take a while; the others'
 /// are not.
-type Slot = Mutex<Weak<SledStore>>;
+type OpenStore = Mutex<Weak<SledStore>>;
 
 impl SledStores {
     /// Takes a directory, made if need be, with the default options.
@@ -100,7 +100,7 @@ impl SledStores {
         self.dir.path()
     }
 
-    fn slot(&self, id: &StoreId) -> Arc<Slot> {
+    fn slot(&self, id: &StoreId) -> Arc<OpenStore> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(slots.entry(id.clone()).or_default())
     }

@@ -18,7 +18,7 @@ use crate::processor::{Guarantee, tagged_id};
 use crate::store::{Direction, KeyRange, StoreBackend, StoreId};
 
 /// Virtual time after which a run that is not done counts as stuck.
-const PATIENCE: Duration = Duration::from_secs(900);
+const WAIT_LIMIT: Duration = Duration::from_secs(900);
 const STEP: Duration = Duration::from_millis(50);
 /// How often partitions move whose offsets are forgotten.
 const MOVE: Duration = Duration::from_secs(30);
@@ -48,7 +48,7 @@ pub(super) async fn drained(world: &Shared) -> Result<(), SimulationError> {
         }
         match unfinished(&embedded, &log, &graphs).await? {
             None => done += 1,
-            Some(stuck) if waited >= PATIENCE => return Err(stuck),
+            Some(stuck) if waited >= WAIT_LIMIT => return Err(stuck),
             Some(stuck) => {
                 done = 0;
                 commit_again(&embedded, &stuck, waited);
@@ -133,7 +133,7 @@ pub(super) async fn stopped(world: &Shared) -> Result<(), SimulationError> {
     let mut waited = Duration::ZERO;
     loop {
         if let Some(node) = world.borrow().nodes.iter().find(|n| n.running.is_some()) {
-            if waited >= PATIENCE {
+            if waited >= WAIT_LIMIT {
                 return Err(SimulationError::Unstoppable { instance: node.name.clone() });
             }
         } else {

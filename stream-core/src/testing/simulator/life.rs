@@ -24,10 +24,10 @@ pub(super) struct Life {
     group: usize,
     trace: Arc<Trace>,
     owners: Arc<Owners>,
-    state: Mutex<State>,
+    state: Mutex<LifeState>,
 }
 
-struct State {
+struct LifeState {
     random: Random,
     dead: bool,
     /// Calls until it dies.
@@ -56,7 +56,7 @@ impl Life {
         random: Random,
         slow: bool,
     ) -> Arc<Self> {
-        let state = State {
+        let state = LifeState {
             random,
             dead: false,
             left: None,
@@ -71,7 +71,7 @@ impl Life {
         Arc::new(Self { name, group, trace, owners, state: Mutex::new(state) })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LifeState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

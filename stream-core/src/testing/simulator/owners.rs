@@ -13,10 +13,10 @@ type Of = (usize, i32);
 
 /// Shared by the instances' connections.
 #[derive(Debug, Default)]
-pub(super) struct Owners(Mutex<State>);
+pub(super) struct Owners(Mutex<OwnersState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct OwnersState {
     /// The instance that was given a partition last.
     of: BTreeMap<Of, String>,
     /// Instances that were ever given one.
@@ -36,7 +36,7 @@ struct Writes {
     emits: bool,
 }
 
-impl State {
+impl OwnersState {
     /// Whether an instance had partitions, and others have all of them.
     fn is_succeeded(&self, life: &str) -> bool {
         self.had.contains(life) && self.of.values().all(|owner| owner != life)
@@ -44,7 +44,7 @@ impl State {
 }
 
 impl Owners {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, OwnersState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -7,7 +7,7 @@ use crate::context::Ctx;
 use crate::group::GroupBuilder;
 use crate::time::closing::{Closes, sealed::Sealed};
 use crate::time::define_entry::unreadable;
-use crate::topology::{BatchHandle, CallbackResult, Opened, batch_topic};
+use crate::topology::{BatchHandle, CallbackResult, EntryKind, batch_topic};
 use crate::window::Batches;
 use crate::window::batches::Batch;
 
@@ -40,7 +40,7 @@ impl<S: 'static> GroupBuilder<S> {
     ) -> BatchHandle<T> {
         let name = name.into();
         let topic = batch_topic(&self.graph.name, &name);
-        BatchHandle::new(self.graph.id, self.add_open(name, topic, Opened::Batch(batches), codec))
+        BatchHandle::new(self.graph.id, self.add_due_entry(name, topic, EntryKind::Batch(batches), codec))
     }
 }
 

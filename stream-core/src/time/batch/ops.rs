@@ -5,40 +5,45 @@
 use crate::codec::{ValueOf, encode_state};
 use crate::context::Ctx;
 use crate::store::prefix_end;
-use crate::time::due_entry::{self, Open};
+use crate::time::due_entry::{self, DueEntry};
 use crate::time::entry_ops::{Entry, foreign, unreadable};
-use crate::topology::{BatchHandle, CallbackError, CallbackResult, Failure, Opened};
+use crate::topology::{BatchHandle, CallbackError, CallbackResult, EntryKind, Failure};
 use crate::window::batches::{Batch, Origin};
 use crate::window::{Batches, keys};
 
 /// An open batch.
 struct Gathered {
-    place: Vec<u8>,
+    entry_key: Vec<u8>,
     /// When its marker is due, if it has one.
-    marked: Option<i64>,
+    marker_due: Option<i64>,
     /// The largest event time of its records.
     at: i64,
     batch: Batch,
 }
 
 impl Gathered {
-    fn read(place: Vec<u8>, value: &[u8]) -> Option<Self> {
-        let open = Open::read(value)?;
-        Some(Self { place, marked: Some(open.marked), at: open.at, batch: Batch::read(open.body)? })
+    fn read(entry_key: Vec<u8>, value: &[u8]) -> Option<Self> {
+        let entry = DueEntry::read(value)?;
+        Some(Self {
+            entry_key,
+            marker_due: Some(entry.marker_due),
+            at: entry.event_time,
+            batch: Batch::read(entry.body)?,
+        })
     }
 
     /// When it began, and its number among those of that time: its place ends in both.
-    fn since(&self) -> (i64, u32) {
+    fn started(&self) -> (i64, u32) {
         let read = || {
-            let (since, number) = keys::read_time(self.place.last_chunk::<12>()?)?;
-            Some((since, u32::from_be_bytes(number.try_into().ok()?)))
+            let (started, number) = keys::read_time(self.entry_key.last_chunk::<12>()?)?;
+            Some((started, u32::from_be_bytes(number.try_into().ok()?)))
         };
         read().unwrap_or((i64::MIN, 0))
     }
 
     /// Its size as a record of its topic.
     fn len(&self) -> usize {
-        self.place.len() + Open::HEADER + self.batch.len()
+        self.entry_key.len() + DueEntry::HEADER + self.batch.len()
     }
 }
 
@@ -52,9 +57,9 @@ impl<S> Ctx<'_, S> {
     /// # Errors
     /// When the record has no key, the value can't be encoded or is larger than the topic takes, or the store fails.
     pub fn collect<T: 'static>(&mut self, to: BatchHandle<T>, value: impl ValueOf<T>) -> CallbackResult {
-        let (edge, key) = self.open_edge((to.graph, to.index), "batch", "collect()")?;
-        let Opened::Batch(batches) = edge.kind else { return Err(foreign("batch")) };
-        let (topic, codec) = self.open_codec::<T>(edge, "batch")?;
+        let (edge, key) = self.entry_edge((to.graph, to.index), "batch", "collect()")?;
+        let EntryKind::Batch(batches) = edge.kind else { return Err(foreign("batch")) };
+        let (topic, codec) = self.entry_codec::<T>(edge, "batch")?;
         let mut bytes = Vec::new();
         encode_state(&**codec, &value, &mut bytes)
             .map_err(|error| CallbackError::of(Failure::Encode { edge: format!("table {topic:?}"), error }))?;
@@ -64,8 +69,8 @@ impl<S> Ctx<'_, S> {
 
         let (now, at) = (self.core.clock.now_ms(), self.record.timestamp);
         let mut last = None;
-        for (place, value) in self.open_entries(edge.state, key)? {
-            let gathered = Gathered::read(place, &value).ok_or_else(|| unreadable(topic))?;
+        for (entry_key, value) in self.pending_entries(edge.state, key)? {
+            let gathered = Gathered::read(entry_key, &value).ok_or_else(|| unreadable(topic))?;
             if gathered.batch.has(origin, &bytes) {
                 // What was not acknowledged then may lack its marker.
                 return self.all_or_nothing(|ctx| ctx.stage_batch(edge.state, &gathered, &batches, now));
@@ -88,8 +93,8 @@ impl<S> Ctx<'_, S> {
         let limit = self.core.state_limits.get(state).copied().unwrap_or(usize::MAX);
         // A place of its own, never that of an earlier batch: whoever closed that may delete it late, after an instance took
         // it for dead. It sorts behind the last one, whatever the clock does.
-        let (since, number) = match last.as_ref().map(Gathered::since) {
-            Some((since, number)) if since >= now => (since, number.saturating_add(1)),
+        let (started, number) = match last.as_ref().map(Gathered::started) {
+            Some((started, number)) if started >= now => (started, number.saturating_add(1)),
             _ => (now, 0),
         };
         let mut room = None;
@@ -104,8 +109,8 @@ impl<S> Ctx<'_, S> {
         let mut to = if let Some(room) = room {
             room
         } else {
-            let place = self.free_place(state, key, &keys::time(since), number)?;
-            Gathered { place, marked: None, at, batch: Batch::new(now) }
+            let entry_key = self.free_entry_key(state, key, &keys::time(started), number)?;
+            Gathered { entry_key, marker_due: None, at, batch: Batch::new(now) }
         };
         to.at = to.at.max(at);
         to.batch.push(now, origin, value);
@@ -117,21 +122,25 @@ impl<S> Ctx<'_, S> {
 
     fn stage_batch(&mut self, state: usize, of: &Gathered, batches: &Batches, now: i64) -> CallbackResult {
         let due = of.batch.closes(batches, now);
-        self.stage_open(state, &Entry { place: &of.place, marked: of.marked, due, at: of.at }, |out| {
-            of.batch.write(out);
-            Ok(())
-        })
+        self.stage_entry(
+            state,
+            &Entry { entry_key: &of.entry_key, marker_due: of.marker_due, due, event_time: of.at },
+            |out| {
+                of.batch.write(out);
+                Ok(())
+            },
+        )
     }
 
     /// All open entries of a key, in order.
-    fn open_entries(&mut self, state: usize, key: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, CallbackError> {
+    fn pending_entries(&mut self, state: usize, key: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, CallbackError> {
         let mut all = Vec::new();
-        let mut from = due_entry::places(key);
+        let mut from = due_entry::entry_prefix(key);
         let end = prefix_end(&from);
-        while let Some((place, value)) = self.state_first(state, &from, end.as_deref())? {
-            from.clone_from(&place);
+        while let Some((entry_key, value)) = self.state_first(state, &from, end.as_deref())? {
+            from.clone_from(&entry_key);
             from.push(0);
-            all.push((place, value));
+            all.push((entry_key, value));
         }
         Ok(all)
     }

@@ -7,7 +7,7 @@ use crate::context::Ctx;
 use crate::group::GroupBuilder;
 use crate::time::closing::{Closes, sealed::Sealed};
 use crate::time::define_entry::unreadable;
-use crate::topology::{CallbackResult, Opened, SessionHandle, session_topic};
+use crate::topology::{CallbackResult, EntryKind, SessionHandle, session_topic};
 use crate::window::{Session, Sessions, keys};
 
 impl<S: 'static> GroupBuilder<S> {
@@ -39,7 +39,7 @@ impl<S: 'static> GroupBuilder<S> {
     ) -> SessionHandle<A> {
         let name = name.into();
         let topic = session_topic(&self.graph.name, &name);
-        SessionHandle::new(self.graph.id, self.add_open(name, topic, Opened::Session(sessions), codec))
+        SessionHandle::new(self.graph.id, self.add_due_entry(name, topic, EntryKind::Session(sessions), codec))
     }
 }
 

@@ -5,16 +5,16 @@
 use crate::codec::encode_state;
 use crate::context::Ctx;
 use crate::store::prefix_end;
-use crate::time::due_entry::{self, Open};
+use crate::time::due_entry::{self, DueEntry};
 use crate::time::entry_ops::{Entry, foreign, unreadable};
-use crate::topology::{CallbackError, CodecOf, Failure, OpenEdge, Opened, SessionHandle};
+use crate::topology::{CallbackError, CodecOf, DueEntryEdge, EntryKind, Failure, SessionHandle};
 use crate::window::{Session, SessionChange, keys};
 
 /// An open session that a record belongs to.
 struct Found {
-    place: Vec<u8>,
+    entry_key: Vec<u8>,
     session: Session,
-    marked: i64,
+    marker_due: i64,
     accumulator: Vec<u8>,
 }
 
@@ -39,8 +39,8 @@ impl<S> Ctx<'_, S> {
         fold: impl FnOnce(Option<A>) -> A,
         mut merge: impl FnMut(A, A) -> A,
     ) -> Result<Vec<SessionChange<A>>, CallbackError> {
-        let (edge, key) = self.open_edge((to.graph, to.index), "session", "aggregate_session()")?;
-        let Opened::Session(sessions) = edge.kind else { return Err(foreign("session")) };
+        let (edge, key) = self.entry_edge((to.graph, to.index), "session", "aggregate_session()")?;
+        let EntryKind::Session(sessions) = edge.kind else { return Err(foreign("session")) };
         let at = self.record.timestamp;
         let found = self.sessions_at(edge.state, key, at, sessions.gap)?;
         let start = found.iter().map(|f| f.session.start).fold(at, i64::min);
@@ -51,7 +51,7 @@ impl<S> Ctx<'_, S> {
             self.stage.left_out.late += 1;
             return Ok(Vec::new());
         }
-        let (topic, codec) = self.open_codec::<A>(edge, "session")?;
+        let (topic, codec) = self.entry_codec::<A>(edge, "session")?;
         let mut value = None;
         for one in &found {
             let next = self.decode_accumulator(edge, &one.accumulator)?;
@@ -63,20 +63,20 @@ impl<S> Ctx<'_, S> {
         let value = fold(value);
 
         let kept = found.first().filter(|f| f.session.start == start);
-        let place = match kept {
-            Some(kept) => kept.place.clone(),
-            None => self.free_place(edge.state, key, &latest_first(start), 0)?,
+        let entry_key = match kept {
+            Some(kept) => kept.entry_key.clone(),
+            None => self.free_entry_key(edge.state, key, &latest_first(start), 0)?,
         };
-        let entry = Entry { place: &place, marked: kept.map(|f| f.marked), due, at: end };
+        let entry = Entry { entry_key: &entry_key, marker_due: kept.map(|f| f.marker_due), due, event_time: end };
         self.all_or_nothing(|ctx| {
-            ctx.stage_open(edge.state, &entry, |out| {
+            ctx.stage_entry(edge.state, &entry, |out| {
                 out.extend_from_slice(&keys::time(start));
                 encode_state(&**codec, &value, out)
                     .map_err(|error| CallbackError::of(Failure::Encode { edge: format!("table {topic:?}"), error }))
             })
         })?;
-        let merged = found.iter().filter(|f| f.place != place);
-        self.stage.void.extend(merged.map(|f| (edge.state, Box::from(&*f.place))));
+        let merged = found.iter().filter(|f| f.entry_key != entry_key);
+        self.stage.superseded.extend(merged.map(|f| (edge.state, Box::from(&*f.entry_key))));
         let retracted = found.iter().map(|f| f.session).filter(|s| *s != session).map(SessionChange::Retracted);
         Ok(retracted.chain([SessionChange::Updated(session, value)]).collect())
     }
@@ -85,24 +85,24 @@ impl<S> Ctx<'_, S> {
     fn sessions_at(&mut self, state: usize, key: &[u8], at: i64, gap: i64) -> Result<Vec<Found>, CallbackError> {
         let mut found = Vec::new();
         // The latest lies first: what ends too early has only such behind it.
-        let mut from = due_entry::place(key, &latest_first(at.saturating_add(gap)));
-        let end = prefix_end(&due_entry::places(key));
-        while let Some((place, value)) = self.state_first(state, &from, end.as_deref())? {
-            let read = Open::read(&value).and_then(|open| Some((open, keys::read_time(open.body)?)));
-            let (open, (start, accumulator)) = read.ok_or_else(|| unreadable(self.state_topic(state)))?;
-            if open.at < at.saturating_sub(gap) {
+        let mut from = due_entry::entry_key(key, &latest_first(at.saturating_add(gap)));
+        let end = prefix_end(&due_entry::entry_prefix(key));
+        while let Some((entry_key, value)) = self.state_first(state, &from, end.as_deref())? {
+            let read = DueEntry::read(&value).and_then(|entry| Some((entry, keys::read_time(entry.body)?)));
+            let (entry, (start, accumulator)) = read.ok_or_else(|| unreadable(self.state_topic(state)))?;
+            if entry.event_time < at.saturating_sub(gap) {
                 break;
             }
-            from.clone_from(&place);
+            from.clone_from(&entry_key);
             from.push(0);
-            let (session, accumulator) = (Session { start, end: open.at }, accumulator.to_vec());
-            found.push(Found { place, session, marked: open.marked, accumulator });
+            let (session, accumulator) = (Session { start, end: entry.event_time }, accumulator.to_vec());
+            found.push(Found { entry_key, session, marker_due: entry.marker_due, accumulator });
         }
         found.reverse();
         Ok(found)
     }
 
-    fn decode_accumulator<A: 'static>(&mut self, edge: &OpenEdge, bytes: &[u8]) -> Result<A, CallbackError> {
+    fn decode_accumulator<A: 'static>(&mut self, edge: &DueEntryEdge, bytes: &[u8]) -> Result<A, CallbackError> {
         let Some(state) = self.core.graph.state.get(edge.state) else { return Err(foreign("session")) };
         let value = self.decode_table(&state.topic, &state.codec, CodecOf::State(edge.state), Some(bytes))?;
         value.ok_or_else(|| unreadable(&state.topic))

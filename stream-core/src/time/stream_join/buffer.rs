@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 
 use super::keys::{OPEN, Place, SETTLED, read_end};
-use crate::context::{Core, Obstacle, Stage};
+use crate::context::{Blocker, Core, Stage};
 use crate::store::StoreError;
 use crate::topology::{CallbackError, CallbackResult, Failure};
 
@@ -28,7 +28,7 @@ impl Core {
         Place { time: last.saturating_add(1), ..first }.from(&mut end);
         table.borrow().scan(&from, Some(&end), |entry, value| {
             // One that has fired is no longer kept, though it is not deleted yet.
-            if !self.is_gone(state, entry)
+            if !self.is_deleted(state, entry)
                 && let Some((time, arrival)) = read_end(entry)
             {
                 found.push(Kept { time, arrival, value: value.to_vec() });
@@ -47,7 +47,7 @@ impl Core {
     ) -> Result<Option<bool>, StoreError> {
         let Some(table) = self.state.get(state) else { return Ok(None) };
         place.by_time(scratch);
-        if self.is_gone(state, scratch) {
+        if self.is_deleted(state, scratch) {
             return Ok(None);
         }
         table.borrow().with_value(scratch, |value| value.map(|value| value == OPEN))
@@ -93,7 +93,7 @@ impl Stage {
 
     /// Notes that it is not the record that is at fault.
     pub(crate) fn store_failed(&mut self, error: StoreError) -> CallbackError {
-        self.obstacle = Some(Obstacle::Store(error.clone()));
+        self.blocker = Some(Blocker::Store(error.clone()));
         CallbackError::of(Failure::Store(error))
     }
 }

@@ -78,7 +78,7 @@ impl Log for Behind {
     fn reader(&self, isolation: Isolation) -> LogResult<Arc<dyn Reader>> {
         self.0.reader(isolation)
     }
-    fn stranded(&self) -> BoxFuture<'static, LogError> {
-        self.0.stranded()
+    fn brokers_lost(&self) -> BoxFuture<'static, LogError> {
+        self.0.brokers_lost()
     }
 }

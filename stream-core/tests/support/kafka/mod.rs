@@ -184,7 +184,7 @@ impl Feed {
     }
 
     fn arrived(&mut self, delivery: &Delivery) {
-        self.stranded |= delivery.failed.iter().any(|f| matches!(f.error, LogError::Stranded { .. }));
+        self.stranded |= delivery.failed.iter().any(|f| matches!(f.error, LogError::BrokersLost { .. }));
         assert!(self.stranded || delivery.failed.is_empty(), "input was not delivered: {:?}", delivery.failed);
     }
 }

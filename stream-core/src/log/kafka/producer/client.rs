@@ -11,14 +11,14 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::producer::BaseProducer;
 
 use super::context::ProducerCtx;
-use super::delivery_table::Slots;
+use super::delivery_table::DeliveryTable;
 use super::transaction;
 use crate::log::kafka::blocking::spawn;
-use crate::log::kafka::client_health::Stranded;
+use crate::log::kafka::client_health::BrokersLost;
 use crate::log::kafka::config;
 use crate::log::kafka::connection::{Connection, POLL};
 use crate::log::kafka::context::Ctx;
-use crate::log::kafka::error::Scene;
+use crate::log::kafka::error::ErrorContext;
 use crate::log::kafka::options::KafkaOptions;
 use crate::log::{LogResult, ProducerOptions};
 
@@ -26,9 +26,9 @@ use crate::log::{LogResult, ProducerOptions};
 pub(super) struct Maker {
     pub(super) kafka: KafkaOptions,
     pub(super) options: ProducerOptions,
-    pub(super) scene: Arc<Scene>,
-    pub(super) slots: Arc<Slots>,
-    stranded: Stranded,
+    pub(super) error_context: Arc<ErrorContext>,
+    pub(super) deliveries: Arc<DeliveryTable>,
+    brokers_lost: BrokersLost,
     name: String,
 }
 
@@ -43,16 +43,16 @@ impl Maker {
     pub(super) fn new(
         connection: &Connection,
         options: &ProducerOptions,
-        scene: Arc<Scene>,
-        slots: Arc<Slots>,
+        error_context: Arc<ErrorContext>,
+        deliveries: Arc<DeliveryTable>,
     ) -> Self {
         let name = options.transactional_id.as_ref().map_or("producer".into(), |id| format!("producer {id}"));
         Self {
             kafka: connection.options.clone(),
             options: options.clone(),
-            scene,
-            slots,
-            stranded: connection.stranded.clone(),
+            error_context,
+            deliveries,
+            brokers_lost: connection.brokers_lost.clone(),
             name,
         }
     }
@@ -60,8 +60,12 @@ impl Maker {
     /// Makes a client. Blocks while a transactional one fences its predecessors.
     pub(super) fn client(&self) -> LogResult<Client> {
         let until = Instant::now() + self.kafka.request_timeout;
-        let base = Ctx::new(self.name.clone(), Arc::clone(&self.scene.health), &self.stranded);
-        let ctx = ProducerCtx { base, scene: Arc::clone(&self.scene), slots: Arc::clone(&self.slots) };
+        let base = Ctx::new(self.name.clone(), Arc::clone(&self.error_context.health), &self.brokers_lost);
+        let ctx = ProducerCtx {
+            base,
+            error_context: Arc::clone(&self.error_context),
+            deliveries: Arc::clone(&self.deliveries),
+        };
         let config = config::producer(&self.kafka, &self.options);
         let producer = BaseProducer::from_config_and_context(&config, ctx).map_err(|e| config::refused(&e))?;
         let producer: Arc<BaseProducer<ProducerCtx>> = Arc::new(producer);
@@ -76,7 +80,7 @@ impl Maker {
         })?;
         let client = Client { producer, stop, ended };
         if self.options.transactional_id.is_some()
-            && let Err(e) = transaction::init(&client.producer, &self.scene, until)
+            && let Err(e) = transaction::init(&client.producer, &self.error_context, until)
         {
             client.stop.store(true, Ordering::Release);
             return Err(e);

@@ -8,17 +8,17 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 
-use super::delivery_table::Slots;
+use super::delivery_table::DeliveryTable;
 use crate::log::kafka::config;
 use crate::log::kafka::context::Ctx;
-use crate::log::kafka::error::{Scene, code, words};
+use crate::log::kafka::error::{ErrorContext, code, words};
 use crate::log::{LogError, NewRecord, TopicPartition};
 
 /// The context of a producer's client.
 pub(super) struct ProducerCtx {
     pub(super) base: Ctx,
-    pub(super) scene: Arc<Scene>,
-    pub(super) slots: Arc<Slots>,
+    pub(super) error_context: Arc<ErrorContext>,
+    pub(super) deliveries: Arc<DeliveryTable>,
 }
 
 impl ClientContext for ProducerCtx {
@@ -32,7 +32,7 @@ impl ClientContext for ProducerCtx {
 
     fn stats_raw(&self, statistics: &[u8]) {
         if self.base.look(statistics) {
-            self.scene.health.strand();
+            self.error_context.health.note_brokers_lost();
         }
     }
 }
@@ -42,14 +42,14 @@ impl ProducerContext for ProducerCtx {
 
     fn delivery(&self, result: &DeliveryResult<'_>, word: usize) {
         match result {
-            Ok(message) => self.slots.written(word, message.offset()),
-            Err((error, _)) => self.slots.failed(word, |record| undelivered(&self.scene, error, record)),
+            Ok(message) => self.deliveries.written(word, message.offset()),
+            Err((error, _)) => self.deliveries.failed(word, |record| undelivered(&self.error_context, error, record)),
         }
     }
 }
 
 /// Why a record was not written.
-pub(super) fn undelivered(scene: &Scene, error: &KafkaError, record: NewRecord<'_>) -> LogError {
+pub(super) fn undelivered(error_context: &ErrorContext, error: &KafkaError, record: NewRecord<'_>) -> LogError {
     use RDKafkaErrorCode as C;
     let what = || format!("writing to topic {}", record.topic);
     let topic = record.topic.to_string();
@@ -81,7 +81,7 @@ pub(super) fn undelivered(scene: &Scene, error: &KafkaError, record: NewRecord<'
         (Some(C::State), _) => {
             LogError::Abortable { what: what(), reason: "no transaction is open, or it must be aborted".into() }
         }
-        (Some(code), _) => scene.coded(&what(), code, &words(code)),
+        (Some(code), _) => error_context.coded(&what(), code, &words(code)),
         (None, _) => LogError::Fatal { what: what(), reason: error.to_string() },
     }
 }

@@ -68,7 +68,7 @@ impl Last {
     }
 }
 
-struct Slot {
+struct DeliverySlot {
     left: AtomicU32,
     lasts: [Last; TOPICS],
     detail: Mutex<Option<Detail>>,
@@ -84,8 +84,8 @@ struct Detail {
 }
 
 /// The table.
-pub(super) struct Slots {
-    all: Box<[Slot]>,
+pub(super) struct DeliveryTable {
+    all: Box<[DeliverySlot]>,
     free: Mutex<Vec<u16>>,
     tracker: Arc<Tracker>,
     health: Arc<Health>,
@@ -95,16 +95,19 @@ pub(super) struct Slots {
 #[derive(Clone, Copy)]
 pub(super) struct Taken(u16);
 
-impl Slots {
+impl DeliveryTable {
     pub(super) fn new(tracker: Arc<Tracker>, health: Arc<Health>) -> Self {
-        let slot =
-            || Slot { left: AtomicU32::new(0), lasts: [const { Last::new() }; TOPICS], detail: Mutex::new(None) };
+        let slot = || DeliverySlot {
+            left: AtomicU32::new(0),
+            lasts: [const { Last::new() }; TOPICS],
+            detail: Mutex::new(None),
+        };
         let all = (0..SLOTS).map(|_| slot()).collect();
         let free = (0..SLOTS).rev().filter_map(|n| u16::try_from(n).ok()).collect();
         Self { all, free: Mutex::new(free), tracker, health }
     }
 
-    fn slot(&self, number: u16) -> Option<&Slot> {
+    fn slot(&self, number: u16) -> Option<&DeliverySlot> {
         self.all.get(usize::from(number))
     }
 
@@ -175,13 +178,13 @@ impl Slots {
         }
     }
 
-    fn count(&self, number: u16, slot: &Slot, by: u32) {
+    fn count(&self, number: u16, slot: &DeliverySlot, by: u32) {
         if by > 0 && slot.left.fetch_sub(by, Ordering::AcqRel) == by {
             self.end(number, slot);
         }
     }
 
-    fn end(&self, number: u16, slot: &Slot) {
+    fn end(&self, number: u16, slot: &DeliverySlot) {
         let Some(mut detail) = lock(&slot.detail).take() else { return };
         let lasts = slot.lasts.iter().chain(&detail.more).map(Last::take).take(detail.batch.topics().len()).collect();
         detail.failed.sort_by_key(|f| f.index);
@@ -221,23 +224,23 @@ mod tests {
     #[test]
     fn reports_in_any_order_end_a_batch_once() {
         let tracker = Arc::new(Tracker::default());
-        let slots = Slots::new(Arc::clone(&tracker), Arc::default());
+        let deliveries = DeliveryTable::new(Arc::clone(&tracker), Arc::default());
         let names: Vec<String> = (0..TOPICS + 2).map(|n| format!("t{n}")).collect();
         let mut topics: Vec<&str> = names.iter().map(String::as_str).collect();
         topics.extend(["t0", "t7"]);
         let batch = batch(&topics);
         for round in 0..2 {
             let (tx, mut rx) = oneshot::channel();
-            let taken = slots.take(&batch, tracker.begin(|_| {}), tx).unwrap();
-            let tag = |index: usize| Slots::tag(taken, batch.topic_of(index).unwrap(), index);
-            slots.written(tag(9), 70);
-            slots.written(tag(0), 4);
-            slots.handed_over(taken);
+            let taken = deliveries.take(&batch, tracker.begin(|_| {}), tx).unwrap();
+            let tag = |index: usize| DeliveryTable::tag(taken, batch.topic_of(index).unwrap(), index);
+            deliveries.written(tag(9), 70);
+            deliveries.written(tag(0), 4);
+            deliveries.handed_over(taken);
             for (index, offset) in [(8, 18), (7, 17), (6, 16), (5, 15), (4, 14), (3, 13), (2, 12)] {
                 assert!(rx.try_recv().unwrap().is_none());
-                slots.written(tag(index), offset);
+                deliveries.written(tag(index), offset);
             }
-            slots.failed(tag(1), |r| LogError::TooLarge {
+            deliveries.failed(tag(1), |r| LogError::TooLarge {
                 topic: r.topic.to_string(),
                 size: 3,
                 limit: round.to_string(),
@@ -249,20 +252,20 @@ mod tests {
             let expected = LogError::TooLarge { topic: "t1".into(), size: 3, limit: round.to_string() };
             assert_eq!((delivery.failed[0].index, &delivery.failed[0].error), (1, &expected));
         }
-        assert_eq!(lock(&slots.free).len(), SLOTS as usize);
+        assert_eq!(lock(&deliveries.free).len(), SLOTS as usize);
     }
 
     #[test]
     fn what_was_not_handed_over_fails() {
         let tracker = Arc::new(Tracker::default());
-        let slots = Slots::new(Arc::clone(&tracker), Arc::default());
+        let deliveries = DeliveryTable::new(Arc::clone(&tracker), Arc::default());
         let batch = batch(&["a", "a", "a"]);
         let (tx, mut rx) = oneshot::channel();
-        let taken = slots.take(&batch, tracker.begin(|_| {}), tx).unwrap();
-        slots.failed_from(taken, 1, &LogError::Purged);
-        slots.handed_over(taken);
+        let taken = deliveries.take(&batch, tracker.begin(|_| {}), tx).unwrap();
+        deliveries.failed_from(taken, 1, &LogError::Purged);
+        deliveries.handed_over(taken);
         assert!(rx.try_recv().unwrap().is_none());
-        slots.written(Slots::tag(taken, 0, 0), 5);
+        deliveries.written(DeliveryTable::tag(taken, 0, 0), 5);
         let delivery = rx.try_recv().unwrap().unwrap();
         assert_eq!(delivery.last_offsets, [Some(5)]);
         assert_eq!(delivery.failed.iter().map(|f| f.index).collect::<Vec<_>>(), [1, 2]);

@@ -23,13 +23,13 @@ use futures::future::BoxFuture;
 
 use self::client::Maker;
 use self::command::{Command, all_failed};
-use self::delivery_table::Slots;
+use self::delivery_table::DeliveryTable;
 use self::sender::Sender;
 use self::tracker::Tracker;
 use super::blocking::spawn;
 use super::connection::Connection;
 use super::context::Health;
-use super::error::Scene;
+use super::error::ErrorContext;
 use crate::log::{
     Commits, Delivery, GroupMetadata, LogError, LogResult, ProduceBatch, Producer, ProducerOptions, TopicPartition,
 };
@@ -43,10 +43,11 @@ impl KafkaProducer {
     /// Starts a producer. Blocks while a transactional one fences its predecessors.
     pub(super) fn new(connection: &Connection, options: &ProducerOptions) -> LogResult<Self> {
         let health = Arc::new(Health::default());
-        let scene = Arc::new(Scene { brokers: connection.options.brokers.clone(), health: Arc::clone(&health) });
+        let error_context =
+            Arc::new(ErrorContext { brokers: connection.options.brokers.clone(), health: Arc::clone(&health) });
         let tracker = Arc::new(Tracker::default());
-        let slots = Arc::new(Slots::new(Arc::clone(&tracker), Arc::clone(&health)));
-        let maker = Maker::new(connection, options, scene, slots);
+        let deliveries = Arc::new(DeliveryTable::new(Arc::clone(&tracker), Arc::clone(&health)));
+        let maker = Maker::new(connection, options, error_context, deliveries);
         let client = maker.client()?;
         let (commands, queue) = mpsc::channel();
         let sender = Sender::new(maker, client, Arc::clone(&tracker));
@@ -58,14 +59,14 @@ impl KafkaProducer {
     fn order(
         &self,
         what: &'static str,
-        void: bool,
+        purges: bool,
         command: impl FnOnce(u64, oneshot::Sender<LogResult<()>>) -> Command,
     ) -> BoxFuture<'static, LogResult<()>> {
         let (tx, rx) = oneshot::channel();
         // A queue that is gone drops the command, and with it the sender of the answer.
         let queue = |before| drop(self.commands.send(command(before, tx)));
-        if void {
-            self.tracker.void(queue);
+        if purges {
+            self.tracker.purge(queue);
         } else {
             self.tracker.between(queue);
         }
@@ -102,7 +103,7 @@ impl Producer for KafkaProducer {
     }
 
     fn purge(&self) {
-        self.tracker.void(|_| drop(self.commands.send(Command::Purge)));
+        self.tracker.purge(|_| drop(self.commands.send(Command::Purge)));
     }
 
     fn settled(&self, partition: TopicPartition) -> BoxFuture<'static, LogResult<()>> {

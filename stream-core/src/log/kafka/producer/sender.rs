@@ -15,12 +15,12 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
 use super::client::{Client, Maker};
 use super::command::{Command, all_failed};
 use super::context::{ProducerCtx, undelivered};
-use super::delivery_table::Slots;
+use super::delivery_table::DeliveryTable;
 use super::tracker::Tracker;
 use super::transaction::Transaction;
 use crate::log::kafka::blocking::spawn;
 use crate::log::kafka::config::{TRANSACTION_TIMEOUT, delivery_bounds};
-use crate::log::kafka::error::{Scene, code};
+use crate::log::kafka::error::{ErrorContext, code};
 use crate::log::kafka::query::again;
 use crate::log::{Delivery, Headers, LogError, LogResult, NewRecord, ProduceBatch, TopicPartition};
 
@@ -33,12 +33,12 @@ const MOMENT: Duration = Duration::from_micros(500);
 const SETTLED: Duration = Duration::from_secs(5);
 
 pub(super) struct Sender {
-    pub(super) scene: Arc<Scene>,
+    pub(super) error_context: Arc<ErrorContext>,
     maker: Maker,
     /// Always there but after a replacement that failed.
     polled: Option<Client>,
     pub(super) client: Arc<BaseProducer<ProducerCtx>>,
-    slots: Arc<Slots>,
+    deliveries: Arc<DeliveryTable>,
     pub(super) tracker: Arc<Tracker>,
     /// How long a record may wait to be taken by librdkafka.
     entering: Duration,
@@ -55,9 +55,9 @@ impl Sender {
         let transaction_timeout = maker.options.transaction_timeout.unwrap_or(TRANSACTION_TIMEOUT);
         Self {
             bound: maker.kafka.request_timeout.max(transaction_timeout),
-            scene: Arc::clone(&maker.scene),
+            error_context: Arc::clone(&maker.error_context),
             client: Arc::clone(&client.producer),
-            slots: Arc::clone(&maker.slots),
+            deliveries: Arc::clone(&maker.deliveries),
             entering: delivery_bounds(&maker.options).0,
             maker,
             polled: Some(client),
@@ -141,13 +141,13 @@ impl Sender {
             // The caller may have gone away meanwhile.
             return drop(done.send(Ok(())));
         }
-        let (client, scene) = (Arc::clone(&self.client), Arc::clone(&self.scene));
+        let (client, error_context) = (Arc::clone(&self.client), Arc::clone(&self.error_context));
         let until = Instant::now() + self.maker.kafka.request_timeout;
         let ask = move || {
             let TopicPartition { topic, partition } = &partition;
             let asked = again(until, |time| client.client().fetch_watermarks(topic, *partition, time));
             let what = format!("waiting for writes to {topic}[{partition}] to arrive");
-            drop(done.send(asked.map(drop).map_err(|e| scene.error(&what, &e))));
+            drop(done.send(asked.map(drop).map_err(|e| error_context.error(&what, &e))));
         };
         // The sender must not wait for a broker. One that can't be started drops `done`, which says so.
         if let Err(error) = spawn("kafka-settle", ask) {
@@ -195,7 +195,7 @@ impl Sender {
                 let _ = done.send(all_failed(batch, &error));
                 return self.tracker.done(seq, Some(error));
             }
-            match self.slots.take(batch, seq, done) {
+            match self.deliveries.take(batch, seq, done) {
                 Ok(taken) => break taken,
                 Err(back) => done = back,
             }
@@ -203,18 +203,18 @@ impl Sender {
         };
         for index in 0..batch.len() {
             let Some((record, headers)) = batch.get(index) else { break };
-            let word = Slots::tag(taken, batch.topic_of(index).unwrap_or(usize::MAX), index);
+            let word = DeliveryTable::tag(taken, batch.topic_of(index).unwrap_or(usize::MAX), index);
             if let Err(error) = self.produce(record, headers, word, epoch, until) {
-                self.slots.failed_from(taken, index, &error);
+                self.deliveries.failed_from(taken, index, &error);
                 break;
             }
         }
-        self.slots.handed_over(taken);
+        self.deliveries.handed_over(taken);
     }
 
     fn too_late(&self) -> LogError {
         let reason = "the records before it took all the time there was";
-        self.scene.coded("writing records", RDKafkaErrorCode::MessageTimedOut, reason)
+        self.error_context.coded("writing records", RDKafkaErrorCode::MessageTimedOut, reason)
     }
 
     /// Hands one record over. An error is one for the rest of the batch, too.
@@ -251,7 +251,8 @@ impl Sender {
                 }
                 Err((e, _)) => {
                     let fatal = if code(&e) == Some(RDKafkaErrorCode::Fatal) { self.fatal() } else { None };
-                    self.slots.failed(word, |record| fatal.unwrap_or_else(|| undelivered(&self.scene, &e, record)));
+                    self.deliveries
+                        .failed(word, |record| fatal.unwrap_or_else(|| undelivered(&self.error_context, &e, record)));
                     return Ok(());
                 }
             }
@@ -261,7 +262,7 @@ impl Sender {
     /// What ended this producer for good, if something did.
     pub(super) fn fatal(&self) -> Option<LogError> {
         let (code, reason) = self.client.client().fatal_error()?;
-        Some(match self.scene.coded("producing", code, &reason) {
+        Some(match self.error_context.coded("producing", code, &reason) {
             fenced @ LogError::Fenced { .. } => fenced,
             _ => LogError::Fatal { what: "producing".into(), reason },
         })

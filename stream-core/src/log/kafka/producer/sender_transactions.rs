@@ -42,7 +42,7 @@ impl Sender {
         self.finish(before);
         self.tracker.forget_failure();
         let begun = self.client.begin_transaction();
-        begun.map_err(|e| self.ended(classed(&self.scene, what, &e)))?;
+        begun.map_err(|e| self.ended(classed(&self.error_context, what, &e)))?;
         self.transaction = Transaction::Open;
         Ok(())
     }
@@ -71,10 +71,10 @@ impl Sender {
             self.send_offsets(offsets, member, until)?;
         }
         let done = again(until, |time| self.client.commit_transaction(time));
-        match done.map_err(|e| classed(&self.scene, what, &e)) {
+        match done.map_err(|e| classed(&self.error_context, what, &e)) {
             Ok(()) => {
                 self.transaction = Transaction::None;
-                self.scene.health.well();
+                self.error_context.health.well();
                 Ok(())
             }
             Err(e @ (LogError::Abortable { .. } | LogError::NotMember { .. })) => Err(e),
@@ -92,9 +92,9 @@ impl Sender {
         let member = member.ok_or_else(|| abort("there is no membership to commit them under"))?;
         let metadata = member.detail.downcast_ref::<ConsumerGroupMetadata>();
         let metadata = metadata.ok_or_else(|| abort("the membership is of another log"))?;
-        let list = commits(offsets).map_err(|e| self.scene.error(what, &e))?;
+        let list = commits(offsets).map_err(|e| self.error_context.error(what, &e))?;
         let sent = again(until, |time| self.client.send_offsets_to_transaction(&list, metadata, time));
-        sent.map_err(|e| match classed(&self.scene, what, &e) {
+        sent.map_err(|e| match classed(&self.error_context, what, &e) {
             LogError::NotMember { what, reason, .. } => {
                 LogError::NotMember { what, group: member.group.to_string(), reason }
             }
@@ -116,7 +116,7 @@ impl Sender {
         }
         let until = Instant::now() + self.bound;
         let done = again(until, |time| self.client.abort_transaction(time));
-        match done.map_err(|e| classed(&self.scene, what, &e)) {
+        match done.map_err(|e| classed(&self.error_context, what, &e)) {
             Ok(()) => {
                 self.transaction = Transaction::None;
                 Ok(())

@@ -14,14 +14,14 @@ use crate::log::kafka::context::lock;
 
 #[derive(Default)]
 pub(super) struct Tracker {
-    state: Mutex<State>,
+    state: Mutex<TrackerState>,
     ended: Condvar,
     /// Counts purges: a batch that was handed over before the last one is not sent any more.
     epoch: AtomicU64,
 }
 
 #[derive(Default)]
-struct State {
+struct TrackerState {
     next: u64,
     under_way: BTreeSet<u64>,
     flushes: Vec<(u64, oneshot::Sender<()>)>,
@@ -31,7 +31,7 @@ struct State {
     doubt: Option<Instant>,
 }
 
-impl State {
+impl TrackerState {
     fn ended(&self, before: u64) -> bool {
         self.under_way.first().is_none_or(|first| *first >= before)
     }
@@ -117,7 +117,7 @@ impl Tracker {
     }
 
     /// Makes everything handed over so far void; `queue` as in [`between`](Self::between).
-    pub(super) fn void(&self, queue: impl FnOnce(u64)) {
+    pub(super) fn purge(&self, queue: impl FnOnce(u64)) {
         let state = lock(&self.state);
         self.epoch.fetch_add(1, Ordering::AcqRel);
         queue(state.next);

@@ -6,7 +6,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _};
 
 use super::context::ProducerCtx;
-use crate::log::kafka::error::{Scene, lasting, membership_over, passing};
+use crate::log::kafka::error::{ErrorContext, lasting, membership_over, passing};
 use crate::log::kafka::query::again_if;
 use crate::log::{LogError, LogResult};
 
@@ -45,19 +45,19 @@ pub(super) fn not_open(what: &str) -> LogError {
 }
 
 /// What kind of error a call of a transaction ended with.
-pub(super) fn classed(scene: &Scene, what: &str, error: &KafkaError) -> LogError {
+pub(super) fn classed(error_context: &ErrorContext, what: &str, error: &KafkaError) -> LogError {
     use RDKafkaErrorCode as C;
-    let KafkaError::Transaction(e) = error else { return scene.error(what, error) };
+    let KafkaError::Transaction(e) = error else { return error_context.error(what, error) };
     let (code, reason) = (e.code(), e.string());
     let named = what.to_owned();
     match code {
         C::Fenced | C::ProducerFenced | C::InvalidProducerEpoch => LogError::Fenced { what: named, reason },
         // To abort, as librdkafka asks for some of them, helps nobody: the next transaction would end the same way.
-        _ if lasting(code) => scene.coded(what, code, &reason),
+        _ if lasting(code) => error_context.coded(what, code, &reason),
         _ if e.is_fatal() => LogError::Fatal { what: named, reason },
         _ if membership_over(code) => LogError::NotMember { what: named, group: "of the offsets".into(), reason },
         _ if e.txn_requires_abort() => LogError::Abortable { what: named, reason },
-        _ => scene.coded(what, code, &reason),
+        _ => error_context.coded(what, code, &reason),
     }
 }
 
@@ -73,8 +73,8 @@ pub(super) fn again(until: Instant, step: impl FnMut(Duration) -> Result<(), Kaf
 }
 
 /// Fences older producers of the same id and ends their open transaction.
-pub(super) fn init(client: &BaseProducer<ProducerCtx>, scene: &Scene, until: Instant) -> LogResult<()> {
+pub(super) fn init(client: &BaseProducer<ProducerCtx>, error_context: &ErrorContext, until: Instant) -> LogResult<()> {
     let what = "starting a transactional producer";
     let done = again(until, |time| client.init_transactions(time));
-    done.map_err(|e| classed(scene, what, &e))
+    done.map_err(|e| classed(error_context, what, &e))
 }

@@ -1,9 +1,9 @@
 //! A copy of a table: one store a partition, all of them on this machine, and how complete each is. Standbys of a
 //! processor are copies of one partition.
 //!
-//! Read by anyone, written by its [`Keeper`](super::updater::Keeper) only.
+//! Read by anyone, written by its [`ReplicaUpdater`](super::updater::ReplicaUpdater) only.
 //!
-//! Invariant: a read never takes a store that is being filled for the whole partition. `life` of a partition is odd
+//! Invariant: a read never takes a store that is being filled for the whole partition. `generation` of a partition is odd
 //! while its store is complete; it is made even before a store is emptied and odd again once the store has caught up. A
 //! read that sees the same odd number before and after has seen a complete store all the while.
 
@@ -18,21 +18,21 @@ use crate::store::{Store, StoreError};
 
 /// The copies of all partitions of a table.
 #[derive(Debug)]
-pub(crate) struct Copies {
+pub(crate) struct TableReplica {
     topic: Arc<str>,
-    partitions: Vec<PartitionCopy>,
+    partitions: Vec<PartitionReplica>,
     partitioner: Partitioner,
-    board: Mutex<Board>,
+    health: Mutex<Health>,
     status: watch::Sender<ViewStatus>,
     ended: OnceLock<Ended>,
 }
 
 /// One partition's copy.
 #[derive(Debug)]
-pub(crate) struct PartitionCopy {
+pub(crate) struct PartitionReplica {
     pub(crate) partition: TopicPartition,
     pub(crate) store: Arc<dyn Store>,
-    life: AtomicU64,
+    generation: AtomicU64,
     /// The next offset to apply; what is below is in the store.
     position: AtomicI64,
     /// The topic's end when it was last asked for; -1 if it never was.
@@ -41,7 +41,7 @@ pub(crate) struct PartitionCopy {
 
 /// What the state is made of.
 #[derive(Debug)]
-struct Board {
+struct Health {
     phases: Vec<Phase>,
     /// Why the log can't be asked at present.
     unreachable: Option<Arc<str>>,
@@ -57,7 +57,7 @@ pub(crate) enum Ended {
 
 /// Why a read is not answered.
 #[derive(Clone, thiserror::Error)]
-pub(crate) enum CopyError {
+pub(crate) enum ReplicaError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("{0} is being restored")]
@@ -68,43 +68,43 @@ pub(crate) enum CopyError {
     Failed(Arc<str>),
 }
 
-crate::chain::debug_as_chain!(CopyError);
+crate::chain::debug_as_chain!(ReplicaError);
 
-impl PartitionCopy {
+impl PartitionReplica {
     fn new(partition: TopicPartition, store: Arc<dyn Store>) -> Self {
-        Self { partition, store, life: AtomicU64::new(0), position: AtomicI64::new(-1), end: AtomicI64::new(-1) }
+        Self { partition, store, generation: AtomicU64::new(0), position: AtomicI64::new(-1), end: AtomicI64::new(-1) }
     }
 
     pub(crate) fn is_complete(&self) -> bool {
-        !self.life.load(Ordering::Acquire).is_multiple_of(2)
+        !self.generation.load(Ordering::Acquire).is_multiple_of(2)
     }
 
     /// The number of this life of the store; an error if it is not complete.
-    pub(super) fn life(&self) -> Result<u64, CopyError> {
-        let life = self.life.load(Ordering::Acquire);
-        if life.is_multiple_of(2) { Err(CopyError::Restoring(self.partition.clone())) } else { Ok(life) }
+    pub(super) fn generation(&self) -> Result<u64, ReplicaError> {
+        let generation = self.generation.load(Ordering::Acquire);
+        if generation.is_multiple_of(2) { Err(ReplicaError::Restoring(self.partition.clone())) } else { Ok(generation) }
     }
 
-    /// Whether the store has been complete ever since `life`.
-    pub(super) fn check(&self, life: u64) -> Result<(), CopyError> {
-        if self.life.load(Ordering::Acquire) == life {
+    /// Whether the store has been complete ever since `generation`.
+    pub(super) fn check(&self, generation: u64) -> Result<(), ReplicaError> {
+        if self.generation.load(Ordering::Acquire) == generation {
             Ok(())
         } else {
-            Err(CopyError::Restoring(self.partition.clone()))
+            Err(ReplicaError::Restoring(self.partition.clone()))
         }
     }
 
-    /// Everything is in the store. Of the keeper only.
+    /// Everything is in the store. Of the updater only.
     pub(super) fn completed(&self) {
         if !self.is_complete() {
-            self.life.fetch_add(1, Ordering::AcqRel);
+            self.generation.fetch_add(1, Ordering::AcqRel);
         }
     }
 
-    /// The store is about to be emptied. Of the keeper only.
+    /// The store is about to be emptied. Of the updater only.
     pub(super) fn emptied(&self) {
         if self.is_complete() {
-            self.life.fetch_add(1, Ordering::AcqRel);
+            self.generation.fetch_add(1, Ordering::AcqRel);
         }
     }
 
@@ -124,40 +124,41 @@ impl PartitionCopy {
         self.end.store(offset, Ordering::Relaxed);
     }
 
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, CopyError> {
-        let life = self.life()?;
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReplicaError> {
+        let generation = self.generation()?;
         let value = self.store.get(key)?;
-        self.check(life)?;
+        self.check(generation)?;
         Ok(value)
     }
 }
 
-impl Copies {
+impl TableReplica {
     pub(crate) fn new(topic: Arc<str>, stores: Vec<Arc<dyn Store>>, partitioner: Partitioner) -> Self {
         let numbered = (0..).zip(stores);
-        let partitions =
-            numbered.map(|(p, store)| PartitionCopy::new(TopicPartition::new(Arc::clone(&topic), p), store)).collect();
+        let partitions = numbered
+            .map(|(p, store)| PartitionReplica::new(TopicPartition::new(Arc::clone(&topic), p), store))
+            .collect();
         Self::with(topic, partitions, partitioner)
     }
 
     /// The copy of one partition, whichever.
     pub(crate) fn of_one(partition: TopicPartition, store: Arc<dyn Store>, partitioner: Partitioner) -> Self {
         let topic = Arc::clone(&partition.topic);
-        Self::with(topic, vec![PartitionCopy::new(partition, store)], partitioner)
+        Self::with(topic, vec![PartitionReplica::new(partition, store)], partitioner)
     }
 
-    fn with(topic: Arc<str>, partitions: Vec<PartitionCopy>, partitioner: Partitioner) -> Self {
+    fn with(topic: Arc<str>, partitions: Vec<PartitionReplica>, partitioner: Partitioner) -> Self {
         let phases = vec![Phase::Restoring; partitions.len()];
-        let board = Mutex::new(Board { phases, unreachable: None, reason: None });
+        let health = Mutex::new(Health { phases, unreachable: None, reason: None });
         let status = watch::Sender::new(ViewStatus { state: ViewState::Restoring, reason: None });
-        Self { topic, partitions, partitioner, board, status, ended: OnceLock::new() }
+        Self { topic, partitions, partitioner, health, status, ended: OnceLock::new() }
     }
 
     pub(crate) fn topic(&self) -> &Arc<str> {
         &self.topic
     }
 
-    pub(crate) fn partitions(&self) -> &[PartitionCopy] {
+    pub(crate) fn partitions(&self) -> &[PartitionReplica] {
         &self.partitions
     }
 
@@ -168,24 +169,24 @@ impl Copies {
     /// Resolves once reads may be answered again, or will never be.
     pub(crate) async fn readable(&self) {
         let mut status = self.status();
-        while self.alive().is_ok() && !self.partitions.iter().all(PartitionCopy::is_complete) {
+        while self.alive().is_ok() && !self.partitions.iter().all(PartitionReplica::is_complete) {
             if status.changed().await.is_err() {
                 return;
             }
         }
     }
 
-    pub(super) fn alive(&self) -> Result<(), CopyError> {
+    pub(super) fn alive(&self) -> Result<(), ReplicaError> {
         match self.ended.get() {
             None => Ok(()),
-            Some(Ended::Closed) => Err(CopyError::Closed),
-            Some(Ended::Failed(reason)) => Err(CopyError::Failed(Arc::clone(reason))),
+            Some(Ended::Closed) => Err(ReplicaError::Closed),
+            Some(Ended::Failed(reason)) => Err(ReplicaError::Failed(Arc::clone(reason))),
         }
     }
 
     /// The value of a key. Its partition by the partitioner is asked first, then the others: who wrote the table may
     /// have chosen partitions in another way.
-    pub(crate) fn get_bytes(&self, key: &[u8]) -> Result<Option<Vec<u8>>, CopyError> {
+    pub(crate) fn get_bytes(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReplicaError> {
         self.alive()?;
         let likely_first = self.partitions.iter().cycle().skip(self.likely(key)).take(self.partitions.len());
         for copy in likely_first {
@@ -202,44 +203,44 @@ impl Copies {
         usize::try_from(self.partitioner.partition(key, count)).unwrap_or_default()
     }
 
-    /// What one partition's keeper is doing.
+    /// What one partition's updater is doing.
     pub(super) fn set_phase(&self, index: usize, phase: Phase, reason: Option<String>) {
-        let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
-        let moved = match board.phases.get_mut(index) {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let moved = match health.phases.get_mut(index) {
             Some(old) => std::mem::replace(old, phase) != phase,
             None => false,
         };
         if let Some(reason) = reason {
-            board.reason = Some(reason.into());
+            health.reason = Some(reason.into());
         }
-        self.show(&board, moved);
+        self.show(&health, moved);
     }
 
     /// Whether the log answers.
     pub(super) fn set_unreachable(&self, why: Option<String>) {
-        let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
-        board.unreachable = why.map(Into::into);
-        self.show(&board, false);
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        health.unreachable = why.map(Into::into);
+        self.show(&health, false);
     }
 
     /// No more reads.
     pub(super) fn end(&self, how: Ended) {
         // Whoever was first keeps its say.
         _ = self.ended.set(how);
-        self.show(&self.board.lock().unwrap_or_else(PoisonError::into_inner), true);
+        self.show(&self.health.lock().unwrap_or_else(PoisonError::into_inner), true);
     }
 
     /// Publishes the state; wakes who waits for it if it changed, or if they are to look again.
-    fn show(&self, board: &Board, look: bool) {
+    fn show(&self, health: &Health, look: bool) {
         let status = match self.ended.get() {
             Some(Ended::Closed) => ViewStatus { state: ViewState::Closed, reason: None },
             Some(Ended::Failed(reason)) => ViewStatus { state: ViewState::Failed, reason: Some(Arc::clone(reason)) },
             None => {
-                let waiting = board.phases.contains(&Phase::Waiting);
-                if waiting || board.unreachable.is_some() {
-                    let reason = board.unreachable.as_ref().or(board.reason.as_ref());
+                let waiting = health.phases.contains(&Phase::Waiting);
+                if waiting || health.unreachable.is_some() {
+                    let reason = health.unreachable.as_ref().or(health.reason.as_ref());
                     ViewStatus { state: ViewState::Reconnecting, reason: reason.cloned() }
-                } else if board.phases.contains(&Phase::Restoring) {
+                } else if health.phases.contains(&Phase::Restoring) {
                     ViewStatus { state: ViewState::Restoring, reason: None }
                 } else {
                     ViewStatus { state: ViewState::Running, reason: None }

@@ -9,25 +9,25 @@ use super::fire::Firing;
 use super::input::{Next, choose, held};
 use super::outbox::weight;
 use super::place::read_error;
-use super::{Checkpointing, Task, Turn};
+use super::{Checkpointing, Task, TaskEvent};
 use crate::processor::error::{ProcessorError, ProcessorResult};
 use crate::table::Step;
 
 impl Task {
-    pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<Turn>> {
+    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<TaskEvent>> {
         self.pulse.listen();
         if let Poll::Ready(command) = self.commands.poll_recv(cx) {
-            return Poll::Ready(Ok(Turn::Command(command)));
+            return Poll::Ready(Ok(TaskEvent::Command(command)));
         }
         // Demands from outside and the task's own work take turns.
         let was_demand = std::mem::take(&mut self.was_demand);
         if !was_demand && let Poll::Ready(Some(demand)) = self.demands.poll_recv(cx) {
-            return Poll::Ready(Ok(Turn::Demand(demand)));
+            return Poll::Ready(Ok(TaskEvent::Demand(demand)));
         }
         self.pulse.hurry(!self.demands.is_empty());
         match self.poll_own(cx) {
             Poll::Pending if was_demand => match self.demands.poll_recv(cx) {
-                Poll::Ready(Some(demand)) => Poll::Ready(Ok(Turn::Demand(demand))),
+                Poll::Ready(Some(demand)) => Poll::Ready(Ok(TaskEvent::Demand(demand))),
                 // The instance is gone, or nothing is demanded.
                 Poll::Ready(None) | Poll::Pending => Poll::Pending,
             },
@@ -36,7 +36,7 @@ impl Task {
     }
 
     /// What there is to do but demands; where there is nothing, late acknowledgements are noticed.
-    fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<Turn>> {
+    fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<TaskEvent>> {
         let turn = self.poll_next(cx);
         if turn.is_pending() {
             self.poll_stall(cx);
@@ -45,16 +45,16 @@ impl Task {
     }
 
     /// What there is to do but demands.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<Turn>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<TaskEvent>> {
         if let Poll::Ready((batch, delivery)) = self.outbox.poll_delivered(cx) {
             self.stall = None;
-            return Poll::Ready(Ok(Turn::Delivered(batch, delivery)));
+            return Poll::Ready(Ok(TaskEvent::Delivered(batch, delivery)));
         }
         if let Poll::Ready(Some((id, end))) = Pin::new(&mut self.futures).poll_next(cx) {
-            return Poll::Ready(Ok(Turn::SlotEnd(id, end)));
+            return Poll::Ready(Ok(TaskEvent::WorkEnd(id, end)));
         }
         if let Poll::Ready(Some(end)) = self.deferred.poll_recv(cx) {
-            return Poll::Ready(Ok(Turn::Deferred(end)));
+            return Poll::Ready(Ok(TaskEvent::Deferred(end)));
         }
         // The joins and everything below take turns: a backlog of the one must not keep the other waiting.
         if !self.joined
@@ -66,7 +66,7 @@ impl Task {
         if !self.is_failing()
             && (self.checkpoint == Checkpointing::Writing || self.next_checkpoint.as_mut().poll(cx).is_ready())
         {
-            return Poll::Ready(Ok(Turn::Checkpoint));
+            return Poll::Ready(Ok(TaskEvent::Checkpoint));
         }
         let joined = std::mem::take(&mut self.joined);
         match self.poll_work(cx) {
@@ -76,7 +76,7 @@ impl Task {
     }
 
     /// What there is to do with records.
-    fn poll_work(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<Turn>> {
+    fn poll_work(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<TaskEvent>> {
         if self.replay.is_waiting() {
             // Something failed: nothing new before what is on its way has come back.
             return Poll::Pending;
@@ -85,23 +85,23 @@ impl Task {
         if (self.ending.is_none() || self.moved || self.recording.due) && self.replay.poll_rest(cx).is_pending() {
             return Poll::Pending;
         }
-        if !self.moved && self.slots.is_empty() {
+        if !self.moved && self.in_flight.is_empty() {
             // Nothing came of what was begun.
             self.replay.search.restart();
         }
         self.record_at_the_end();
         // While a culprit is looked for, what was begun together is handed over together.
         let searching = self.replay.search.is_on(&self.inputs);
-        let whole = !searching || self.slots.is_empty() || !self.replay.search.is_closed();
+        let whole = !searching || self.in_flight.is_empty() || !self.replay.search.is_closed();
         // While something is waited for, positions alone would say that it goes on.
         let is_overdue = self.pulse.is_overdue(self.moved) || (self.recording.due && !self.waits);
         if self.stage.out.len() >= self.env.options.batch_records || self.is_full() || (whole && is_overdue) {
-            return Poll::Ready(Ok(Turn::HandOver));
+            return Poll::Ready(Ok(TaskEvent::Flush));
         }
         if self.ending.is_none() && self.may_dispatch() {
             let firing = self.poll_time(cx);
-            if firing == Firing::Now && self.slots.is_empty() {
-                return Poll::Ready(Ok(Turn::Fire));
+            if firing == Firing::Now && self.in_flight.is_empty() {
+                return Poll::Ready(Ok(TaskEvent::Fire));
             }
             // What is due comes first, once nothing is under way.
             if firing != Firing::No {
@@ -110,19 +110,19 @@ impl Task {
                 // them while a culprit is looked for.
                 if searching && self.replay.search.has_begun() {
                     self.replay.search.close();
-                } else if self.slots.is_empty() {
-                    return Poll::Ready(Ok(Turn::Visit));
+                } else if self.in_flight.is_empty() {
+                    return Poll::Ready(Ok(TaskEvent::Visit));
                 }
             } else if let Poll::Ready(turn) = self.poll_inputs(cx)? {
                 return Poll::Ready(Ok(turn));
             }
         }
-        let whole = !searching || self.slots.is_empty() || !self.replay.search.is_closed();
+        let whole = !searching || self.in_flight.is_empty() || !self.replay.search.is_closed();
         if (self.moved && whole) || self.recording.due {
-            return Poll::Ready(Ok(Turn::HandOver));
+            return Poll::Ready(Ok(TaskEvent::Flush));
         }
         if self.is_over() {
-            return Poll::Ready(Ok(Turn::Drained));
+            return Poll::Ready(Ok(TaskEvent::Drained));
         }
         Poll::Pending
     }
@@ -130,7 +130,7 @@ impl Task {
     /// Whether there is room for more work.
     fn may_dispatch(&self) -> bool {
         self.outbox.bytes() < self.env.options.in_flight_bytes
-            && !self.slots.alone()
+            && !self.in_flight.alone()
             && !self.recording.opening
             && (!self.replay.search.is_on(&self.inputs) || (self.outbox.is_empty() && !self.replay.search.is_closed()))
             // Each batch behind one that is sent alone is sent alone, too: they come to an end.
@@ -146,26 +146,26 @@ impl Task {
     }
 
     /// The input whose turn it is, if one has a record and nothing earlier may come from another.
-    fn poll_inputs(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<Turn>> {
+    fn poll_inputs(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<TaskEvent>> {
         let limits = self.env.options.fetch;
         for input in &mut self.inputs {
             if let Err(error) = input.poll_fill(cx, limits) {
                 return Poll::Ready(Err(read_error(&self.env, &input.partition, error)));
             }
         }
-        self.report_pace();
-        while let Some(head) = held(&self.inputs, self.paced.limit) {
-            if self.paced.poll(cx, &self.env, head).is_pending() {
+        self.report_alignment();
+        while let Some(head) = held(&self.inputs, self.alignment.limit) {
+            if self.alignment.poll(cx, &self.env, head).is_pending() {
                 break;
             }
         }
-        let (input, until) = match choose(&self.inputs, self.paced.limit) {
+        let (input, until) = match choose(&self.inputs, self.alignment.limit) {
             Next::Nothing => {
                 self.idle = None;
                 self.idle_passed = false;
                 return self.poll_quiet(cx).map(|()| {
                     self.time.close_open();
-                    Ok(Turn::Fire)
+                    Ok(TaskEvent::Fire)
                 });
             }
             Next::Input(input, until) => {
@@ -188,11 +188,11 @@ impl Task {
                 (input, until)
             }
         };
-        if self.room_for(input) { Poll::Ready(Ok(Turn::Run(input, until))) } else { Poll::Pending }
+        if self.room_for(input) { Poll::Ready(Ok(TaskEvent::Run(input, until))) } else { Poll::Pending }
     }
 
     /// One step of each join that has something new.
-    fn poll_joins(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<Turn>> {
+    fn poll_joins(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<TaskEvent>> {
         for join in &mut self.joins {
             match join.poll_step(cx, &mut |_, _| {}) {
                 Poll::Pending => {}
@@ -203,6 +203,6 @@ impl Task {
                 }
             }
         }
-        if self.joined { Poll::Ready(Ok(Turn::JoinMoved)) } else { Poll::Pending }
+        if self.joined { Poll::Ready(Ok(TaskEvent::JoinMoved)) } else { Poll::Pending }
     }
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 /// By table, so that an entry is found by its key as it is.
 #[derive(Debug, Default)]
-pub(crate) struct Gone(Vec<BTreeSet<Box<[u8]>>>);
+pub(crate) struct PendingDeletes(Vec<BTreeSet<Box<[u8]>>>);
 
-impl Gone {
+impl PendingDeletes {
     pub(crate) fn insert(&mut self, table: usize, key: Box<[u8]>) {
         if self.0.len() <= table {
             self.0.resize_with(table + 1, BTreeSet::new);

@@ -5,20 +5,20 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{Looked, Lowest, Other, PATIENCE, Pace, REST};
+use super::{Alignment, GroupProgress, Lowest, Other, RECHECK_INTERVAL, STALL_TIMEOUT};
 use crate::log::{FetchLimits, Fetched, Isolation, LogResult, OffsetSpec, RecordBatch, TopicPartition};
 use crate::processor::env::Env;
 
-impl Pace {
+impl Alignment {
     /// Waits until it is known that the limit is another one. Who asks has a record of this time next, beyond the limit.
-    pub(in crate::processor) async fn look(self: Arc<Self>, env: Arc<Env>, limit: i64, head: i64) {
-        let mut looked = self.looking.lock().await;
+    pub(in crate::processor) async fn wait_for_limit(self: Arc<Self>, env: Arc<Env>, limit: i64, head: i64) {
+        let mut progress = self.waiting.lock().await;
         let mut changed = self.changed.subscribe();
         while self.limit() == limit {
             changed.mark_unchanged();
             let mut lowest = self.here();
             if self.limit_of(&lowest, head) > limit || self.has_others() {
-                lowest = self.lowest(&env, &mut looked).await;
+                lowest = self.lowest(&env, &mut progress).await;
             }
             let new = match lowest.low {
                 Ok(_) => self.limit_of(&lowest, head),
@@ -44,9 +44,9 @@ impl Pace {
 
     /// The earliest unfinished record of the group. What is sent on is looked for after what it is made of, so that it is in
     /// one of the two, and what is here is asked again at last.
-    async fn lowest(&self, env: &Env, looked: &mut Looked) -> Lowest {
+    async fn lowest(&self, env: &Env, progress: &mut GroupProgress) -> Lowest {
         let before = self.here();
-        let found = self.look_around(env, looked).await;
+        let found = self.fetch_progress(env, progress).await;
         let mut lowest = self.here();
         if let Ok(Some(low)) = before.low {
             lowest.low = lowest.low.map(|lowest| Some(lowest.map_or(low, |lowest| lowest.min(low))));
@@ -56,7 +56,7 @@ impl Pace {
             Ok(ends) => ends,
             Err(error) => {
                 tracing::debug!(group = env.graph.name(), ?error, "how far the group is can't be looked up now");
-                return Lowest { low: Err(()), again: now + REST };
+                return Lowest { low: Err(()), again: now + RECHECK_INTERVAL };
             }
         };
         let markers = i64::from(env.egress.transactions().is_some());
@@ -66,26 +66,26 @@ impl Pace {
             // Behind a record that a transaction wrote there is a marker at least.
             (at + markers < end).then_some((partition, at))
         });
-        let before = std::mem::take(&mut looked.unread);
+        let before = std::mem::take(&mut progress.unread);
         for (partition, at) in unread {
             let since = before.get(&partition).filter(|(was, _)| *was == at).map_or(now, |(_, since)| *since);
-            if since + PATIENCE > now {
+            if since + STALL_TIMEOUT > now {
                 lowest.low = Err(());
-                lowest.again = lowest.again.min(since + PATIENCE);
+                lowest.again = lowest.again.min(since + STALL_TIMEOUT);
             }
-            looked.unread.insert(partition, (at, since));
+            progress.unread.insert(partition, (at, since));
         }
-        if !looked.others.is_empty() {
-            lowest.again = lowest.again.min(now + REST);
+        if !progress.others.is_empty() {
+            lowest.again = lowest.again.min(now + RECHECK_INTERVAL);
         }
-        for other in looked.others.values() {
+        for other in progress.others.values() {
             lowest.take(other.low, other.moved, now);
         }
         lowest
     }
 
     /// Looks at what other instances have, and asks for the ends of what comes back to this one.
-    async fn look_around(&self, env: &Env, looked: &mut Looked) -> LogResult<Vec<(TopicPartition, i64)>> {
+    async fn fetch_progress(&self, env: &Env, progress: &mut GroupProgress) -> LogResult<Vec<(TopicPartition, i64)>> {
         let [sources, own] = &self.partitions;
         let others = |of: &[TopicPartition]| -> Vec<TopicPartition> {
             let seats = self.seats();
@@ -93,15 +93,15 @@ impl Pace {
         };
         let ours: Vec<_> = own.iter().filter(|p| self.seats().taken.contains_key(*p)).cloned().collect();
         let there = [others(sources), others(own)];
-        looked.others.retain(|partition, _| there.iter().any(|of| of.contains(partition)));
+        progress.others.retain(|partition, _| there.iter().any(|of| of.contains(partition)));
         if there.iter().any(|of| !of.is_empty()) {
-            if let Some(asked) = looked.asked {
-                sleep_until(asked + REST).await;
+            if let Some(asked) = progress.asked {
+                sleep_until(asked + RECHECK_INTERVAL).await;
             }
             for of in &there {
-                self.look_at_others(env, of, looked).await?;
+                self.fetch_others(env, of, progress).await?;
             }
-            looked.asked = Some(Instant::now());
+            progress.asked = Some(Instant::now());
         }
         let latest = ours.iter().map(|p| (p.clone(), OffsetSpec::Latest)).collect();
         // Not of what is committed: a commit is known before its markers are where they tell readers of it.
@@ -109,7 +109,7 @@ impl Pace {
         Ok(ours.into_iter().zip(ends).collect())
     }
 
-    async fn look_at_others(&self, env: &Env, of: &[TopicPartition], looked: &mut Looked) -> LogResult<()> {
+    async fn fetch_others(&self, env: &Env, of: &[TopicPartition], progress: &mut GroupProgress) -> LogResult<()> {
         if of.is_empty() {
             return Ok(());
         }
@@ -121,10 +121,10 @@ impl Pace {
             let at = done.unwrap_or_default().max(begin);
             let low = if at < end { time_at(env, partition, at).await? } else { None };
             let now = Instant::now();
-            match looked.others.get_mut(partition) {
+            match progress.others.get_mut(partition) {
                 Some(other) if (other.at, other.low) == (at, low) => {}
                 Some(other) => *other = Other { low, at, moved: now },
-                None => _ = looked.others.insert(partition.clone(), Other { low, at, moved: now }),
+                None => _ = progress.others.insert(partition.clone(), Other { low, at, moved: now }),
             }
         }
         Ok(())
