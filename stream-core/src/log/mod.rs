@@ -181,7 +181,7 @@ pub struct Assigned {
 
 /// One member of a consumer group.
 ///
-/// With [`Subscription::Lead`], the group assigns the lead topic's partitions, and partition p of every co-partitioned
+/// With [`Subscription::CoPartitioned`], the group assigns the lead topic's partitions, and partition p of every co-partitioned
 /// topic comes and goes with the lead's p. The lead itself is not consumed unless it is also listed.
 pub trait Member: Sealed + Send {
     /// Waits for the next event. Must be polled all the time for the member to stay in its group (`max.poll.interval`

@@ -314,7 +314,7 @@ pub enum Subscription {
     /// Topics whose partitions are assigned independently.
     Topics(Vec<Arc<str>>),
     /// One topic whose partitions are assigned; partition p of each co-partitioned topic follows the lead's p.
-    Lead {
+    CoPartitioned {
         /// The topic that the group subscribes to.
         lead: Arc<str>,
         /// The topics that are consumed.

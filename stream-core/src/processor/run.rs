@@ -343,7 +343,7 @@ impl Processor {
     fn subscription(&self) -> Subscription {
         let with: Vec<Arc<str>> = self.graph.inputs.iter().map(|e| Arc::clone(&e.input.topic)).collect();
         match self.graph.co_partition_topic() {
-            Some(lead) => Subscription::Lead { lead, with },
+            Some(lead) => Subscription::CoPartitioned { lead, with },
             None => Subscription::Topics(with),
         }
     }
@@ -351,7 +351,7 @@ impl Processor {
     /// Two releases with different subscriptions in one group could both own a partition.
     async fn refuse_other_members(&self) -> ProcessorResult<()> {
         let mut ours = match self.subscription() {
-            Subscription::Lead { lead, .. } => vec![lead],
+            Subscription::CoPartitioned { lead, .. } => vec![lead],
             Subscription::Topics(topics) => topics,
         };
         ours.sort_unstable();

@@ -145,7 +145,7 @@ async fn the_new_group_protocol_moves_co_partitioned_topics() {
         }
         let with = vec![Arc::clone(&a), Arc::clone(&b)];
         let options = || {
-            let subscription = Subscription::Lead { lead: Arc::clone(&lead), with: with.clone() };
+            let subscription = Subscription::CoPartitioned { lead: Arc::clone(&lead), with: with.clone() };
             let mut options = lead_options(&group, subscription);
             options.new_protocol = true;
             options

@@ -153,7 +153,7 @@ async fn passing_errors_of_the_coordinator_are_tried_again() {
         let world = MockWorld::new();
         let (log, lead, name, group) = (world.log(), topic(&world, 2).await, topic(&world, 2).await, unique("g"));
         write_numbers(&producer(&log).await, &name, 0, 0, 5).await;
-        let subscription = || Subscription::Lead { lead: Arc::clone(&lead), with: vec![Arc::clone(&name)] };
+        let subscription = || Subscription::CoPartitioned { lead: Arc::clone(&lead), with: vec![Arc::clone(&name)] };
         let client = Client::join(&log, lead_options(&group, subscription()));
         client.owns(2).await;
         world.fail(

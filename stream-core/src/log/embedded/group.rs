@@ -61,7 +61,7 @@ impl Membership {
     pub(super) fn topics(&self) -> Vec<Arc<str>> {
         match &self.options.subscription {
             Subscription::Topics(topics) => topics.clone(),
-            Subscription::Lead { lead, .. } => vec![Arc::clone(lead)],
+            Subscription::CoPartitioned { lead, .. } => vec![Arc::clone(lead)],
         }
     }
 
@@ -69,7 +69,7 @@ impl Membership {
     fn expand(&self, slot: &TopicPartition, count: impl Fn(&Arc<str>) -> i32) -> Vec<TopicPartition> {
         match &self.options.subscription {
             Subscription::Topics(_) => vec![slot.clone()],
-            Subscription::Lead { with, .. } => with
+            Subscription::CoPartitioned { with, .. } => with
                 .iter()
                 .filter(|topic| slot.partition < count(topic))
                 .map(|topic| TopicPartition::new(Arc::clone(topic), slot.partition))

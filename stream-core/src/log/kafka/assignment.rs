@@ -102,7 +102,7 @@ impl Shared {
         let given = tpl.elements();
         match &self.options.subscription {
             Subscription::Topics(_) => given.iter().map(|e| TopicPartition::new(e.topic(), e.partition())).collect(),
-            Subscription::Lead { with, .. } => given
+            Subscription::CoPartitioned { with, .. } => given
                 .iter()
                 .flat_map(|e| with.iter().map(|topic| TopicPartition::new(Arc::clone(topic), e.partition())))
                 .collect(),

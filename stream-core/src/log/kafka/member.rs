@@ -104,7 +104,7 @@ fn check(options: &MemberOptions) -> LogResult<()> {
         Subscription::Topics(topics) if topics.iter().any(|t| t.is_empty() || t.starts_with('^')) => {
             refuse("a topic's name is empty or a pattern")
         }
-        Subscription::Lead { lead, .. } if lead.is_empty() || lead.starts_with('^') => {
+        Subscription::CoPartitioned { lead, .. } if lead.is_empty() || lead.starts_with('^') => {
             refuse("the lead topic's name is empty or a pattern")
         }
         _ => Ok(()),

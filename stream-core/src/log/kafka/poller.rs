@@ -67,7 +67,7 @@ impl Poller {
     fn topics(&self) -> Vec<&str> {
         match &self.shared.options.subscription {
             Subscription::Topics(topics) => topics.iter().map(|t| &**t).collect(),
-            Subscription::Lead { lead, .. } => vec![lead],
+            Subscription::CoPartitioned { lead, .. } => vec![lead],
         }
     }
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use futures::FutureExt;
 
 use super::guard::{guarded, panicked};
-use super::in_flight::{Work, WorkState};
+use super::in_flight::{SlotState, Work};
 use super::nulls::{Verdict, verdict};
-use super::{Task, WorkEnd};
+use super::{SlotEnd, Task};
 use crate::context::{DeferredEnd, Stage};
 use crate::group::callback::StagedFuture;
 use crate::group::{CallbackError, CallbackResult, Handler};
@@ -21,8 +21,8 @@ impl Task {
     /// Calls a slot's callback, or starts to await it. A slot that waits for its key is left waiting.
     pub(super) fn call_slot(&mut self, id: u64) -> ProcessorResult<()> {
         let env = Arc::clone(&self.env);
-        let Some(slot) = self.in_flight.get(id).filter(|s| s.state != WorkState::Waiting) else { return Ok(()) };
-        slot.state = WorkState::Running;
+        let Some(slot) = self.in_flight.get(id).filter(|s| s.state != SlotState::Waiting) else { return Ok(()) };
+        slot.state = SlotState::Running;
         let (input, next, time) = (slot.input, slot.next, slot.seen);
         let Some(work) = slot.work.clone() else { return Ok(()) };
         let Some(input_edge) = self.inputs.get(input).map(|i| i.edge) else { return Ok(()) };
@@ -87,7 +87,7 @@ impl Task {
 
     /// A batch fails in a later turn only, for what follows may give its records back to their input.
     fn fail_batch(&mut self, id: u64, error: CallbackError) {
-        let failed = WorkEnd::Returned(Stage::default(), Err(error));
+        let failed = SlotEnd::Returned(Stage::default(), Err(error));
         self.futures.push(Box::pin(std::future::ready((id, failed))));
     }
 
@@ -97,9 +97,9 @@ impl Task {
             match AssertUnwindSafe(future).catch_unwind().await {
                 Ok((stage, result)) => {
                     let fault = || guarded(|| env.faults.check(&topic, Moment::After));
-                    (id, WorkEnd::Returned(stage, result.and_then(|()| fault())))
+                    (id, SlotEnd::Returned(stage, result.and_then(|()| fault())))
                 }
-                Err(panic) => (id, WorkEnd::Returned(Stage::default(), Err(panicked(&panic)))),
+                Err(panic) => (id, SlotEnd::Returned(Stage::default(), Err(panicked(&panic)))),
             }
         }));
     }
@@ -124,18 +124,18 @@ impl Task {
         }
     }
 
-    pub(super) fn slot_end(&mut self, id: u64, end: WorkEnd) -> ProcessorResult<()> {
+    pub(super) fn slot_end(&mut self, id: u64, end: SlotEnd) -> ProcessorResult<()> {
         if self.in_flight.get(id).is_none() {
             return Ok(());
         }
         match end {
-            WorkEnd::Returned(stage, result) => self.slot_returned(id, stage, result),
-            WorkEnd::Again => self.call_slot(id),
-            WorkEnd::Loaded => {
+            SlotEnd::Returned(stage, result) => self.slot_returned(id, stage, result),
+            SlotEnd::Again => self.call_slot(id),
+            SlotEnd::Loaded => {
                 self.give_back(id);
                 Ok(())
             }
-            WorkEnd::Unloadable(error) => self.slot_failed(id, error),
+            SlotEnd::Unloadable(error) => self.slot_failed(id, error),
         }
     }
 
@@ -148,7 +148,7 @@ impl Task {
         match result.and_then(|()| slot.early_error.take().map_or(Ok(()), Err)) {
             Err(error) => self.slot_failed(id, error),
             Ok(()) if slot.stage.deferred > 0 => {
-                slot.state = WorkState::Open;
+                slot.state = SlotState::Open;
                 slot.set = self.time.first_due(&slot.stage.state);
                 Ok(())
             }
@@ -161,13 +161,13 @@ impl Task {
         let id = slot.id;
         match (slot.state, end.result) {
             // The callback itself still runs: its stage, with the count of what it deferred, comes with its end.
-            (WorkState::Running, result) => {
+            (SlotState::Running, result) => {
                 slot.early += 1;
                 slot.early_error = slot.early_error.take().or(result.err());
                 Ok(())
             }
-            (WorkState::Open, Err(error)) => self.slot_failed(id, error),
-            (WorkState::Open, Ok(())) => {
+            (SlotState::Open, Err(error)) => self.slot_failed(id, error),
+            (SlotState::Open, Ok(())) => {
                 slot.stage.deferred = slot.stage.deferred.saturating_sub(1);
                 if slot.stage.deferred == 0 { self.slot_done(id) } else { Ok(()) }
             }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::Task;
 use super::guard::guarded;
-use super::in_flight::{InFlightWork, Work, WorkState};
+use super::in_flight::{InFlightSlot, SlotState, Work};
 use super::nulls::{Verdict, verdict};
 use super::search::Suspect;
 use crate::context::{Blocker, OwnedRecord, Source, Stage};
@@ -179,7 +179,7 @@ impl Task {
             at,
             Work::One(Rc::new(OwnedRecord::new(source, record))),
             record.offset + 1,
-            WorkState::Running,
+            SlotState::Running,
         );
         self.slot_returned(id, stage, result)
     }
@@ -200,14 +200,14 @@ impl Task {
         }
         let work = Work::One(Rc::new(OwnedRecord::new(source, record)));
         if let Verdict::LeaveOut(reason, _) = verdict {
-            let id = self.push_slot(at, work, next, WorkState::Done);
+            let id = self.push_slot(at, work, next, SlotState::Done);
             if let Some(slot) = self.in_flight.get(id) {
                 slot.stage.left_out.add(reason);
             }
             self.release();
             return Ok(());
         }
-        let id = self.push_slot(at, work, next, WorkState::Running);
+        let id = self.push_slot(at, work, next, SlotState::Running);
         let horizon = self.time.horizon(time);
         if let Some(slot) = self.in_flight.get(id) {
             slot.horizon = horizon;
@@ -259,12 +259,12 @@ impl Task {
             offset = Some(record.offset + 1);
         }
         let Some(offset) = offset else { return (next, Ok(())) };
-        let state = if records.is_empty() { WorkState::Done } else { WorkState::Running };
+        let state = if records.is_empty() { SlotState::Done } else { SlotState::Running };
         let id = self.push_slot(at, Work::Many(Rc::new(records)), offset, state);
         if let Some(slot) = self.in_flight.get(id) {
             slot.left_out = left_out;
         }
-        if state == WorkState::Running {
+        if state == SlotState::Running {
             return (next, self.call_slot(id));
         }
         self.release();
@@ -309,9 +309,9 @@ impl Task {
         self.blocked.is_some_and(|(input, reached)| input == at && self.in_flight.horizon() <= reached)
     }
 
-    fn push_slot(&mut self, input: usize, work: Work, next: i64, state: WorkState) -> u64 {
+    fn push_slot(&mut self, input: usize, work: Work, next: i64, state: SlotState) -> u64 {
         let id = self.core.next_work_id();
-        let mut slot = InFlightWork::new(id, input, next, work, state);
+        let mut slot = InFlightSlot::new(id, input, next, work, state);
         slot.seen = self.time.seen;
         if let Some(input) = self.inputs.get(input).filter(|input| input.loaded.0 == next) {
             slot.loads = input.loaded.1;

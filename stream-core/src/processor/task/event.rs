@@ -51,7 +51,7 @@ impl Task {
             return Poll::Ready(Ok(TaskEvent::Delivered(batch, delivery)));
         }
         if let Poll::Ready(Some((id, end))) = Pin::new(&mut self.futures).poll_next(cx) {
-            return Poll::Ready(Ok(TaskEvent::WorkEnd(id, end)));
+            return Poll::Ready(Ok(TaskEvent::SlotEnd(id, end)));
         }
         if let Poll::Ready(Some(end)) = self.deferred.poll_recv(cx) {
             return Poll::Ready(Ok(TaskEvent::Deferred(end)));

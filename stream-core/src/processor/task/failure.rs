@@ -10,8 +10,8 @@ use futures::future::LocalBoxFuture;
 
 use super::dead_letter::DeadLetter;
 use super::guard::panicked;
-use super::in_flight::{Work, WorkState};
-use super::{Task, WorkEnd};
+use super::in_flight::{SlotState, Work};
+use super::{SlotEnd, Task};
 use crate::codec::CodecError;
 use crate::context::Blocker;
 use crate::group::{CallbackError, LeftOut};
@@ -35,7 +35,7 @@ impl Task {
         let Some(slot) = self.in_flight.get(id) else { return Ok(()) };
         // What it staged is void, and so is deferred work that is still open.
         slot.forget_attempt(None);
-        slot.state = WorkState::Resting;
+        slot.state = SlotState::Resting;
         let loads = slot.loads;
         let Some(edge) = self.inputs.get(input).and_then(|i| graph.inputs.get(i.edge)) else { return Ok(()) };
         slot.alone |= untimed || edge.calls == Calls::Sync;
@@ -49,9 +49,9 @@ impl Task {
                 }
                 self.futures.push(Box::pin(async move {
                     match resolving.await {
-                        Ok(()) if untimed => (id, WorkEnd::Loaded),
-                        Ok(()) => (id, WorkEnd::Again),
-                        Err(error) => (id, WorkEnd::Unloadable(error)),
+                        Ok(()) if untimed => (id, SlotEnd::Loaded),
+                        Ok(()) => (id, SlotEnd::Again),
+                        Err(error) => (id, SlotEnd::Unloadable(error)),
                     }
                 }));
                 return Ok(());
@@ -72,7 +72,7 @@ impl Task {
                 );
                 self.futures.push(Box::pin(async move {
                     tokio::time::sleep(delay).await;
-                    (id, WorkEnd::Again)
+                    (id, SlotEnd::Again)
                 }));
                 return Ok(());
             }

@@ -36,7 +36,7 @@ impl Work {
 }
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
-pub(super) enum WorkState {
+pub(super) enum SlotState {
     /// Its key is busy.
     Waiting,
     /// Its callback is awaited.
@@ -50,7 +50,7 @@ pub(super) enum WorkState {
 }
 
 #[derive(Debug)]
-pub(super) struct InFlightWork {
+pub(super) struct InFlightSlot {
     pub(super) id: u64,
     /// Index among the task's inputs.
     pub(super) input: usize,
@@ -59,7 +59,7 @@ pub(super) struct InFlightWork {
     pub(super) work: Option<Work>,
     /// Records of a batch input that are left out with it.
     pub(super) left_out: Vec<(LeftOut, Rc<OwnedRecord>)>,
-    pub(super) state: WorkState,
+    pub(super) state: SlotState,
     pub(super) attempts: u32,
     /// How often a codec asked for something to be loaded since the last attempt that counts.
     pub(super) loads: u32,
@@ -79,8 +79,8 @@ pub(super) struct InFlightWork {
     pub(super) alone: bool,
 }
 
-impl InFlightWork {
-    pub(super) fn new(id: u64, input: usize, next: i64, work: Work, state: WorkState) -> Self {
+impl InFlightSlot {
+    pub(super) fn new(id: u64, input: usize, next: i64, work: Work, state: SlotState) -> Self {
         let alone = matches!(work, Work::Many(_));
         Self {
             id,
@@ -120,7 +120,7 @@ impl InFlightWork {
 
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
-    ring: VecDeque<InFlightWork>,
+    ring: VecDeque<InFlightSlot>,
     /// For each key under way, the slots that wait for it, in order.
     busy: BTreeMap<Box<[u8]>, VecDeque<u64>>,
 }
@@ -130,7 +130,7 @@ impl InFlight {
         self.ring.is_empty()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &InFlightWork> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &InFlightSlot> {
         self.ring.iter()
     }
 
@@ -140,10 +140,10 @@ impl InFlight {
 
     /// Nothing that a record under way may still set falls due by stream time before.
     pub(super) fn horizon(&self) -> i64 {
-        let horizon = |slot: &InFlightWork| match slot.state {
-            WorkState::Done => i64::MAX,
-            WorkState::Open => slot.set,
-            WorkState::Waiting | WorkState::Running | WorkState::Resting => slot.horizon,
+        let horizon = |slot: &InFlightSlot| match slot.state {
+            SlotState::Done => i64::MAX,
+            SlotState::Open => slot.set,
+            SlotState::Waiting | SlotState::Running | SlotState::Resting => slot.horizon,
         };
         self.ring.iter().map(horizon).min().unwrap_or(i64::MAX)
     }
@@ -158,13 +158,13 @@ impl InFlight {
     }
 
     /// Adds a slot; its state becomes `Waiting` if its key is busy.
-    pub(super) fn push(&mut self, mut slot: InFlightWork) {
-        if slot.state != WorkState::Done
+    pub(super) fn push(&mut self, mut slot: InFlightSlot) {
+        if slot.state != SlotState::Done
             && let Some(key) = slot.key()
         {
             if let Some(queue) = self.busy.get_mut(key) {
                 queue.push_back(slot.id);
-                slot.state = WorkState::Waiting;
+                slot.state = SlotState::Waiting;
             } else {
                 self.busy.insert(key.into(), VecDeque::new());
             }
@@ -172,13 +172,13 @@ impl InFlight {
         self.ring.push_back(slot);
     }
 
-    pub(super) fn get(&mut self, id: u64) -> Option<&mut InFlightWork> {
+    pub(super) fn get(&mut self, id: u64) -> Option<&mut InFlightSlot> {
         let at = self.ring.binary_search_by_key(&id, |s| s.id).ok()?;
         self.ring.get_mut(at)
     }
 
     /// The slot that opened this deferred work.
-    pub(super) fn deferred(&mut self, token: u64) -> Option<&mut InFlightWork> {
+    pub(super) fn deferred(&mut self, token: u64) -> Option<&mut InFlightSlot> {
         self.ring.iter_mut().find(|s| s.token == Some(token))
     }
 
@@ -198,13 +198,13 @@ impl InFlight {
     }
 
     /// The front slot, once it is done.
-    pub(super) fn pop_done(&mut self) -> Option<InFlightWork> {
-        if self.ring.front()?.state == WorkState::Done { self.ring.pop_front() } else { None }
+    pub(super) fn pop_done(&mut self) -> Option<InFlightSlot> {
+        if self.ring.front()?.state == SlotState::Done { self.ring.pop_front() } else { None }
     }
 
     /// For the end of the task: forgets what would not end by itself soon, and all behind it.
     pub(super) fn cut_waiting(&mut self) {
-        let stuck = |s: &InFlightWork| matches!(s.state, WorkState::Waiting | WorkState::Resting);
+        let stuck = |s: &InFlightSlot| matches!(s.state, SlotState::Waiting | SlotState::Resting);
         let at = self.ring.iter().position(stuck).unwrap_or(self.ring.len());
         self.ring.truncate(at);
     }

@@ -114,9 +114,9 @@ pub(super) struct TaskSpec {
 }
 
 /// A callback, a rest before a retry, or a codec's loading, of a slot.
-type SlotFuture = LocalBoxFuture<'static, (u64, WorkEnd)>;
+type SlotFuture = LocalBoxFuture<'static, (u64, SlotEnd)>;
 
-enum WorkEnd {
+enum SlotEnd {
     /// The callback returned, with its stage.
     Returned(Stage, CallbackResult),
     /// Try the callback again.
@@ -148,7 +148,7 @@ struct Ending {
 enum TaskEvent {
     Command(Option<Command>),
     Delivered(InFlightBatch, Delivery),
-    WorkEnd(u64, WorkEnd),
+    SlotEnd(u64, SlotEnd),
     Deferred(DeferredEnd),
     Demand(Demand),
     JoinMoved,
@@ -306,7 +306,7 @@ impl Task {
                     // Told to, or the instance is gone.
                     TaskEvent::Command(Some(Command::Abort) | None) => return Ok(End::Aborted),
                     TaskEvent::Delivered(batch, delivery) => self.delivered(batch, delivery).await,
-                    TaskEvent::WorkEnd(id, end) => {
+                    TaskEvent::SlotEnd(id, end) => {
                         let done = self.slot_end(id, end);
                         if self.pulse.is_long() {
                             self.pulse.begin();

@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use super::Task;
-use super::in_flight::{InFlightWork, Work, WorkState};
+use super::in_flight::{InFlightSlot, SlotState, Work};
 use crate::context::{Core, LeftOutOf, Stage, table_time};
 use crate::log::NewRecord;
 use crate::processor::error::ProcessorResult;
@@ -36,7 +36,7 @@ impl Task {
     pub(super) fn slot_done(&mut self, id: u64) -> ProcessorResult<()> {
         let core = Rc::clone(&self.core);
         let Some(slot) = self.in_flight.get(id) else { return Ok(()) };
-        slot.state = WorkState::Done;
+        slot.state = SlotState::Done;
         slot.alone = false;
         if let (Some(table), Some(value), Some(key)) = (&core.table, slot.stage.written(), slot.key()) {
             table.borrow_mut().apply(key, value);
@@ -50,7 +50,7 @@ impl Task {
         if let Some(next) = waiting
             && let Some(slot) = self.in_flight.get(next)
         {
-            slot.state = WorkState::Running;
+            slot.state = SlotState::Running;
             return self.call_slot(next);
         }
         Ok(())
@@ -86,7 +86,7 @@ impl Task {
         }
     }
 
-    fn note_released(&mut self, slot: &InFlightWork) {
+    fn note_released(&mut self, slot: &InFlightSlot) {
         match &slot.work {
             Some(Work::One(record)) => self.alignment.released(slot.input, record.view().timestamp),
             Some(Work::Many(records)) => {

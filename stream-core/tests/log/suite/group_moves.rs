@@ -89,7 +89,7 @@ pub async fn lead_co_partitions(world: &impl World) {
         write_numbers(&writer, &a, partition, 0, 3).await;
     }
     let with = vec![Arc::clone(&a), Arc::clone(&b)];
-    let options = || lead_options(&group, Subscription::Lead { lead: Arc::clone(&lead), with: with.clone() });
+    let options = || lead_options(&group, Subscription::CoPartitioned { lead: Arc::clone(&lead), with: with.clone() });
     let one = Client::join(&log, options());
     let expected: BTreeSet<_> = all(&a, 3).union(&all(&b, 3)).cloned().collect();
     assert_eq!(one.owns(6).await, expected);
@@ -126,7 +126,8 @@ pub async fn lead_co_partitions(world: &impl World) {
 pub async fn lead_is_consumed_when_listed(world: &impl World) {
     let (log, group, lead, a) = (world.log(), unique("g"), topic(world, 2).await, topic(world, 2).await);
     let with = vec![Arc::clone(&a), Arc::clone(&lead)];
-    let client = Client::join(&log, lead_options(&group, Subscription::Lead { lead: Arc::clone(&lead), with }));
+    let client =
+        Client::join(&log, lead_options(&group, Subscription::CoPartitioned { lead: Arc::clone(&lead), with }));
     let expected: BTreeSet<_> = all(&a, 2).union(&all(&lead, 2)).cloned().collect();
     assert_eq!(client.owns(4).await, expected);
     write_numbers(&producer(&log).await, &lead, 1, 7, 1).await;

@@ -194,7 +194,7 @@ pub fn member_options(group: &Arc<str>, topics: &[&Arc<str>]) -> MemberOptions {
 
 /// A lead, and what is consumed with it.
 pub fn lead_of(lead: &Arc<str>, with: &[&Arc<str>]) -> Subscription {
-    Subscription::Lead { lead: Arc::clone(lead), with: with.iter().map(|t| Arc::clone(t)).collect() }
+    Subscription::CoPartitioned { lead: Arc::clone(lead), with: with.iter().map(|t| Arc::clone(t)).collect() }
 }
 
 /// The same for any subscription.
