@@ -135,7 +135,7 @@ pub use self::processor::{Guarantee, Handle, Processor, ProcessorError, State};
 #[doc(inline)]
 pub use self::view::View;
 
-/// What most programs name, for a glob import: what a program starts from, codecs, and how time is cut up.
+/// The names that most programs use, for a glob import: the entry points, codecs, and the specifications of time.
 ///
 /// It leaves out names that programs and other crates have themselves, such as `State`, `Table`, `Input`, `Handle`, `Window` and
 /// `Session`: import them by name, from the crate's root or their module. The exception is [`Json`](crate::codec::Json), because

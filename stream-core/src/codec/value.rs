@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Codec, CodecError};
 
-/// What can be written where a value of `V` is: the value itself, a reference to it, and for text and bytes a `str` or a
+/// A type that can be written where a value of `V` is: the value itself, a reference to it, and for text and bytes a `str` or a
 /// slice.
 ///
 /// ```

@@ -1,4 +1,4 @@
-//! What the callbacks of one task share. It lives on the task's worker thread and never leaves it.
+//! State that the callbacks of one task share. It lives on the task's worker thread and never leaves it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -124,7 +124,7 @@ impl Core {
 }
 
 impl Core {
-    /// What one of the library's own tables has for a key, as later records of the partition see it.
+    /// The value of a key in one of the library's own tables, as later records of the partition see it.
     pub(crate) fn state_value(&self, state: usize, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         if self.is_deleted(state, key) {
             return Ok(None);

@@ -1,11 +1,11 @@
-//! What one record has done so far, and has not been released.
+//! The staged effects of one record: done so far, and not released.
 
 use super::StateWrites;
 use crate::log::{ProduceBatch, RecordRef};
 use crate::store::StoreError;
 use crate::topology::{CallbackError, CallbackResult, CodecOf, LeftOut};
 
-/// What a callback did with its key's value.
+/// The write of a callback to its key's value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Write {
     #[default]
@@ -14,7 +14,7 @@ pub(crate) enum Write {
     Delete,
 }
 
-/// What kept a callback from getting a value, through no fault of its record's.
+/// The reason why a callback did not get a value, through no fault of its record's.
 #[derive(Clone, Debug)]
 pub(crate) enum Blocker {
     /// A codec wants this to be loaded.
@@ -70,7 +70,7 @@ impl LeftOutOf {
 pub(crate) struct Stage {
     /// Emits. While records are processed one by one this is the task's outbox itself, cut back on an error.
     pub(crate) out: ProduceBatch,
-    /// What becomes of the key's value.
+    /// The write to the key's value.
     pub(crate) write: Write,
     /// The value, for [`Write::Set`].
     pub(crate) value: Vec<u8>,
@@ -95,7 +95,7 @@ pub(crate) struct Stage {
     pub(crate) collected: u32,
     /// Number of deferred works still open.
     pub(crate) deferred: u32,
-    /// What the callback met with.
+    /// The reason why the callback did not get a value, if one did not come.
     pub(crate) blocker: Option<Blocker>,
 }
 

@@ -1,4 +1,4 @@
-//! What the operations of a callback share that read and write the library's own tables. As everything else, their writes are
+//! Reads and writes of the library's own tables, shared by the operations of a callback. As everything else, their writes are
 //! staged.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -47,7 +47,7 @@ impl<S> Ctx<'_, S> {
         self.decode_table(&edge.topic, &edge.codec, CodecOf::State(state), bytes.as_deref())
     }
 
-    /// What a callback sees of a state table: what it has staged itself, else what the table has.
+    /// The value of a state table that a callback sees: the one that it has staged itself, else the table's.
     pub(crate) fn state_value(&mut self, state: usize, place: &[u8]) -> Result<Option<Vec<u8>>, CallbackError> {
         let staged = self.stage.state.of(state).rev().find(|(key, _)| *key == place);
         let staged = staged.map(|(_, value)| value.map(<[u8]>::to_vec));

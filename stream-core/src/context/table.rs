@@ -1,4 +1,4 @@
-//! What a callback can do with its key's value in the group's table.
+//! Operations of a callback on its key's value in the group's table.
 
 use super::{Ctx, Write, too_large};
 use crate::codec::{ValueOf, encode_state};

@@ -25,7 +25,7 @@ impl Failures {
     }
 }
 
-/// What is known of the records of one batch.
+/// The state of the records of one batch.
 #[derive(Debug)]
 pub(super) struct BatchState {
     topic: Arc<str>,

@@ -1,4 +1,4 @@
-//! What can go wrong with an emitter. Every error names its topic.
+//! Errors of an emitter. Each names its topic.
 
 use std::sync::Arc;
 

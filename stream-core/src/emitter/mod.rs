@@ -68,7 +68,7 @@ pub struct Emitter<M> {
     codec: Arc<dyn Codec<M>>,
 }
 
-/// What clones share.
+/// The part of an emitter that its clones share.
 struct Handle {
     queue: Arc<Queue>,
     /// Resolves once everything is done; `None` if somebody awaits it.

@@ -1,4 +1,4 @@
-//! What an emitter has taken and not yet had acknowledged.
+//! The queue of an emitter: records taken and not yet acknowledged.
 //!
 //! Callers append to the batch that is being filled; the [`sender`](super::sender) takes batches out and reports what
 //! became of them. One lock, held for moments; nothing is allocated a record.
@@ -20,7 +20,7 @@ use crate::codec::CodecError;
 use crate::context::Emit;
 use crate::log::{FailedRecord, LogError, NewRecord, ProduceBatch};
 
-/// What bounds an emitter.
+/// The bounds of an emitter's queue.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     /// Records and bytes of one batch.
@@ -71,7 +71,7 @@ pub(super) struct Sealed {
     pub(super) batch: Arc<ProduceBatch>,
 }
 
-/// What the sender is to do.
+/// The sender's next step.
 pub(super) enum Next {
     /// Send these, in order.
     Send(Vec<Sealed>),
@@ -176,7 +176,7 @@ impl Queue {
         taken.full.push_back(Sealed { number, batch: Arc::new(batch) });
     }
 
-    /// What the sender does next; `idle` if it has nothing under way.
+    /// The sender's next step; `idle` if it has nothing under way.
     pub(super) fn next(&self, idle: bool) -> Next {
         let mut taken = self.taken();
         let due = taken.begun + self.bounds.linger;

@@ -98,7 +98,7 @@ pub(super) struct Shown {
     #[serde(skip_serializing_if = "Option::is_none")]
     key_encoding: Option<&'static str>,
     value: Box<RawValue>,
-    /// What `value` is: `json` is the value itself, `text` a string of it, `base64` a string of its bytes.
+    /// The form of `value`: `json` is the value itself, `text` a string of it, `base64` a string of its bytes.
     encoding: &'static str,
     partition: i32,
 }

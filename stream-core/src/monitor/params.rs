@@ -1,4 +1,4 @@
-//! What a request asks for, read from its URL. Keys are bytes: what is percent-encoded need not be UTF-8.
+//! Parameters of a request, read from its URL. Keys are bytes: a percent-encoded key need not be UTF-8.
 
 use super::answer::Refusal;
 use crate::processor::TableRange;

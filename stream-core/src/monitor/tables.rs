@@ -96,7 +96,7 @@ impl Tables {
 struct Table<'a> {
     name: &'a str,
     group: &'a str,
-    /// What the processor is doing.
+    /// The processor's state.
     state: String,
     partitions: BTreeMap<i32, &'static str>,
 }

@@ -10,7 +10,7 @@ use super::egress::Egress;
 use crate::log::{LogHandle, LogResult};
 use crate::topics::record_limit;
 
-/// What a topic refused for its size.
+/// A record that a topic refused for its size.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Refused {
     /// The largest record.

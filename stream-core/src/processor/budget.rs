@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 /// Before anything is known.
 const FIRST: usize = 256 << 10;
-/// What was measured before counts no more.
+/// The time after which a measurement no longer counts.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// The budget of an instance's transactions.

@@ -1,4 +1,4 @@
-//! What a processor counts.
+//! Counters of a processor.
 
 use std::sync::atomic::AtomicU64;
 

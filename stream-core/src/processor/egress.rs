@@ -72,7 +72,7 @@ impl Egress {
         }
     }
 
-    /// What the group sends to itself is not to wait for the end of a commit interval: somebody waits for it.
+    /// Commits records that the group sends to itself before the end of a commit interval: somebody waits for them.
     pub(super) fn hasten(&self) {
         if let Self::ExactlyOnce(_, transactions) = self {
             transactions.hasten();

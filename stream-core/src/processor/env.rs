@@ -1,4 +1,4 @@
-//! What all tasks of an instance share.
+//! The environment that all tasks of an instance share.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -15,7 +15,7 @@ use super::status::{State, Status};
 use crate::group::{GroupGraph, Visitor};
 use crate::log::{LogError, LogHandle};
 
-/// What a handle asks of the running instance.
+/// A handle's request to the running instance.
 pub(super) enum Request {
     Stop,
     Visit {

@@ -117,7 +117,7 @@ pub struct Processor {
 
 type Listener<T> = Box<dyn Fn(&T) + Send + Sync>;
 
-/// What users want to be told.
+/// The listeners of a user.
 #[derive(Default)]
 struct Listeners {
     states: Vec<Listener<Status>>,
@@ -200,7 +200,7 @@ impl Processor {
     /// Runs until [`Handle::stop`] is called or something fails. Must be polled all the time.
     ///
     /// # Errors
-    /// What made it fail, once [`OnFailure`] has had its way. Whatever was done and acknowledged is committed.
+    /// The error that made it fail, after [`OnFailure`] was applied. Everything that was done and acknowledged is committed.
     pub async fn run(self) -> ProcessorResult<()> {
         self.run_until(std::future::pending()).await
     }

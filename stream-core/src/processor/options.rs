@@ -1,4 +1,4 @@
-//! What can be set on a processor, in one place, with defaults.
+//! Options of a processor, in one place, with defaults.
 
 use std::sync::Arc;
 use std::time::Duration;

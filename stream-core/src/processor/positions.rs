@@ -52,13 +52,13 @@ use super::options::{OnLostPosition, OnPositionMismatch};
 use crate::group::GroupGraph;
 use crate::log::{ErrorClass, Isolation, LogHandle, LogResult, OffsetSpec, TopicPartition};
 
-/// What the metadata of our committed offsets begins with.
+/// The text that the metadata of our committed offsets begins with.
 const TAG: &str = "stream-core/1";
 const ID: &str = " topic=";
 const VERSION: u8 = 1;
-/// What the keys of positions begin with.
+/// The first byte of the keys of positions.
 pub(super) const POSITION: u8 = 4;
-/// What the keys of meanings begin with.
+/// The first byte of the keys of meanings.
 pub(super) const MEANING: u8 = 5;
 
 /// The metadata of an offset in a topic of this id.
@@ -117,7 +117,7 @@ impl Recorded {
     }
 }
 
-/// What a state says of itself.
+/// The positions and meanings that a state records.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     pub(super) positions: BTreeMap<String, Recorded>,
@@ -128,7 +128,7 @@ impl Kept {
     /// Takes an entry in.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// An entry that can't be read, in words.
     pub(super) fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
         let newer = |what: &str| format!("{what} was written by a later version of stream-core: start that one");
         match key.split_first() {
@@ -149,7 +149,7 @@ impl Kept {
     }
 }
 
-/// What is known of a position when a task starts.
+/// The facts about a position when a task starts.
 #[derive(Debug)]
 pub(super) struct Facts<'a> {
     /// The committed offset and its metadata.
@@ -172,7 +172,7 @@ pub(super) struct Facts<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Start {
     pub(super) at: i64,
-    /// What a person should know of it.
+    /// A warning for the operator, if there is one.
     pub(super) warning: Option<String>,
 }
 
@@ -200,7 +200,7 @@ pub(super) enum Lost {
 }
 
 impl Lost {
-    /// What was lost in which partition.
+    /// The records that were lost, and their partition, in words.
     pub(super) fn of(&self, partition: &TopicPartition) -> String {
         match self {
             Self::OutOfRange { .. } => format!("{partition} {self}"),
@@ -299,7 +299,7 @@ pub(super) fn find(lost: &Lost, range: (i64, i64), policy: OnLostPosition) -> Op
     Some(Start { at, warning: Some(format!("{lost}: the group goes on at {at}, by option")) })
 }
 
-/// What the log says of the partitions of an assignment.
+/// The log's answers about the partitions of an assignment.
 #[derive(Debug, Default)]
 pub(super) struct Looked {
     pub(super) ids: BTreeMap<Arc<str>, Option<Arc<str>>>,
@@ -341,7 +341,7 @@ async fn look(log: &LogHandle, of: &[TopicPartition]) -> LogResult<Looked> {
     Ok(looked)
 }
 
-/// What the parts of a group's state mean, by the name under which that is kept. Two releases whose texts differ can't read
+/// The meanings of the parts of a group's state, by the name under which each is kept. Two releases whose texts differ can't read
 /// each other's entries.
 pub(super) fn meanings(graph: &GroupGraph) -> BTreeMap<String, String> {
     let mut of: BTreeMap<String, String> = BTreeMap::new();

@@ -49,7 +49,7 @@ impl Fencings {
     }
 }
 
-/// What an instance runs on.
+/// The parts of a started instance.
 type Started = (Arc<Env>, TopicFacts, Box<dyn Member>, BoxFuture<'static, LogResult<()>>);
 
 /// How long a new start has waited for what passes.

@@ -1,4 +1,4 @@
-//! What can be set on a processor, each with its unit and its default.
+//! Settings of a processor, each with its unit and its default.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -30,10 +30,10 @@ impl OpenStores {
     }
 }
 
-/// What a standby tells: which standby, which copy, how it is.
+/// An update of a standby: its id, the partition, and its state.
 pub(super) type StandbyUpdate = (u64, TopicPartition, StandbyState);
 
-/// What a worker needs to start a standby.
+/// The parts that a worker needs to start a standby.
 pub(super) struct StandbySpec {
     pub(super) id: u64,
     pub(super) partition: i32,

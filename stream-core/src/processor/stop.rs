@@ -13,7 +13,7 @@ pub(super) struct Stop {
     signal: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// It has been told: a failure from now on is not followed by a restart.
     pub(super) asked: bool,
-    /// What was requested while no instance was there to see to it.
+    /// Requests that came while no instance was there to serve them.
     queued: VecDeque<Request>,
 }
 

@@ -1,6 +1,6 @@
 //! One partition of a copy being kept: its part of a [`ReplicaUpdater`](super::updater::ReplicaUpdater).
 //!
-//! What follows an error: of the log, a rest, then on from where it was; a position that the topic no longer has, or a
+//! Errors: after one of the log, a pause, then it goes on from where it was; after a position that the topic no longer has, or
 //! topic made anew (which its id tells), the store is emptied and read anew; of the store, the end, for nothing is left to build upon.
 //!
 //! It must never record a checkpoint beyond what is in the store.
@@ -25,7 +25,7 @@ enum Broken {
     Log(LogError),
     /// Somebody else found the topic gone.
     TopicMissing(LogError),
-    /// What is in the store can't be relied on any more.
+    /// The store's content can't be relied on any more.
     Distrust(&'static str),
     /// The store failed.
     Store(StoreError),
@@ -52,7 +52,7 @@ pub(super) struct PartitionFollower<'a> {
     index: usize,
     copy: &'a PartitionReplica,
     probe: &'a Probe,
-    /// What the store contains; `None` before the first follower is there. Its contact is the last moment at which
+    /// The store's content; `None` before the first follower is there. Its contact is the last moment at which
     /// the copy is known to have been level with its topic, or else when it was begun.
     known: Option<Known>,
     recorded: Option<Checkpoint>,
@@ -91,7 +91,7 @@ impl<'a> PartitionFollower<'a> {
         self.checkpoint().map_err(|e| e.to_string())
     }
 
-    /// What follows trouble: how long to rest before the next attempt; an error if none would help.
+    /// Handles trouble: how long to pause before the next attempt; an error if none would help.
     fn after(&mut self, broken: Broken) -> Result<Duration, String> {
         let partition = &self.copy.partition;
         let rest = Duration::from_millis(100).saturating_mul(1 << self.failures.min(6));

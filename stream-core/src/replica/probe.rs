@@ -1,4 +1,4 @@
-//! What the updater of a copy knows of its topic: a probe asks the log from time to time, and tells the partitions.
+//! The state of a copy's topic, as its updater knows it: a probe asks the log from time to time, and notifies the partitions.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,7 +24,7 @@ impl Default for UpdaterOptions {
     }
 }
 
-/// What all followers share.
+/// The context that all followers share.
 pub(super) struct UpdaterContext {
     pub(super) replica: Arc<TableReplica>,
     pub(super) log: LogHandle,
@@ -37,7 +37,7 @@ pub(super) struct UpdaterContext {
     pub(super) probes: Vec<Probe>,
 }
 
-/// What the probe has found out about a partition, for its follower to look at.
+/// The probe's last finding about a partition, for its follower to look at.
 #[derive(Debug, Default)]
 pub(super) struct Probe {
     found: Mutex<Option<Found>>,
@@ -54,7 +54,7 @@ impl Probe {
         self.updated.notify_one();
     }
 
-    /// What there is to be told; it is told once.
+    /// Takes the finding, if there is one: each is given once.
     pub(super) fn take(&self) -> Option<Found> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

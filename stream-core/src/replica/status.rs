@@ -1,4 +1,4 @@
-//! What a view is doing, to be observed and awaited.
+//! The state of a view, to be observed and awaited.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ pub struct ViewProgress {
     pub end: Option<i64>,
 }
 
-/// What the updater of one partition is doing.
+/// The phase of the updater of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Restoring,

@@ -39,7 +39,7 @@ pub(crate) struct PartitionReplica {
     end: AtomicI64,
 }
 
-/// What the state is made of.
+/// The parts that the published state is computed from.
 #[derive(Debug)]
 struct Health {
     phases: Vec<Phase>,
@@ -203,7 +203,7 @@ impl TableReplica {
         usize::try_from(self.partitioner.partition(key, count)).unwrap_or_default()
     }
 
-    /// What one partition's updater is doing.
+    /// Sets the phase of one partition's updater.
     pub(super) fn set_phase(&self, index: usize, phase: Phase, reason: Option<String>) {
         let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         let moved = match health.phases.get_mut(index) {

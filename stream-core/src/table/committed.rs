@@ -1,4 +1,4 @@
-//! What is committed of a partition: the store, overlaid with what is acknowledged and not stored yet.
+//! The committed values of a partition: the store, overlaid with what is acknowledged and not stored yet.
 //!
 //! It never shows a value that may still be taken back (semantics D2), and one call's work is bounded, whatever the
 //! table holds.

@@ -13,7 +13,7 @@ use crate::store::{Checkpoint, Store, StoreError};
 /// Sees each record after it is in the store.
 pub(crate) type Applied<'a> = &'a mut dyn FnMut(&[u8], Option<&[u8]>);
 
-/// What a step brought.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// So many records were applied.

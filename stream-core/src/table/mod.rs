@@ -25,7 +25,7 @@ pub(crate) use self::follow::{FollowError, Follower, Step};
 pub(crate) use self::restore::{Goal, Known, Progress, Source, restore};
 use crate::store::{Checkpoint, Direction, KeyRange, Store, StoreError};
 
-/// What lies under an entry's unacknowledged value.
+/// The value below an entry's unacknowledged value.
 #[derive(Debug, PartialEq, Eq)]
 enum Below {
     /// Whatever the store has.
@@ -369,7 +369,7 @@ mod tests {
         TablePartition::ordered(store, 0)
     }
 
-    /// What a join keeps is mostly deleted again soon.
+    /// Entries of a join are mostly deleted again soon.
     #[test]
     fn what_is_deleted_leaves_the_buffer_once_it_is_stored() {
         let mut table = table();

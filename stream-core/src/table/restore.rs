@@ -35,7 +35,7 @@ pub(crate) enum Goal {
 pub(crate) struct Known {
     /// The next offset to apply.
     pub(crate) position: i64,
-    /// What the position was when the log was last heard of, and when that was.
+    /// The position when the log last answered, and the time of that answer.
     pub(crate) contact: Checkpoint,
 }
 

@@ -1,4 +1,4 @@
-//! What windows, sessions and batches have in common: they close, and a callback gets what they held.
+//! Closing of windows, sessions and batches: a callback gets what they held.
 
 use crate::context::Ctx;
 use crate::group::GroupBuilder;
@@ -12,7 +12,7 @@ pub(super) mod sealed {
 
 /// A handle of something that closes: the windows, sessions or batches of a group. [`GroupBuilder::on_close`] takes it.
 pub trait Closes: sealed::Sealed {
-    /// What the callback gets: a window or a session with its accumulator, or the values of a batch.
+    /// The callback's argument: a window or a session with its accumulator, or the values of a batch.
     type Closed;
 
     /// Sets the callback.

@@ -1,4 +1,4 @@
-//! What the definitions of sessions and of batches share.
+//! Definitions that sessions and batches share.
 
 use std::sync::Arc;
 

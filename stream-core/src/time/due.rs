@@ -1,4 +1,4 @@
-//! What is due next: entries of the library's own tables whose keys sort by the time that decides when they are due.
+//! The queues of due work: entries of the library's own tables whose keys sort by the time that decides when they are due.
 //!
 //! Which of the entries is next is asked of the tables; `due` and `floor` of a [`Queue`] are only bounds that save the asking.
 
@@ -13,13 +13,13 @@ use crate::topology::EntryKind;
 use crate::window::keys::{self, By};
 use crate::window::{JoinWindows, Session, Which, Windows};
 
-/// What a queue is of.
+/// The kind of entries in a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Timers(By),
     /// Of this index among the graph's windows.
     Windows(usize, Windows),
-    /// What a side keeps, of this index among the graph's joins of topics.
+    /// Entries of a join's side, of this index among the graph's joins of topics.
     Joined(usize, Which, JoinWindows),
     /// Of the markers of open sessions or batches.
     Entries(EntryKind),
@@ -82,7 +82,7 @@ pub(crate) struct Queue {
     pub(crate) floor: Vec<u8>,
     /// None is due before.
     pub(crate) due: i64,
-    /// What a join keeps of one time, the first of it last: bytes do not sort as keys and arrivals do.
+    /// The entries of a join of one time, the first of them last: bytes do not sort as keys and arrivals do.
     pub(crate) of_one_time: Vec<Vec<u8>>,
 }
 
@@ -155,7 +155,7 @@ pub(crate) struct Due {
 }
 
 impl Due {
-    /// What is due first comes first; but of one join what has the earlier time, however long its side is kept, and right
+    /// The order of due work: the earlier due first; but of one join the earlier time, however long its side is kept, and right
     /// before left (semantics J4), whose queues stand in that order.
     pub(crate) fn precedes(&self, other: &Self) -> bool {
         if let (Kind::Joined(join, ..), Kind::Joined(others, ..)) = (self.kind, other.kind)

@@ -21,10 +21,10 @@ use crate::window::keys;
 
 const ENTRY: u8 = 0;
 
-/// What the keys of markers begin with.
+/// The first byte of the keys of markers.
 pub(crate) const MARKERS: &[u8] = &[1];
 
-/// What the places of a key begin with.
+/// The prefix of the entries of a key.
 pub(crate) fn entry_prefix(key: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(5 + key.len() + 12);
     bytes.push(ENTRY);

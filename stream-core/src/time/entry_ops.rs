@@ -1,4 +1,4 @@
-//! What the operations of sessions and of batches share: they read and write open entries.
+//! Operations that sessions and batches share: they read and write open entries.
 //!
 //! The entries are those of [`due_entry`], whose invariants hold here.
 

@@ -22,7 +22,7 @@ use self::own::{Faults, Use};
 use crate::log::{Cleanup, LogError, LogHandle, TopicConfig, TopicInfo, TopicSpec};
 use crate::topology::Topology;
 
-/// What a group needs to know of its topics.
+/// The facts about topics that a group needs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TopicFacts {
     /// Every topic of the group.
@@ -31,7 +31,7 @@ pub(crate) struct TopicFacts {
     pub(crate) fixed: BTreeMap<Arc<str>, i32>,
 }
 
-/// What Kafka itself adds to a record: the batch's header and the record's lengths.
+/// The bytes that Kafka itself adds to a record: the batch's header and the record's lengths.
 const RECORD_OVERHEAD: i64 = 128;
 
 impl TopicFacts {

@@ -11,7 +11,7 @@ use crate::log::{Cleanup, TimestampType, TopicConfig, TopicInfo, TopicSpec};
 /// Kafka's default of `max.message.bytes`.
 pub(super) const MAX_MESSAGE_BYTES: i64 = 1_048_588;
 
-/// What the library adds to a record that it passes on: a dead letter's headers, a key of a join's.
+/// The bytes that the library adds to a record that it passes on: a dead letter's headers, a key of a join's.
 const ROOM: i64 = 64 << 10;
 
 /// Brokers keep a record's codec: they need not compress it again.

@@ -10,7 +10,7 @@ use crate::log::{LogHandle, LogResult, TopicInfo};
 /// How long a log may take to answer before its user is warned: a start that waits longer seems to do nothing.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(4);
 
-/// What a user reads who waits for a log that does not answer.
+/// The message for a user who waits for a log that does not answer.
 pub(crate) fn no_answer(log: &LogHandle) -> String {
     let from = log.brokers().unwrap_or_else(|| log.name());
     format!("no answer from {from} for {} s: is it running, and the address right?", ANSWERS_WITHIN.as_secs())

@@ -1,4 +1,4 @@
-//! What can be wrong with a group graph, and what a callback can fail with.
+//! Errors of a group graph, and of a callback.
 
 use std::error::Error;
 use std::fmt;

@@ -95,7 +95,7 @@ pub(crate) struct StreamJoinEdge {
     pub(crate) policy: ErrorPolicy,
 }
 
-/// What stays open for a key until it is due.
+/// A kind of entries that stay open for a key until they are due.
 pub(crate) struct DueEntryEdge {
     pub(crate) name: Arc<str>,
     pub(crate) kind: EntryKind,
@@ -112,7 +112,7 @@ pub(crate) enum EntryKind {
 }
 
 impl EntryKind {
-    /// What its entries depend on: their markers lie at times that all of it decides.
+    /// The settings that its entries depend on: all of them decide the times of their markers.
     pub(crate) fn meaning(self) -> String {
         match self {
             Self::Session(Sessions { gap, grace }) => {

@@ -1,4 +1,4 @@
-//! What can go wrong with a view.
+//! Errors of a view.
 
 use std::sync::Arc;
 

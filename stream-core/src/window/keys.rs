@@ -15,10 +15,10 @@
 
 /// Where stream time lies.
 pub(crate) const STREAM_TIME: &[u8] = &[0];
-/// What the keys of due times of timers begin with.
+/// The first byte of the keys of due times of timers.
 pub(crate) const TIMER: u8 = 1;
 
-/// What a timer goes by.
+/// The time that a timer goes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum By {
     StreamTime,
@@ -26,7 +26,7 @@ pub(crate) enum By {
 }
 
 impl By {
-    /// What the keys of such timers begin with.
+    /// The first byte of the keys of such timers.
     pub(crate) fn prefix(self) -> &'static [u8] {
         match self {
             Self::StreamTime => &[2],

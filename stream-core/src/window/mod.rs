@@ -132,7 +132,7 @@ impl Windows {
         window.end.saturating_add(self.grace)
     }
 
-    /// What is wrong with them.
+    /// The mistake in them, if there is one.
     pub(crate) fn fault(&self) -> Option<&'static str> {
         match self {
             Self { size: 0, .. } => Some("its size must be at least 1 ms"),

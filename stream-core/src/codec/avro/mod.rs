@@ -29,7 +29,7 @@ pub use self::registry::SchemaRegistry;
 use self::schema::{Own, Reader};
 use super::{Codec, CodecError};
 
-/// What each value begins with.
+/// The first byte of each value.
 const MAGIC: u8 = 0;
 /// Bytes of the magic byte and the schema's id.
 const FRAME: usize = 5;

@@ -3,7 +3,7 @@
 //! Credentials go into requests and nowhere else: no error, log or debug form may hold them. Every error names the
 //! registry.
 //!
-//! What a registry says decides how an error is taken. Only that it does not know a schema, or does not want one, is
+//! The registry's answer decides how an error is classed. Only that it does not know a schema, or does not want one, is
 //! final ([`CodecError::Invalid`]). Everything else, wrong credentials included, is [`CodecError::Unavailable`]: it says
 //! nothing about the value, which must not be skipped for it.
 

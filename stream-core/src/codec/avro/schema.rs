@@ -124,7 +124,7 @@ fn all_of<T>(mut bytes: &[u8], read: impl FnOnce(&mut &[u8]) -> Result<T, Error>
     }
 }
 
-/// What an error says, without the whole schema that some of them add.
+/// The text of an error, without the whole schema that some of them add.
 fn reason(error: &Error) -> String {
     const LONGEST: usize = 300;
     let text = error.to_string();

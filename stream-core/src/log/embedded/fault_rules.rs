@@ -63,7 +63,7 @@ pub(super) struct Rule {
     pub(super) hits: usize,
 }
 
-/// What goes wrong at present.
+/// The faults at present.
 pub(super) struct Rules {
     pub(super) available: bool,
     /// Guards that hold transactions between their offsets and their end.
@@ -148,7 +148,7 @@ impl Rules {
         self.secrets == 0
     }
 
-    /// What happens to a record.
+    /// The fault that meets a record, if any.
     pub(super) fn meet(&mut self, record: &Outgoing<'_>) -> Option<(RuleId, Action)> {
         for (id, rule) in &mut self.deliveries {
             if rule.left != Some(0) && (rule.matches)(record) {

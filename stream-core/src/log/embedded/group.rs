@@ -20,7 +20,7 @@ use crate::log::{
     TopicPartition,
 };
 
-/// What a member was given for one slot.
+/// The assignment of a member for one slot.
 #[derive(Clone, Debug)]
 pub(super) struct Held {
     /// The slot's partition and those that follow it, as they were when it was given.

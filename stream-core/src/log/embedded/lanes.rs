@@ -13,9 +13,9 @@ use crate::log::ProduceBatch;
 pub(super) const BATCH_RECORDS: usize = 50_000;
 /// The header of a record batch.
 pub(super) const BATCH_HEADER: usize = 61;
-/// What librdkafka reckons for a record's lengths and deltas before it writes them.
+/// The bytes that librdkafka reckons for a record's lengths and deltas before it writes them.
 pub(super) const RECORD_OVERHEAD: usize = 36;
-/// What librdkafka counts towards `batch.size` for the request around a batch, beside the topic's name.
+/// The bytes that librdkafka counts towards `batch.size` for the request around a batch, beside the topic's name.
 pub(super) const REQUEST_OVERHEAD: usize = 64;
 
 /// A record that waits for its batch.
@@ -33,7 +33,7 @@ pub(super) struct Queued {
     pub(super) fault: Option<(RuleId, Action)>,
 }
 
-/// What a producer has for one partition.
+/// A producer's records for one partition.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     pub(super) waiting: VecDeque<Queued>,

@@ -23,7 +23,7 @@ use crate::log::{
     MemberOptions, OffsetAndMetadata, TopicPartition,
 };
 
-/// What a [`GroupMetadata`] of this log holds.
+/// The content of a [`GroupMetadata`] of this log.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Identity {
     pub(super) member: u64,
@@ -38,7 +38,7 @@ pub(super) fn member_id(id: u64) -> String {
     format!("member-{id}")
 }
 
-/// What the member and its handle know of themselves. Lags behind the coordinator, as a client does.
+/// The member's own view of its membership. Lags behind the coordinator, as a client does.
 #[derive(Debug, Default)]
 struct View {
     id: Option<u64>,

@@ -1,4 +1,4 @@
-//! What a producer has under way: placing its records, and their acknowledgements.
+//! A producer's outbox: placing its records, and their acknowledgements.
 //!
 //! Without faults a batch is written and acknowledged at once. Otherwise records wait for their partition's batch (see
 //! `wire`), and acknowledgements may be held back; each record is acknowledged or failed exactly once. A record that was
@@ -192,7 +192,7 @@ impl Outbox {
     }
 }
 
-/// What became of a send: known at once, or later.
+/// The outcome of a send: known at once, or later.
 pub(super) enum Sent {
     Now(Delivery),
     Later(oneshot::Receiver<Delivery>),

@@ -14,7 +14,7 @@ pub(super) const SEGMENT_BYTES: usize = 1 << 20;
 /// Or this many records.
 const SEGMENT_RECORDS: usize = 1 << 14;
 
-/// What is kept beside each record of a segment.
+/// The metadata of each record of a segment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Meta {
     pub(super) offset: i64,

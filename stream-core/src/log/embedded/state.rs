@@ -21,7 +21,7 @@ use super::transactions::Transactions;
 use crate::clock::Clock;
 use crate::log::{LogError, LogResult};
 
-/// What all handles of one embedded log share.
+/// The state that all handles of one embedded log share.
 pub(super) struct Shared {
     state: Mutex<BrokerState>,
     /// Told after each access that set [`BrokerState::changed`].
@@ -36,7 +36,7 @@ pub(super) struct BrokerState {
     pub(super) topics: Topics,
     pub(super) groups: BTreeMap<Arc<str>, Group>,
     pub(super) transactions: Transactions,
-    /// What each living producer has under way.
+    /// The outbox of each living producer.
     pub(super) outboxes: BTreeMap<u64, Outbox>,
     pub(super) rules: Rules,
     /// Who waits for the end of an outage.

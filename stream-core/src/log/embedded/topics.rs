@@ -19,14 +19,14 @@ const AFTER_MAX_MS: i64 = 3_600_000;
 pub(super) struct Topic {
     pub(super) name: Arc<str>,
     pub(super) partitions: Vec<Partition>,
-    /// What is set for it alone.
+    /// The topic's own settings.
     set: TopicConfig,
-    /// What holds: that, else the cluster's defaults.
+    /// The effective settings: its own, else the cluster's defaults.
     pub(super) config: TopicConfig,
     segment_bytes: usize,
 }
 
-/// What Kafka's brokers say where nobody says anything else.
+/// The defaults of Kafka's brokers.
 fn kafka_defaults() -> TopicConfig {
     TopicConfig {
         cleanup: Some(Cleanup::Delete),
@@ -93,7 +93,7 @@ impl Topic {
         create.then(|| (earliest, now.saturating_add(after)))
     }
 
-    /// What it was made with, and how it was altered since.
+    /// The specification that it was made with, with later changes.
     #[cfg(feature = "testing")]
     pub(super) fn spec(&self) -> TopicSpec {
         TopicSpec::new(Arc::clone(&self.name)).partitions(self.count()).config(self.set.clone())
@@ -104,7 +104,7 @@ impl Topic {
         i32::try_from(self.partitions.len()).unwrap_or(i32::MAX)
     }
 
-    /// What others see of it, with its settings or without.
+    /// The topic's description for clients, with its settings or without.
     pub(super) fn info(&self, settings: bool) -> TopicInfo {
         let config = if settings { self.config.clone() } else { TopicConfig::default() };
         TopicInfo::new(Arc::clone(&self.name), self.count(), 1, config)
@@ -166,7 +166,7 @@ impl Topic {
 /// All topics. A deleted topic's number is never used again.
 #[derive(Debug)]
 pub(super) struct Topics {
-    /// What topics get that say nothing else.
+    /// The settings of topics that have none of their own.
     defaults: TopicConfig,
     slots: Vec<Option<Topic>>,
     names: BTreeMap<Arc<str>, usize>,

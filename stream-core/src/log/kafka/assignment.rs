@@ -1,4 +1,4 @@
-//! What a member owns, and how that changes: the bodies of librdkafka's rebalance callbacks.
+//! The assignment of a member, and how it changes: the bodies of librdkafka's rebalance callbacks.
 //!
 //! Runs on the member's poll thread, inside the callback. Invariants:
 //! - `held` is what is assigned to the consumer: it changes here only, together with `incremental_(un)assign`, and one
@@ -11,7 +11,7 @@
 //!
 //! librdkafka reports a lost membership by a revocation with `assignment_lost`, but not if it happens while an earlier
 //! callback is unanswered: then it joins again as if nothing had been, still holding partitions that others have by now.
-//! What it always does is to reset its member id, which it says in a debug line; that line is what losses go by
+//! It always resets its member id, which it says in a debug line; losses are detected by that line
 //! ([`Shared::member_id_changed`]). For the same reason the group's metadata is taken at callbacks, when there is a
 //! membership, and not when it is asked for: Kafka takes offsets without a generation from anybody.
 
@@ -40,7 +40,7 @@ use crate::log::{
     OffsetSpec, RevokeToken, Subscription, TopicPartition,
 };
 
-/// What a member's handle, its poll thread and its fetches share.
+/// The state that a member's handle, its poll thread and its fetches share.
 pub(super) struct Shared {
     pub(super) connection: Arc<Connection>,
     pub(super) error_context: ErrorContext,
@@ -118,7 +118,7 @@ impl Shared {
         lock(&self.held).values().any(Option::is_none)
     }
 
-    /// What was tried needs a membership that has ended.
+    /// The error for a call that needs a membership that has ended.
     pub(super) fn not_member(&self, what: &str, reason: &str) -> LogError {
         let group = self.options.group.to_string();
         LogError::NotMember { what: what.to_owned(), group, reason: reason.to_owned() }

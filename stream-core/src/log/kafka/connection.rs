@@ -1,4 +1,4 @@
-//! What all pieces of one connection share: options, threads for blocking calls, and clients without a group.
+//! The parts of one connection that all its pieces share: options, threads for blocking calls, and clients without a group.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};

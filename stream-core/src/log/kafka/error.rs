@@ -7,7 +7,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::context::Health;
 use crate::log::LogError;
 
-/// What is needed to put an error into words: whom we talk to, and how that went lately.
+/// The context that an error's text needs: the brokers, and their health lately.
 #[derive(Debug)]
 pub(super) struct ErrorContext {
     pub(super) brokers: String,
@@ -100,7 +100,7 @@ impl ErrorContext {
     }
 }
 
-/// What to do where a setting of the brokers forbids what we ask for.
+/// The remedy where a setting of the brokers forbids the request.
 fn remedy(code: RDKafkaErrorCode) -> &'static str {
     use RDKafkaErrorCode as C;
     match code {

@@ -56,7 +56,7 @@ impl FetchSlot {
     }
 }
 
-/// What the owner of a partition does for its `Fetch`.
+/// The owner of a partition, as its `Fetch` needs it.
 pub(super) trait Owner: Send + Sync + 'static {
     fn connection(&self) -> &Arc<Connection>;
     fn isolation(&self) -> Isolation;
@@ -85,7 +85,7 @@ pub(super) struct KafkaFetch {
     position: i64,
     /// One record that did not fit into the last batch. Keeps its memory.
     spare: RecordBatch,
-    /// What is to be said before more is read.
+    /// The result to return before more is read.
     next: Option<LogResult<Fetched>>,
     /// A seek, or a look-up of the partition's bounds or of its end, that is under way. The end comes of it.
     busy: Option<BoxFuture<'static, LogResult<Option<i64>>>>,

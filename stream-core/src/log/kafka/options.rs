@@ -159,7 +159,7 @@ impl Compression {
 #[derive(Clone, Default)]
 pub struct Properties(pub(super) Vec<(String, String)>);
 
-/// What the adapter itself relies on, and where to say it instead.
+/// The settings that the adapter itself relies on, and the option to use instead of each.
 const OURS: &[(&str, &str)] = &[
     ("bootstrap.servers", "KafkaOptions::brokers"),
     ("metadata.broker.list", "KafkaOptions::brokers"),

@@ -161,7 +161,7 @@ impl Poller {
         }
     }
 
-    /// What of librdkafka's errors the caller has to act on; the rest mends itself.
+    /// The error of librdkafka as the caller has to act on it; `None` if it mends itself.
     fn reported(&self, error: &KafkaError) -> Option<LogError> {
         use RDKafkaErrorCode as C;
         let code = code(error)?;

@@ -26,7 +26,7 @@ pub(super) struct Partitions {
     pub(super) led: bool,
 }
 
-/// What a bound leaves for one more step.
+/// The time that is left until a bound, for one more step.
 pub(super) fn left(until: Instant) -> Duration {
     until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
 }

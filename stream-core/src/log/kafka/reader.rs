@@ -38,7 +38,7 @@ impl KafkaReader {
         Ok(Self(Mutex::new(Shared::new(connection, isolation)?)))
     }
 
-    /// What reads; another if that can't reach a broker any more.
+    /// The client that reads; another one if that can't reach a broker any more.
     fn shared(&self) -> LogResult<Arc<Shared>> {
         let mut shared = lock(&self.0);
         if shared.polled.has_lost_brokers() {

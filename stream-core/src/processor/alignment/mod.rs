@@ -39,7 +39,7 @@ const RECHECK_INTERVAL: Duration = Duration::from_millis(50);
 /// How far apart the records of a join may be in any case, in milliseconds: to keep them closer together takes too long.
 const LEAST: i64 = 1_000;
 
-/// What keeps records for stream time to pass.
+/// A part of a group that keeps records for stream time to pass.
 #[derive(Clone, Copy, Debug)]
 enum Keeps {
     Windows(Windows),
@@ -68,7 +68,7 @@ impl Keeps {
     }
 }
 
-/// What a task says of one of its partitions.
+/// A task's report on one of its partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
     /// The time of the earliest record that is not finished, as far as the task knows; `None` if all are.
@@ -136,7 +136,7 @@ impl Seats {
     }
 }
 
-/// What was found by looking.
+/// The progress of the rest of the group, as it was looked up last.
 #[derive(Debug, Default)]
 struct GroupProgress {
     others: BTreeMap<TopicPartition, Other>,
@@ -299,7 +299,7 @@ impl Alignment {
         self.seats().len() < self.all.len()
     }
 
-    /// What the tasks of this instance say.
+    /// The earliest unfinished record of this instance's tasks, by their reports.
     fn here(&self) -> Lowest {
         let now = Instant::now();
         let mut lowest = Lowest { low: Ok(None), again: now + STALL_TIMEOUT };

@@ -1,4 +1,4 @@
-//! What an instance knows of its partitions: of those with a task, those handed back, and those without a task.
+//! The partitions of an instance: those with a task, those handed back, and those without a task.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(super) struct LiveTask {
     pub(super) waiting: Option<Waiting>,
     pub(super) orders: Orders,
     pub(super) positions: Arc<Positions>,
-    /// What was committed last; empty to commit anew.
+    /// The positions that were committed last; empty to commit them again.
     pub(super) committed: Commits,
     /// Up to where records are counted as done.
     pub(super) counted: Offsets,
@@ -31,12 +31,12 @@ pub(super) struct LiveTask {
 /// Tasks that gave their partitions back.
 pub(super) struct HandedBack {
     pub(super) tasks: Vec<u64>,
-    /// What was committed at last.
+    /// The positions of its last commit.
     pub(super) offsets: Commits,
     pub(super) result: ProcessorResult<()>,
 }
 
-/// What is known of partitions without a task here.
+/// A partition without a task here.
 #[derive(Debug, Default)]
 pub(super) struct Idle {
     pub(super) standbys: BTreeMap<i32, Standby>,

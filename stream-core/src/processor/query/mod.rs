@@ -169,7 +169,7 @@ pub struct TablePage<V> {
     pub of: i32,
 }
 
-/// What is asked of a task.
+/// A question to a task.
 #[derive(Clone)]
 pub(super) enum Question {
     Key(Arc<[u8]>),

@@ -18,7 +18,7 @@ pub(super) struct TaskAlignment {
     pub(super) waiting: Option<LocalBoxFuture<'static, ()>>,
     /// For each input, the earliest time of what is released and not handed over.
     pub(super) begun: Vec<i64>,
-    /// What was said of each input last.
+    /// The last report on each input.
     pub(super) said: Vec<Option<Seen>>,
 }
 
@@ -51,7 +51,7 @@ impl TaskAlignment {
         }
     }
 
-    /// What is released is handed over: the earliest time of each input, if something of it goes back to the group itself.
+    /// Released records are flushed: the earliest time of each input, if something of it goes back to the group itself.
     pub(super) fn flush(&mut self, own: impl Fn(&str) -> bool, batch: &ProduceBatch) -> Vec<i64> {
         if !self.is_on() {
             return Vec::new();

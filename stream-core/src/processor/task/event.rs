@@ -1,4 +1,4 @@
-//! What a task does next: one question at a time, in a fixed order.
+//! The next event of a task: one question at a time, in a fixed order.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -35,7 +35,7 @@ impl Task {
         }
     }
 
-    /// What there is to do but demands; where there is nothing, late acknowledgements are noticed.
+    /// The next event but demands; where there is none, late acknowledgements are noticed.
     fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<TaskEvent>> {
         let turn = self.poll_next(cx);
         if turn.is_pending() {
@@ -44,7 +44,7 @@ impl Task {
         turn
     }
 
-    /// What there is to do but demands.
+    /// The next event but demands.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<TaskEvent>> {
         if let Poll::Ready((batch, delivery)) = self.outbox.poll_delivered(cx) {
             self.stall = None;
@@ -75,7 +75,7 @@ impl Task {
         }
     }
 
-    /// What there is to do with records.
+    /// The next event of records.
     fn poll_work(&mut self, cx: &mut Context<'_>) -> Poll<ProcessorResult<TaskEvent>> {
         if self.replay.is_waiting() {
             // Something failed: nothing new before what is on its way has come back.

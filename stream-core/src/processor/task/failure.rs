@@ -1,4 +1,4 @@
-//! What follows the error of a record (semantics D6): loading what a codec misses, retries, then the input's policy.
+//! Handling of a record's error (semantics D6): loading the codec's missing schema, retries, then the input's policy.
 
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -80,7 +80,7 @@ impl Task {
         self.give_up(id, &error)
     }
 
-    /// What has to be waited for before a callback that met with an obstacle is called again, if there is such a thing.
+    /// The wait before a callback that met a blocker is called again, if there is one.
     ///
     /// # Errors
     /// Where waiting is of no use. That is no fault of the record's, so its policy has no say: leaving it out would lose

@@ -57,7 +57,7 @@ pub(super) enum DueOf<'a> {
     Null(&'a str, Which),
 }
 
-/// What stands for something that is due, and is deleted once it has fired.
+/// The entries of something that is due, deleted once it has fired.
 #[derive(Clone, Copy)]
 pub(super) struct Entries<'a> {
     pub(super) first: &'a [&'a [u8]],

@@ -14,7 +14,7 @@ pub(super) fn panicked(panic: &Box<dyn Any + Send>) -> CallbackError {
     CallbackError::of(Failure::Panic(panic_text(&**panic)))
 }
 
-/// What somebody panicked with.
+/// The message of a panic.
 pub(in crate::processor) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())

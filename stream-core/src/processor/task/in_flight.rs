@@ -10,7 +10,7 @@ use crate::context::{OwnedRecord, Stage};
 use crate::group::{CallbackError, LeftOut};
 use crate::log::{RecordBatch, RecordRef};
 
-/// What a slot works on.
+/// The work of a slot.
 #[derive(Clone, Debug)]
 pub(super) enum Work {
     One(Rc<OwnedRecord>),

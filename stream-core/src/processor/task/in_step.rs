@@ -1,4 +1,4 @@
-//! What a task reports of its partitions, for its group to stay in step.
+//! A task's reports on its partitions, for its group to stay in step.
 
 use super::Task;
 use super::in_flight::Work;

@@ -1,4 +1,4 @@
-//! What an instance asks of a task.
+//! The inbox of a task: requests of its instance.
 //!
 //! Commands are the instance's own, few, and come first. What somebody outside asks for may come without end: it has a
 //! channel apart, which takes turns with the task's own work, so that it can't keep commits waiting.
@@ -24,7 +24,7 @@ pub(in crate::processor) enum Command {
     Abort,
 }
 
-/// What somebody outside of the processor asks for.
+/// A demand from outside of the processor.
 pub(in crate::processor) enum Demand {
     /// Run a visitor over every key.
     Visit(VisitRequest),
@@ -53,7 +53,7 @@ impl Orders {
         self.knock.knock();
     }
 
-    /// What is not taken is dropped, so that the one who asked learns that the task is gone.
+    /// Puts a demand. One that the task does not take is dropped, so that the caller learns that the task has ended.
     pub(in crate::processor) fn ask(&self, what: Demand) {
         _ = self.demands.send(what);
         self.knock.knock();

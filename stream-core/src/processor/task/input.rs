@@ -46,7 +46,7 @@ enum Lows {
     /// An input's come in their order, by and large: the next is the earliest, and none is earlier than what was fetched before
     /// it, which ended with this one.
     InOrder(i64),
-    /// What the group sends to itself does not: of each record fetched, the earliest time of it and those behind it.
+    /// A topic that the group sends to itself does not: of each record fetched, the earliest time of it and those behind it.
     Any(Vec<i64>),
 }
 

@@ -1,6 +1,6 @@
 //! Records that are left out: counted, logged now and then, and sent where their input says.
 //!
-//! What their route writes is released with them, so that it is there if and only if they are done.
+//! The writes of their route are released with them, so that they are there if and only if the records are done.
 
 use std::sync::Arc;
 

@@ -84,7 +84,7 @@ use crate::group::CallbackResult;
 use crate::log::{Assigned, Commits, Delivery, LogError, LogResult};
 use crate::table::Follower;
 
-/// What a task tells its instance.
+/// A report of a task to its instance.
 #[derive(Debug)]
 pub(super) enum Report {
     /// The table and the joins are restored; records are processed from now on, beginning with these positions.
@@ -97,13 +97,13 @@ pub(super) enum Report {
     Failed(ProcessorError),
 }
 
-/// What a worker needs to start a task.
+/// The parts that a worker needs to start a task.
 pub(super) struct TaskSpec {
     pub(super) partition: i32,
     /// The input edge of each assigned partition.
     pub(super) inputs: Vec<(usize, Assigned)>,
     pub(super) env: Arc<Env>,
-    /// What the log says of the inputs.
+    /// The log's answers about the inputs.
     pub(super) looked: Shared<BoxFuture<'static, LogResult<Arc<Looked>>>>,
     pub(super) positions: Arc<Positions>,
     pub(super) inbox: Inbox,
@@ -144,7 +144,7 @@ struct Ending {
     failed: bool,
 }
 
-/// What the task does next.
+/// The next event of a task.
 enum TaskEvent {
     Command(Option<Command>),
     Delivered(InFlightBatch, Delivery),
@@ -168,7 +168,7 @@ enum Quiet {
     No,
     /// Resolves once it has been for long enough.
     For(BoxFuture<'static, ()>),
-    /// What was open is closed.
+    /// Open windows, sessions and joined records were closed.
     Closed,
 }
 
@@ -227,7 +227,7 @@ struct Task {
     replay: Replay,
     /// Until acknowledgements are late.
     stall: Option<Pin<Box<Sleep>>>,
-    /// What it waits for is reported.
+    /// Its wait is reported.
     waits: bool,
     recording: Recording,
 }

@@ -1,4 +1,4 @@
-//! What a task has released: handed to the producer in batches, acknowledged in order.
+//! The outbox of a task: released records, handed to the producer in batches, acknowledged in order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ pub(super) struct InFlightBatch {
     pub(super) visited: Vec<Visited>,
     /// The positions that it writes to the state, of each input.
     pub(super) recorded: Option<Vec<i64>>,
-    /// What it brings of time.
+    /// Its progress of time.
     pub(super) time: Option<Box<TimeProgress>>,
     /// For each input, the earliest time of what was released with it, if something of it goes back to the group itself.
     pub(super) lows: Vec<i64>,

@@ -141,7 +141,7 @@ pub(super) async fn read_positions(env: &Env, number: i32) -> ProcessorResult<Op
     }
 }
 
-/// What the state says of itself: in the restored store of `<group>-time`, else in what was read of the topic of positions.
+/// The state's own record: in the restored store of `<group>-time`, else as read from the topic of positions.
 pub(super) fn kept(
     env: &Env,
     number: i32,

@@ -1,11 +1,11 @@
-//! What a task publishes to its instance: the positions that may be committed.
+//! Positions that a task publishes to its instance, which may commit them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::log::Commits;
 
-/// What may be committed of a task. The instance reads it, and voids it when the partition is lost.
+/// The positions of a task that may be committed. The instance reads them, and invalidates them when the partition is lost.
 #[derive(Debug, Default)]
 pub(in crate::processor) struct Positions {
     pub(super) of: Mutex<Commits>,

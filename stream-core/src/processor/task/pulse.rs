@@ -18,7 +18,7 @@ const SHORT_SLICE: Duration = Duration::from_micros(200);
 const LOOK: Duration = Duration::from_micros(100);
 /// Calls between two looks at the clock at most: so many of them may suddenly take long before that is noticed.
 const MOST_CALLS: u32 = 16;
-/// What is released waits for more to be handed over with it for so long at most.
+/// The longest time that released records wait for more before they are flushed.
 const FLUSH_AFTER: Duration = Duration::from_millis(10);
 
 /// A signal to a task, between two callbacks: something waits for it.

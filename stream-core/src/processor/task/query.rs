@@ -1,4 +1,4 @@
-//! What is asked for from outside at work: visits begin, and reads are answered from what is committed.
+//! Requests from outside at work: visits begin, and reads are answered from committed values.
 //!
 //! It takes turns with everything else, so that neither keeps the other waiting; an answer is bounded by the table.
 

@@ -14,7 +14,7 @@ pub(super) struct Place {
     pub(super) recorded: bool,
 }
 
-/// What a task still has to write of its positions.
+/// The positions that a task still has to write.
 #[derive(Debug, Default)]
 pub(super) struct Recording {
     /// The task writes them: the group has state, and the guarantee is at-least-once.
@@ -23,7 +23,7 @@ pub(super) struct Recording {
     pub(super) due: bool,
     /// Nothing may be processed before they are acknowledged.
     pub(super) opening: bool,
-    /// What the state means, where it does not say so yet: key and value.
+    /// The meaning of the state, where it is not recorded yet: key and value.
     pub(super) meanings: Vec<(Vec<u8>, Vec<u8>)>,
     /// They are on their way.
     pub(super) meant: bool,
@@ -36,7 +36,7 @@ impl Recording {
         Self { on, due: opening, opening, meanings, meant: false }
     }
 
-    /// What was on its way may not be written.
+    /// Batches under way may not be written.
     pub(super) fn rollback(&mut self) {
         self.meant = false;
         self.due = self.on;

@@ -1,4 +1,4 @@
-//! What a task knows of failed deliveries, until what they took along is done again.
+//! Failed deliveries of a task, until the work that they took along is done again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use super::search::{Search, Trace};
 use crate::group::{CallbackError, Failure};
 use crate::log::LogError;
 
-/// What a task does after a failed delivery (semantics D8, D12).
+/// The replay of a task after a failed delivery (semantics D8, D12).
 ///
 /// Trouble that passes (a broker away) is met by going back and doing it again. So is a refusal that blames another record
 /// of the batch. Once a record is known to be the one that its topic refuses, its own policy applies to it on the next
@@ -113,7 +113,7 @@ impl Replay {
     }
 }
 
-/// What is known of a failure, once everything that was on its way has ended.
+/// A failure, once every batch that was under way has ended.
 #[derive(Debug)]
 pub(super) struct Failed {
     /// The worst: the first that blames a record, else the first.
@@ -122,7 +122,7 @@ pub(super) struct Failed {
     pub(super) own: BTreeMap<Arc<str>, LogError>,
     /// Topics that refused records of others.
     pub(super) others: BTreeSet<Arc<str>>,
-    /// What was refused for its size, and need not be to blame.
+    /// Records that were refused for their size, and need not be to blame.
     pub(super) large: Vec<Large>,
     pub(super) trace: Trace,
 }

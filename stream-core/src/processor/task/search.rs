@@ -14,7 +14,7 @@ const FEW: usize = 16;
 /// A record: input, offset.
 pub(super) type Suspect = (usize, i64);
 
-/// What a failure says about where to look.
+/// The places where a failure says to look.
 #[derive(Debug, Default)]
 pub(super) struct Trace {
     /// Records one of which may be to blame.
@@ -25,7 +25,7 @@ pub(super) struct Trace {
     pub(super) makers: usize,
     /// Timers and windows of the failed hand-overs.
     pub(super) fires: usize,
-    /// What was released with the last of them.
+    /// The positions released with the last of them.
     pub(super) until: Vec<i64>,
 }
 

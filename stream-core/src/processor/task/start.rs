@@ -135,19 +135,19 @@ impl Task {
 
 type Joined = (Arc<dyn Store>, crate::table::Follower);
 
-/// What a task needs to have before its first record.
+/// The state that a task needs before its first record.
 struct Restored {
     table: Option<TablePartition>,
     state: Vec<TablePartition>,
     joins: Vec<Joined>,
 }
 
-/// What a task begins with.
+/// The state that a task begins with.
 struct Begun {
     restored: Restored,
     inputs: Vec<(usize, Assigned)>,
     places: Vec<Place>,
-    /// What is to be written of what the state means.
+    /// The meanings of the state that are still to be written.
     meanings: Vec<(Vec<u8>, Vec<u8>)>,
 }
 

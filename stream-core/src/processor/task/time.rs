@@ -33,7 +33,7 @@ pub(super) struct Fired {
     pub(super) key: Box<[u8]>,
     /// The stream time that must be written before.
     pub(super) due: i64,
-    /// What is deleted once its deletion is acknowledged.
+    /// The entry to delete once this one's deletion is acknowledged.
     pub(super) then: Option<Box<[u8]>>,
 }
 
@@ -63,7 +63,7 @@ impl Trying {
     }
 }
 
-/// What a batch brings of time, once it is acknowledged.
+/// The progress of time that a batch brings, once it is acknowledged.
 #[derive(Debug)]
 pub(super) struct TimeProgress {
     released: i64,
@@ -84,10 +84,10 @@ pub(super) struct Time {
     pub(super) written: i64,
     /// Stream time does not go with what is handed over next.
     pub(super) waits: bool,
-    /// What a record waits for that is not dispatched before everything due until then has fired.
+    /// The time of a record that is not dispatched before everything due until then has fired.
     target: i64,
     held: bool,
-    /// What is open closes, because the partition is quiet.
+    /// Open windows, sessions and joined records close, because the partition is quiet.
     closing: bool,
     /// Something that was just set is due by the wall clock already.
     wall_passed: bool,
@@ -96,9 +96,9 @@ pub(super) struct Time {
     pub(super) due: i64,
     /// Sleeps until then.
     wall: Option<(i64, BoxFuture<'static, ()>)>,
-    /// What has fired since the last hand-over.
+    /// Entries that have fired since the last flush.
     pub(super) fired: Vec<Fired>,
-    /// What has fired, is acknowledged, and waits for stream time to be written.
+    /// Entries that have fired, are acknowledged, and wait for stream time to be written.
     deletable: Vec<Fired>,
     /// A wait before the next due callback: for something that it needs, or before a retry.
     pub(super) resolving: Option<LocalBoxFuture<'static, Result<(), CallbackError>>>,
@@ -210,7 +210,7 @@ impl Time {
         true
     }
 
-    /// What was done up to this stream time is released.
+    /// Everything done up to this stream time is released.
     pub(super) fn release(&mut self, time: i64) {
         self.seen = self.seen.max(time);
         self.released = self.released.max(time);
@@ -226,7 +226,7 @@ impl Time {
         self.closing = true;
     }
 
-    /// What is set is looked at for what is due by the wall clock.
+    /// Looks among new entries for those that are due by the wall clock; gives the earliest of the rest.
     pub(super) fn look_at_wall(&mut self) -> i64 {
         self.wall_passed = false;
         self.wall_due()
@@ -295,7 +295,7 @@ impl Time {
         }
     }
 
-    /// What a record did to the state tables is seen from now on. What means nothing any more is deleted with it, or once
+    /// Makes a record's writes to the state tables visible. Superseded entries are deleted with it, or once
     /// [it is released](Self::release_void) and acknowledged.
     pub(super) fn apply(&mut self, core: &Core, stage: &mut Stage) {
         if self.atomic {
@@ -334,13 +334,13 @@ impl Time {
         }
     }
 
-    /// What is to be written of stream time with the next batch, if it has moved on.
+    /// The stream time to be written with the next batch, if it has moved on.
     pub(super) fn to_write(&self) -> Option<i64> {
         let time = if self.atomic { self.released } else { self.acknowledged };
         (self.on && !self.waits && time > self.flushed).then_some(time)
     }
 
-    /// What the next batch brings, if the group keeps time.
+    /// The progress that the next batch brings, if the group keeps time.
     pub(super) fn mark(&mut self) -> Option<Box<TimeProgress>> {
         if !self.on {
             return None;
@@ -358,7 +358,7 @@ impl Time {
         self.written >= self.acknowledged
     }
 
-    /// What may be deleted by now.
+    /// The entries that may be deleted by now.
     pub(super) fn take_deletable(&mut self) -> Vec<Fired> {
         let written = self.written;
         let (now, later) = std::mem::take(&mut self.deletable).into_iter().partition(|f| f.due <= written);

@@ -19,7 +19,7 @@ pub(super) struct Visit {
     pub(super) next: VecDeque<Vec<u8>>,
     pub(super) last: bool,
     pub(super) count: u64,
-    /// What the next key needs, and how often it needed something already.
+    /// The wait for something that the next key needs, and how often it needed something already.
     pub(super) resolving: Option<LocalBoxFuture<'static, Result<(), CallbackError>>>,
     pub(super) attempts: u32,
     /// Whose value that is.

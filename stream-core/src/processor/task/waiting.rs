@@ -1,4 +1,4 @@
-//! What a task waits for, told to its instance.
+//! The task's reports to its instance about what it waits for.
 
 use std::task::Context;
 use std::time::Duration;

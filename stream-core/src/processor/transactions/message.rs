@@ -1,4 +1,4 @@
-//! What tasks send to the future that runs the transactions.
+//! Messages of tasks to the future that runs the transactions.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub(super) struct HandedOver {
     pub(super) done: oneshot::Sender<Delivery>,
 }
 
-/// What a batch asks of its transaction.
+/// The demands of a batch on its transaction.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::processor) struct How {
     /// Nothing else may be in it, and it ends with the batch.
@@ -31,7 +31,7 @@ pub(super) enum Message {
     Lost(Vec<u64>),
     /// These tasks end: what they hand over is not to wait for the interval's end.
     Hurry(Vec<u64>),
-    /// What the group sends to itself is not to wait for the interval's end.
+    /// Commit records that the group sends to itself before the interval's end.
     Hasten,
     /// Nothing comes of this task any more.
     Over(u64),

@@ -1,4 +1,4 @@
-//! What a transaction has of batches and positions, and what becomes of them.
+//! Batches and positions of a transaction, and their outcome.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What one store holds, and the cursor that scans it.
+//! The contents of one store, and the cursor that scans it.
 //!
 //! Invariant: the checkpoint, together with what `undo` would put back, is exactly a state that was checkpointed.
 
@@ -73,7 +73,7 @@ impl Contents {
         *self = Self::new(self.undo.is_some());
     }
 
-    /// What opening does: keys without a checkpoint are of no use.
+    /// Prepares the contents as opening does: keys without a checkpoint are of no use.
     pub(super) fn reopen(&mut self) {
         if self.checkpoint.is_none() {
             self.clear();
@@ -112,7 +112,7 @@ type Rest = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 /// A place in a scan. It reads ahead by chunks, each larger than the one before, and holds the lock only meanwhile.
 pub(super) struct Cursor {
-    /// What has not been read yet; `None` at the end.
+    /// The rest, not read yet; `None` at the end.
     rest: Option<Rest>,
     direction: Direction,
     ahead: VecDeque<Pair>,

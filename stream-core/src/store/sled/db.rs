@@ -46,7 +46,7 @@ pub(super) struct SledStore {
     _dir: Arc<StateDir>,
 }
 
-/// What the metadata says.
+/// The metadata of a store.
 pub(super) struct Recorded {
     pub(super) fingerprint: Option<String>,
     pub(super) checkpoint: Option<Checkpoint>,
@@ -66,7 +66,7 @@ impl SledStore {
         Ok(Self { failed, fingerprint, path, keys, meta, large, unfinished, db, files, log_length, _dir: dir })
     }
 
-    /// What an earlier run left.
+    /// The metadata that an earlier run left.
     pub(super) fn recorded(&self) -> Result<Recorded, Error> {
         let fingerprint = self.read_text(FINGERPRINT)?;
         let checkpoint = self.read_checkpoint()?;

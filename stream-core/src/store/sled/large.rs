@@ -37,7 +37,7 @@ pub(super) struct LargeValues {
     any: AtomicBool,
 }
 
-/// What stands in the place of a large value.
+/// The head that stands in the place of a large value.
 #[derive(Clone, Copy)]
 pub(super) struct Head<'a> {
     start: &'a [u8],

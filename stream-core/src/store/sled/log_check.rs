@@ -24,7 +24,7 @@ use std::path::Path;
 /// Bytes of a segment: sled's default.
 const SEGMENT: u64 = 512 * 1024;
 const SEGMENT_HEADER: usize = 20;
-/// What a record's header takes at most; a segment ends when less is left.
+/// The largest size of a record's header; a segment ends when less is left.
 const RECORD_HEADER: usize = 32;
 /// Kind of the record that ends a segment early.
 const CAP: u8 = 2;
@@ -47,10 +47,10 @@ pub(super) fn remove_half_snapshots(store: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What a store's log looks like before it is opened.
+/// The state of a store's log before it is opened.
 #[derive(Default)]
 pub(super) struct Looked {
-    /// What is damaged, if anything.
+    /// The damage, if there is any.
     pub(super) damage: Option<&'static str>,
     /// Bytes of the file.
     pub(super) length: u64,

@@ -1,6 +1,6 @@
 //! Opening a store: whether what lies on the disk can be used.
 //!
-//! What can't be read is wiped, for the changelog has it all. What can be read but was written by something else is left
+//! A store that can't be read is wiped, for the changelog has it all. One that can be read but was written by something else is left
 //! alone, for it may be wanted. What can't be reached is an error that names the place.
 
 use std::io::ErrorKind;
@@ -24,7 +24,7 @@ use crate::store::{StoreError, StoreId};
 const LOCK_TRIES: u32 = 500;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// What is wrong with a store that can't be given out as it is.
+/// The trouble with a store that can't be given out as it is.
 enum Trouble {
     /// Wipe it. With the reason.
     Damaged(String),

@@ -1,4 +1,4 @@
-//! What can be set on stores in files.
+//! Options of stores in files.
 
 /// How [`SledStores`](super::SledStores) work.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! What must hold at the end of a run: everything is done, everybody can stop, no committed offset ever went back, and
+//! Invariants at the end of a run: everything is done, everybody can stop, no committed offset ever went back, and
 //! each store is a part of its changelog.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! What brokers do to those who write: refusals, limits, missing replicas, quotas, and what they forget.
+//! Faults of brokers towards producers: refusals, limits, missing replicas, quotas, and forgotten producers.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::log::TopicConfig;
 use crate::log::embedded::{Denial, Fault as Rule, Network, ReplicaLoss};
 use crate::processor::Guarantee;
 
-/// What a broker does for a while; to be ended by [`World::end_broker_fault`], and dropped.
+/// A fault of a broker that lasts; to be ended by [`World::end_broker_fault`], and dropped.
 pub(super) enum BrokerFault {
     Network,
     Refusal(#[allow(dead_code, reason = "only its drop matters")] Rule),

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use super::outcome::{Emitted, Outcome};
 use crate::processor::Guarantee;
 
-/// What a check looks at.
+/// The two runs that a check compares.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Comparison<'a> {
-    /// What the groups promise.
+    /// The delivery guarantee of the groups.
     pub guarantee: Guarantee,
-    /// What the run without faults left behind.
+    /// The outcome of the run without faults.
     pub expected: &'a Outcome,
-    /// What the run with faults left behind.
+    /// The outcome of the run with faults.
     pub actual: &'a Outcome,
     /// An instance that the group took for dead wrote to tables of partitions that another had by then. With at-least-once
     /// delivery it may have overwritten newer values (semantics D2), so that tables hold for exactly-once only, and so does
@@ -21,7 +21,7 @@ pub struct Comparison<'a> {
     pub zombies: bool,
 }
 
-/// What a check says: a failure in words.
+/// The result of a check: a failure in words.
 pub type CheckResult = Result<(), String>;
 
 impl Comparison<'_> {

@@ -12,7 +12,7 @@ use crate::log::LogError;
 use crate::log::embedded;
 use crate::processor::{Guarantee, Moment};
 
-/// What is wrong for a while; dropping it mends it.
+/// A fault that lasts; dropping it ends it.
 pub(super) enum Lasting {
     Delivery(#[allow(dead_code, reason = "only its drop matters")] embedded::Fault),
     Commits(#[allow(dead_code, reason = "only its drop matters")] embedded::CommitHold),

@@ -1,4 +1,4 @@
-//! What may go wrong in a simulation.
+//! Faults of a simulation.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What somebody does to the inputs and to the groups' positions in them: old records are deleted, a topic is recreated, a
+//! Faults of the inputs and of the groups' positions in them: old records are deleted, a topic is recreated, a
 //! tool sets offsets back. After each of these it is known of every record whether it must be processed, and how often.
 //!
 //! These faults must never be drawn together for one group: what one of them makes of a record, another would change again.

@@ -42,9 +42,9 @@ struct LifeState {
     /// Partitions that it lost, by the number of the loss.
     lost: BTreeMap<TopicPartition, u64>,
     losses: u64,
-    /// What the log waits for, and the dead never give.
+    /// The revocations that the log waits for, and that a dead process never completes.
     tokens: Vec<RevokeToken>,
-    /// What it handed to these may still reach the log shortly after its death.
+    /// The producers whose records may still reach the log shortly after its death.
     producers: Vec<Arc<dyn Producer>>,
 }
 
@@ -269,14 +269,14 @@ impl Life {
         self.owners.heard(&self.name, number);
     }
 
-    /// What is on its way is lost.
+    /// Loses the records that are under way.
     pub(super) fn forget_producers(&self) {
         self.owners.forget(&self.name);
         let gone = std::mem::take(&mut self.state().producers);
         drop(gone);
     }
 
-    /// What is on its way when the process dies gets there within a moment, or never: the connection went with the process.
+    /// Records under way when the process dies arrive within a moment, or never: the connection went with the process.
     /// So the moment is short beside the session, and a log that is out of reach for longer gets nothing.
     pub(super) fn forget_producers_soon(self: &Arc<Self>) {
         let (life, on_the_way) = (Arc::clone(self), Duration::from_millis(self.state().random.below(500)));

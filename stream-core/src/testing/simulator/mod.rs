@@ -129,7 +129,7 @@ impl Simulation {
         self
     }
 
-    /// What the groups promise.
+    /// The delivery guarantee of the groups.
     #[must_use]
     pub fn guarantee(mut self, guarantee: Guarantee) -> Self {
         self.guarantee = guarantee;
@@ -203,7 +203,7 @@ impl Simulation {
     /// Runs it, without faults and with them, and checks.
     ///
     /// # Errors
-    /// What does not hold; see [`SimulationError`].
+    /// A check that failed; see [`SimulationError`].
     pub fn run(self) -> Result<SimulationReport, SimulationError> {
         let workload = workload::draw(&self.sources, &mut Random::new(!self.seed), self.within)?;
         let plan = Rc::new(Plan {

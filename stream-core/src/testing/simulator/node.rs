@@ -32,7 +32,7 @@ pub(super) struct Node {
     disks: u32,
     lives: u32,
     pub(super) running: Option<Running>,
-    /// What is left of earlier lives: the log may still wait for it.
+    /// The remains of earlier lives: the log may still wait for them.
     graves: Vec<Arc<Life>>,
     /// When the next life begins, if one is to.
     pub(super) start_at: Option<Instant>,
@@ -70,7 +70,7 @@ pub(super) struct Running {
     pub(super) stopping: bool,
 }
 
-/// What a machine's poll brought.
+/// The result of polling a machine.
 pub(super) enum Ended {
     /// It died.
     Crashed,

@@ -1,4 +1,4 @@
-//! What a run leaves behind.
+//! The outcome of a run.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -29,7 +29,7 @@ impl Emitted {
 /// The content of a table.
 pub type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// What a group has to do with a record of an input, after what was done to its topic or to its position.
+/// The number of times that a group has to process a record of an input, after a fault of its topic or of its position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Fate {
@@ -44,7 +44,7 @@ pub struct Fate {
 /// By topic and value.
 pub(super) type Fates = BTreeMap<(Arc<str>, Vec<u8>), Fate>;
 
-/// What a run leaves behind: everything that was committed.
+/// The outcome of a run: everything that was committed.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     pub(super) fates: Fates,
@@ -67,7 +67,7 @@ impl Outcome {
         values.map(|(key, value)| Ok((key, codec.decode(value)?))).collect()
     }
 
-    /// What the faults that touch inputs and positions made of a record of this topic and value. By default it is to be
+    /// The fate of a record of this topic and value, by the faults of inputs and positions. By default it is to be
     /// done, once.
     pub fn fate(&self, topic: &str, value: &[u8]) -> Fate {
         self.fates.get(&(topic.into(), value.to_vec())).copied().unwrap_or_default()

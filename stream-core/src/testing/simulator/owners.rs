@@ -27,7 +27,7 @@ struct OwnersState {
     stale: usize,
 }
 
-/// What is in a batch.
+/// The writes of a batch.
 #[derive(Debug)]
 struct Writes {
     /// Partitions of table writes: only tables are written to by number.

@@ -1,4 +1,4 @@
-//! What is run: groups, workload and settings, the same for the run with faults and the one without.
+//! The plan of a simulation: groups, workload and settings, the same for the run with faults and the one without.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! What a simulation says of itself.
+//! The report of a simulation.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::log::{LogError, TopicPartition};
 use crate::processor::ProcessorError;
 use crate::store::StoreError;
 
-/// What happened in a run with faults.
+/// The report of a run with faults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the names say it")]
@@ -89,7 +89,7 @@ impl fmt::Display for SimulationReport {
     }
 }
 
-/// What does not hold, or why a simulation could not be run.
+/// A check that failed, or the reason why a simulation could not be run.
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the variants' messages say it")]

@@ -1,4 +1,4 @@
-//! What happens in a run, as one number: two runs of a seed that differ in anything visible differ in it.
+//! The trace of a run, as one number: two runs of a seed that differ in anything visible differ in it.
 
 use std::fmt::{self, Write};
 use std::sync::{Mutex, PoisonError};

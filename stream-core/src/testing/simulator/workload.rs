@@ -1,4 +1,4 @@
-//! What is written to the inputs, and when. Drawn once for a seed, so that every run of it gets the same records.
+//! The records that are written to the inputs, and when. Drawn once for a seed, so that every run of it gets the same records.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -54,7 +54,7 @@ impl Clock for VirtualClock {
     }
 }
 
-/// What the director and the poller share.
+/// The world that the director and the poller share.
 pub(super) struct World {
     pub(super) plan: Rc<Plan>,
     pub(super) faults: Faults,
@@ -75,9 +75,9 @@ pub(super) struct World {
     pub(super) written: usize,
     /// So many were written when an input was recreated.
     pub(super) recreated: BTreeMap<Arc<str>, usize>,
-    /// What became of records of inputs by what was done to their topics and positions.
+    /// The fates of records of inputs, by the faults of their topics and positions.
     pub(super) fates: Fates,
-    /// What instances failed with, of late.
+    /// The last error that an instance failed with.
     pub(super) last_error: Option<ProcessorError>,
     /// The instances' settings were drawn from this.
     settings: u64,

@@ -1,4 +1,4 @@
-//! What a callback can do with batches.
+//! Operations of a callback on batches.
 //!
 //! Their entries are those of [`due_entry`], whose invariants hold here.
 

@@ -1,4 +1,4 @@
-//! What a callback can do with sessions.
+//! Operations of a callback on sessions.
 //!
 //! Their entries are those of [`due_entry`], whose invariants hold here.
 

@@ -1,4 +1,4 @@
-//! What a join keeps of a record, and what it finds of the other side: entries of its own table (see
+//! The buffer of a join: the entries that it keeps of a record, and finds of the other side, in its own table (see
 //! [`super::keys`]).
 //!
 //! As everything else, writes are staged. Of one key there is never more than one record under way, and only its records write
@@ -19,7 +19,7 @@ pub(crate) struct Kept {
 }
 
 impl Core {
-    /// What is kept of a side and key with times from `first.time` to `last`, by time and arrival.
+    /// The entries of a side and key with times from `first.time` to `last`, by time and arrival.
     pub(crate) fn kept(&self, state: usize, first: Place<'_>, last: i64) -> Result<Vec<Kept>, StoreError> {
         let mut found = Vec::new();
         let Some(table) = self.state.get(state) else { return Ok(found) };

@@ -1,7 +1,7 @@
 //! The callbacks behind a join of two topics: a record that arrives on a side, one that stays without a match, and one that
 //! is sent on under another key.
 //!
-//! What is due comes before a record that arrives, so that whatever a side still keeps may be matched.
+//! Due work comes before a record that arrives, so that whatever a side still keeps may be matched.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub(super) type KeyOf<M> = Box<dyn Fn(&M, &mut Vec<u8>) + Send + Sync>;
 
 type Call<L, R, S> = Box<dyn Fn(&mut Ctx<'_, S>, Option<&L>, Option<&R>) -> CallbackResult + Send + Sync>;
 
-/// What both sides of a join know.
+/// The definition of a join that both sides share.
 pub(super) struct Both<L, R, S> {
     pub(super) windows: JoinWindows,
     /// Index of its table.
@@ -46,7 +46,7 @@ pub(super) struct SideOf<M> {
 }
 
 impl<M> SideOf<M> {
-    /// What tells a record from others of its key and time.
+    /// The number that distinguishes a record from others of its key and time.
     fn arrival(&self, record: RecordRef<'_>) -> i64 {
         let sent = record.headers.get(ARRIVAL).filter(|_| self.re_keyed);
         sent.and_then(|bytes| bytes.try_into().ok()).map_or(record.offset, i64::from_be_bytes)

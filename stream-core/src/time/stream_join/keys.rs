@@ -13,9 +13,9 @@
 use crate::window::Which;
 use crate::window::keys::{read_time, time};
 
-/// What an entry by time has while its record is unmatched and its null is still to be told.
+/// The value of an entry by time while its record is unmatched and its null is not emitted yet.
 pub(crate) const OPEN: &[u8] = &[1];
-/// What it has otherwise.
+/// The value of any other entry by time.
 pub(crate) const SETTLED: &[u8] = &[];
 
 const BY_KEY: u8 = 0;
@@ -29,7 +29,7 @@ impl Which {
         }
     }
 
-    /// What the keys of a side's entries by time begin with.
+    /// The first byte of the keys of a side's entries by time.
     pub(crate) fn by_time(self) -> &'static [u8] {
         match self {
             Self::Right => &[BY_TIME, 0],
@@ -81,7 +81,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// What tells a record from all others of a topic with several partitions; those of one partition sort by their offsets.
+/// The number that distinguishes a record from all others of a topic with several partitions; in one partition they sort by offset.
 pub(crate) fn arrival(partition: i32, offset: i64) -> i64 {
     const OFFSETS: u32 = 44;
     (i64::from(partition) << OFFSETS) | (offset & ((1 << OFFSETS) - 1))

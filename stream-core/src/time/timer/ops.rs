@@ -1,4 +1,4 @@
-//! What a callback can do with timers.
+//! Operations of a callback on timers.
 
 use crate::codec::{ValueOf, encode_state};
 use crate::context::Ctx;

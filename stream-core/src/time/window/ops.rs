@@ -1,4 +1,4 @@
-//! What a callback can do with windows.
+//! Operations of a callback on windows.
 
 use crate::codec::encode_state;
 use crate::context::Ctx;

@@ -22,7 +22,7 @@ use crate::log::kafka::error::ErrorContext;
 use crate::log::kafka::options::KafkaOptions;
 use crate::log::{LogResult, ProducerOptions};
 
-/// What it takes to make a client.
+/// The parts that a client is made of.
 pub(super) struct Maker {
     pub(super) kafka: KafkaOptions,
     pub(super) options: ProducerOptions,

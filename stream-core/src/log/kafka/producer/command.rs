@@ -1,4 +1,4 @@
-//! What the sender is asked to do.
+//! Commands to the sender.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,7 +7,7 @@ use futures::channel::oneshot;
 
 use crate::log::{Commits, Delivery, FailedRecord, GroupMetadata, LogError, LogResult, ProduceBatch, TopicPartition};
 
-/// What the sender is asked to do.
+/// A command to the sender.
 pub(super) enum Command {
     Send { batch: Arc<ProduceBatch>, seq: u64, epoch: u64, at: Instant, done: oneshot::Sender<Delivery> },
     Begin { before: u64, done: oneshot::Sender<LogResult<()>> },

@@ -259,7 +259,7 @@ impl Sender {
         }
     }
 
-    /// What ended this producer for good, if something did.
+    /// The error that ended this producer for good, if there is one.
     pub(super) fn fatal(&self) -> Option<LogError> {
         let (code, reason) = self.client.client().fatal_error()?;
         Some(match self.error_context.coded("producing", code, &reason) {

@@ -44,7 +44,7 @@ pub(super) fn not_open(what: &str) -> LogError {
     LogError::Config { what: what.to_owned(), reason: "no transaction is open: begin one first".into() }
 }
 
-/// What kind of error a call of a transaction ended with.
+/// The error of a transaction's call, by its class.
 pub(super) fn classed(error_context: &ErrorContext, what: &str, error: &KafkaError) -> LogError {
     use RDKafkaErrorCode as C;
     let KafkaError::Transaction(e) = error else { return error_context.error(what, error) };
