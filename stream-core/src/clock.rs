@@ -93,7 +93,7 @@ impl Clock for ManualClock {
         let mut now = self.now.subscribe();
         Box::pin(async move {
             if now.wait_for(|now| *now >= at).await.is_err() {
-                // The clock is gone: its time never comes.
+                // The clock was dropped: its time never comes.
                 futures::future::pending::<()>().await;
             }
         })

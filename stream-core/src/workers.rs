@@ -83,7 +83,7 @@ impl Workers {
                 if let Some(worker) = workers.get(at)
                     && worker.send(start).is_err()
                 {
-                    tracing::error!(partition, "the worker thread is gone");
+                    tracing::error!(partition, "the worker thread has ended");
                 }
             }
         }

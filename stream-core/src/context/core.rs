@@ -23,8 +23,8 @@ pub(crate) struct Core {
     pub(crate) table: Option<RefCell<TablePartition>>,
     /// The library's own tables, as `Topology::state` lists them.
     pub(crate) state: Vec<RefCell<TablePartition>>,
-    /// Entries of `state`, by its index, whose timers or windows have fired, and which are deleted once what came of it is
-    /// acknowledged (at least once; exactly once they are deleted with it).
+    /// Entries of `state`, by its index, whose timers or windows have fired, and which are deleted with the writes of
+    /// their callbacks (exactly-once), or once those are acknowledged (at-least-once).
     pub(crate) pending_deletes: RefCell<PendingDeletes>,
     pub(crate) joins: Vec<Arc<dyn Store>>,
     pub(crate) lookups: Vec<Arc<TableReplica>>,

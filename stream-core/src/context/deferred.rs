@@ -37,7 +37,7 @@ impl Deferred {
 
     fn end(&mut self, result: Result<(), CallbackError>) {
         if let Some(ends) = self.ends.take() {
-            // A task that is gone has nothing left to hold back.
+            // A task that has ended has nothing left to hold back.
             _ = ends.send(DeferredEnd { slot: self.slot, result });
         }
     }

@@ -80,8 +80,8 @@ pub(crate) struct Stage {
     pub(crate) slot: Option<u64>,
     /// Writes to the library's own tables.
     pub(crate) state: StateWrites,
-    /// Entries of those tables, by index, that mean nothing once this is done: deleted with it, or, at least once, when it
-    /// is acknowledged.
+    /// Entries of those tables, by index, that this record supersedes. With exactly-once delivery they are deleted in the same
+    /// transaction; with at-least-once delivery, when the record's writes are acknowledged.
     pub(crate) superseded: Vec<(usize, Box<[u8]>)>,
     /// The record's event time.
     pub(crate) at: i64,

@@ -89,8 +89,8 @@ impl<M: 'static> EmitterBuilder<M> {
         let queue = Arc::new(Queue::new(self.topic, self.bounds));
         let (end, ended) = oneshot::channel();
         let (log, options) = (self.log, self.producer);
-        let anew = move || log.producer(options.clone());
-        tokio::spawn(sender::run(Arc::clone(&queue), producer, anew, end));
+        let recreate = move || log.producer(options.clone());
+        tokio::spawn(sender::run(Arc::clone(&queue), producer, recreate, end));
         let handle = Handle { queue, ended: std::sync::Mutex::new(Some(ended)) };
         Ok(Emitter { handle: Arc::new(handle), codec: self.codec })
     }

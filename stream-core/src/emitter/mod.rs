@@ -166,7 +166,7 @@ impl<M: 'static> Emitter<M> {
         self.handle.queue.close(true);
         let ended = self.handle.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(ended) = ended {
-            // An error means the same: the sender is gone.
+            // An error means the same: the sender has ended.
             _ = ended.await;
         }
         self.handle.queue.flush().await

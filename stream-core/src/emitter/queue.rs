@@ -238,7 +238,7 @@ impl Queue {
         self.room.notify_waiters();
     }
 
-    /// The sender is gone. Returns the failures that nobody will hear of.
+    /// The sender has ended. Returns the failures that are reported nowhere else.
     pub(super) fn sender_gone(&self) -> Option<(usize, LogError)> {
         let (outstanding, reported) = {
             let mut taken = self.taken();

@@ -38,13 +38,13 @@ impl Drop for Leaving {
 pub(super) fn run(
     queue: Arc<Queue>,
     producer: Arc<dyn Producer>,
-    anew: impl Fn() -> Making + Send + Sync,
+    recreate: impl Fn() -> Making + Send + Sync,
     ended: oneshot::Sender<()>,
 ) -> impl Future<Output = ()> + Send {
     // Not made by the future's first step: a runtime may end before that.
     let leaving = Leaving { queue: Arc::clone(&queue), ended: Some(ended) };
     async move {
-        send_all(&queue, producer, anew).await;
+        send_all(&queue, producer, recreate).await;
         drop(leaving);
     }
 }
@@ -52,7 +52,7 @@ pub(super) fn run(
 /// A producer that is being made.
 type Making = BoxFuture<'static, LogResult<Arc<dyn Producer>>>;
 
-async fn send_all(queue: &Queue, mut producer: Arc<dyn Producer>, anew: impl Fn() -> Making) {
+async fn send_all(queue: &Queue, mut producer: Arc<dyn Producer>, recreate: impl Fn() -> Making) {
     let mut under_way = FuturesUnordered::new();
     // How many producers came before the one that is used.
     let mut before = 0;
@@ -75,7 +75,7 @@ async fn send_all(queue: &Queue, mut producer: Arc<dyn Producer>, anew: impl Fn(
                 let brokers_lost = delivery.failed.iter().any(|f| matches!(f.error, LogError::BrokersLost { .. }));
                 queue.delivered(sealed, delivery.failed);
                 // What the old one has under way fails in its own time.
-                if brokers_lost && by == before && let Ok(other) = anew().await {
+                if brokers_lost && by == before && let Ok(other) = recreate().await {
                     (producer, before) = (other, before + 1);
                 }
             }

@@ -156,7 +156,7 @@ pub enum MemberEvent {
 pub struct RevokeToken(#[allow(dead_code, reason = "only its drop matters")] tokio::sync::oneshot::Sender<()>);
 
 impl RevokeToken {
-    /// A token and what resolves (with an error or not) once it is gone.
+    /// A token, and a future that resolves (with an error or not) once it is dropped.
     pub fn new() -> (Self, tokio::sync::oneshot::Receiver<()>) {
         let (tx, rx) = tokio::sync::oneshot::channel();
         (Self(tx), rx)

@@ -72,7 +72,7 @@ impl Egress {
         }
     }
 
-    /// Commits records that the group sends to itself before the end of a commit interval: somebody waits for them.
+    /// Commits the records that the group sends to itself without waiting for the end of the commit interval.
     pub(super) fn hasten(&self) {
         if let Self::ExactlyOnce(_, transactions) = self {
             transactions.hasten();

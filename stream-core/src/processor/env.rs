@@ -16,7 +16,7 @@ use crate::log::{LogHandle, Reader};
 use crate::replica::TableReplica;
 use crate::store::StoreBackend;
 
-/// Made anew at each start of an instance; read-only from then on but for the counters.
+/// Created at each start of an instance; read-only from then on but for the counters.
 pub(super) struct Env {
     pub(super) graph: Arc<GroupGraph>,
     pub(super) log: LogHandle,

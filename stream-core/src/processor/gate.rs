@@ -8,7 +8,7 @@
 //! alone, a task hands over only such batches until all of them are delivered, also when its search has ended meanwhile: while
 //! another task's batch is sent alone, what is not to be sent alone waits apart, and goes before the next that is.
 //!
-//! Invariant: nothing that waits here is sent once its task is gone, or after a purge: the partition may have another owner
+//! Invariant: nothing that waits here is sent once its task has ended, or after a purge: the partition may have another owner
 //! by then, and the write would land behind the owner's own.
 
 use std::collections::VecDeque;
@@ -48,7 +48,7 @@ struct Alone {
 }
 
 impl Gate {
-    /// The tasks' end, and the future that sends what is to be sent alone. It ends when the tasks' end is gone.
+    /// The tasks' end, and the future that sends what is to be sent alone. It ends when the tasks' end is dropped.
     pub(super) fn new(producer: Arc<dyn Producer>) -> (Self, BoxFuture<'static, LogResult<()>>) {
         let (alone, asked) = mpsc::unbounded_channel();
         let queue = Arc::default();
@@ -84,12 +84,12 @@ impl Gate {
         delivery.map(|d| d.unwrap_or_else(|_| failed(LogError::Closed { what: "the producer".into() }))).boxed()
     }
 
-    /// A task is gone before all that it handed over had ended.
+    /// A task ended before all batches that it handed over did.
     pub(super) fn abandoned(&self) {
         self.abandoned.store(true, Ordering::Release);
     }
 
-    /// Waits for what a task that is gone may still have on its way to a partition.
+    /// Waits for the batches that a former task may still have on their way to a partition.
     pub(super) async fn settled(&self, partition: TopicPartition) -> LogResult<()> {
         if self.abandoned.load(Ordering::Acquire) {
             self.producer.settled(partition).await?;

@@ -23,7 +23,7 @@ use crate::workers::Workers;
 pub(super) struct Lookups {
     updaters: Vec<ReplicaUpdater>,
     replicas: Vec<Arc<TableReplica>>,
-    /// Ends by itself when this is dropped and the updaters are done.
+    /// Ends when this is dropped and the updaters are done.
     thread: Option<Workers>,
 }
 

@@ -3,7 +3,7 @@
 //! A position is kept in two places. The **committed offset** carries the topic's id as its metadata. The **state** of a
 //! group (its table and the library's own tables) carries, for each input partition, the offset up to which it contains
 //! the input's records: a record of `<group>-time` where the group has that topic, else of `<group>-positions`, a compacted
-//! topic of its own. A task compares both with the topic once, when it starts ([`decide`]).
+//! topic for them. A task compares both with the topic once, when it starts ([`decide`]).
 //!
 //! # What is written, and when
 //! - With exactly-once, the transaction that commits an offset contains the state's position, equal to it. So the two are
@@ -341,8 +341,8 @@ async fn look(log: &LogHandle, of: &[TopicPartition]) -> LogResult<Looked> {
     Ok(looked)
 }
 
-/// The meanings of the parts of a group's state, by the name under which each is kept. Two releases whose texts differ can't read
-/// each other's entries.
+/// The meanings of the parts of a group's state, by the name under which each is kept. Two releases whose texts differ
+/// can't read each other's entries.
 pub(super) fn meanings(graph: &GroupGraph) -> BTreeMap<String, String> {
     let mut of: BTreeMap<String, String> = BTreeMap::new();
     for edge in graph.tables().filter(|e| graph.state.first().is_none_or(|time| time.topic != e.topic)) {
@@ -356,7 +356,7 @@ pub(super) fn meanings(graph: &GroupGraph) -> BTreeMap<String, String> {
         }
     };
     for edge in &graph.windows {
-        // The grace only says when a window closes, which is reckoned anew each time.
+        // The grace only says when a window closes, which is computed each time.
         add(edge.state, format!("windows of {} ms each {} ms", edge.windows.size, edge.windows.advance));
     }
     for edge in &graph.stream_joins {

@@ -2,7 +2,7 @@
 //!
 //! A standby keeps the stores of one partition, the table's and the joins', up to date, as a view keeps its copy, so that
 //! a task which takes over finds all but the last moment in them. It writes to no topic, and it owns the stores until it
-//! is told to end; then it records how far they are and hands them on, still open.
+//! has to end; then it records how far they are and hands them on, still open.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::log::{TopicInfo, TopicPartition};
 use crate::replica::{ReplicaUpdater, TableReplica, UpdaterOptions, ViewState, ViewStatus};
 use crate::store::{Store, StoreError, StoreId};
 
-/// Stores that stay open from one that is over to its successor, for to open them again would take time.
+/// Stores that stay open from one owner to the next, which saves the time to open them again.
 #[derive(Debug, Default)]
 pub(super) struct OpenStores(#[allow(dead_code, reason = "held, not read")] Vec<Arc<dyn Store>>);
 
@@ -40,18 +40,18 @@ pub(super) struct StandbySpec {
     pub(super) env: Arc<Env>,
     /// The topics to copy, each with the name of its codec.
     pub(super) tables: Vec<(TopicInfo, String)>,
-    /// Resolves when whoever had the stores before is over.
+    /// Resolves when the previous owner of the stores has ended.
     pub(super) after: Option<oneshot::Receiver<OpenStores>>,
     /// Resolves, in whichever way, when the standby is to end.
     pub(super) stop: oneshot::Receiver<()>,
     pub(super) updates: mpsc::UnboundedSender<StandbyUpdate>,
 }
 
-/// Runs a standby until it is told to end.
+/// Runs a standby until its instance has it end.
 pub(super) async fn run(spec: StandbySpec) -> OpenStores {
     let StandbySpec { id, partition, env, tables, after, mut stop, updates } = spec;
     let before = match after {
-        // An error means the same: it is over.
+        // An error means the same: it has ended.
         Some(after) => after.await.unwrap_or_default(),
         None => OpenStores::default(),
     };
@@ -103,7 +103,7 @@ fn keep(env: &Env, topic: &TopicInfo, partition: &TopicPartition, codec: &str) -
     Ok((store, status, updater, work))
 }
 
-/// Tells of a copy's states until its updater is gone.
+/// Reports a copy's states until its updater has ended.
 fn forward(
     id: u64,
     partition: TopicPartition,
@@ -128,11 +128,11 @@ fn forward(
     .boxed()
 }
 
-/// A standby as its instance knows it. Dropping it tells it to end.
+/// A standby as its instance knows it. Dropping it makes it end.
 #[derive(Debug)]
 pub(super) struct Standby {
     pub(super) id: u64,
     pub(super) states: BTreeMap<TopicPartition, StandbyState>,
-    #[allow(dead_code, reason = "told by its end")]
+    #[allow(dead_code, reason = "its drop is the signal")]
     pub(super) stop: oneshot::Sender<()>,
 }

@@ -11,7 +11,7 @@ use super::handle::Request;
 pub(super) struct Stop {
     requests: mpsc::UnboundedReceiver<Request>,
     signal: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// It has been told: a failure from now on is not followed by a restart.
+    /// A stop was requested: a failure from now on is not followed by a restart.
     pub(super) asked: bool,
     /// Requests that came while no instance was there to serve them.
     queued: VecDeque<Request>,
@@ -30,7 +30,7 @@ impl Stop {
         while !self.asked {
             match self.receive().await {
                 visit @ Request::Visit { .. } => self.queued.push_back(visit),
-                // Nobody is there to answer, which whoever asked learns at once.
+                // No instance is there to answer, which the caller learns at once.
                 Request::Stop | Request::Read { .. } => {}
             }
         }

@@ -1,4 +1,4 @@
-//! Exactly once: what all tasks of an instance release, in one transaction a commit interval (semantics D3).
+//! Transactions of exactly-once delivery: one a commit interval, with all that the instance's tasks release (semantics D3).
 //!
 //! Tasks hand batches over and go on; this is one future that puts them into transactions. While one commits, batches
 //! of the next one wait in the queue.
@@ -8,7 +8,7 @@
 //!   its offset in the transaction, unchanged ones included: a transaction without an offset is fenced by nothing.
 //! - The batches of a task are committed in the order in which they were handed over. Once one has failed, all later
 //!   ones fail too, until the task says (by its epoch) that it has gone back.
-//! - The group's metadata is taken at the commit, so that a generation that is over makes the commit fail.
+//! - The group's metadata is taken at the commit, so that a generation that has ended makes the commit fail.
 //! - A transaction has no more bytes than its [`Budget`], or one batch; a batch that is to go alone has one to itself. One
 //!   whose records are not acknowledged in time is aborted here, before the log does it and takes us for a zombie.
 //! - Positions that their topic refuses again and again end the work: no record is at fault, and no policy applies.
@@ -86,7 +86,7 @@ impl Transactions {
         delivery.map(|d| d.unwrap_or_else(|_| failed(LogError::Closed { what: "the transactions".into() }))).boxed()
     }
 
-    /// Commits what these tasks hand over, or have handed over, as soon as possible: they are told to end.
+    /// Commits what these tasks send, or have sent, as soon as possible: they were asked to end.
     pub(super) fn hurry(&self, tasks: Vec<u64>) {
         _ = self.messages.send(Message::Hurry(tasks));
     }
@@ -97,7 +97,7 @@ impl Transactions {
         _ = self.messages.send(Message::Hasten);
     }
 
-    /// Has no batch of several records sent that is larger, once the transaction that is open is over.
+    /// Has no batch of several records sent that is larger, once the open transaction has ended.
     pub(super) fn limit_batches(&self, bytes: usize) -> BoxFuture<'static, LogResult<()>> {
         let (done, limited) = oneshot::channel();
         // One that can't be sent drops `done`.
@@ -122,7 +122,7 @@ impl Transactions {
     }
 }
 
-/// Says so when a task is over, in whichever way.
+/// Reports the end of a task, in whichever way it ends.
 pub(super) struct OverGuard(Transactions, u64);
 
 impl Drop for OverGuard {

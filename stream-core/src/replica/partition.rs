@@ -1,7 +1,8 @@
 //! One partition of a copy being kept: its part of a [`ReplicaUpdater`](super::updater::ReplicaUpdater).
 //!
-//! Errors: after one of the log, a pause, then it goes on from where it was; after a position that the topic no longer has, or
-//! topic made anew (which its id tells), the store is emptied and read anew; of the store, the end, for nothing is left to build upon.
+//! Errors: after one of the log, it pauses, then goes on from where it was. When the topic no longer has the position, or was
+//! recreated (it has another id), the store is emptied and restored. An error of the store ends it, for nothing is left to
+//! build upon.
 //!
 //! It must never record a checkpoint beyond what is in the store.
 
@@ -72,7 +73,7 @@ impl<'a> PartitionFollower<'a> {
         Self { context, index, copy, probe, known, recorded, caught_up: false, level, missing: false, failures: 0 }
     }
 
-    /// Works until told to stop, then records a last checkpoint.
+    /// Works until it has to stop, then records a last checkpoint.
     pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), String> {
         self.recorded = self.copy.store.checkpointed().map_err(|e| e.to_string())?;
         loop {
@@ -112,7 +113,7 @@ impl<'a> PartitionFollower<'a> {
             }
             Broken::Log(error) => {
                 let missing = matches!(error, LogError::UnknownTopic { .. } | LogError::UnknownPartition { .. });
-                // Who is stranded reads with another client the next time.
+                // A client that lost all brokers is replaced for the next read.
                 let passes =
                     missing || error.class() != ErrorClass::Fatal || matches!(error, LogError::BrokersLost { .. });
                 if !passes && !self.copy.is_complete() {
@@ -137,7 +138,7 @@ impl<'a> PartitionFollower<'a> {
         self.copy.emptied();
         self.copy.store.clear()?;
         (self.known, self.recorded) = (None, None);
-        // What was found out concerned what is gone now.
+        // The probe's finding concerned the store's former content.
         self.probe.take();
         self.context.replica.set_phase(self.index, Phase::Restoring, None);
         Ok(())
@@ -159,7 +160,7 @@ impl<'a> PartitionFollower<'a> {
             // Served until its successor is there.
             source.exists().await?;
             self.probe.take();
-            // One answer is no proof that it was gone. Its id tells, where it has one: see `Source::follow`.
+            // One answer is no proof that it was deleted. Its id proves it, where it has one: see `Source::follow`.
             if store.origin()?.is_none() {
                 tracing::warn!(%partition, "the topic was gone and is back: the copy is emptied and restored");
                 self.empty()?;
@@ -191,7 +192,7 @@ impl<'a> PartitionFollower<'a> {
         checkpoints.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut late = Vec::new();
         loop {
-            // A listener is told what changes in a complete copy, not what a restore brings.
+            // A listener is notified of changes of a complete copy, not of restored values.
             let listening = updates.as_deref().filter(|_| copy.is_complete());
             let mut notify = |key: &[u8], value: Option<&[u8]>| {
                 let Some(updates) = listening else { return };
@@ -229,7 +230,7 @@ impl<'a> PartitionFollower<'a> {
                     updates.load_and_notify(partition.partition, &key, value.as_deref()).await;
                 }
             }
-            // A follower that always has records must let the others, and whoever shares the thread, have their turn.
+            // A follower that always has records must let the others, and other users of the thread, have their turn.
             tokio::task::yield_now().await;
         }
     }
@@ -273,11 +274,11 @@ impl<'a> PartitionFollower<'a> {
         let now_ms = self.context.log.clock().now_ms();
         let keep = self.context.tombstone_retention_ms.unwrap_or(DAY_MS);
         // Not level for long, nobody knows whether deletions were missed: the older checkpoint stands, and its age
-        // will tell.
+        // decides.
         if now_ms.saturating_sub(at_ms) > keep / 2 {
             return Ok(());
         }
-        // One that does not move is recorded anew at times, so that its age tells how long the copy was away.
+        // One that does not move is recorded again at times, so that its age shows how long the copy was away.
         let stale =
             self.recorded.is_none_or(|r| r.offset != known.position || at_ms.saturating_sub(r.at_ms) > keep / 8);
         if stale {
@@ -294,6 +295,6 @@ const DAY_MS: i64 = 24 * 3_600_000;
 
 /// Resolves once the updater is to stop.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // An error means that whoever could say so is gone.
+    // An error means that the updater was dropped.
     _ = stop.wait_for(|stop| *stop).await;
 }

@@ -10,7 +10,7 @@ use super::table::TableReplica;
 use super::updates::Updates;
 use crate::log::{Isolation, LogError, LogHandle, OffsetSpec, Reader};
 
-/// How often what is done for a copy.
+/// The intervals of an updater's work.
 #[derive(Clone, Debug)]
 pub(crate) struct UpdaterOptions {
     pub(crate) checkpoint: Duration,
@@ -79,8 +79,8 @@ impl UpdaterContext {
             match self.ask().await {
                 Ok((partitions, _)) if partitions != count => {
                     return format!(
-                        "topic {topic} has changed from {count} to {partitions} partitions: open the view, or start the \
-                         group, anew"
+                        "topic {topic} has changed from {count} to {partitions} partitions: reopen the view, or \
+                         restart the group"
                     );
                 }
                 Ok((_, ends)) => {
@@ -98,7 +98,7 @@ impl UpdaterContext {
         }
     }
 
-    /// One follower may see that the topic is gone, and another only its successor: so they tell each other.
+    /// One follower may see that the topic is missing, and another only its successor: so each finding goes to all.
     pub(super) fn note_missing(&self, error: &LogError) {
         if matches!(error, LogError::UnknownTopic { .. }) {
             self.probes.iter().for_each(|probe| probe.report(Found::TopicMissing(error.clone())));

@@ -79,7 +79,7 @@ impl PartitionReplica {
         !self.generation.load(Ordering::Acquire).is_multiple_of(2)
     }
 
-    /// The number of this life of the store; an error if it is not complete.
+    /// The generation of the store; an error if it is not complete.
     pub(super) fn generation(&self) -> Result<u64, ReplicaError> {
         let generation = self.generation.load(Ordering::Acquire);
         if generation.is_multiple_of(2) { Err(ReplicaError::Restoring(self.partition.clone())) } else { Ok(generation) }
@@ -225,12 +225,12 @@ impl TableReplica {
 
     /// No more reads.
     pub(super) fn end(&self, how: Ended) {
-        // Whoever was first keeps its say.
+        // The first end is kept.
         _ = self.ended.set(how);
         self.show(&self.health.lock().unwrap_or_else(PoisonError::into_inner), true);
     }
 
-    /// Publishes the state; wakes who waits for it if it changed, or if they are to look again.
+    /// Publishes the state; wakes those that wait for it if it changed, or if `look` asks them to look again.
     fn show(&self, health: &Health, look: bool) {
         let status = match self.ended.get() {
             Some(Ended::Closed) => ViewStatus { state: ViewState::Closed, reason: None },

@@ -53,14 +53,14 @@ impl ReplicaUpdater {
         let end_on_drop = EndOnDrop(Arc::clone(&context.replica));
         let work = Box::pin(async move {
             context.run(stopped).await;
-            // The stores are this future's no more before it is told.
+            // The stores are released before the end is reported.
             drop((context, end_on_drop));
             _ = end.send(());
         });
         (Self { replica, stop, ended }, work)
     }
 
-    /// Resolves once the last checkpoint is recorded and the updater is gone. No reads are answered from now on.
+    /// Resolves once the last checkpoint is recorded and the updater has ended. No reads are answered from now on.
     pub(crate) async fn close(self) {
         self.replica.end(Ended::Closed);
         self.stop.send_replace(true);
@@ -69,7 +69,7 @@ impl ReplicaUpdater {
     }
 }
 
-/// Says so when the work ends before it was told to, as when its runtime is shut down.
+/// Marks the replica failed when the work ends before it was asked to, as when its runtime is shut down.
 struct EndOnDrop(Arc<TableReplica>);
 
 impl Drop for EndOnDrop {
@@ -98,7 +98,7 @@ impl UpdaterContext {
         if let Err(reason) = ended {
             tracing::error!(table = %self.replica.topic(), reason, "the copy of a table can't be kept up to date");
             self.replica.end(Ended::Failed(reason.into()));
-            // The other followers end in good order once they are told to.
+            // The other followers end in good order once they are asked to.
             while followers.next().await.is_some() {}
         }
     }

@@ -9,10 +9,10 @@ use crate::codec::{Codec, CodecError};
 
 /// Listeners of a copy, whose value type is not named.
 pub(crate) trait Updates: Send + Sync {
-    /// Tells them; false if something must be loaded first to decode the value.
+    /// Notifies them; false if something must be loaded first to decode the value.
     fn notify(&self, partition: i32, key: &[u8], value: Option<&[u8]>) -> bool;
 
-    /// Loads what the value needs and tells them.
+    /// Loads what the value needs and notifies them.
     fn load_and_notify<'a>(&'a self, partition: i32, key: &'a [u8], value: Option<&'a [u8]>) -> BoxFuture<'a, ()>;
 }
 

@@ -80,14 +80,14 @@ impl Source<'_> {
             id = log.topic_id(Arc::clone(&partition.topic)).await?;
         }
         let (start, end) = bounds(log, partition).await?;
-        let anew = match (&origin, &id) {
+        let recreated = match (&origin, &id) {
             (Some(origin), Some(id)) if *origin != **id => {
                 Some("it is a copy of another topic: this one was recreated")
             }
             (Some(_), None) => Some("it is not known any more which topic it is a copy of"),
             _ => None,
         };
-        let distrust = |known| anew.or_else(|| distrust(known, start, end, now_ms, *tombstone_retention_ms));
+        let distrust = |known| recreated.or_else(|| distrust(known, start, end, now_ms, *tombstone_retention_ms));
         let from = match known.or(store.checkpointed()?.map(Known::from)) {
             None => start,
             Some(known) => match distrust(known) {
@@ -212,12 +212,12 @@ pub(crate) async fn restore(
     Ok(())
 }
 
-/// Tells how a restore gets on.
+/// Logs the progress of a restore.
 pub(crate) struct Progress<'a> {
     partition: &'a TopicPartition,
     from: i64,
     began: Instant,
-    told: Instant,
+    reported: Instant,
     interval: Duration,
     records: usize,
 }
@@ -225,15 +225,15 @@ pub(crate) struct Progress<'a> {
 impl<'a> Progress<'a> {
     pub(crate) fn new(partition: &'a TopicPartition, from: i64, interval: Duration) -> Self {
         let began = Instant::now();
-        Self { partition, from, began, told: began, interval, records: 0 }
+        Self { partition, from, began, reported: began, interval, records: 0 }
     }
 
     /// So many records more; `left` is how many offsets are left, if that is known. Returns whether it was time to log it.
     pub(crate) fn applied(&mut self, records: usize, left: Option<i64>) -> bool {
         self.records += records;
-        let due = self.told.elapsed() >= self.interval;
+        let due = self.reported.elapsed() >= self.interval;
         if due {
-            self.told = Instant::now();
+            self.reported = Instant::now();
             let (partition, records, per_second) = (self.partition, self.records, self.rate());
             let seconds_left = left.and_then(|n| u64::try_from(n).ok()?.checked_div(per_second));
             tracing::info!(%partition, records, per_second, offsets_left = left, seconds_left, "restoring");
@@ -256,15 +256,15 @@ impl<'a> Progress<'a> {
 }
 
 async fn wait_stable(log: &LogHandle, partition: &TopicPartition, end: i64) -> Result<(), FollowError> {
-    let mut told = Instant::now();
+    let mut reported = Instant::now();
     loop {
         let of = vec![(partition.clone(), OffsetSpec::Latest)];
         let stable = log.offsets(of, Isolation::ReadCommitted).await?.first().copied().unwrap_or_default();
         if stable >= end {
             return Ok(());
         }
-        if told.elapsed() >= Duration::from_secs(5) {
-            told = Instant::now();
+        if reported.elapsed() >= Duration::from_secs(5) {
+            reported = Instant::now();
             tracing::info!(%partition, stable, end, "waiting for an open transaction on the changelog to end");
         }
         // Nothing announces the end of somebody else's transaction, so it is asked for.

@@ -1,19 +1,19 @@
-//! Entries that stay open until they are due, each kind in a table of its own: a session, a batch.
+//! Entries that stay open until they are due, each kind in its own table: a session, a batch.
 //!
 //! | key | value |
 //! |---|---|
 //! | `0` length key place | when it is due, when its marker is, its event time; then what it has |
 //! | `1` due length key place | a marker: nothing |
 //!
-//! The place tells the open entries of a key apart. Markers sort by when they are due, so that what closes next is asked
+//! The place distinguishes the open entries of a key. Markers sort by when they are due, so that what closes next is asked
 //! for as a timer is.
 //!
 //! Invariants:
 //! - An entry has a marker, and not after it is due. One that falls due later leaves its marker where it is: it is moved
 //!   when its time has come, so that a record that makes a session longer costs one write.
-//! - At least once, any part of what is not acknowledged may be there after a crash, and no other. So what an entry or a
-//!   marker is replaced by is acknowledged before it is deleted, an entry's marker is deleted after the entry, and a record
-//!   that adds to an entry sees to it that the marker is there. A marker without an entry is forgotten.
+//! - With at-least-once delivery, an arbitrary subset of the unacknowledged writes survives a crash. So the replacement of an
+//!   entry or a marker is acknowledged before the old one is deleted, an entry's marker is deleted after the entry, and a
+//!   record that adds to an entry checks that its marker exists, and writes it if not. A marker without an entry is forgotten.
 //!
 //! These are formats on disk and in topics: they must never change without a new name for the topic.
 
@@ -33,7 +33,7 @@ pub(crate) fn entry_prefix(key: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Where an entry lies.
+/// The key of an entry.
 pub(crate) fn entry_key(key: &[u8], suffix: &[u8]) -> Vec<u8> {
     let mut bytes = entry_prefix(key);
     bytes.extend_from_slice(suffix);
@@ -46,7 +46,7 @@ pub(crate) fn key(entry_key: &[u8]) -> Option<&[u8]> {
     rest.get(..u32::from_be_bytes(*len) as usize)
 }
 
-/// Where an entry's marker lies.
+/// The key of an entry's marker.
 pub(crate) fn marker(due: i64, entry_key: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(8 + entry_key.len());
     bytes.extend_from_slice(MARKERS);
@@ -55,7 +55,7 @@ pub(crate) fn marker(due: i64, entry_key: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Where the entry of a marker lies.
+/// The key of a marker's entry.
 pub(crate) fn entry_of_marker(marker: &[u8]) -> Option<Vec<u8>> {
     let (_, rest) = keys::read_time(marker.strip_prefix(MARKERS)?)?;
     Some([&[ENTRY], rest].concat())

@@ -20,8 +20,7 @@ pub(super) struct Entry<'a> {
 }
 
 impl<S> Ctx<'_, S> {
-    /// A place where nothing lies, nor anything that means nothing any more and is not deleted yet: that is to be there after
-    /// a crash.
+    /// A key without an entry, and without a superseded one that is not deleted yet: such an entry has to survive a crash.
     pub(super) fn free_entry_key(
         &mut self,
         state: usize,

@@ -334,7 +334,7 @@ pub(crate) fn expires(table: &TopicInfo, brokers: Option<String>) -> Option<(Str
     Some((problem, format!("set it by: {}", own::alter(topic, &brokers, "cleanup.policy=compact"))))
 }
 
-/// Says so when a topic has grown since the group started, or is gone.
+/// Logs a topic that has grown since the group started, or was deleted.
 pub(crate) async fn check_growth(log: &LogHandle, graph: &Topology, facts: &TopicFacts) -> Result<(), TopicsError> {
     let names: Vec<_> = facts.fixed.keys().cloned().collect();
     let mut again = true;

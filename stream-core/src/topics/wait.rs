@@ -39,7 +39,7 @@ pub(crate) async fn for_topics(
     who: &str,
 ) -> LogResult<Result<Vec<TopicInfo>, Arc<str>>> {
     let until = Instant::now() + bound;
-    let mut told = false;
+    let mut logged = false;
     loop {
         let found = answer(log, who, |_| {}, log.topics(names.to_vec())).await?;
         let missing = names.iter().zip(&found).find(|(_, found)| found.is_none());
@@ -47,9 +47,9 @@ pub(crate) async fn for_topics(
         if Instant::now() >= until {
             return Ok(Err(Arc::clone(missing)));
         }
-        if !told {
+        if !logged {
             tracing::info!(topic = %missing, "{who} waits for a topic");
-            told = true;
+            logged = true;
         }
         // Topics are not announced, so they are asked for.
         sleep(Duration::from_millis(200)).await;

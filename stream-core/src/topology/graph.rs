@@ -176,7 +176,7 @@ impl Topology {
         }
     }
 
-    /// The topic of the positions that the group's state contains; `None` for a group without state of its own.
+    /// The topic of the positions that the group's state contains; `None` for a group without state.
     pub(crate) fn positions(&self) -> Option<Arc<str>> {
         match (self.state.first(), &self.table) {
             (Some(time), _) => Some(Arc::clone(&time.topic)),

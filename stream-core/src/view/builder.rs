@@ -148,7 +148,7 @@ impl<V: 'static> ViewBuilder<V> {
     }
 }
 
-/// Does the work on a thread of its own: a store's writes may wait for the disk, which would hold up whatever shares
+/// Does the work on its own thread: a store's writes may wait for the disk, which would hold up whatever shares
 /// the thread.
 fn spawn_thread(topic: &Arc<str>, work: BoxFuture<'static, ()>) -> Result<(), ViewError> {
     let failed = |e: std::io::Error| ViewError::Thread { topic: Arc::clone(topic), error: Arc::new(e) };

@@ -25,7 +25,7 @@ use crate::log::{
 pub(super) struct Held {
     /// The slot's partition and those that follow it, as they were when it was given.
     pub(super) partitions: Vec<TopicPartition>,
-    /// Cleared when it is gone: its fetches fall silent.
+    /// Cleared when the assignment ends: its fetches yield nothing more.
     pub(super) alive: Arc<AtomicBool>,
 }
 
@@ -137,8 +137,8 @@ impl Group {
         !quiet
     }
 
-    /// Takes a member out; a rebalance must follow if it was in. Its fetches go on until it is told, for nothing tells
-    /// a zombie what it must not read.
+    /// Takes a member out; a rebalance must follow if it was in. Its fetches go on until it is notified, for nothing
+    /// stops a zombie from reading.
     pub(super) fn remove(&mut self, id: u64, wake: &mut Vec<Waker>) -> bool {
         let gone = self.members.remove(&id);
         gone.map(|member| wake.extend(member.waker)).is_some()

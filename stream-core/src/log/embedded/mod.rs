@@ -1,7 +1,7 @@
 //! The embedded log: topics, groups and transactions inside one process, in memory.
 //!
 //! It behaves as Kafka does, down to markers that take offsets, generations and fencing; the same conformance suite
-//! runs against both. It is not a server: everything is gone with the process, and nothing is deleted by time or size
+//! runs against both. It is not a server: everything is lost with the process, and nothing is deleted by time or size
 //! before [`InMemory::apply_retention`] is called (compacted topics are compacted). It spawns no thread, and a task
 //! only to see to what a producer has under way in time; nothing in it is random: with a paused clock, one thread and the same calls, the same things happen.
 //!

@@ -24,7 +24,7 @@ use crate::log::{LogError, LogResult};
 /// The state that all handles of one embedded log share.
 pub(super) struct Shared {
     state: Mutex<BrokerState>,
-    /// Told after each access that set [`BrokerState::changed`].
+    /// Notified after each access that set [`BrokerState::changed`].
     pub(super) notify: Notify,
     pub(super) clock: Arc<dyn Clock>,
     /// Whose time it is, for callers outside of any runtime.

@@ -2,7 +2,7 @@
 //!
 //! Runs on the member's poll thread, inside the callback. Invariants:
 //! - `held` is what is assigned to the consumer: it changes here only, together with `incremental_(un)assign`, and one
-//!   partition too many would fail the whole call, so only differences are passed on. A partition whose slot is gone is
+//!   partition too many would fail the whole call, so only differences are passed on. A partition whose slot was removed is
 //!   lost to the caller and waits for its unassignment.
 //! - Every callback answers with exactly one such call, even an empty one, or the group would wait for ever.
 //! - A loss is marked (`lost`, `epoch`) before anything is unassigned, for librdkafka joins again right after that and
@@ -89,7 +89,7 @@ enum Held {
 
 impl Shared {
     fn send(&self, event: LogResult<MemberEvent>) {
-        // A receiver that is gone means that the member is being dropped.
+        // A receiver that was dropped means that the member is being dropped.
         let _ = self.events.send(event);
     }
 

@@ -19,7 +19,7 @@ pub(super) const STATISTICS_MS: u32 = 5000;
 /// So many in a row without a broker, for there is none for a moment whenever librdkafka starts over.
 const IN_A_ROW: u32 = 2;
 
-/// How many of some clients were stranded so far.
+/// How many of some clients have lost all brokers so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BrokersLost {
     count: Arc<watch::Sender<u64>>,
@@ -49,7 +49,7 @@ impl BrokersLost {
         let (mut count, brokers) = (self.count.subscribe(), brokers.to_owned());
         async move {
             if count.changed().await.is_err() {
-                // The connection is gone, and with it whoever could be stranded.
+                // The connection was dropped, and with it all of its clients.
                 std::future::pending::<()>().await;
             }
             LogError::BrokersLost { brokers }
@@ -74,7 +74,7 @@ impl ClientHealth {
         self.without.load(Ordering::Relaxed) >= IN_A_ROW
     }
 
-    /// Looks at a client's statistics. True if they show that it is stranded, once.
+    /// Looks at a client's statistics. True if they show that it has lost all brokers, once.
     pub(super) fn check(&self, client: &str, statistics: &[u8]) -> bool {
         let Ok(statistics) = std::str::from_utf8(statistics) else { return false };
         // Brokers come first, so that this seldom looks far.

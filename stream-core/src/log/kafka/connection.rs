@@ -29,7 +29,7 @@ pub(super) struct Connection {
     pub(super) options: KafkaOptions,
     pub(super) error_context: ErrorContext,
     pub(super) pool: Pool,
-    /// Recreated after an error that may pass: that client may be stranded.
+    /// Recreated after an error that may pass: that client may have lost all brokers.
     admin: Mutex<Option<Arc<AdminClient<Ctx>>>>,
     /// Of the producers and readers; members and look-ups get new clients by themselves.
     pub(super) brokers_lost: BrokersLost,
@@ -162,9 +162,9 @@ impl Polled {
                     tracing::error!(target: "kafka", "a record came outside its partition's queue and is lost");
                 }
                 if watched.any()
-                    && let Some(tell) = when_brokers_lost.take()
+                    && let Some(notify) = when_brokers_lost.take()
                 {
-                    tell();
+                    notify();
                 }
             }
             close(polled);

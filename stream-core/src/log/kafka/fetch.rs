@@ -69,7 +69,7 @@ pub(super) trait Owner: Send + Sync + 'static {
     ) -> Option<BoxFuture<'static, LogResult<Option<i64>>>>;
     /// Makes the consumer go on at an offset.
     fn seek(self: Arc<Self>, tp: &TopicPartition, offset: i64) -> BoxFuture<'static, LogResult<()>>;
-    /// The `Fetch` is gone; its slot is closed.
+    /// The `Fetch` was dropped; its slot is closed.
     fn dropped(self: Arc<Self>, tp: &TopicPartition);
     /// Whether nothing more can come. The reader is woken when that changes.
     fn has_lost_brokers(&self) -> bool {
@@ -101,7 +101,7 @@ pub(super) struct KafkaFetch {
 struct Nameless(u64);
 
 impl Nameless {
-    /// One more. Told of at 1, 2, 4, 8 ... of them.
+    /// Counts one more. Logs at 1, 2, 4, 8 ... of them.
     fn count(&mut self, tp: &TopicPartition, offset: i64) {
         self.0 += 1;
         if self.0.is_power_of_two() {

@@ -103,7 +103,7 @@ impl Poller {
         }
     }
 
-    /// Why this client will never be in the group again, as far as one can tell.
+    /// Why this client will never be in the group again, as far as is known.
     fn is_hopeless(&mut self) -> Option<&'static str> {
         if self.consumer.context().has_lost_brokers() {
             return Some("it lost all brokers for good");

@@ -104,7 +104,7 @@ impl Alignment {
             progress.asked = Some(Instant::now());
         }
         let latest = ours.iter().map(|p| (p.clone(), OffsetSpec::Latest)).collect();
-        // Not of what is committed: a commit is known before its markers are where they tell readers of it.
+        // Not the end of committed records: a commit is known before readers can see its markers.
         let ends = env.log.offsets(latest, Isolation::ReadUncommitted).await?;
         Ok(ours.into_iter().zip(ends).collect())
     }

@@ -146,7 +146,7 @@ struct GroupProgress {
     unread: BTreeMap<TopicPartition, (i64, Instant)>,
 }
 
-/// The pace of an instance.
+/// The alignment of the partitions of a group, as one instance takes part in it.
 pub(super) struct Alignment {
     keeps: Vec<Keeps>,
     /// Of the inputs; of what comes back.

@@ -11,7 +11,7 @@ use crate::processor::status::{TaskState, Waiting};
 use crate::processor::task::Command;
 
 impl Instance<'_> {
-    /// Has every position committed anew, so that offsets of idle inputs do not expire (semantics D9).
+    /// Commits every position again, so that offsets of idle inputs do not expire (semantics D9).
     pub(super) fn recommit(&mut self) {
         for task in self.tasks.values_mut() {
             if self.env.egress.transactions().is_some() {

@@ -24,7 +24,7 @@ pub(super) struct LiveTask {
     pub(super) committed: Commits,
     /// Up to where records are counted as done.
     pub(super) counted: Offsets,
-    /// It is handed back already: resolves once that is over.
+    /// It is revoked already: resolves once the revocation is complete.
     pub(super) handed_back: Option<Shared<oneshot::Receiver<()>>>,
 }
 

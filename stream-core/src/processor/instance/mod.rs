@@ -143,7 +143,7 @@ impl<'a> Instance<'a> {
         }
     }
 
-    /// Runs until told to stop, or something fails.
+    /// Runs until it is asked to stop, or something fails.
     pub(super) async fn run(mut self, stop: &mut Stop) -> ProcessorResult<()> {
         let options = &self.env.options;
         let every = |period: Duration| {
@@ -233,7 +233,7 @@ impl<'a> Instance<'a> {
         match closed {
             // All that was done is committed, as when a consumer of Kafka's own is closed in vain.
             Err(error @ LogError::Timeout { .. }) => {
-                tracing::warn!(group, ?error, "the group goes on without this instance once its session is over");
+                tracing::warn!(group, ?error, "the group goes on without this instance once its session has ended");
                 Ok(())
             }
             closed => closed.map_err(|e| ProcessorError::log(&group, "leave the group", e)),
@@ -285,7 +285,7 @@ impl<'a> Instance<'a> {
         self.env.alignment.as_ref().is_some_and(|alignment| alignment.is_waited_for())
     }
 
-    /// Tells tasks and standbys apart, among themselves.
+    /// The id of the next task or standby, distinct from all others.
     fn next_id(&mut self) -> u64 {
         let id = self.next_task;
         self.next_task += 1;
@@ -299,7 +299,7 @@ impl<'a> Instance<'a> {
                 return self.begin_commit();
             }
             Report::Running(starts) => {
-                // One that was told to end meanwhile is past that.
+                // One that drains meanwhile keeps that state.
                 if let Some(task) = self.tasks.get_mut(&id).filter(|t| t.state == TaskState::Restoring) {
                     task.state = TaskState::Running;
                     task.counted = starts.into_iter().map(|(partition, at)| (partition, at.offset)).collect();

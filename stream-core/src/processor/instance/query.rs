@@ -11,7 +11,7 @@ use crate::processor::task::Demand;
 
 impl Instance<'_> {
     /// Passes a question on. A partition that is going away is not here any more, and one that is being restored can't
-    /// be asked: it may not look at its inbox before that is over.
+    /// be asked: it may not look at its inbox before the restore ends.
     pub(super) fn read(&self, question: Question, done: oneshot::Sender<Result<Asked, ReadError>>) {
         // Who asked may have gone.
         _ = done.send(self.ask(&question));

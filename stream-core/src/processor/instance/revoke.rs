@@ -74,7 +74,7 @@ impl Instance<'_> {
                         env.egress.purge();
                     }
                 }
-                // Errors are how they tell.
+                // An error is how they signal their end.
                 join_all(earlier).await;
                 let (offsets, result) = match env.egress.transactions() {
                     None => commit_at_last(&*group, &drains, until).await,
@@ -101,13 +101,13 @@ impl Instance<'_> {
         self.count(&done.offsets);
         for id in done.tasks {
             if let Some(task) = self.tasks.remove(&id) {
-                // Does nothing to one that has ended by itself.
+                // Does nothing to one that has ended already.
                 task.orders.command(Command::Abort);
             }
         }
         match done.result {
             Ok(()) => {}
-            // A generation that is over: the work is done again by the new owner.
+            // The generation has ended: the new owner does the work again.
             Err(error @ ProcessorError::Log { error: LogError::NotMember { .. }, .. }) => {
                 tracing::warn!(?error, "the last commit before the partitions moved came too late");
             }
@@ -132,7 +132,7 @@ async fn ends_of(drains: &mut [Drain]) -> bool {
 /// Commits what tasks that are over have done; what passes is tried again until a moment. What was committed.
 async fn commit_at_last(group: &dyn GroupHandle, drains: &[Drain], until: Instant) -> (Commits, LogResult<()>) {
     loop {
-        // Asked anew each time: partitions may be lost meanwhile.
+        // Read again each time: partitions may be lost meanwhile.
         let (offsets, _) = published(drains);
         if offsets.is_empty() {
             return (offsets, Ok(()));

@@ -1,6 +1,6 @@
 //! Partitions without a task here: standbys of them are kept, or their stores stay for a while and are removed then.
 //!
-//! Whoever comes next for a partition waits until whoever had its stores before is over: tasks, standbys and removals are
+//! Each task, standby and removal of a partition waits until the previous owner of its stores has ended: they are
 //! links of one chain for each partition (`closing`), all on the partition's worker.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,7 +53,7 @@ impl Instance<'_> {
         self.idle.standbys.insert(partition, Standby { id, states: BTreeMap::new(), stop });
         let start = move || {
             async move {
-                // Whoever waits for the stores may be gone.
+                // The next owner of the stores may have ended.
                 _ = ended.send(standby::run(spec).await);
             }
             .boxed_local()
@@ -89,7 +89,7 @@ impl Instance<'_> {
             let start = move || {
                 async move {
                     if let Some(after) = after {
-                        // An error means the same: it is over.
+                        // An error means the same: it has ended.
                         drop(after.await);
                     }
                     remove(&group, &*stores, ids);

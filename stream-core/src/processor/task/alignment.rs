@@ -13,7 +13,7 @@ use crate::processor::env::Env;
 
 pub(super) struct TaskAlignment {
     pub(super) group: Option<Arc<Alignment>>,
-    /// Records of paced inputs up to this time may be dispatched.
+    /// Records of aligned inputs up to this time may be dispatched.
     pub(super) limit: i64,
     pub(super) waiting: Option<LocalBoxFuture<'static, ()>>,
     /// For each input, the earliest time of what is released and not handed over.
@@ -33,7 +33,7 @@ impl TaskAlignment {
         self.group.is_some()
     }
 
-    /// Nothing is held, or nothing more is read: whoever looks in vain keeps others from it.
+    /// Nothing is held, or nothing more is read: a task that waits in vain keeps others from looking.
     pub(super) fn stop_waiting(&mut self) {
         self.waiting = None;
     }
@@ -63,7 +63,7 @@ impl TaskAlignment {
         lows
     }
 
-    /// The next record of a paced input has this time, beyond the limit. Ready once the limit is beyond that.
+    /// The next record of an aligned input has this time, beyond the limit. Ready once the limit is beyond that.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, env: &Arc<Env>, head: i64) -> Poll<()> {
         let Some(group) = &self.group else { return Poll::Ready(()) };
         loop {

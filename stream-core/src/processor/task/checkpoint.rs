@@ -43,7 +43,7 @@ impl Task {
         Ok(())
     }
 
-    /// A checkpoint comes early when the buffer is over its bound.
+    /// A checkpoint comes early when the buffer exceeds its bound.
     pub(super) fn bound_buffer(&mut self) {
         if self.checkpoint != Checkpointing::No {
             return;

@@ -163,7 +163,7 @@ impl Task {
             self.time.hold(time);
             return Ok(());
         }
-        // It failed or deferred: what it staged moves to a slot of its own.
+        // It failed or deferred: what it staged moves to its own slot.
         self.time.seen = self.time.seen.max(self.stage.time);
         let mut stage = Stage { write: self.stage.write, deferred: self.stage.deferred, ..Stage::default() };
         (stage.slot, stage.blocker) = (self.stage.slot, self.stage.blocker.take());

@@ -23,13 +23,13 @@ impl Task {
     }
 
     /// Something failed for good. It is reported at once, for what has begun may take long, and the instance sets a bound
-    /// to that; the task ends when it is told to.
+    /// to that; the task ends on the instance's command.
     pub(super) fn fail(&mut self, error: ProcessorError) {
         if std::mem::replace(&mut self.begin_end().failed, true) {
             // A consequence, as a rule.
             tracing::debug!(group = self.core.graph.name(), partition = self.core.partition, ?error, "another failure");
         } else {
-            // An instance that is gone has nobody left to tell.
+            // An instance that has ended needs no report.
             _ = self.reports.send((self.id, Report::Failed(error)));
         }
     }

@@ -28,7 +28,7 @@ impl Task {
         match self.poll_own(cx) {
             Poll::Pending if was_demand => match self.demands.poll_recv(cx) {
                 Poll::Ready(Some(demand)) => Poll::Ready(Ok(TaskEvent::Demand(demand))),
-                // The instance is gone, or nothing is demanded.
+                // The instance has ended, or nothing is demanded.
                 Poll::Ready(None) | Poll::Pending => Poll::Pending,
             },
             turn => turn,

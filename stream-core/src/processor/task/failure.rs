@@ -196,7 +196,7 @@ impl Task {
         self.slot_done(id)
     }
 
-    /// Dispatches the records of a batch anew, each in a batch of its own.
+    /// Dispatches the records of a batch again, each in its own batch.
     fn one_at_a_time(&mut self, id: u64, input: usize, records: &RecordBatch) {
         let left_out = self.in_flight.get(id).and_then(|slot| slot.left_out.first().map(|(_, r)| r.view().offset));
         let first = records.get(0).map(|r| r.offset).into_iter().chain(left_out).min().unwrap_or(i64::MAX);

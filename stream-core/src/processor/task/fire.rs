@@ -213,9 +213,9 @@ impl Task {
                 let place = keys::timer(&timer.name, key);
                 let at = core.state_value(due.state, &place).map_err(|e| ProcessorError::store(graph.name(), e))?;
                 let at = at.and_then(|v| keys::read_time(&v).map(|(at, _)| at));
-                // A crash leaves an old entry behind whose timer was set anew since, by its own callback or a record after it.
+                // A crash leaves an old entry behind whose timer was set again since, by its own callback or a record after it.
                 // What the callback did besides may not be written, so it fires again; the timer stays as it was set.
-                let set_anew = match at.filter(|at| *at != due.at) {
+                let set_again = match at.filter(|at| *at != due.at) {
                     None => false,
                     Some(at) => {
                         let other = core.state_value(due.state, &keys::due(by, at, &timer.name, key));
@@ -223,7 +223,7 @@ impl Task {
                     }
                 };
                 let (alone, both): ([&[u8]; 1], [&[u8]; 2]) = ([&due.key], [&due.key, &place]);
-                let entries = Entries::of(if set_anew { &alone } else { &both });
+                let entries = Entries::of(if set_again { &alone } else { &both });
                 self.call_due(
                     core,
                     due,

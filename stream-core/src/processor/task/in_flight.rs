@@ -102,7 +102,7 @@ impl InFlightSlot {
         }
     }
 
-    /// An attempt begins or is over: nothing of it counts for the next one.
+    /// An attempt begins or has ended: nothing of it counts for the next one.
     pub(super) fn forget_attempt(&mut self, token: Option<u64>) {
         self.stage = Stage::default();
         self.token = token;
@@ -202,7 +202,7 @@ impl InFlight {
         if self.ring.front()?.state == SlotState::Done { self.ring.pop_front() } else { None }
     }
 
-    /// For the end of the task: forgets what would not end by itself soon, and all behind it.
+    /// For the end of the task: forgets slots that would not end soon, and all behind them.
     pub(super) fn cut_waiting(&mut self) {
         let stuck = |s: &InFlightSlot| matches!(s.state, SlotState::Waiting | SlotState::Resting);
         let at = self.ring.iter().position(stuck).unwrap_or(self.ring.len());

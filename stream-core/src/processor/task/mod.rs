@@ -10,7 +10,7 @@
 //! - `acknowledged` of an input moves only when a handed-over batch is acknowledged as a whole; nothing beyond it
 //!   may be committed (semantics D1), nor, with at-least-once delivery and state, beyond what the state has recorded (D11).
 //! - After any failed delivery the task goes back to what is acknowledged, once nothing is on its way any more.
-//! - A task that ends, told to or because something failed, begins nothing new, and ends once all it released is
+//! - A task that ends, by command or because something failed, begins nothing new, and ends once all it released is
 //!   acknowledged or taken back, so that nothing of it is done again without need, or twice.
 
 mod alignment;
@@ -93,7 +93,7 @@ pub(super) enum Report {
     Recorded,
     /// It waits for something that passes, or no longer does.
     Waiting(Option<Waiting>),
-    /// It can't go on. What it has begun is finished as far as that is possible, until it is told to end.
+    /// It can't go on. What it has begun is finished as far as that is possible, until the instance has it end.
     Failed(ProcessorError),
 }
 
@@ -109,7 +109,7 @@ pub(super) struct TaskSpec {
     pub(super) inbox: Inbox,
     pub(super) reports: mpsc::UnboundedSender<(u64, Report)>,
     pub(super) id: u64,
-    /// Resolves when whoever had this partition's stores before is over.
+    /// Resolves when the previous owner of this partition's stores has ended.
     pub(super) after: Option<oneshot::Receiver<OpenStores>>,
 }
 
@@ -238,12 +238,12 @@ pub(super) async fn run(spec: TaskSpec) -> OpenStores {
     let TaskSpec { id, after, ref reports, .. } = spec;
     let reports = reports.clone();
     let before = match after {
-        // An error means the same: whoever it was is gone.
+        // An error means the same: the previous owner has ended.
         Some(after) => after.await.unwrap_or_default(),
         None => OpenStores::default(),
     };
     let spec = TaskSpec { after: None, ..spec };
-    // A failure is reported before anything is dropped that tells others that the task is over.
+    // A failure is reported before anything is dropped that notifies others of the task's end.
     let failed = |error| {
         _ = reports.send((id, Report::Failed(error)));
         OpenStores::default()
@@ -303,7 +303,7 @@ impl Task {
                         self.recording.due = true;
                         Ok(())
                     }
-                    // Told to, or the instance is gone.
+                    // A command, or the instance has ended.
                     TaskEvent::Command(Some(Command::Abort) | None) => return Ok(End::Aborted),
                     TaskEvent::Delivered(batch, delivery) => self.delivered(batch, delivery).await,
                     TaskEvent::SlotEnd(id, end) => {

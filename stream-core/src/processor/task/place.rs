@@ -100,7 +100,7 @@ impl Task {
         self.positions.publish(positions.into_iter());
         self.positions.set_ahead(ahead);
         self.recording.opening = false;
-        // An instance that is gone commits nothing.
+        // An instance that has ended commits nothing.
         _ = self.reports.send((self.id, Report::Recorded));
     }
 

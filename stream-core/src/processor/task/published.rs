@@ -36,7 +36,7 @@ impl Positions {
         self.ahead.store(ahead, Ordering::Release);
     }
 
-    /// The partition is lost: nothing of it may be committed any more, whoever still holds these.
+    /// The partition is lost: nothing of it may be committed any more, whatever still holds these.
     pub(in crate::processor) fn invalidate(&self) {
         let mut of = self.lock();
         self.lost.store(true, Ordering::Release);

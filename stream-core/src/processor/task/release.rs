@@ -28,7 +28,7 @@ impl Task {
         if !self.stage.state.is_empty() || !self.stage.superseded.is_empty() {
             self.time.apply(core, &mut self.stage);
             self.stage.out.append(self.stage.state.records());
-            self.time.release_void(&mut self.stage);
+            self.time.release_superseded(&mut self.stage);
         }
     }
 
@@ -73,7 +73,7 @@ impl Task {
             }
             if self.time.on {
                 self.stage.out.append(slot.stage.state.records());
-                self.time.release_void(&mut slot.stage);
+                self.time.release_superseded(&mut slot.stage);
                 self.time.release(slot.seen.max(slot.stage.time));
             }
             if let (true, Some(Work::One(record))) = (slot.stage.left_out.is_any(), &slot.work) {

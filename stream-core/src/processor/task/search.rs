@@ -2,7 +2,7 @@
 //!
 //! Until the culprit is found, hand-overs are small and each is sent alone: few suspects one at a time, of many, half of
 //! them at a time. What is not suspect goes together. Once everything up to where the failure was seen is acknowledged, the
-//! search is over.
+//! search ends.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ pub(super) type Suspect = (usize, i64);
 pub(super) struct Trace {
     /// Records one of which may be to blame.
     pub(super) suspects: BTreeSet<Suspect>,
-    /// Something may be to blame that can't be told from others: a timer or a window.
+    /// Something may be to blame that can't be distinguished from others: a timer or a window.
     pub(super) unnamed: bool,
     /// The most that one failed hand-over was made by.
     pub(super) makers: usize,

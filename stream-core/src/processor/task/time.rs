@@ -226,7 +226,7 @@ impl Time {
         self.closing = true;
     }
 
-    /// Looks among new entries for those that are due by the wall clock; gives the earliest of the rest.
+    /// The earliest time at which something is due by the wall clock, new entries included.
     pub(super) fn look_at_wall(&mut self) -> i64 {
         self.wall_passed = false;
         self.wall_due()
@@ -312,7 +312,7 @@ impl Time {
         self.bound();
     }
 
-    pub(super) fn release_void(&mut self, stage: &mut Stage) {
+    pub(super) fn release_superseded(&mut self, stage: &mut Stage) {
         self.fired.extend(stage.superseded.drain(..).map(|(state, key)| Fired::superseded(state, key)));
     }
 

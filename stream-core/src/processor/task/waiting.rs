@@ -47,7 +47,7 @@ impl Task {
     }
 
     fn report_wait(&self, waiting: Option<Waiting>) {
-        // An instance that is gone has nobody left to tell.
+        // An instance that has ended needs no report.
         _ = self.reports.send((self.id, Report::Waiting(waiting)));
     }
 }

@@ -31,7 +31,7 @@ pub(super) enum Message {
     Lost(Vec<u64>),
     /// These tasks end: what they hand over is not to wait for the interval's end.
     Hurry(Vec<u64>),
-    /// Commit records that the group sends to itself before the interval's end.
+    /// Commit the records that the group sends to itself without waiting for the interval's end.
     Hasten,
     /// Nothing comes of this task any more.
     Over(u64),

@@ -141,7 +141,7 @@ impl Work {
     pub(super) fn forget(&mut self) {
         let Self { queue, gone_back, lost, hurried, over, recorded, .. } = self;
         over.retain(|task| {
-            // Each is told to be lost at the end, if only after it has ended in good order.
+            // Each task is reported lost at the end, if only after it has ended in good order.
             let stays = !lost.contains(task) || queue.iter().any(|what| what.task == *task);
             if !stays {
                 lost.remove(task);
@@ -164,7 +164,7 @@ impl Work {
         }
     }
 
-    /// Puts what is handed over into the open transaction, until the interval is over or the transaction is full.
+    /// Puts what is handed over into the open transaction, until the interval ends or the transaction is full.
     pub(super) async fn fill(&mut self, until: Instant) -> Filled {
         let (mut sent, mut bytes, mut newest) = (Vec::new(), 0, Instant::now());
         let (begun, deadline) = (Instant::now(), self.budget.deadline());
@@ -258,7 +258,7 @@ impl Work {
                 None => Some(LogError::NotMember {
                     what: "commit".to_owned(),
                     group: String::new(),
-                    reason: "the membership is over".to_owned(),
+                    reason: "the membership has ended".to_owned(),
                 }),
                 metadata => {
                     let offsets = offsets.into_iter().collect();
@@ -275,7 +275,7 @@ impl Work {
             self.recorded.extend(moved);
             count_markers(&mut done);
             for (what, delivery) in done {
-                // A task that is gone does not mind.
+                // An error means that the task has ended: it needs no answer.
                 _ = what.done.send(delivery);
             }
             return Ok(());

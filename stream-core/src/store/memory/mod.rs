@@ -105,7 +105,7 @@ impl MemoryStores {
         self.crashes.set(Some(Box::new(dies)));
     }
 
-    /// The process is gone, wherever it was, and another begins: handles of before are errors for good, the crash
+    /// The process ends, wherever it was, and another begins: handles of before are errors for good, the crash
     /// condition is forgotten, and each store has what survived.
     ///
     /// Only stores made by [`crashable`](Self::crashable) can lose anything: others keep every write.

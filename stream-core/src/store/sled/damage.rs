@@ -1,4 +1,4 @@
-//! Damage of sled's files: how it is told from other errors, and marked.
+//! Damage of sled's files: how it is distinguished from other errors, and marked.
 
 use std::fs;
 use std::io::ErrorKind;

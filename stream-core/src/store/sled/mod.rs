@@ -7,7 +7,7 @@
 //! - `dir` owns the state directory: the lock, the layout, removal;
 //! - `open` decides whether what lies there can be used, and wipes it if not;
 //! - `log_check` finds damage that sled would pass over;
-//! - `format` names the layout of the files, `damage` tells damage from other errors, `options` says what can be set;
+//! - `format` names the layout of the files, `damage` distinguishes damage from other errors, `options` says what can be set;
 //! - `db` is an open store;
 //! - `files` brings its files to the disk;
 //! - `length` records how long its log is, so that one that was cut is found;

@@ -50,8 +50,8 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    /// An output has the expected records and no others, each as often as expected (at least once: or more often), in
-    /// any order.
+    /// An output has the expected records and no others, each as often as expected (with at-least-once delivery: or
+    /// more often), in any order.
     ///
     /// # Errors
     /// The first difference.
@@ -72,7 +72,8 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    /// The records of each key are as expected, in the same order. At least once, what is done again comes in between.
+    /// The records of each key are as expected, in the same order. With at-least-once delivery, repeated
+    /// records may come in between.
     ///
     /// # Errors
     /// The first difference.

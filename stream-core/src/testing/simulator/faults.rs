@@ -12,7 +12,7 @@ pub enum Fault {
     /// An instance dies at any await, or in the middle of a store's write, and is started again. Its store keeps any
     /// part of what it wrote since its last checkpoint. What it handed to its producer may or may not arrive.
     Crash,
-    /// A store is gone when the instance comes back.
+    /// A store is lost when the instance comes back.
     LostStore,
     /// An instance stands still for a while, often longer than its session, and then goes on as if nothing had been.
     Zombie,

@@ -96,8 +96,8 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    /// A simulation of a seed: three instances of each group, four partitions, at least once, all faults, 15 s of
-    /// (virtual) time.
+    /// A simulation of a seed: three instances of each group, four partitions, at-least-once delivery, all faults, 15 s
+    /// of (virtual) time.
     pub fn new(seed: u64) -> Self {
         Self {
             seed,

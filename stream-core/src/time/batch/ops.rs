@@ -91,8 +91,8 @@ impl<S> Ctx<'_, S> {
         (origin, value): (Origin<'_>, &[u8]),
     ) -> CallbackResult {
         let limit = self.core.state_limits.get(state).copied().unwrap_or(usize::MAX);
-        // A place of its own, never that of an earlier batch: whoever closed that may delete it late, after an instance took
-        // it for dead. It sorts behind the last one, whatever the clock does.
+        // A new place, never that of an earlier batch: the instance that closed that batch may delete it late, after another
+        // instance took it for dead. It sorts behind the last one, whatever the clock does.
         let (started, number) = match last.as_ref().map(Gathered::started) {
             Some((started, number)) if started >= now => (started, number.saturating_add(1)),
             _ => (now, 0),

@@ -38,7 +38,7 @@ impl Core {
         Ok(found)
     }
 
-    /// Whether the record's null is still to be told; `None` for a record that is not kept.
+    /// Whether the record's null is still to be emitted; `None` for a record that is not kept.
     pub(crate) fn is_open(
         &self,
         state: usize,
@@ -71,7 +71,7 @@ impl Stage {
         self.put(core, state, place.time, scratch, value)
     }
 
-    /// A record that is kept has found a match: no null is told of it.
+    /// A record that is kept has found a match: no null is emitted for it.
     pub(crate) fn settle(
         &mut self,
         core: &Core,

@@ -41,7 +41,7 @@ pub(super) struct SideOf<M> {
     /// The input that its records arrive by.
     pub(super) input: usize,
     pub(super) codec: Arc<dyn Codec<M>>,
-    /// A record of it that has no match is told.
+    /// The callback is called for a record of it that has no match.
     pub(super) outer: bool,
 }
 
@@ -64,7 +64,7 @@ pub(super) trait Half: Send + Sync {
     fn table(&self) -> usize;
     fn mine(&self) -> &SideOf<Self::Mine>;
     fn other(&self) -> &SideOf<Self::Other>;
-    fn tell(&self, ctx: &mut Ctx<'_, Self::S>, mine: &Self::Mine, other: Option<&Self::Other>) -> CallbackResult;
+    fn call(&self, ctx: &mut Ctx<'_, Self::S>, mine: &Self::Mine, other: Option<&Self::Other>) -> CallbackResult;
 }
 
 pub(super) struct LeftOf<L, R, S>(pub(super) Arc<Both<L, R, S>>);
@@ -89,7 +89,7 @@ macro_rules! half {
             fn other(&self) -> &SideOf<$O> {
                 &self.0.$other
             }
-            fn tell(&self, ctx: &mut Ctx<'_, S>, $m: &$M, $o: Option<&$O>) -> CallbackResult {
+            fn call(&self, ctx: &mut Ctx<'_, S>, $m: &$M, $o: Option<&$O>) -> CallbackResult {
                 let (left, right) = $args;
                 (self.0.call)(ctx, left, right)
             }
@@ -126,7 +126,7 @@ impl<H: Half> SyncHandler for Arrival<H> {
         }
         let Some(key) = record.key else {
             if mine.outer {
-                return self.0.tell(&mut Ctx::new(core, source, record, stage), &message, None);
+                return self.0.call(&mut Ctx::new(core, source, record, stage), &message, None);
             }
             stage.left_out.null_key += 1;
             return Ok(());
@@ -138,10 +138,10 @@ impl<H: Half> SyncHandler for Arrival<H> {
             let timestamp = record.timestamp.max(found.time);
             stage.at = timestamp;
             let record = RecordRef { timestamp, ..record };
-            self.0.tell(&mut Ctx::new(core, source, record, stage), &message, Some(&theirs))?;
+            self.0.call(&mut Ctx::new(core, source, record, stage), &message, Some(&theirs))?;
         }
         if kept.is_empty() && mine.outer && nulls == Nulls::Eager {
-            self.0.tell(&mut Ctx::new(core, source, record, stage), &message, None)?;
+            self.0.call(&mut Ctx::new(core, source, record, stage), &message, None)?;
         }
         Ok(())
     }
@@ -194,7 +194,7 @@ impl<H: Half> SyncHandler for Null<H> {
     fn call(&self, core: &Core, source: Source<'_>, record: RecordRef<'_>, stage: &mut Stage) -> CallbackResult {
         let mine = self.0.mine();
         let message = decode(&mine.codec, record.value, CodecOf::Input(mine.input), stage)?;
-        self.0.tell(&mut Ctx::new(core, source, record, stage), &message, None)
+        self.0.call(&mut Ctx::new(core, source, record, stage), &message, None)
     }
 }
 

@@ -3,7 +3,7 @@
 //! | key | value |
 //! |---|---|
 //! | `0` side length-of-key key time arrival | the record's value, to be found by its key and time |
-//! | `1` side time key arrival | [`OPEN`] if a null is to be told when it falls due, else nothing |
+//! | `1` side time key arrival | [`OPEN`] if a null is to be emitted when it falls due, else nothing |
 //!
 //! Side is 0 for right and 1 for left; times sort as numbers; arrival is the record's offset, and where it was sent on under
 //! another key that of its source with the partition, so that a record that is done again has the same entries.
@@ -81,7 +81,8 @@ impl<'a> Place<'a> {
     }
 }
 
-/// The number that distinguishes a record from all others of a topic with several partitions; in one partition they sort by offset.
+/// The number that distinguishes a record from all others of a topic with several partitions; those of one partition sort
+/// by their offsets.
 pub(crate) fn arrival(partition: i32, offset: i64) -> i64 {
     const OFFSETS: u32 = 44;
     (i64::from(partition) << OFFSETS) | (offset & ((1 << OFFSETS) - 1))

@@ -86,7 +86,7 @@ impl Sender {
         self.end();
     }
 
-    /// The handle is gone: what was handed over goes out or fails, within the bounds of its delivery.
+    /// The handle was dropped: records handed over are sent or fail, within the bounds of their delivery.
     fn end(mut self) {
         self.finish(u64::MAX);
         if self.transaction.is_open()
