@@ -143,6 +143,7 @@ pub mod prelude {
     pub use crate::context::Ctx;
     pub use crate::emitter::Emitter;
     pub use crate::group::{BuildError, CallbackError, CallbackResult, ErrorPolicy, Group, GroupGraph, NoTable};
+    pub use crate::log::LogHandle;
     pub use crate::log::embedded::InMemory;
     #[cfg(feature = "kafka")]
     pub use crate::log::kafka::{Kafka, KafkaOptions};

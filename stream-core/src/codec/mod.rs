@@ -48,6 +48,7 @@ pub use self::integer::{Int64, UInt64};
 pub use self::json::Json;
 pub use self::text::Text;
 pub use self::value::ValueOf;
+pub(crate) use self::value::encode_state;
 
 use std::sync::Arc;
 
@@ -113,26 +114,6 @@ pub trait Codec<T>: Send + Sync + 'static {
     /// fingerprint: a store written under another name is refused, not misread.
     fn name(&self) -> &str {
         "custom"
-    }
-}
-
-/// Appends the bytes of a value that becomes state: what can't be read back never does.
-pub(crate) fn encode_state<T: 'static>(
-    codec: &dyn Codec<T>,
-    value: &impl ValueOf<T>,
-    out: &mut Vec<u8>,
-) -> Result<(), CodecError> {
-    let start = out.len();
-    value.encode_by(codec, out)?;
-    if codec.reads_back() {
-        return Ok(());
-    }
-    match codec.decode(out.get(start..).unwrap_or_default()) {
-        Err(CodecError::Invalid(reason)) => {
-            Err(CodecError::Invalid(format!("it is encoded as something that can't be read back: {reason}")))
-        }
-        // What has to be loaded first says nothing about the value.
-        Ok(_) | Err(CodecError::NotLoaded(_) | CodecError::Unavailable(_)) => Ok(()),
     }
 }
 

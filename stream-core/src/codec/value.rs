@@ -39,6 +39,26 @@ pub trait ValueOf<V> {
     fn encode_by(&self, codec: &dyn Codec<V>, out: &mut Vec<u8>) -> Result<(), CodecError>;
 }
 
+/// Appends the bytes of a value that becomes state: what can't be read back never does.
+pub(crate) fn encode_state<T: 'static>(
+    codec: &dyn Codec<T>,
+    value: &impl ValueOf<T>,
+    out: &mut Vec<u8>,
+) -> Result<(), CodecError> {
+    let start = out.len();
+    value.encode_by(codec, out)?;
+    if codec.reads_back() {
+        return Ok(());
+    }
+    match codec.decode(out.get(start..).unwrap_or_default()) {
+        Err(CodecError::Invalid(reason)) => {
+            Err(CodecError::Invalid(format!("it is encoded as something that can't be read back: {reason}")))
+        }
+        // What has to be loaded first says nothing about the value.
+        Ok(_) | Err(CodecError::NotLoaded(_) | CodecError::Unavailable(_)) => Ok(()),
+    }
+}
+
 impl<V: 'static> ValueOf<V> for V {
     fn encode_by(&self, codec: &dyn Codec<V>, out: &mut Vec<u8>) -> Result<(), CodecError> {
         codec.encode(self, out)
