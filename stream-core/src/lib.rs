@@ -71,8 +71,10 @@
 //! | dead letter | a record put aside in a topic, with the reason, because it could not be processed |
 //!
 //! # Layout
-//! The data's way: [`log`] → [`processor`] → [`context`] → `table` → [`store`]. [`group`] says what a group is,
-//! [`codec`] how values become bytes, [`window`] what time is and how it is cut up, [`topics`] what the topics must be.
+//! The way of a record: [`log`] → [`processor`] → [`group`] (decodes, calls) → [`context`] (what the callback does) → `table` →
+//! [`store`]. `topology` is a group as data, `time` has a folder for each feature of time, [`topics`] says what the topics must
+//! be, `replica` keeps copies of tables for [`view`]s, lookups and standbys, [`codec`] says how values become bytes, and
+//! [`window`] how time is cut up.
 //! [`design`] has the ways through the code, a map of all files, and what must stay true, for those who change it.
 
 // docs.rs shows which feature an item needs.

@@ -39,26 +39,6 @@ pub trait ValueOf<V> {
     fn encode_by(&self, codec: &dyn Codec<V>, out: &mut Vec<u8>) -> Result<(), CodecError>;
 }
 
-/// Appends the bytes of a value that becomes state: what can't be read back never does.
-pub(crate) fn encode_state<T: 'static>(
-    codec: &dyn Codec<T>,
-    value: &impl ValueOf<T>,
-    out: &mut Vec<u8>,
-) -> Result<(), CodecError> {
-    let start = out.len();
-    value.encode_by(codec, out)?;
-    if codec.reads_back() {
-        return Ok(());
-    }
-    match codec.decode(out.get(start..).unwrap_or_default()) {
-        Err(CodecError::Invalid(reason)) => {
-            Err(CodecError::Invalid(format!("it is encoded as something that can't be read back: {reason}")))
-        }
-        // What has to be loaded first says nothing about the value.
-        Ok(_) | Err(CodecError::NotLoaded(_) | CodecError::Unavailable(_)) => Ok(()),
-    }
-}
-
 impl<V: 'static> ValueOf<V> for V {
     fn encode_by(&self, codec: &dyn Codec<V>, out: &mut Vec<u8>) -> Result<(), CodecError> {
         codec.encode(self, out)
@@ -100,6 +80,26 @@ impl<const N: usize> ValueOf<Vec<u8>> for &[u8; N] {
     }
 }
 
+/// Appends the bytes of a value that becomes state: what can't be read back never does.
+pub(crate) fn encode_state<T: 'static>(
+    codec: &dyn Codec<T>,
+    value: &impl ValueOf<T>,
+    out: &mut Vec<u8>,
+) -> Result<(), CodecError> {
+    let start = out.len();
+    value.encode_by(codec, out)?;
+    if codec.reads_back() {
+        return Ok(());
+    }
+    match codec.decode(out.get(start..).unwrap_or_default()) {
+        Err(CodecError::Invalid(reason)) => {
+            Err(CodecError::Invalid(format!("it is encoded as something that can't be read back: {reason}")))
+        }
+        // What has to be loaded first says nothing about the value.
+        Ok(_) | Err(CodecError::NotLoaded(_) | CodecError::Unavailable(_)) => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,7 +116,8 @@ mod tests {
         let text = "naïve \"✓\"";
         assert_eq!(bytes(Text, text), text.as_bytes());
         assert_eq!(bytes(Text, text.to_owned()), text.as_bytes());
-        assert_eq!(bytes(Text, &text.to_owned()), text.as_bytes());
+        let owned = text.to_owned();
+        assert_eq!((bytes(Text, &owned), bytes(Text, owned.clone())), (text.into(), text.into()));
         assert_eq!(bytes(Text, Cow::Borrowed(text)), text.as_bytes());
         assert_eq!(bytes(Arc::new(Text), Arc::new(text.to_owned())), text.as_bytes());
         assert_eq!(bytes(Json::<String>::new(), text), bytes(Json::<String>::new(), text.to_owned()));

@@ -5,8 +5,9 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::callback::{Handler, SyncHandler, VisitHandler};
-use crate::topology::{InputEdge, Topology};
+use crate::topology::{InputEdge, TimerEdge, Topology};
 use crate::window::Which;
+use crate::window::keys::By;
 
 /// A group as it was defined, checked. Made by [`GroupBuilder::build`](crate::group::GroupBuilder::build).
 pub struct GroupGraph {
@@ -73,6 +74,11 @@ impl GroupGraph {
     pub(crate) fn input(&self, index: usize) -> Option<InputCall<'_>> {
         let (edge, handler) = (self.inputs.get(index)?, self.callbacks.inputs.get(index)?);
         Some(InputCall { edge, handler })
+    }
+
+    /// The timer of this name and clock, with its callback.
+    pub(crate) fn timer(&self, name: &str, by: By) -> Option<(&TimerEdge, &Due)> {
+        self.timers.iter().zip(&self.callbacks.timers).find(|(timer, _)| *timer.name == *name && timer.by == by)
     }
 
     /// The graph as text, an edge a line.

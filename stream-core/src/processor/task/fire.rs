@@ -138,8 +138,7 @@ impl Task {
     }
 
     fn fire(&mut self, core: &Rc<Core>, due: &Due) -> ProcessorResult<Outcome> {
-        let (graph, env) = (Arc::clone(&core.graph), Arc::clone(&self.env));
-        let callbacks = &env.graph.callbacks;
+        let graph = Arc::clone(&self.env.graph);
         let value = core.state_value(due.state, &due.key).map_err(|e| ProcessorError::store(graph.name(), e))?;
         let (Some(value), Some(TableEdge { topic, .. })) = (value, graph.state.get(due.state)) else {
             self.time.pass(due);
@@ -148,7 +147,7 @@ impl Task {
         match due.kind {
             Kind::Windows(index, windows) => {
                 let (start, key) = keys::read_time(&due.key).unwrap_or_default();
-                let Some((edge, handler)) = graph.windows.get(index).zip(callbacks.windows.get(index)) else {
+                let Some((edge, handler)) = graph.windows.get(index).zip(graph.callbacks.windows.get(index)) else {
                     self.time.pass(due);
                     return Ok(Outcome::Fired);
                 };
@@ -181,7 +180,8 @@ impl Task {
                     // A crash can leave the half of a record behind, which is then done again.
                     let whole = core.state_value(due.state, &entry);
                     if let Some(value) = whole.map_err(|e| ProcessorError::store(graph.name(), e))? {
-                        (handler, kept) = (callbacks.stream_joins.get(index).and_then(|join| join.of(side)), value);
+                        (handler, kept) =
+                            (graph.callbacks.stream_joins.get(index).and_then(|join| join.of(side)), value);
                     }
                 }
                 let entries: [&[u8]; 2] = [&entry, &due.key];
@@ -203,9 +203,7 @@ impl Task {
             Kind::Open(_) => self.fire_open(core, due, topic),
             Kind::Timers(by) => {
                 let rest = due.key.get(by.prefix().len() + 8..).unwrap_or_default();
-                let mut timers = graph.timers.iter().zip(&callbacks.timers);
-                let found = keys::read_name(rest)
-                    .and_then(|(name, key)| Some((timers.find(|(t, _)| *t.name == *name && t.by == by)?, key)));
+                let found = keys::read_name(rest).and_then(|(name, key)| Some((graph.timer(name, by)?, key)));
                 let Some(((timer, handler), key)) = found else {
                     let (group, partition, name) = (graph.name(), core.partition, String::from_utf8_lossy(rest));
                     tracing::warn!(group, partition, ?name, "a timer is due that the group no longer has: it stays");

@@ -36,8 +36,8 @@ impl Task {
             }
             return Ok(Outcome::Fired);
         }
-        let (graph, env) = (Arc::clone(&core.graph), Arc::clone(&self.env));
-        let edge = graph.open.iter().zip(&env.graph.callbacks.open).find(|(edge, _)| edge.state == due.state);
+        let graph = Arc::clone(&self.env.graph);
+        let edge = graph.open.iter().zip(&graph.callbacks.open).find(|(edge, _)| edge.state == due.state);
         let Some((edge, handler)) = edge else {
             self.time.pass(due);
             return Ok(Outcome::Fired);

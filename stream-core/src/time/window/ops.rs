@@ -60,7 +60,7 @@ impl<S> Ctx<'_, S> {
     }
 }
 
-impl<'a, S> Ctx<'a, S> {
+impl<S> Ctx<'_, S> {
     fn window_edge<A>(&self, window: &WindowHandle<A>) -> Result<(Windows, usize), CallbackError> {
         let edge = self.core.graph.windows.get(window.index).filter(|_| window.graph == self.core.graph.id);
         let edge = edge.ok_or_else(|| CallbackError::of(Failure::ForeignHandle("window")))?;
