@@ -2,7 +2,8 @@
 //!
 //! `cargo run -p examples --bin word-count`
 
-use stream_core::group::{Input, NullKey};
+use stream_core::Input;
+use stream_core::group::NullKey;
 use stream_core::prelude::*;
 
 #[tokio::main]
