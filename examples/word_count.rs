@@ -1,4 +1,4 @@
-//! WordCount: lines are split into words, each word goes to the partition of its key, and is counted there.
+//! Word count: lines are split into words, each word goes to the partition of its key, and is counted there.
 //!
 //! `cargo run -p examples --bin word-count`
 

@@ -40,7 +40,7 @@ async fn filter(args: &Args, how: Filter) -> Outcome<()> {
         if before + 1 == records {
             last.notify_one();
         }
-        if before.is_multiple_of(2) { ctx.emit(out, ctx.key(), &()) } else { Ok(()) }
+        if before.is_multiple_of(2) { ctx.emit(out, ctx.key(), ()) } else { Ok(()) }
     });
     let mut processor = Processor::new(g.build()?, Arc::clone(&log));
     if how.exactly_once {

@@ -83,7 +83,7 @@ async fn join(args: &Args, how: Join) -> Outcome<()> {
             count.fetch_add(1, Ordering::Relaxed);
             // A match is positive, a null negative.
             let told_of = left + 1;
-            ctx.emit(told, ctx.key(), &if right.is_some() { told_of } else { -told_of })
+            ctx.emit(told, ctx.key(), if right.is_some() { told_of } else { -told_of })
         },
     );
     let dir = tempfile::tempdir()?;

@@ -32,8 +32,8 @@
 //!   groups do.
 //! - At-least-once delivery, with commits that never overtake unfinished work. The effects of a callback are released when
 //!   it has returned `Ok` and everything before it is done; an error discards them and follows the input's
-//!   [`ErrorPolicy`](group::ErrorPolicy).
-//! - Exactly-once delivery by one option ([`Guarantee`](processor::Guarantee)): table writes, emits and offsets are one
+//!   [`ErrorPolicy`].
+//! - Exactly-once delivery by one option ([`Guarantee`]): table writes, emits and offsets are one
 //!   transaction.
 //!   [`guarantees`] has the promises, their costs and their limits; [`semantics`] has the exact rules, with their tests.
 //! - State on the local disk (sled) or in memory, backed by a compacted topic: lose the disk, and it is restored.
@@ -43,7 +43,7 @@
 //! Those who know Goka or Kafka Streams begin with [`coming_from_goka`] or [`coming_from_kafka_streams`].
 //!
 //! # What it is not (yet)
-//! - A database: a table is read by key inside the processor, and from outside through a [`View`](view::View), or by
+//! - A database: a table is read by key inside the processor, and from outside through a [`View`], or by
 //!   asking the instance that has the key ([`Handle::get`](processor::Handle::get), over HTTP with the feature `monitor`).
 //! - A cluster: the embedded log lives and ends with its process.
 //!
@@ -52,7 +52,7 @@
 //! |---|---|
 //! | group | a processor's name, its Kafka consumer group, and the prefix of its topics |
 //! | input, output | topics that it reads and writes |
-//! | group table | a value for each key, in `<group>-table` (compacted), written through [`Ctx`](context::Ctx) |
+//! | group table | a value for each key, in `<group>-table` (compacted), written through [`Ctx`] |
 //! | loop | `<group>-loop`, by which a group sends records to itself under other keys |
 //! | join | a table of another group with the same partitions, read by the record's own key |
 //! | stream join | two topics whose records of one key are joined if they are near each other in event time |
@@ -145,6 +145,7 @@ pub mod prelude {
     pub use crate::context::Ctx;
     pub use crate::emitter::Emitter;
     pub use crate::group::{BuildError, CallbackError, CallbackResult, ErrorPolicy, Group, GroupGraph, NoTable};
+    pub use crate::log::LogHandle;
     pub use crate::log::embedded::InMemory;
     #[cfg(feature = "kafka")]
     pub use crate::log::kafka::{Kafka, KafkaOptions};

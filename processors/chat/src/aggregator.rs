@@ -33,7 +33,7 @@ pub fn define(names: &TopicNames, limits: Limits, guarantee: Guarantee) -> Group
             ctx.cancel_timer(due)?;
             return ctx.delete();
         };
-        ctx.set_timer(due, at, &())?;
+        ctx.set_timer(due, at, ())?;
         ctx.set(chat)
     };
 

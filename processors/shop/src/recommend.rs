@@ -72,10 +72,10 @@ pub fn join(names: &TopicNames, codec: ProductCodec, how: Matching) -> Result<Ar
     let pairs = g.stream_join(JOIN, windows, products, searches);
     match how.kind {
         Kind::Inner => pairs.inner(move |ctx, product, search| {
-            ctx.emit(found, product.name.as_str(), &Recommendation::new(product, Some(search)))
+            ctx.emit(found, product.name.as_str(), Recommendation::new(product, Some(search)))
         }),
         Kind::Left => pairs.nulls(Nulls::Eager).left(move |ctx, product, search| {
-            ctx.emit(found, product.name.as_str(), &Recommendation::new(product, search))
+            ctx.emit(found, product.name.as_str(), Recommendation::new(product, search))
         }),
     };
     g.build()

@@ -111,7 +111,7 @@ fn windowed(watch: Stopwatch, windows: Windows) -> Arc<GroupGraph> {
         watch.lap();
         Ok(())
     });
-    g.on_close(counts, move |ctx, (_, n)| ctx.emit(out, ctx.key(), &n));
+    g.on_close(counts, move |ctx, (_, n)| ctx.emit(out, ctx.key(), n));
     g.build().expect("a valid group")
 }
 

@@ -116,7 +116,8 @@ mod tests {
         let text = "naïve \"✓\"";
         assert_eq!(bytes(Text, text), text.as_bytes());
         assert_eq!(bytes(Text, text.to_owned()), text.as_bytes());
-        assert_eq!(bytes(Text, &text.to_owned()), text.as_bytes());
+        let owned = text.to_owned();
+        assert_eq!((bytes(Text, &owned), bytes(Text, owned.clone())), (text.into(), text.into()));
         assert_eq!(bytes(Text, Cow::Borrowed(text)), text.as_bytes());
         assert_eq!(bytes(Arc::new(Text), Arc::new(text.to_owned())), text.as_bytes());
         assert_eq!(bytes(Json::<String>::new(), text), bytes(Json::<String>::new(), text.to_owned()));

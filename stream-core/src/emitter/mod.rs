@@ -5,9 +5,9 @@
 //! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
 //! # let log = InMemory::new();
 //! let words = Emitter::new("words", Text, log).await?;
-//! let ack = words.emit("a-key", &"hello".to_owned()).await?; // taken: it goes out from here on
+//! let ack = words.emit("a-key", "hello").await?; // taken: it goes out from here on
 //! ack.await?; // acknowledged
-//! words.emit("a-key", &"bye".to_owned()).await?; // its failure would be reported by flush() or close()
+//! words.emit("a-key", "bye").await?; // its failure would be reported by flush() or close()
 //! words.close().await?;
 //! # Ok(())
 //! # }

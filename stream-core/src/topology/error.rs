@@ -179,7 +179,8 @@ impl Failure {
     /// The variant's name, as dead letters have it.
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::User(_) => "Failure::User",
+            // An error with what was being done is none of the library's kinds.
+            Self::User(_) | Self::Within { .. } => "Failure::User",
             Self::Panic(_) => "Failure::Panic",
             Self::Decode(_) => "Failure::Decode",
             Self::DecodeTable { .. } => "Failure::DecodeTable",
@@ -193,8 +194,6 @@ impl Failure {
             Self::Negative { .. } => "Failure::Negative",
             Self::LeftOut(_) => "Failure::LeftOut",
             Self::DeferredDropped => "Failure::DeferredDropped",
-            // As it was called before its cause was kept.
-            Self::Within { .. } => "Failure::User",
         }
     }
 }

@@ -134,7 +134,7 @@ async fn a_re_keyed_join_matches_by_event_time_where_the_clusters_default_is_the
         let windows = JoinWindows::around(Duration::from_secs(60)).grace(Duration::from_secs(20));
         let by_value = Side::topic(&*left, Text).key_by(|text: &String| text.clone());
         g.stream_join("pairs", windows, by_value, Side::topic(&*right, Text))
-            .inner(move |ctx, l, r| ctx.emit(out, ctx.key(), &format!("{l} {r} {}", ctx.timestamp())));
+            .inner(move |ctx, l, r| ctx.emit(out, ctx.key(), format!("{l} {r} {}", ctx.timestamp())));
         let at = now_ms() - 3_600_000;
         for n in 0..10 {
             write(&log, &left, "any", &format!("k{n}"), at + n).await;

@@ -74,7 +74,7 @@ fn windowed(group: &str, input: &str, out: &str, seconds: u64) -> Arc<GroupGraph
     let out = g.output(out, Text);
     let counts = g.window("w", Windows::tumbling(Duration::from_secs(seconds)), Int64);
     g.input(input, Text, move |ctx, _text: String| ctx.aggregate(counts, |n| n.unwrap_or(0) + 1).map(drop));
-    g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), &format!("{window}={n}")));
+    g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), format!("{window}={n}")));
     g.build().unwrap()
 }
 

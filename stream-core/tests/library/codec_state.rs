@@ -46,8 +46,8 @@ fn keeper(state: &'static str, codec: impl Codec<f64> + Copy) -> Arc<GroupGraph>
             "window" => _ = ctx.aggregate(window, |_| n)?,
             "session" => _ = ctx.aggregate_session(session, |_| n, |a, _| a)?,
             "batch" => ctx.collect(batch, n)?,
-            "timer" => ctx.set_timer(timer, ctx.timestamp() + 10, &n)?,
-            _ => ctx.loopback(again, "k", &n)?,
+            "timer" => ctx.set_timer(timer, ctx.timestamp() + 10, n)?,
+            _ => ctx.loopback(again, "k", n)?,
         }
         ctx.emit(out, ctx.key(), &text)
     });
@@ -108,7 +108,7 @@ fn the_error_says_what_can_not_be_read_back() -> Done {
     // Nor does a float that JSON has no text for leave the group.
     let mut g = Group::define("emits");
     let out = g.output("numbers", Json::<Vec<Option<f64>>>::new());
-    g.input("texts", Text, move |ctx, text: String| ctx.emit(out, ctx.key(), &vec![None, Some(text.parse::<f64>()?)]));
+    g.input("texts", Text, move |ctx, text: String| ctx.emit(out, ctx.key(), vec![None, Some(text.parse::<f64>()?)]));
     let tester = Tester::new();
     tester.add(g.build()?)?;
     tester.input("texts", Text).send("k", "1.5".to_owned())?;

@@ -20,7 +20,7 @@ fn windowed(windows: Windows) -> Arc<GroupGraph> {
     let out = g.output("out", Text);
     let counts = g.window("w", windows, Int64);
     g.input("in", Text, move |ctx, _text: String| ctx.aggregate(counts, |n| n.unwrap_or(0) + 1).map(drop));
-    g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), &format!("{window}={n}")));
+    g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), format!("{window}={n}")));
     g.build().unwrap()
 }
 

@@ -284,7 +284,7 @@ fn what_becomes_due_is_deleted_at_the_time_of_the_deletion() -> Done {
         g.input("in", Text, move |ctx, _text: String| {
             ctx.aggregate_session(visits, |n| n.unwrap_or(0) + 1, |a, b| a + b).map(drop)
         });
-        g.on_close(visits, move |ctx, (_, n)| ctx.emit(finals, ctx.key(), &n.to_string()));
+        g.on_close(visits, move |ctx, (_, n)| ctx.emit(finals, ctx.key(), n.to_string()));
         let tester = Tester::new();
         tester.add_with(g.build()?, move |p| p.guarantee(guarantee))?;
         let (input, out) = (tester.input("in", Text), tester.output("out", Text));

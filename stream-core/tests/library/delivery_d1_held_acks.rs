@@ -11,7 +11,7 @@ fn counter() -> std::sync::Arc<stream_core::group::GroupGraph> {
     let out = g.output("out", Text);
     g.input("in", Text, move |ctx, text| {
         let n = ctx.value()?.unwrap_or(0) + 1;
-        ctx.emit(out, ctx.key(), &format!("{text}:{n}"))?;
+        ctx.emit(out, ctx.key(), format!("{text}:{n}"))?;
         ctx.set(n)
     });
     g.build().unwrap()

@@ -151,7 +151,7 @@ fn batches_follow_the_rules_record_by_record() -> Done {
         g.input_batch(Input::topic("in").null_value(value).null_key(key), Text, async move |ctx, records| {
             for r in records {
                 let text = if r.value.is_empty() { "-" } else { &r.value };
-                ctx.emit(out, "k", &text.to_owned())?;
+                ctx.emit(out, "k", text.to_owned())?;
             }
             Ok(())
         });

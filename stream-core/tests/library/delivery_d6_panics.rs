@@ -95,7 +95,7 @@ fn a_function_of_a_join_that_panics_fails_its_record() -> Done {
         let windows = JoinWindows::around(ms(100)).grace(ms(100));
         g.stream_join("j", windows, left, Side::topic(input("right"), Text)).inner(move |ctx, l, r| {
             panics(l, "match");
-            ctx.emit(out, ctx.key(), &format!("{l}{r}"))
+            ctx.emit(out, ctx.key(), format!("{l}{r}"))
         });
         g.table_join("t", TableSide::topic(input("one"), Text), TableSide::topic(input("two"), Text)).outer(
             move |one, two| {
@@ -166,7 +166,7 @@ fn a_callback_that_catches_a_panic_has_not_done_the_half_of_a_call() -> Done {
         let (windows, sessions) = (g.output("windows", Text), g.output("sessions", Text));
         let window = g.window("w", Windows::hopping(ms(100), ms(50)), Panicky);
         let session = g.session("s", Sessions::gap(ms(10)), Text);
-        g.on_close(window, move |ctx, (w, text)| ctx.emit(windows, ctx.key(), &format!("{} {text}", w.start)));
+        g.on_close(window, move |ctx, (w, text)| ctx.emit(windows, ctx.key(), format!("{} {text}", w.start)));
         g.on_close(session, move |ctx, (_, text)| ctx.emit(sessions, ctx.key(), &text));
         g.input("in", Text, move |ctx, text: String| {
             let mut calls = 0;
@@ -296,8 +296,8 @@ fn a_fold_that_panics_leaves_its_window_as_it_was() -> Done {
         let out = g.output("out", Int64);
         let window = g.window("w", Windows::hopping(ms(100), ms(50)), Int64);
         let session = g.session("s", Sessions::gap(ms(10)).grace(ms(100)), Int64);
-        g.on_close(window, move |ctx, (_, n)| ctx.emit(out, "window", &n));
-        g.on_close(session, move |ctx, (_, n)| ctx.emit(out, "session", &n));
+        g.on_close(window, move |ctx, (_, n)| ctx.emit(out, "window", n));
+        g.on_close(session, move |ctx, (_, n)| ctx.emit(out, "session", n));
         g.input(Input::topic("in").on_error(ErrorPolicy::skip()), Int64, move |ctx, n| {
             let add = |a: Option<i64>| {
                 let sum = a.unwrap_or(0) + n;

@@ -39,14 +39,14 @@ fn group(kind: Kind, input: Input, calls: &Notes<String>) -> Arc<GroupGraph> {
         Kind::Sync => g.input(input, Text, move |ctx, text: String| {
             let n = ctx.value()?.unwrap_or(0) + 1;
             ctx.set(n)?;
-            ctx.emit(out, ctx.key(), &1)?;
+            ctx.emit(out, ctx.key(), 1)?;
             ctx.emit(out_text, ctx.key(), &text)?;
             judge(&text, &calls)
         }),
         Kind::Async | Kind::AsyncLate => g.input_async(input, Text, async move |ctx, text: String| {
             let n = ctx.value()?.unwrap_or(0) + 1;
             ctx.set(n)?;
-            ctx.emit(out, ctx.key(), &1)?;
+            ctx.emit(out, ctx.key(), 1)?;
             ctx.emit(out_text, ctx.key(), &text)?;
             if kind == Kind::AsyncLate {
                 tokio::time::sleep(ms(30)).await;
@@ -55,7 +55,7 @@ fn group(kind: Kind, input: Input, calls: &Notes<String>) -> Arc<GroupGraph> {
         }),
         Kind::Batch => g.input_batch(input, Text, async move |ctx, records| {
             for r in records {
-                ctx.emit(out, &*r.key.clone().unwrap_or_default(), &1)?;
+                ctx.emit(out, &*r.key.clone().unwrap_or_default(), 1)?;
                 ctx.emit(out_text, &*r.key.clone().unwrap_or_default(), &r.value)?;
                 judge(&r.value, &calls)?;
             }

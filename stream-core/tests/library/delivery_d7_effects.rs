@@ -21,7 +21,7 @@ fn what_a_failed_attempt_did_is_discarded_before_the_next() -> Done {
         let work = move |ctx: &mut stream_core::context::Ctx<'_, stream_core::group::Table<i64>>| {
             let attempt = tried.fetch_add(1, Ordering::Relaxed);
             noted.add(ctx.value()?);
-            ctx.emit(out, ctx.key(), &format!("attempt {attempt}"))?;
+            ctx.emit(out, ctx.key(), format!("attempt {attempt}"))?;
             ctx.set(100 + i64::try_from(attempt).unwrap())?;
             noted.add(ctx.value()?);
             match attempt {

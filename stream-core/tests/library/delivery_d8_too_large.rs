@@ -310,8 +310,8 @@ fn a_value_that_can_t_be_encoded_is_an_error_of_its_callback() -> Done {
     let (out, numbers) = (g.output("out", Text), g.output("numbers", Positive));
     g.input(Input::topic("in").on_error(ErrorPolicy::dead_letter("dead")), Int64, move |ctx, n: i64| {
         ctx.set(n.to_string())?;
-        ctx.emit(out, ctx.key(), &n.to_string())?;
-        ctx.emit(numbers, ctx.key(), &n)
+        ctx.emit(out, ctx.key(), n.to_string())?;
+        ctx.emit(numbers, ctx.key(), n)
     });
     let tester = Tester::new();
     tester.add(g.build()?)?;

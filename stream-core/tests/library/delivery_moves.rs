@@ -19,7 +19,7 @@ fn counter() -> Arc<GroupGraph> {
     for topic in ["left", "right"] {
         g.input(topic, Text, move |ctx, text: String| {
             let n = ctx.value()?.unwrap_or(0) + 1;
-            ctx.emit(out, ctx.key(), &format!("{text}={n}"))?;
+            ctx.emit(out, ctx.key(), format!("{text}={n}"))?;
             ctx.set(n)
         });
     }

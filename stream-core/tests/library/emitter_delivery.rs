@@ -274,7 +274,7 @@ async fn what_is_under_way_is_bounded() {
     let hold = embedded.faults().on(|_| true).hold_acks();
     let mut taken = 0;
     let error = loop {
-        match words.try_emit("k", &taken.to_string()) {
+        match words.try_emit("k", taken.to_string()) {
             Ok(_) => taken += 1,
             Err(error) => break error,
         }

@@ -15,7 +15,7 @@ fn counting() -> Result<std::sync::Arc<GroupGraph>, BuildError> {
     let out = g.output("counts", Int64);
     g.input("words", Text, move |ctx, _| {
         let n = ctx.value()?.unwrap_or(0) + 1;
-        ctx.emit(out, ctx.key(), &n)?;
+        ctx.emit(out, ctx.key(), n)?;
         ctx.set(n)
     });
     g.build()
@@ -181,7 +181,7 @@ fn a_failing_record_commits_what_came_before_it() -> Outcome {
             return Err(CallbackError::msg("a bad word"));
         }
         let n = ctx.value()?.unwrap_or(0) + 1;
-        ctx.emit(out, ctx.key(), &n)?;
+        ctx.emit(out, ctx.key(), n)?;
         ctx.set(n)
     });
     let tester = Tester::new();

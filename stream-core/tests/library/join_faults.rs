@@ -147,7 +147,7 @@ fn with_policy(policy: &ErrorPolicy) -> Arc<GroupGraph> {
     let side = |side: &str| Side::topic(Input::topic(format!("join-{side}")).on_error(policy.clone()), Text);
     g.stream_join("pairs", usual(), side("left"), side("right")).outer(move |ctx, left, right| {
         ctx.set(ctx.timestamp())?;
-        ctx.emit(out, ctx.key(), &told(left, right, ctx.timestamp()))?;
+        ctx.emit(out, ctx.key(), told(left, right, ctx.timestamp()))?;
         match right {
             Some(right) if right == "bad" && left.is_some() => Err(CallbackError::msg("on purpose")),
             _ => Ok(()),
@@ -198,7 +198,7 @@ fn a_match_may_set_timers_and_the_table() -> Done {
         let windows = JoinWindows::around(ms(60)).grace(ms(10));
         g.stream_join("pairs", windows, left, right).inner(move |ctx, left, right| {
             let n = ctx.value()?.unwrap_or(0) + 1;
-            ctx.set_timer(later, ctx.timestamp() + 100, &format!("{left}{right}{n}"))?;
+            ctx.set_timer(later, ctx.timestamp() + 100, format!("{left}{right}{n}"))?;
             ctx.set(n)
         });
         g.on_timer(later, move |ctx, text| ctx.emit(out, ctx.key(), &text));

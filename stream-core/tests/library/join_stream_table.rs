@@ -18,9 +18,9 @@ fn orders() -> Arc<GroupGraph> {
     g.input("orders", Text, move |ctx, order| {
         let customer = ctx.join(customers)?;
         if let Some(customer) = &customer {
-            ctx.emit(inner, ctx.key(), &format!("{customer} {order}"))?;
+            ctx.emit(inner, ctx.key(), format!("{customer} {order}"))?;
         }
-        ctx.emit(left, ctx.key(), &format!("{} {order}", customer.unwrap_or_else(|| "nobody".to_owned())))
+        ctx.emit(left, ctx.key(), format!("{} {order}", customer.unwrap_or_else(|| "nobody".to_owned())))
     });
     g.build().unwrap()
 }

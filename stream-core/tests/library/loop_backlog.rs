@@ -26,7 +26,7 @@ fn counter(grace: u64) -> Arc<GroupGraph> {
         ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
         Ok(())
     });
-    g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), &format!("{} {n}", window.start)));
+    g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), format!("{} {n}", window.start)));
     g.build().unwrap()
 }
 
@@ -91,12 +91,12 @@ fn j7_sessions_of_what_goes_round_the_loop_are_whole() -> Done {
         let out = g.output("finals", Text);
         let round = g.loopback(Int64);
         let visits = g.session("visits", Sessions::gap(ms(5_000)).grace(ms(10_000)), Int64);
-        g.input("in", Int64, move |ctx, n| ctx.loopback(round, &format!("user {}", n / 30), &n));
+        g.input("in", Int64, move |ctx, n| ctx.loopback(round, &format!("user {}", n / 30), n));
         g.on_loop(round, move |ctx, _| {
             ctx.aggregate_session(visits, |n| n.unwrap_or(0) + 1, |a, b| a + b)?;
             Ok(())
         });
-        g.on_close(visits, move |ctx, (_, n)| ctx.emit(out, ctx.key(), &n.to_string()));
+        g.on_close(visits, move |ctx, (_, n)| ctx.emit(out, ctx.key(), n.to_string()));
         let tester = Tester::with_partitions(3);
         tester.add_with(g.build()?, move |p| p.guarantee(guarantee))?;
         tester.stop("visits")?;

@@ -19,7 +19,7 @@ fn bank() -> Arc<GroupGraph> {
         let (to, amount) = text.split_once(' ').ok_or("no amount").map_err(stream_core::group::CallbackError::msg)?;
         let amount: i64 = amount.parse()?;
         let left = ctx.value()?.unwrap_or(100) - amount;
-        ctx.loopback(give, to, &amount)?;
+        ctx.loopback(give, to, amount)?;
         ctx.set(left)
     });
     g.on_loop(give, |ctx, amount| {
@@ -72,7 +72,7 @@ fn a_loop_may_go_round_many_times() -> Done {
     let next = g.loopback(Int64);
     let step = move |ctx: &mut stream_core::context::Ctx<'_, stream_core::group::Table<i64>>, n: i64| {
         ctx.set(n)?;
-        if n > 0 { ctx.loopback(next, &format!("k{}", n % 3), &(n - 1)) } else { Ok(()) }
+        if n > 0 { ctx.loopback(next, &format!("k{}", n % 3), n - 1) } else { Ok(()) }
     };
     g.input("in", Int64, move |ctx, n: i64| step(ctx, n));
     g.on_loop(next, move |ctx, n: i64| step(ctx, n));

@@ -151,7 +151,7 @@ fn hanging(hangs: tokio::sync::mpsc::UnboundedSender<()>, until: mpsc::Receiver<
             hangs.send(())?;
             _ = until.recv();
         }
-        ctx.emit(out, ctx.key(), &format!("{text} {name}"))
+        ctx.emit(out, ctx.key(), format!("{text} {name}"))
     });
     g.build().unwrap()
 }

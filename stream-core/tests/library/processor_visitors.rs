@@ -23,7 +23,7 @@ fn counter() -> (Arc<GroupGraph>, Visitor<i64>) {
         ctx.set(n)
     });
     let visitor = g.visitor("add", move |ctx, add: &i64, n| {
-        ctx.emit(out, ctx.key(), &n.to_string())?;
+        ctx.emit(out, ctx.key(), n.to_string())?;
         match n + add {
             -1 => Err(CallbackError::msg("below zero")),
             0 => ctx.delete(),

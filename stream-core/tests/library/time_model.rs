@@ -232,7 +232,7 @@ fn work(ctx: &mut Ctx<'_, NoTable>, to: Handles, text: &str) -> CallbackResult {
     let words: Vec<&str> = text.split(' ').collect();
     let (key, at) = (ctx.key_text()?, ctx.timestamp());
     match (words.as_slice(), to.timer) {
-        (["set", at, again], Some(timer)) => return ctx.set_timer(timer, at.parse()?, &again.parse()?),
+        (["set", at, again], Some(timer)) => return ctx.set_timer(timer, at.parse()?, again.parse::<i64>()?),
         (["cancel"], Some(timer)) => return ctx.cancel_timer(timer),
         _ => {}
     }
@@ -240,13 +240,13 @@ fn work(ctx: &mut Ctx<'_, NoTable>, to: Handles, text: &str) -> CallbackResult {
     ctx.emit_with(to.out, key, &told, here(ctx))?;
     if let Some(windows) = to.windows {
         for (window, n) in ctx.aggregate(windows, |n| n.unwrap_or(0) + 1)? {
-            ctx.emit_with(to.out, key, &format!("{key} {window} now {n}"), here(ctx))?;
+            ctx.emit_with(to.out, key, format!("{key} {window} now {n}"), here(ctx))?;
         }
     }
     if let Some(sessions) = to.sessions {
         for change in ctx.aggregate_session(sessions, |n| n.unwrap_or(0) + 1, |a, b| a + b)? {
             if let SessionChange::Updated(session, n) = change {
-                ctx.emit_with(to.out, key, &format!("{key} {session} now {n}"), here(ctx))?;
+                ctx.emit_with(to.out, key, format!("{key} {session} now {n}"), here(ctx))?;
             }
         }
     }
@@ -271,7 +271,7 @@ fn graph(setup: Setup) -> Arc<GroupGraph> {
         let windows = g.window("w", Windows::hopping(span(size), span(advance)).grace(span(grace)), Int64);
         g.on_close(windows, move |ctx, (window, n)| {
             let key = ctx.key_text()?;
-            ctx.emit_with(out, key, &format!("{key} {window} {n}"), here(ctx))
+            ctx.emit_with(out, key, format!("{key} {window} {n}"), here(ctx))
         });
         windows
     });
@@ -279,7 +279,7 @@ fn graph(setup: Setup) -> Arc<GroupGraph> {
         let sessions = g.session("s", Sessions::gap(span(gap)).grace(span(grace)), Int64);
         g.on_close(sessions, move |ctx, (session, n)| {
             let key = ctx.key_text()?;
-            ctx.emit_with(out, key, &format!("{key} {session} {n}"), here(ctx))
+            ctx.emit_with(out, key, format!("{key} {session} {n}"), here(ctx))
         });
         sessions
     });
@@ -287,8 +287,8 @@ fn graph(setup: Setup) -> Arc<GroupGraph> {
         let timer = g.timer("t", Int64);
         g.on_timer(timer, move |ctx, again| {
             let (key, at) = (ctx.key_text()?, ctx.timestamp());
-            ctx.emit_with(out, key, &format!("{key} fired for {at}"), here(ctx))?;
-            if again > 0 { ctx.set_timer(timer, at + 7, &(again - 1)) } else { Ok(()) }
+            ctx.emit_with(out, key, format!("{key} fired for {at}"), here(ctx))?;
+            if again > 0 { ctx.set_timer(timer, at + 7, again - 1) } else { Ok(()) }
         });
         timer
     });

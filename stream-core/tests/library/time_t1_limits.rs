@@ -40,11 +40,11 @@ fn teller<C: Codec<i64>>(kind: Kind, input: Input, codec: C) -> Arc<GroupGraph> 
     match kind {
         Kind::Sync => g.input(input, codec, move |ctx, _| {
             ctx.aggregate(windows, |n| n.unwrap_or(0) + 1)?;
-            ctx.emit(out, ctx.key(), &ctx.stream_time().unwrap_or(-1))
+            ctx.emit(out, ctx.key(), ctx.stream_time().unwrap_or(-1))
         }),
         Kind::Async => g.input_async(input, codec, async move |ctx, _| {
             ctx.aggregate(windows, |n| n.unwrap_or(0) + 1)?;
-            ctx.emit(out, ctx.key(), &ctx.stream_time().unwrap_or(-1))
+            ctx.emit(out, ctx.key(), ctx.stream_time().unwrap_or(-1))
         }),
     };
     g.build().unwrap()
@@ -152,7 +152,7 @@ fn a_time_below_zero_is_an_error_of_its_record() -> Done {
         // By default it stops there, in a group without state, too.
         let mut g = Group::define("plain");
         let out = g.output("plain-out", Int64);
-        g.input("plain-in", Int64, move |ctx, n| ctx.emit(out, ctx.key(), &n));
+        g.input("plain-in", Int64, move |ctx, n| ctx.emit(out, ctx.key(), n));
         tester.add_with(g.build()?, move |p| p.guarantee(guarantee))?;
         let error = format!("{:?}", tester.input("plain-in", Int64).send_at("k", 1, -1).unwrap_err());
         assert!(error.contains("plain-in[0]@0") && error.contains("it has no time (-1)"), "{error}");
@@ -196,13 +196,13 @@ fn others() -> Vec<Made> {
     let joined = build(&|g| {
         let out = g.output("out", Text);
         let (left, right) = (Side::topic(input("left"), Text), Side::topic(input("right"), Text));
-        g.stream_join("j", windows, left, right).inner(move |ctx, l, r| ctx.emit(out, ctx.key(), &format!("{l}{r}")));
+        g.stream_join("j", windows, left, right).inner(move |ctx, l, r| ctx.emit(out, ctx.key(), format!("{l}{r}")));
     });
     let re_keyed = build(&|g| {
         let out = g.output("out", Text);
         let left = Side::topic(input("left"), Text).key_by(|_: &String| "k");
         let right = Side::topic(input("right"), Text).key_by(|_: &String| "k");
-        g.stream_join("j", windows, left, right).inner(move |ctx, l, r| ctx.emit(out, ctx.key(), &format!("{l}{r}")));
+        g.stream_join("j", windows, left, right).inner(move |ctx, l, r| ctx.emit(out, ctx.key(), format!("{l}{r}")));
     });
     let batches = build(&|g| {
         let out = g.output("out", Text);

@@ -20,7 +20,7 @@ fn teller() -> Arc<GroupGraph> {
     for topic in ["a", "b"] {
         g.input(Input::topic(topic).on_error(ErrorPolicy::skip()), Int64, move |ctx, n| {
             let time = ctx.stream_time().unwrap_or(-1);
-            ctx.emit(out, ctx.key(), &time)?;
+            ctx.emit(out, ctx.key(), time)?;
             if n < 0 { Err(CallbackError::msg("on purpose")) } else { Ok(()) }
         });
     }
@@ -130,7 +130,7 @@ fn t1_it_can_be_read_from_the_value() -> Done {
     g.on_timer(unused, |_, _| Ok(()));
     g.input("a", EventTime::by(Int64, |at: &i64| *at), move |ctx, at| {
         assert_eq!(ctx.timestamp(), at);
-        ctx.emit(out, ctx.key(), &ctx.stream_time().unwrap_or(-1))
+        ctx.emit(out, ctx.key(), ctx.stream_time().unwrap_or(-1))
     });
     let tester = Tester::new();
     tester.add(g.build()?)?;
@@ -150,7 +150,7 @@ fn t1_a_record_too_far_in_the_future_is_an_error_and_no_jump() -> Done {
     let unused = g.timer("unused", Text);
     g.on_timer(unused, |_, _| Ok(()));
     let input = Input::topic("a").max_ahead(Duration::from_secs(60)).on_error(ErrorPolicy::dead_letter("dead"));
-    g.input(input, Int64, move |ctx, _| ctx.emit(out, ctx.key(), &ctx.stream_time().unwrap_or(-1)));
+    g.input(input, Int64, move |ctx, _| ctx.emit(out, ctx.key(), ctx.stream_time().unwrap_or(-1)));
     let tester = Tester::new();
     tester.add(g.build()?)?;
     let (a, now) = (tester.input("a", Int64), tester.now_ms());

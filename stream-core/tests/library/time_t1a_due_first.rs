@@ -70,7 +70,7 @@ fn sessions(kind: Kind) -> Arc<GroupGraph> {
         ctx.aggregate_session(visits, |a| a.unwrap_or_default() + &text, |a, b| a + &b)?;
         Ok(())
     });
-    g.on_close(visits, move |ctx, (session, texts)| ctx.emit(out, ctx.key(), &format!("{session} {texts}")));
+    g.on_close(visits, move |ctx, (session, texts)| ctx.emit(out, ctx.key(), format!("{session} {texts}")));
     g.build().unwrap()
 }
 
@@ -99,7 +99,7 @@ fn timers(kind: Kind) -> Arc<GroupGraph> {
             _ => Ok(()),
         }
     });
-    g.on_timer(timer, move |ctx, text| ctx.emit(out, ctx.key(), &format!("{text} fired")));
+    g.on_timer(timer, move |ctx, text| ctx.emit(out, ctx.key(), format!("{text} fired")));
     g.build().unwrap()
 }
 
@@ -137,7 +137,7 @@ fn t1a_a_timer_of_the_wall_clock_for_a_time_that_is_passed_fires_right_after_its
             ctx.emit(out, ctx.key(), &text)?;
             if text == "set" { ctx.set_timer(alarm, ctx.now_ms(), &text) } else { ctx.cancel_timer(alarm) }
         });
-        g.on_timer(alarm, move |ctx, _| ctx.emit(out, ctx.key(), &"rang".to_owned()));
+        g.on_timer(alarm, move |ctx, _| ctx.emit(out, ctx.key(), "rang".to_owned()));
         let told = at_once(g.build()?, guarantee, &[("k", "set", 1), ("k", "cancel", 2)])?;
         assert_eq!(told, ["set", "rang", "cancel"]);
         Ok(())
@@ -156,7 +156,7 @@ fn gated(gate: &Gate, begun: &Notes<String>) -> Arc<GroupGraph> {
         ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
         Ok(())
     });
-    g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), &format!("{window} {n}")));
+    g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), format!("{window} {n}")));
     g.build().unwrap()
 }
 
@@ -215,7 +215,7 @@ fn t1a_a_record_that_waits_for_its_codec_comes_behind_what_is_due_before_it() ->
             let counts = g.window("counts", Windows::tumbling(ms(60)), Int64);
             let work = move |ctx: &mut Ctx<'_, NoTable>, text: String| -> CallbackResult {
                 let n = ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?.len();
-                ctx.emit(out, ctx.key(), &format!("{text} at {} in {n}", ctx.stream_time().unwrap_or(-1)))
+                ctx.emit(out, ctx.key(), format!("{text} at {} in {n}", ctx.stream_time().unwrap_or(-1)))
             };
             let codec = Registered::default();
             if awaits {
@@ -223,7 +223,7 @@ fn t1a_a_record_that_waits_for_its_codec_comes_behind_what_is_due_before_it() ->
             } else {
                 g.input("in", codec, work);
             }
-            g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), &format!("{window} {n}")));
+            g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), format!("{window} {n}")));
             let records = [("a", "x", 1), ("b", "y1", 70), ("c", "z", 50), ("d", "w12", 130)];
             let told = at_once(g.build()?, guarantee, &records)?;
             let expected =

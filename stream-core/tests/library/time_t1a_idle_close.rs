@@ -26,10 +26,10 @@ fn everything() -> Arc<GroupGraph> {
         if let Some(("set", at)) = text.split_once(' ') {
             ctx.set_timer(timer, at.parse()?, &text)?;
         }
-        ctx.emit(out, ctx.key(), &format!("{text} at {}", ctx.stream_time().unwrap_or(-1)))
+        ctx.emit(out, ctx.key(), format!("{text} at {}", ctx.stream_time().unwrap_or(-1)))
     });
-    g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), &format!("{window} {n}")));
-    g.on_close(visits, move |ctx, (session, n)| ctx.emit(out, ctx.key(), &format!("{session} {n}")));
+    g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), format!("{window} {n}")));
+    g.on_close(visits, move |ctx, (session, n)| ctx.emit(out, ctx.key(), format!("{session} {n}")));
     g.on_timer(timer, move |ctx, text| ctx.emit(out, ctx.key(), &text));
     g.build().unwrap()
 }
@@ -129,7 +129,7 @@ fn t1a_it_is_not_quiet_while_a_record_is_under_way_or_its_effects_are() -> Done 
             ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
             Ok(())
         });
-        g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), &format!("{window} {n}")));
+        g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), format!("{window} {n}")));
         let (tester, out) = tester(g.build()?, guarantee, 1)?;
         gate.open("1");
         for n in 1..=2 {
@@ -155,7 +155,7 @@ fn t1a_a_quiet_join_tells_its_nulls() -> Done {
         let windows = JoinWindows::around(ms(60)).grace(ms(10));
         let (left, right) = (Side::topic("left", Text), Side::topic("right", Text));
         g.stream_join("pairs", windows, left, right)
-            .left(move |ctx, l, r| ctx.emit(out, ctx.key(), &format!("{l} {}", r.map_or("-", String::as_str))));
+            .left(move |ctx, l, r| ctx.emit(out, ctx.key(), format!("{l} {}", r.map_or("-", String::as_str))));
         let (tester, out) = tester(g.build()?, guarantee, 1)?;
         tester.input("left", Text).send_at("k", "a".to_owned(), 0)?;
         tester.input("left", Text).send_at("k", "b".to_owned(), 9)?;

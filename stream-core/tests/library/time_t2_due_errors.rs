@@ -59,7 +59,7 @@ fn teller(due: Due, policy: ErrorPolicy, bad: &Bad, calls: &Notes<String>) -> Ar
     let (bad, calls) = (bad.clone(), calls.clone());
     let tell = move |ctx: &mut stream_core::context::Ctx<'_, stream_core::group::NoTable>, text: &str| {
         calls.add(ctx.key_text()?.to_owned());
-        ctx.emit(out, ctx.key(), &text.to_owned())?;
+        ctx.emit(out, ctx.key(), text.to_owned())?;
         bad.judge(ctx.key())
     };
     match due {
@@ -305,7 +305,7 @@ fn refused(
     g.input("in", Text, move |ctx, text: String| ctx.aggregate(window, |_| text.clone()).map(drop));
     g.on_close(window, move |ctx, (_, text)| {
         let size = if text == "large" { 5000 } else { 10 };
-        ctx.emit_to_topic(out, &narrow, ctx.key(), &"x".repeat(size))
+        ctx.emit_to_topic(out, &narrow, ctx.key(), "x".repeat(size))
     });
     g.on_due_error(window, policy);
     let tester = Tester::new();

@@ -24,16 +24,16 @@ fn reminder() -> Arc<GroupGraph> {
             "cancel" => ctx.cancel_timer(stream),
             "ask" => {
                 let due = ctx.timer(stream)?;
-                ctx.emit(out, ctx.key(), &format!("{due:?}"))
+                ctx.emit(out, ctx.key(), format!("{due:?}"))
             }
             _ => ctx.emit(out, ctx.key(), &text),
         }
     });
     g.on_timer(stream, move |ctx, text| {
         let (key, at) = (ctx.key_text()?, ctx.timestamp());
-        ctx.emit(out, key, &format!("{key} {text} fired at {at}"))
+        ctx.emit(out, key, format!("{key} {text} fired at {at}"))
     });
-    g.on_timer(wall, move |ctx, text| ctx.emit(out, ctx.key(), &format!("{text} rang")));
+    g.on_timer(wall, move |ctx, text| ctx.emit(out, ctx.key(), format!("{text} rang")));
     g.build().unwrap()
 }
 
@@ -166,7 +166,7 @@ fn t2_a_timer_can_set_itself_again() -> Done {
         });
         g.on_timer(tick, move |ctx, text| {
             let at = ctx.timestamp();
-            ctx.emit(out, ctx.key(), &at.to_string())?;
+            ctx.emit(out, ctx.key(), at.to_string())?;
             ctx.set_timer(tick, at + 10, &text)
         });
         let (tester, out) = tester(guarantee, g.build()?)?;
@@ -190,7 +190,7 @@ fn t2_a_timer_that_has_set_itself_again_fires_again_when_what_it_did_is_lost_in_
         g.input("in", Text, move |ctx, text| ctx.set_timer(tick, ctx.now_ms() + 1000, &text));
         g.on_timer(tick, move |ctx, text| {
             ctx.emit(out, ctx.key(), &text)?;
-            ctx.set_timer(tick, ctx.now_ms() + 1000, &"again".to_owned())
+            ctx.set_timer(tick, ctx.now_ms() + 1000, "again".to_owned())
         });
         let (tester, out) = tester(guarantee, g.build()?)?;
         send(&tester, "k", "first", 0)?;
@@ -222,7 +222,7 @@ fn t2_a_timer_has_its_keys_value() -> Done {
         });
         g.on_timer(tell, move |ctx, _| {
             let n = ctx.value()?.unwrap_or(0);
-            ctx.emit(out, ctx.key(), &format!("{n}"))?;
+            ctx.emit(out, ctx.key(), format!("{n}"))?;
             ctx.delete()
         });
         let (tester, out) = tester(guarantee, g.build()?)?;

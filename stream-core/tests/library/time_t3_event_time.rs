@@ -19,11 +19,11 @@ fn t3_emits_loops_and_table_writes_carry_the_inputs_event_time() -> Done {
         let out = g.output("out", Int64);
         let again = g.loopback(Int64);
         g.input("in", EventTime::by(Int64, |at: &i64| *at), move |ctx, at| {
-            ctx.emit(out, ctx.key(), &at)?;
-            ctx.loopback(again, "other", &at)?;
+            ctx.emit(out, ctx.key(), at)?;
+            ctx.loopback(again, "other", at)?;
             ctx.set(at)
         });
-        g.on_loop(again, move |ctx, at| ctx.emit(out, "looped", &at));
+        g.on_loop(again, move |ctx, at| ctx.emit(out, "looped", at));
         let tester = Tester::new();
         tester.add_with(g.build()?, move |p| p.guarantee(guarantee))?;
         for at in [70, 30] {

@@ -11,6 +11,7 @@ use stream_core::testing::Tester;
 use crate::support::{Done, table, values};
 
 #[test]
+#[allow(clippy::needless_borrows_for_generic_args, reason = "references are what is tested")]
 fn callbacks_write_values_references_text_and_slices() -> Done {
     let mut g = Group::define("forms").table(Text);
     let (texts, bytes) = (g.output("texts", Text), g.output("bytes", Bytes));
@@ -44,6 +45,7 @@ fn callbacks_write_values_references_text_and_slices() -> Done {
 }
 
 #[test]
+#[allow(clippy::needless_borrows_for_generic_args, reason = "references are what is tested")]
 fn emitters_take_text_too() -> Done {
     let tester = Tester::with_partitions(1);
     let log = tester.log().clone();

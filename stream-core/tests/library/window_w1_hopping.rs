@@ -19,7 +19,7 @@ fn counter(windows: Windows) -> Arc<GroupGraph> {
     g.input("in", Text, move |ctx, _| {
         for (window, n) in ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)? {
             let key = ctx.key_text()?;
-            ctx.emit(out, key, &format!("{key} {window} {n}"))?;
+            ctx.emit(out, key, format!("{key} {window} {n}"))?;
         }
         Ok(())
     });

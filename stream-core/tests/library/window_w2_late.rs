@@ -17,7 +17,7 @@ fn counter(windows: Windows) -> Arc<GroupGraph> {
     g.input("in", Text, move |ctx, _| {
         let updated = ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
         let told = updated.iter().map(|(window, n)| format!("{window} {n}")).collect::<Vec<_>>();
-        ctx.emit(out, ctx.key(), &told.join(" "))
+        ctx.emit(out, ctx.key(), told.join(" "))
     });
     g.build().unwrap()
 }

@@ -20,7 +20,7 @@ fn windows() -> Windows {
 /// A final result.
 fn tell(ctx: &mut Ctx<'_, NoTable>, out: Output<String>, window: Window, n: i64) -> CallbackResult {
     let key = ctx.key_text()?;
-    ctx.emit(out, key, &format!("{key} {window} {n}"))
+    ctx.emit(out, key, format!("{key} {window} {n}"))
 }
 
 fn counter() -> Arc<GroupGraph> {

@@ -35,7 +35,7 @@ fn joiner(sessions: Sessions) -> Arc<GroupGraph> {
     });
     g.on_close(visits, move |ctx, (session, words)| {
         let key = ctx.key_text()?;
-        ctx.emit(finals, key, &format!("{key} {session} {words}"))
+        ctx.emit(finals, key, format!("{key} {session} {words}"))
     });
     g.build().unwrap()
 }
@@ -268,7 +268,7 @@ fn w4_callbacks_that_await_keep_the_order_of_a_key() -> Done {
         );
         g.on_close(visits, move |ctx, (session, words)| {
             let key = ctx.key_text()?;
-            ctx.emit(finals, key, &format!("{key} {session} {words}"))
+            ctx.emit(finals, key, format!("{key} {session} {words}"))
         });
         let tester = Tester::new();
         tester.add_with(g.build()?, move |p| p.guarantee(guarantee))?;

@@ -24,7 +24,7 @@ fn joiner(batches: Batches) -> Arc<GroupGraph> {
     g.input(Input::topic("messages").on_error(ErrorPolicy::skip()), Text, move |ctx, message| {
         message.split(' ').try_for_each(|word| ctx.collect(lines, word.to_owned()))
     });
-    g.on_close(lines, move |ctx, all| ctx.emit(out, ctx.key(), &all.join(" ")));
+    g.on_close(lines, move |ctx, all| ctx.emit(out, ctx.key(), all.join(" ")));
     g.build().unwrap()
 }
 
@@ -220,7 +220,7 @@ fn w5_a_value_that_is_too_large_leaves_the_batch_as_it_was() -> Done {
             Ok(()) => Err(CallbackError::msg("it was taken")),
             Err(_) => ctx.collect(lines, word),
         });
-        g.on_close(lines, move |ctx, all| ctx.emit(out, ctx.key(), &all.join(" ")));
+        g.on_close(lines, move |ctx, all| ctx.emit(out, ctx.key(), all.join(" ")));
         tester.add_with(g.build()?, move |p| p.guarantee(guarantee))?;
         say(&tester, "a", &["1", "2", "3"])?;
         assert_eq!(values(&tester.output("joined", Text)).len(), 0);

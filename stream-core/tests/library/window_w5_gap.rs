@@ -20,15 +20,15 @@ fn joiner() -> Arc<GroupGraph> {
         all.push(message);
         if all.len() == 4 {
             ctx.cancel_timer(gap)?;
-            ctx.emit(out, ctx.key(), &all.join(" "))?;
+            ctx.emit(out, ctx.key(), all.join(" "))?;
             return ctx.delete();
         }
-        ctx.set_timer(gap, ctx.now_ms() + 30_000, &String::new())?;
+        ctx.set_timer(gap, ctx.now_ms() + 30_000, String::new())?;
         ctx.set(all)
     });
     g.on_timer(gap, move |ctx, _| {
         let all = ctx.value()?.unwrap_or_default();
-        ctx.emit(out, ctx.key(), &all.join(" "))?;
+        ctx.emit(out, ctx.key(), all.join(" "))?;
         ctx.delete()
     });
     g.build().unwrap()

@@ -33,11 +33,7 @@ fn graph(policy: ErrorPolicy) -> Graph {
         ctx.aggregate(window, |all| add(all, "w"))?;
         ctx.aggregate_session(session, |all| add(all, "s"), |a, b| a + &b)?;
         // A key's timer is moved by its next record: what it carries grows.
-        if ctx.timer(timer)?.is_none() {
-            ctx.set_timer(timer, ctx.timestamp() + 150, &format!("t{id}"))
-        } else {
-            Ok(())
-        }
+        if ctx.timer(timer)?.is_none() { ctx.set_timer(timer, ctx.timestamp() + 150, format!("t{id}")) } else { Ok(()) }
     });
     g.on_close(window, move |ctx, (_, all)| ctx.emit(out, ctx.key(), &all));
     g.on_close(session, move |ctx, (_, all)| ctx.emit(out, ctx.key(), &all));

@@ -22,7 +22,7 @@ pub(crate) fn dead_letters(simulation: Simulation) -> Simulation {
         let policy = ErrorPolicy::dead_letter("dead").retry(1, Duration::from_millis(20));
         g.input(Input::topic("words").on_error(policy), Text, move |ctx, id| {
             let n = ctx.value()?.unwrap_or(0) + 1;
-            ctx.emit(out, ctx.key(), &format!("{n} {id}"))?;
+            ctx.emit(out, ctx.key(), format!("{n} {id}"))?;
             ctx.set(n)
         });
         g.build()

@@ -108,7 +108,7 @@ pub(crate) fn counter(name: &str) -> Graph {
     let out = g.output("counts", Text);
     g.input("words", Text, move |ctx, id| {
         let n = ctx.value()?.unwrap_or(0) + 1;
-        ctx.emit(out, ctx.key(), &format!("{n} {id}"))?;
+        ctx.emit(out, ctx.key(), format!("{n} {id}"))?;
         ctx.set(n)
     });
     g.build()
@@ -156,7 +156,7 @@ fn looped(simulation: Simulation) -> Simulation {
         });
         g.on_loop(again, move |ctx, id| {
             let n = ctx.value()?.unwrap_or(0) + 1;
-            ctx.emit(out, ctx.key(), &format!("{n} {} {id}", ctx.timestamp()))?;
+            ctx.emit(out, ctx.key(), format!("{n} {} {id}", ctx.timestamp()))?;
             ctx.set(n)
         });
         g.build()
@@ -191,7 +191,7 @@ fn chain(simulation: Simulation) -> Simulation {
         let out = g.output("digits", Text);
         g.input("rekeyed", Text, move |ctx, id| {
             let n = ctx.value()?.unwrap_or(0) + 1;
-            ctx.emit(out, ctx.key(), &format!("{n} {id}"))?;
+            ctx.emit(out, ctx.key(), format!("{n} {id}"))?;
             ctx.set(n)
         });
         g.build()
@@ -210,7 +210,7 @@ fn chained_counts(simulation: Simulation) -> Simulation {
         let out = g.output("counts", Int64);
         g.input("words", Text, move |ctx, _| {
             let n = ctx.value()?.unwrap_or(0) + 1;
-            ctx.emit(out, ctx.key(), &n)?;
+            ctx.emit(out, ctx.key(), n)?;
             ctx.set(n)
         });
         g.build()
@@ -220,7 +220,7 @@ fn chained_counts(simulation: Simulation) -> Simulation {
         let out = g.output("steps", Text);
         g.input("counts", Int64, move |ctx, n| {
             let before = ctx.value()?.unwrap_or(0);
-            ctx.emit(out, ctx.key(), &format!("{before}-{n}"))?;
+            ctx.emit(out, ctx.key(), format!("{before}-{n}"))?;
             ctx.set(n.max(before))
         });
         g.build()
@@ -244,7 +244,7 @@ fn awaiting(simulation: Simulation) -> Simulation {
             let number: u64 = id.trim_start_matches('r').parse().unwrap_or_default();
             tokio::time::sleep(Duration::from_millis(number * 7919 % 60)).await;
             let n = ctx.value()?.unwrap_or(0) + 1;
-            ctx.emit(out, ctx.key(), &format!("{n} {id}"))?;
+            ctx.emit(out, ctx.key(), format!("{n} {id}"))?;
             if number.is_multiple_of(3) {
                 tokio::time::sleep(Duration::from_millis(30)).await;
             }
@@ -263,12 +263,12 @@ fn two_inputs(simulation: Simulation) -> Simulation {
         let right_out = g.output("rights", Text);
         g.input("left", Text, move |ctx, id| {
             let (l, r) = ctx.value()?.unwrap_or_default();
-            ctx.emit(left_out, ctx.key(), &format!("{} {id}", l + 1))?;
+            ctx.emit(left_out, ctx.key(), format!("{} {id}", l + 1))?;
             ctx.set((l + 1, r))
         });
         g.input("right", Text, move |ctx, id| {
             let (l, r) = ctx.value()?.unwrap_or_default();
-            ctx.emit(right_out, ctx.key(), &format!("{} {id}", r + 1))?;
+            ctx.emit(right_out, ctx.key(), format!("{} {id}", r + 1))?;
             ctx.set((l, r + 1))
         });
         g.build()
@@ -301,7 +301,7 @@ fn deferred(simulation: Simulation) -> Simulation {
         let out = g.output("counts", Text);
         g.input(Input::topic("words").concurrency(5), Text, move |ctx, id| {
             let n = ctx.value()?.unwrap_or(0) + 1;
-            ctx.emit(out, ctx.key(), &format!("{n} {id}"))?;
+            ctx.emit(out, ctx.key(), format!("{n} {id}"))?;
             ctx.set(n)?;
             let number: u64 = id.trim_start_matches('r').parse().unwrap_or_default();
             if !number.is_multiple_of(4) {
@@ -331,7 +331,7 @@ fn joining(simulation: Simulation) -> Simulation {
         let lookup = g.lookup("prices-table", Text);
         g.input("orders", Text, move |ctx, id| {
             let price = ctx.lookup(lookup, ctx.key())?.unwrap_or_else(|| "none".to_owned());
-            ctx.emit(out, ctx.key(), &format!("{price} {id}"))
+            ctx.emit(out, ctx.key(), format!("{price} {id}"))
         });
         g.build()
     };
@@ -341,7 +341,7 @@ fn joining(simulation: Simulation) -> Simulation {
         let join = g.join("prices-table", Text);
         g.input("orders", Text, move |ctx, id| {
             let price = ctx.join(join)?.unwrap_or_else(|| "none".to_owned());
-            ctx.emit(out, ctx.key(), &format!("{price} {id}"))
+            ctx.emit(out, ctx.key(), format!("{price} {id}"))
         });
         g.build()
     };

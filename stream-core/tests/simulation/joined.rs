@@ -59,7 +59,7 @@ pub(crate) fn inner(simulation: Simulation) -> Simulation {
         let windows = JoinWindows::before(LONG).after(ms(0)).grace(LONG);
         g.stream_join("pairs", windows, Side::topic("lefts", lefts()), right).inner(move |ctx, left, right| {
             let n = ctx.value()?.unwrap_or(0) + 1;
-            ctx.emit(out, ctx.key(), &told(Some(left), Some(right)))?;
+            ctx.emit(out, ctx.key(), told(Some(left), Some(right)))?;
             ctx.set(n)
         });
         g.build()
@@ -85,7 +85,7 @@ pub(crate) fn re_keyed(simulation: Simulation) -> Simulation {
         // No record is as late as that; but the partitions are read in step by the half of it.
         let windows = JoinWindows::before(LONG).after(ms(0)).grace(ms(20_000));
         g.stream_join("pairs", windows, left, right)
-            .outer(move |ctx, left, right| ctx.emit(out, ctx.key(), &told(left, right)));
+            .outer(move |ctx, left, right| ctx.emit(out, ctx.key(), told(left, right)));
         g.build()
     };
     simulation.group(graph).input("lefts", Text, 50, record).input("rights", Text, 50, rights).check(pairs_hold)
@@ -135,7 +135,7 @@ pub(crate) fn left(simulation: Simulation) -> Simulation {
         let right = Side::topic("rights", EventTime::by(Text, early));
         let windows = JoinWindows::before(LONG).after(ms(50)).grace(ms(100));
         g.stream_join("pairs", windows, Side::topic("lefts", lefts()), right)
-            .left(move |ctx, left, right| ctx.emit(out, ctx.key(), &told(Some(left), right)));
+            .left(move |ctx, left, right| ctx.emit(out, ctx.key(), told(Some(left), right)));
         // After the last one, everything is closed.
         g.build()
     };
@@ -149,7 +149,7 @@ pub(crate) fn nulls(simulation: Simulation) -> Simulation {
         let out = g.output("told", Text);
         let windows = JoinWindows::after(ms(20)).grace(ms(40));
         g.stream_join("pairs", windows, Side::topic("lefts", lefts()), Side::topic("rights", Text))
-            .outer(move |ctx, left, right| ctx.emit(out, ctx.key(), &told(left, right)));
+            .outer(move |ctx, left, right| ctx.emit(out, ctx.key(), told(left, right)));
         g.build()
     };
     simulation.group(graph).input("lefts", Text, 150, record).input("rights", Text, 0, rights).check(|c| {

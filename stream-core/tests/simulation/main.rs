@@ -198,6 +198,13 @@ mod failed_once {
         super::all_hold("batches", Guarantee::AtLeastOnce, std::iter::once(10177));
     }
 
+    /// The simulator's own fault: an instance that was asked to stop, while it waited for a record that is never taken, counted as
+    /// one that failed.
+    #[test]
+    fn a_stop_that_comes_before_a_refusal_is_final_is_no_failure() {
+        super::all_hold("never_taken", Guarantee::AtLeastOnce, [1960, 2490].into_iter());
+    }
+
     /// The simulator's own fault: two limits on one topic overlapped, and the second one was restored as what it was before.
     #[test]
     fn a_topic_s_limit_stayed_small() {

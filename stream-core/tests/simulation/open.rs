@@ -102,7 +102,7 @@ pub(crate) fn batches(simulation: Simulation) -> Simulation {
             if all.is_empty() || all.len() > 4 {
                 return Err(CallbackError::msg(format!("a batch of {}", all.len())));
             }
-            ctx.emit(out, ctx.key(), &all.join(" "))
+            ctx.emit(out, ctx.key(), all.join(" "))
         });
         g.build()
     };

@@ -70,7 +70,7 @@ pub(crate) fn crowded(simulation: Simulation) -> Simulation {
         let mut g = Group::define("crowded").table(Text);
         let out = g.output("copies", Text);
         g.input(Input::topic("words").on_error(ErrorPolicy::skip()), Text, move |ctx, id| {
-            ctx.emit(out, "shared", &format!("{:0>300} {id}", 0))?;
+            ctx.emit(out, "shared", format!("{:0>300} {id}", 0))?;
             ctx.set(id)
         });
         g.build()

@@ -65,7 +65,7 @@ pub(crate) fn windowed(simulation: Simulation) -> Simulation {
             ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
             ctx.emit(updates, ctx.key(), &id)
         });
-        g.on_close(counts, move |ctx, (window, n)| ctx.emit(finals, ctx.key(), &format!("{window} {n}")));
+        g.on_close(counts, move |ctx, (window, n)| ctx.emit(finals, ctx.key(), format!("{window} {n}")));
         g.build()
     };
     simulation.group(graph).input("words", Text, 150, record).check(|c| {
@@ -84,7 +84,7 @@ pub(crate) fn late(simulation: Simulation) -> Simulation {
             ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
             Ok(())
         });
-        g.on_close(counts, move |ctx, (window, n)| ctx.emit(finals, ctx.key(), &format!("{window} {n}")));
+        g.on_close(counts, move |ctx, (window, n)| ctx.emit(finals, ctx.key(), format!("{window} {n}")));
         g.build()
     };
     simulation.group(graph).input("words", Text, 150, record).check(|c| windows_hold(c, "late"))
@@ -108,7 +108,7 @@ pub(crate) fn hopping(simulation: Simulation) -> Simulation {
                 ctx.set(n)
             },
         );
-        g.on_close(counts, move |ctx, (window, n)| ctx.emit(finals, ctx.key(), &format!("{window} {n}")));
+        g.on_close(counts, move |ctx, (window, n)| ctx.emit(finals, ctx.key(), format!("{window} {n}")));
         g.build()
     };
     simulation.group(graph).input("words", Text, 120, record).check(|c| {
@@ -163,7 +163,7 @@ pub(crate) fn delayed(simulation: Simulation) -> Simulation {
             ctx.set_timer(send, ctx.now_ms() + 30, &all)?;
             ctx.set(all)
         });
-        g.on_timer(send, move |ctx, all| ctx.emit(out, ctx.key(), &all.join(" ")));
+        g.on_timer(send, move |ctx, all| ctx.emit(out, ctx.key(), all.join(" ")));
         g.build()
     };
     simulation.group(graph).input("words", Text, 100, record).check(|c| {

@@ -83,7 +83,7 @@ impl Case {
 
     pub fn join(&self, g: &mut GroupBuilder<NoTable>, left: Side<String>, right: Side<String>, out: Output<String>) {
         let tell = move |ctx: &mut Ctx<'_, NoTable>, l: Option<&String>, r: Option<&String>| -> CallbackResult {
-            ctx.emit(out, ctx.key(), &told(l, r, ctx.timestamp()))
+            ctx.emit(out, ctx.key(), told(l, r, ctx.timestamp()))
         };
         let join = g.stream_join("pairs", self.windows, left, right).nulls(self.nulls);
         match self.kind {

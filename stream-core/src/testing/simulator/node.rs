@@ -17,7 +17,7 @@ use super::owners::Owners;
 use super::random::Random;
 use super::trace::Trace;
 use crate::log::LogHandle;
-use crate::processor::{CallbackFaults, Handle, Processor, ProcessorResult};
+use crate::processor::{CallbackFaults, Handle, Processor, ProcessorError, ProcessorResult};
 use crate::store::{MemoryStores, Survivors};
 
 /// How a machine is.
@@ -74,6 +74,8 @@ pub(super) struct Running {
 pub(super) enum Ended {
     /// It died.
     Crashed,
+    /// It was asked to stop, and its bound passed before its work was done.
+    Undrained,
     /// Its processor returned.
     Returned(ProcessorResult<()>),
 }
@@ -151,10 +153,13 @@ impl Node {
         }
         let Poll::Ready(result) = Pin::new(&mut running.run).poll(cx) else { return None };
         running.life.forget_producers();
+        let stopping = running.stopping;
         self.running = None;
         self.stores.crash_never();
         // Nobody aborts it, and a panic of the library's is one of the simulation's.
         match result {
+            // Asked to stop, it gave up what was under way: its bound is shorter than what it may wait for.
+            Ok(Err(ProcessorError::DrainTimeout { .. })) if stopping => Some(Ended::Undrained),
             Ok(result) => Some(Ended::Returned(result)),
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),

@@ -243,6 +243,10 @@ impl World {
                     let node = self.nodes.get(at);
                     self.trace.note(node.map_or("", |n| &n.name), format_args!("has stopped"));
                 }
+                Ended::Undrained => {
+                    let node = self.nodes.get(at);
+                    self.trace.note(node.map_or("", |n| &n.name), format_args!("has stopped before its work was done"));
+                }
                 Ended::Returned(Err(error)) => {
                     self.report.failures += 1;
                     if let Some(node) = self.nodes.get_mut(at) {

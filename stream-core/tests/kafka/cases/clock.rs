@@ -99,7 +99,7 @@ fn round(group: &str, input: &str, out: &str, grace: Option<u64>) -> Arc<GroupGr
             ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
             Ok(())
         });
-        g.on_close(counts, move |ctx, (window, n)| ctx.emit(finals, ctx.key(), &format!("{} {n}", window.start)));
+        g.on_close(counts, move |ctx, (window, n)| ctx.emit(finals, ctx.key(), format!("{} {n}", window.start)));
     } else {
         g.on_loop(round, |_, _| Ok(()));
     }
@@ -171,11 +171,11 @@ pub async fn a_quiet_partition_closes_its_windows(log: &LogHandle, guarantee: Gu
         let counts = g.window("counts", Windows::tumbling(ms(60)).grace(ms(10)), Int64);
         g.input(&*world.input, Text, move |ctx, _| {
             if ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?.is_empty() {
-                return ctx.emit(out, ctx.key(), &format!("late at {}", ctx.stream_time().unwrap_or(-1)));
+                return ctx.emit(out, ctx.key(), format!("late at {}", ctx.stream_time().unwrap_or(-1)));
             }
             Ok(())
         });
-        g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), &format!("{window} {n}")));
+        g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), format!("{window} {n}")));
         g.build().unwrap()
     };
     let start = async || {

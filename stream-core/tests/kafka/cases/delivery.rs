@@ -307,7 +307,7 @@ pub async fn d8_what_is_too_large_is_its_records_error(log: &LogHandle, guarante
         Text,
         move |ctx, text| {
             let size = if text == "large" { 5000 } else { 10 };
-            ctx.emit(told, ctx.key(), &text.repeat(size / text.len()))
+            ctx.emit(told, ctx.key(), text.repeat(size / text.len()))
         },
     );
     let running = world.up(g.build().unwrap()).await;

@@ -108,13 +108,13 @@ fn graph(
             let place = if side == 0 { &mut next.left } else { &mut next.right };
             let expected = std::mem::replace(place, *place + 1);
             if repeats && number.parse::<u64>()? < expected {
-                return ctx.emit(out, ctx.key(), &format!("{side} {number}"));
+                return ctx.emit(out, ctx.key(), format!("{side} {number}"));
             }
             if number != expected.to_string() {
                 let key = ctx.key_text()?;
                 seen.wrong(format!("{}@{} key {key}: {number}, not {expected}", ctx.topic(), ctx.offset()));
             }
-            ctx.emit(out, ctx.key(), &format!("{side} {number}"))?;
+            ctx.emit(out, ctx.key(), format!("{side} {number}"))?;
             ctx.set(next)
         });
     }

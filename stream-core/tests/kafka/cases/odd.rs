@@ -23,7 +23,7 @@ fn teller(group: &str, input: Input, out: &Arc<str>) -> Arc<GroupGraph> {
     let out = g.output(Arc::clone(out), Int64);
     let unused = g.timer("unused", Text);
     g.on_timer(unused, |_, _| Ok(()));
-    g.input(input, Text, move |ctx, _| ctx.emit(out, ctx.key(), &ctx.stream_time().unwrap_or(-1)));
+    g.input(input, Text, move |ctx, _| ctx.emit(out, ctx.key(), ctx.stream_time().unwrap_or(-1)));
     g.build().unwrap()
 }
 
@@ -108,11 +108,11 @@ pub async fn due_work_that_fails(log: &LogHandle, guarantee: Guarantee) {
         });
         let judge = |key: Option<&[u8]>| if key == Some(b"bad") { Err(CallbackError::msg("bad key")) } else { Ok(()) };
         g.on_close(window, move |ctx, (w, text)| {
-            ctx.emit(out, ctx.key(), &format!("{w} {text}"))?;
+            ctx.emit(out, ctx.key(), format!("{w} {text}"))?;
             judge(ctx.key())
         });
         g.on_timer(timer, move |ctx, text| {
-            ctx.emit(out, ctx.key(), &format!("timer {text}"))?;
+            ctx.emit(out, ctx.key(), format!("timer {text}"))?;
             judge(ctx.key())
         });
         let policy = ErrorPolicy::dead_letter(Arc::clone(&dead)).retry(1, ms(50));

@@ -220,7 +220,7 @@ pub async fn a_write_that_takes_another_back_is_repeated_when_it_is_refused() {
     g.input(edge, codec, move |ctx, text| match text.as_str() {
         "first" if called.fetch_add(1, Ordering::Relaxed) > 0 => Ok(()),
         "first" => {
-            ctx.emit(told, ctx.key(), &"x".repeat(10_000))?;
+            ctx.emit(told, ctx.key(), "x".repeat(10_000))?;
             ctx.set(text)
         }
         _ => ctx.set(text),

@@ -195,7 +195,7 @@ pub async fn joined_and_looked_up(log: &LogHandle) {
     g.input(&*input, Text, move |ctx, currency| {
         let name = ctx.join(user)?.unwrap_or_else(|| "nobody".into());
         let rate = ctx.lookup(rate, Some(currency.as_str()))?.unwrap_or_else(|| "nothing".into());
-        ctx.emit(told, ctx.key(), &format!("{name} at {rate}"))
+        ctx.emit(told, ctx.key(), format!("{name} at {rate}"))
     });
     let running = Running::up(processor(log, g.build().unwrap())).await;
     write(log, &input, None, &[("u1", "EUR"), ("u2", "USD"), ("u9", "EUR")]).await;
@@ -281,7 +281,7 @@ fn sized(group: &str, input: &Arc<str>, out: &str, policy: ErrorPolicy) -> Arc<G
     let mut g: GroupBuilder<NoTable> = Group::define(group);
     let out = g.output(out, Text);
     g.input(Input::topic(Arc::clone(input)).on_error(policy), Text, move |ctx, size| {
-        ctx.emit(out, ctx.key(), &"x".repeat(size.parse().unwrap()))
+        ctx.emit(out, ctx.key(), "x".repeat(size.parse().unwrap()))
     });
     g.build().unwrap()
 }
@@ -333,7 +333,7 @@ pub async fn exactly_the_limit(log: &LogHandle) {
         let with = if how == "plain" { Emit::new() } else { Emit::new().headers(&headers) };
         // The largest that is let through: everything above it is refused by the callback's own call.
         for size in (1..=2_000).rev() {
-            match ctx.emit_with(told, ctx.key(), &"x".repeat(size), with) {
+            match ctx.emit_with(told, ctx.key(), "x".repeat(size), with) {
                 Ok(()) => return Ok(()),
                 Err(error) => noted.lock().unwrap().push(format!("{error:?}")),
             }

@@ -25,7 +25,7 @@ pub async fn t1_stream_time(log: &LogHandle, guarantee: Guarantee) {
             let input = Input::topic(&**topic).on_error(ErrorPolicy::skip()).max_ahead(Duration::from_secs(3600));
             g.input(input, EventTime::by(Int64, |n: &i64| n.abs()), move |ctx, n| {
                 let at = ctx.stream_time().unwrap_or(-1);
-                ctx.emit(out, ctx.key(), &at)?;
+                ctx.emit(out, ctx.key(), at)?;
                 if n < 0 { Err(CallbackError::msg("on purpose")) } else { Ok(()) }
             });
         }
@@ -108,7 +108,7 @@ pub async fn t3_event_time(log: &LogHandle, guarantee: Guarantee) {
     g.input(&*world.input, Text, move |ctx, text| {
         ctx.emit(out, ctx.key(), &text)?;
         ctx.loopback(again, "looped", &text)?;
-        ctx.set_timer(timer, ctx.timestamp() + 100, &"timer".to_owned())?;
+        ctx.set_timer(timer, ctx.timestamp() + 100, "timer".to_owned())?;
         ctx.set(text)
     });
     g.on_loop(again, move |ctx, _| {

@@ -20,7 +20,7 @@ fn counting(world: &World, windows: Windows) -> Arc<GroupGraph> {
     g.input(&*world.input, Text, move |ctx, _| {
         let updated = ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
         let told = updated.iter().map(|(window, n)| format!("{window} {n}")).collect::<Vec<_>>();
-        ctx.emit(out, ctx.key(), &told.join(" "))
+        ctx.emit(out, ctx.key(), told.join(" "))
     });
     g.build().unwrap()
 }
@@ -65,7 +65,7 @@ pub async fn w3_final_results(log: &LogHandle, guarantee: Guarantee) {
         });
         g.on_close(counts, move |ctx, (window, n)| {
             let key = ctx.key_text()?;
-            ctx.emit(out, key, &format!("{key} {window} {n}"))
+            ctx.emit(out, key, format!("{key} {window} {n}"))
         });
         g.build().unwrap()
     };
@@ -104,7 +104,7 @@ fn visits(world: &World, sessions: Sessions) -> Arc<GroupGraph> {
         }
         Ok(())
     });
-    g.on_close(visits, move |ctx, (session, all)| ctx.emit(out, ctx.key(), &format!("= {session} {all}")));
+    g.on_close(visits, move |ctx, (session, all)| ctx.emit(out, ctx.key(), format!("= {session} {all}")));
     g.build().unwrap()
 }
 
@@ -145,7 +145,7 @@ pub async fn w5_batches(log: &LogHandle, guarantee: Guarantee) {
         g.input(&*world.input, Text, move |ctx, words| {
             words.split(' ').try_for_each(|word| ctx.collect(lines, word.to_owned()))
         });
-        g.on_close(lines, move |ctx, all| ctx.emit(out, ctx.key(), &all.join(" ")));
+        g.on_close(lines, move |ctx, all| ctx.emit(out, ctx.key(), all.join(" ")));
         g.build().unwrap()
     };
     let running = world.start(graph()).await;
@@ -178,12 +178,12 @@ pub async fn everything_after_a_crash(log: &LogHandle, guarantee: Guarantee) {
             ctx.set_timer(timer, ctx.timestamp() + 30, &word)?;
             ctx.collect(lines, word)
         });
-        g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), &format!("w {window} {n}")));
-        g.on_close(visits, move |ctx, (session, n)| ctx.emit(out, ctx.key(), &format!("s {session} {n}")));
+        g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), format!("w {window} {n}")));
+        g.on_close(visits, move |ctx, (session, n)| ctx.emit(out, ctx.key(), format!("s {session} {n}")));
         g.on_close(lines, move |ctx, all| {
-            all.iter().try_for_each(|word| ctx.emit(out, ctx.key(), &format!("b {word}")))
+            all.iter().try_for_each(|word| ctx.emit(out, ctx.key(), format!("b {word}")))
         });
-        g.on_timer(timer, move |ctx, word| ctx.emit(out, ctx.key(), &format!("t {word}")));
+        g.on_timer(timer, move |ctx, word| ctx.emit(out, ctx.key(), format!("t {word}")));
         g.build().unwrap()
     };
     let running = world.start(graph()).await;

@@ -43,13 +43,13 @@ pub(crate) fn graph() -> Arc<GroupGraph> {
         ctx.loopback(looped, ctx.key(), &text)
     });
     g.on_loop(looped, |_, _: String| Ok(()));
-    g.on_timer(alarm, move |ctx, text: String| ctx.emit(out, ctx.key(), &format!("alarm {text}")));
-    g.on_close(minutes, move |ctx, (window, n)| ctx.emit(out, ctx.key(), &format!("window {} {n}", window.start - T)));
-    g.on_close(visits, move |ctx, (_, n)| ctx.emit(out, ctx.key(), &format!("session {n}")));
-    g.on_close(threes, move |ctx, texts| ctx.emit(out, ctx.key(), &format!("batch {}", texts.join(" "))));
+    g.on_timer(alarm, move |ctx, text: String| ctx.emit(out, ctx.key(), format!("alarm {text}")));
+    g.on_close(minutes, move |ctx, (window, n)| ctx.emit(out, ctx.key(), format!("window {} {n}", window.start - T)));
+    g.on_close(visits, move |ctx, (_, n)| ctx.emit(out, ctx.key(), format!("session {n}")));
+    g.on_close(threes, move |ctx, texts| ctx.emit(out, ctx.key(), format!("batch {}", texts.join(" "))));
     let around = JoinWindows::around(s(60)).grace(s(10));
     g.stream_join("pairs", around, Side::topic("left", Text), Side::topic("right", Text))
-        .inner(move |ctx, l, r| ctx.emit(out, ctx.key(), &format!("pair {l} {r}")));
+        .inner(move |ctx, l, r| ctx.emit(out, ctx.key(), format!("pair {l} {r}")));
     g.build().unwrap()
 }
 

@@ -39,7 +39,7 @@ pub fn graph(names: &Names) -> Arc<GroupGraph> {
         sources.entry(INPUT.to_owned()).or_default().saw(number.parse()?);
         let key = ctx.key_text()?;
         ctx.emit(out, key, &number)?;
-        ctx.loopback(around, &under(key)?, &format!("{key} {number}"))?;
+        ctx.loopback(around, &under(key)?, format!("{key} {number}"))?;
         ctx.set(sources)
     });
     g.on_loop(around, move |ctx, text| {

@@ -57,7 +57,7 @@ pub fn graph_with(group: &str, input: &str, out: &str, each: impl Fn() + Send + 
         let number: u64 = number.parse().unwrap();
         let mut known = ctx.value()?.unwrap_or_default();
         known.saw(number);
-        ctx.emit(out, ctx.key(), &number.to_string())?;
+        ctx.emit(out, ctx.key(), number.to_string())?;
         ctx.set(known)
     });
     g.build().unwrap()
