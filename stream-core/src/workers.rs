@@ -1,6 +1,6 @@
 //! Worker threads, each with a runtime of its own.
 //!
-//! Of processors, and of views, which take one each.
+//! Processors use them, and views, which take one each.
 //!
 //! Tasks are futures that need not be `Send`: a task is made on its worker and stays there. In a simulation or a
 //! test there are no threads: tasks are spawned on the current [`LocalSet`](tokio::task::LocalSet).
@@ -47,7 +47,7 @@ impl Workers {
         Ok(Self::Threads { name: group.to_owned(), threads: workers, hung: AtomicBool::new(false) })
     }
 
-    /// As many threads as these, or another number; in a simulation the same thread.
+    /// A copy with as many threads, or another number; in a simulation the same thread.
     pub(crate) fn more(&self, suffix: &str, n: Option<usize>) -> std::io::Result<Self> {
         match self {
             #[cfg(feature = "testing")]

@@ -36,7 +36,7 @@ pub(super) struct BatchState {
 #[derive(Debug, Default)]
 struct Acks {
     outcome: Option<Outcome>,
-    /// Who waits, with the index of its record; `None` for one that has stopped waiting.
+    /// The callers that wait, each with the index of its record; `None` for one that has stopped waiting.
     waiting: Vec<Option<(usize, Waker)>>,
 }
 

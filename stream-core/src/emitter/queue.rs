@@ -60,7 +60,7 @@ struct Taken {
     weight: usize,
     spare: Vec<ProduceBatch>,
     closed: bool,
-    /// Who closed it will report the failures.
+    /// The caller that closed it will report the failures.
     reported: bool,
 }
 

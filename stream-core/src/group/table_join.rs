@@ -124,7 +124,7 @@ impl<V: 'static> GroupBuilder<Table<V>> {
 struct OnSide<T, O, V, F> {
     /// The side's codec, and the index of its state table.
     own: (Arc<dyn Codec<T>>, usize),
-    /// That of the other side.
+    /// The index of the other side's table.
     other: usize,
     join: F,
     of: PhantomData<fn(O, V)>,

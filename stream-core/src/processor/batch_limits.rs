@@ -19,7 +19,7 @@ pub(super) struct Refused {
     pub(super) bytes: usize,
 }
 
-/// Of a processor; outlives its instances.
+/// The batch limits of a processor; they outlive its instances.
 #[derive(Debug, Default)]
 pub(super) struct BatchLimits(Mutex<Known>);
 

@@ -1,4 +1,4 @@
-//! How what tasks release reaches the log: at once, or in transactions.
+//! The way of released records to the log: at once, or in transactions.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::gate::Gate;
 use super::transactions::{How, Transactions};
 use crate::log::{Commits, Delivery, LogResult, ProduceBatch, Producer, TopicPartition};
 
-/// How what tasks release reaches the log.
+/// The way of released records to the log.
 pub(super) enum Egress {
     /// At once; offsets are committed behind the acknowledgements.
     AtLeastOnce(Gate),

@@ -1,4 +1,4 @@
-//! Whether the keys of an input lie where this library's partitioner puts them.
+//! The placement of an input's keys: whether they are where this library's partitioner puts them.
 //!
 //! A key's state is in the partition of its records. Where a client wrote them by another partitioner (librdkafka's default
 //! is not that of Java clients), a join with a topic of the right one, a loop, a view or a look-up by key misses that state
@@ -37,7 +37,7 @@ pub(super) struct Placement {
 #[derive(Default)]
 struct Evidence {
     keys: BTreeSet<u32>,
-    /// How many of them lie where each other partitioner puts them.
+    /// The number of them that are where each other partitioner puts them.
     by: [u32; Known::ALL.len()],
     /// The other partitioner, once it is found out.
     found: Option<Known>,

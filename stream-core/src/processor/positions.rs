@@ -35,7 +35,7 @@
 //! transaction wrote the state's position, too: one from before a change of the guarantee is judged as at-least-once.
 //!
 //! # Formats
-//! They lie in topics and must never change without another version.
+//! They are formats in topics and must never change without another version.
 //! - Metadata of a committed offset: `stream-core/1`, then ` topic=` and the topic's id where the brokers have ids. An
 //!   offset without it comes from a tool, or from a version of this library that wrote none.
 //! - A state's position: key `4` and the input's topic; value `1` (the version), `1` if it was written by a transaction else
@@ -79,12 +79,12 @@ fn is_ours(metadata: &str) -> bool {
     metadata == TAG || tagged_id(metadata).is_some()
 }
 
-/// Where a state's position of an input lies.
+/// The key of a state's position of an input.
 pub(super) fn position_key(topic: &str) -> Vec<u8> {
     [&[POSITION], topic.as_bytes()].concat()
 }
 
-/// Where it lies what a part of the state means.
+/// The key of the meaning of a part of the state.
 pub(super) fn meaning_key(of: &str) -> Vec<u8> {
     [&[MEANING], of.as_bytes()].concat()
 }

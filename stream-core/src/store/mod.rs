@@ -1,4 +1,4 @@
-//! Stores: where one partition of a table lies on this machine.
+//! Stores: the local copy of one partition of a table.
 //!
 //! A [`Store`] holds bytes, and beside them one [`Checkpoint`]: how much of the table's changelog it contains. It is a
 //! prefix of the changelog, never more, and may always be thrown away: the changelog is the truth. A store must never

@@ -1,4 +1,4 @@
-//! Restores: what lies in a store is checked against its topic, and brought up to date (semantics D3, D10).
+//! Restores: the content of a store is checked against its topic, and brought up to date (semantics D3, D10).
 //!
 //! Shared by everything that keeps a copy of a topic: a group's table, its joins and lookups, and views. This module
 //! decides whether a store can be built upon; it never guesses: what can't be trusted is emptied and read again.

@@ -78,7 +78,7 @@ impl Kind {
 pub(crate) struct Queue {
     pub(crate) kind: Kind,
     pub(crate) state: usize,
-    /// No entry lies below.
+    /// No entry is below.
     pub(crate) floor: Vec<u8>,
     /// None is due before.
     pub(crate) due: i64,

@@ -44,7 +44,7 @@ pub(crate) enum CodecOf {
     Table,
     Join(usize),
     Lookup(usize),
-    /// Of the library's own tables.
+    /// One of the library's own tables.
     State(usize),
     Timer(usize),
 }

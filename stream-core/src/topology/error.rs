@@ -166,7 +166,7 @@ impl Failure {
         matches!(self, Self::NoKey(_) | Self::Negative { .. })
     }
 
-    /// As what its record is counted, if that is left out.
+    /// The reason that its record is counted under, if it is left out.
     pub(crate) fn left_out(&self) -> LeftOut {
         match self {
             Self::Ahead { .. } => LeftOut::Ahead,

@@ -1,4 +1,4 @@
-//! Where what is left out goes.
+//! Routes: where left-out records go.
 
 use std::fmt;
 use std::sync::Arc;

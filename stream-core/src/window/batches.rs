@@ -1,4 +1,4 @@
-//! Batches: records of a key that are taken together, by their number or by the wall clock; and how an open one lies in its
+//! Batches: records of a key that are taken together, by their number or by the wall clock; and how an open one is kept in its
 //! table.
 //!
 //! The body of an open batch: whether it is full, when its first and its last record came, and each record with where it

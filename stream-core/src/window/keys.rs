@@ -13,7 +13,7 @@
 //!
 //! These are formats on disk and in topics: they must never change without a new name for the topic.
 
-/// Where stream time lies.
+/// The key of stream time.
 pub(crate) const STREAM_TIME: &[u8] = &[0];
 /// The first byte of the keys of due times of timers.
 pub(crate) const TIMER: u8 = 1;
@@ -46,7 +46,7 @@ pub(crate) fn read_time(bytes: &[u8]) -> Option<(i64, &[u8])> {
     Some(((u64::from_be_bytes(*time) ^ (1 << 63)).cast_signed(), rest))
 }
 
-/// Where a timer's due time lies.
+/// The key of a timer's due time.
 pub(crate) fn timer(name: &str, key: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(2 + name.len() + key.len());
     bytes.push(TIMER);
@@ -54,7 +54,7 @@ pub(crate) fn timer(name: &str, key: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Where a timer lies by its due time.
+/// The key of a timer by its due time.
 pub(crate) fn due(by: By, due: i64, name: &str, key: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(10 + name.len() + key.len());
     bytes.extend_from_slice(by.prefix());
@@ -76,7 +76,7 @@ fn name_and_key(bytes: &mut Vec<u8>, name: &str, key: &[u8]) {
     bytes.extend_from_slice(key);
 }
 
-/// Where a window's accumulator for a key lies.
+/// The key of a window's accumulator for a key.
 pub(crate) fn window(start: i64, key: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(8 + key.len());
     bytes.extend_from_slice(&time(start));

@@ -1,4 +1,4 @@
-//! Event time: what a window is, and how timers and windows lie in a group's own tables.
+//! Event time: windows, and the tables in which a group keeps timers and windows.
 //!
 //! **Event time** is a record's timestamp, or what [`EventTime`](crate::codec::EventTime) reads from its value. **Stream
 //! time** of a partition is the largest event time seen over all inputs of the group; it never goes back. It goes on from
@@ -14,7 +14,7 @@
 //!   clock: a window of processing time.
 //! - A [join](crate::group::GroupBuilder::stream_join) of two topics keeps each record for as long as a match may come.
 //!
-//! Stream time and timers lie in `<group>-time`, the windows of a name in `<group>-window-<name>`, sessions in
+//! Stream time and timers are in `<group>-time`, the windows of a name in `<group>-window-<name>`, sessions in
 //! `<group>-session-<name>`, batches in `<group>-batch-<name>`, what a join keeps in `<group>-join-<name>`: compacted topics
 //! with a store, written and restored as the group table is, so that both guarantees hold for them as well.
 //!

@@ -1,4 +1,4 @@
-//! Who gets which partition: sticky, balanced, and the same for the same input. Pure.
+//! The assignment of partitions to members: sticky, balanced, and the same for the same input. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

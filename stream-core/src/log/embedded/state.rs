@@ -39,7 +39,7 @@ pub(super) struct BrokerState {
     /// The outbox of each living producer.
     pub(super) outboxes: BTreeMap<u64, Outbox>,
     pub(super) rules: Rules,
-    /// Who waits for the end of an outage.
+    /// The wakers of those that wait for the end of an outage.
     pub(super) sleepers: Vec<Waker>,
     /// To be called once the lock is released.
     pub(super) wake: Vec<Waker>,

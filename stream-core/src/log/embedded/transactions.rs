@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::state::BrokerState;
 use crate::log::{Commits, LogError, LogResult};
 
-/// Who a transactional producer is.
+/// The identity of a transactional producer.
 #[derive(Clone, Debug)]
 pub(super) struct Identity {
     pub(super) id: Arc<str>,

@@ -55,7 +55,7 @@ pub(super) struct Shared {
     /// Counts losses.
     pub(super) epoch: AtomicU64,
     pub(super) held: Mutex<BTreeMap<TopicPartition, Option<Arc<FetchSlot>>>>,
-    /// Of the newest generation that is known to be ours.
+    /// The metadata of the newest generation that is known to be ours.
     pub(super) metadata: Mutex<Option<Arc<ConsumerGroupMetadata>>>,
     /// Unsubscribed, and waiting for what that brings.
     pub(super) leaving: AtomicBool,

@@ -15,7 +15,7 @@ use crate::log::{LogError, LogResult};
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// So many calls can wait for a broker at a time; more wait for those.
+/// The number of calls that can wait for a broker at a time; more wait for those.
 const THREADS: usize = 8;
 const IDLE: Duration = Duration::from_secs(10);
 

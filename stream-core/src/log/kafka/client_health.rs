@@ -16,7 +16,7 @@ use crate::log::LogError;
 
 /// How often a client reports its statistics.
 pub(super) const STATISTICS_MS: u32 = 5000;
-/// So many in a row without a broker, for there is none for a moment whenever librdkafka starts over.
+/// The number of reports in a row without a broker: there is none for a moment whenever librdkafka starts over.
 const IN_A_ROW: u32 = 2;
 
 /// How many of some clients have lost all brokers so far.

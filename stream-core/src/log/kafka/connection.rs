@@ -31,7 +31,7 @@ pub(super) struct Connection {
     pub(super) pool: Pool,
     /// Recreated after an error that may pass: that client may have lost all brokers.
     admin: Mutex<Option<Arc<AdminClient<Ctx>>>>,
-    /// Of the producers and readers; members and look-ups get new clients by themselves.
+    /// The lost clients of producers and readers; members and look-ups get new clients anyway.
     pub(super) brokers_lost: BrokersLost,
     committed: Mutex<Option<Arc<Polled>>>,
     uncommitted: Mutex<Option<Arc<Polled>>>,

@@ -68,7 +68,7 @@ impl Health {
 /// The context of a client.
 #[derive(Debug)]
 pub(super) struct Ctx {
-    /// Who it is, for log lines.
+    /// The client's name, for log lines.
     name: String,
     health: std::sync::Arc<Health>,
     client_health: ClientHealth,

@@ -149,7 +149,7 @@ struct GroupProgress {
 /// The alignment of the partitions of a group, as one instance takes part in it.
 pub(super) struct Alignment {
     keeps: Vec<Keeps>,
-    /// Of the inputs; of what comes back.
+    /// The partitions of the inputs; of the group's own topics.
     partitions: [Vec<TopicPartition>; 2],
     /// All of them.
     all: BTreeSet<TopicPartition>,
@@ -217,7 +217,7 @@ impl Alignment {
         Some(Self::new(keeps, [all(false), all(true)]))
     }
 
-    /// Of a group with these inputs, and these partitions of what comes back.
+    /// The alignment of a group with these input partitions, and these partitions of its own topics.
     fn new(keeps: Vec<Keeps>, partitions: [Vec<TopicPartition>; 2]) -> Arc<Self> {
         Arc::new(Self {
             keeps,
@@ -347,7 +347,7 @@ mod tests {
         assert_eq!(seat.moved, Instant::now());
     }
 
-    /// Else the partitions of a task that restores would be looked up as another instance's.
+    /// Otherwise the partitions of a task that restores would be looked up as another instance's.
     #[tokio::test(start_paused = true)]
     async fn a_task_that_begins_has_its_partitions_and_holds_the_others_for_a_while() {
         let partitions = [0, 1].map(|p| TopicPartition::new("in", p));

@@ -16,7 +16,7 @@ use crate::log::{FetchLimits, Fetched, Isolation, LogResult, OffsetSpec, RecordB
 use crate::processor::env::Env;
 use crate::processor::error::ProcessorError;
 
-/// So many partitions are looked at.
+/// The number of partitions that are looked at.
 const MOST: usize = 16;
 /// The newest of so many offsets of a partition: the last ones may be markers of transactions.
 const TAIL: i64 = 16;

@@ -1,4 +1,4 @@
-//! The partitions of an instance: those with a task, those handed back, and those without a task.
+//! The partitions of an instance: those with a task, those revoked, and those without a task.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,14 +22,14 @@ pub(super) struct LiveTask {
     pub(super) positions: Arc<Positions>,
     /// The positions that were committed last; empty to commit them again.
     pub(super) committed: Commits,
-    /// Up to where records are counted as done.
+    /// The positions up to which records are counted as done.
     pub(super) counted: Offsets,
     /// It is revoked already: resolves once the revocation is complete.
-    pub(super) handed_back: Option<Shared<oneshot::Receiver<()>>>,
+    pub(super) revoked: Option<Shared<oneshot::Receiver<()>>>,
 }
 
 /// Tasks that gave their partitions back.
-pub(super) struct HandedBack {
+pub(super) struct Revoked {
     pub(super) tasks: Vec<u64>,
     /// The positions of its last commit.
     pub(super) offsets: Commits,

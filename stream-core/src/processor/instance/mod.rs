@@ -31,7 +31,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 use self::clock_check::ClockCheck;
-use self::live::{HandedBack, Idle, LiveTask};
+use self::live::{Idle, LiveTask, Revoked};
 use self::recreated::check_ids;
 pub(super) use self::revoke::AFTER_DRAIN;
 use super::alignment::Alignment;
@@ -48,7 +48,7 @@ use crate::workers::Workers;
 
 /// How often processed records of own topics are deleted.
 const TRIM_INTERVAL: Duration = Duration::from_secs(30);
-/// So long a group may take to assign partitions, before the status says that it is waited for.
+/// The time that a group may take to assign partitions, before the status reports the wait.
 const JOIN_PATIENCE: Duration = Duration::from_secs(10);
 /// How often positions are committed at least while other instances wait for what is unfinished here.
 const IN_STEP: Duration = Duration::from_millis(100);
@@ -71,7 +71,7 @@ pub(super) struct Instance<'a> {
     reports: mpsc::UnboundedReceiver<(u64, Report)>,
     reporter: mpsc::UnboundedSender<(u64, Report)>,
     /// Revocations and the final stop under way.
-    handing_back: FuturesUnordered<BoxFuture<'static, HandedBack>>,
+    revoking: FuturesUnordered<BoxFuture<'static, Revoked>>,
     commit: Option<BoxFuture<'static, (Commits, LogResult<()>)>>,
     /// Deletion of processed loop records under way, and up to where they are deleted.
     trimming: Option<BoxFuture<'static, (Offsets, LogResult<()>)>>,
@@ -127,7 +127,7 @@ impl<'a> Instance<'a> {
             standby_reporter,
             reports,
             reporter,
-            handing_back: FuturesUnordered::new(),
+            revoking: FuturesUnordered::new(),
             commit: None,
             trimming: None,
             trimmed: BTreeMap::new(),
@@ -163,13 +163,13 @@ impl<'a> Instance<'a> {
         let mut unassigned = Box::pin(sleep(JOIN_PATIENCE).fuse());
         let mut clock = ClockCheck::default();
         loop {
-            if self.stopping && self.tasks.is_empty() && self.handing_back.is_empty() && self.commit.is_none() {
+            if self.stopping && self.tasks.is_empty() && self.revoking.is_empty() && self.commit.is_none() {
                 break;
             }
             tokio::select! {
                 biased;
                 Some((id, report)) = self.reports.recv() => self.report(id, report),
-                Some(done) = self.handing_back.next(), if !self.handing_back.is_empty() => self.handed_back(done),
+                Some(done) = self.revoking.next(), if !self.revoking.is_empty() => self.revoked(done),
                 (offsets, result) = pending_or(&mut self.commit) => self.committed(&offsets, result),
                 event = self.member.next(), if !self.membership_failed => match event {
                     Ok(event) => self.event(event),
@@ -270,7 +270,7 @@ impl<'a> Instance<'a> {
                 self.env.egress.lost(tasks.clone(), tasks.len() == self.tasks.len());
                 for id in tasks {
                     if let Some(task) = self.tasks.remove(&id) {
-                        // Others may hold them, to commit at last what was handed back.
+                        // Others may hold them, for the last commit of a revocation.
                         task.positions.invalidate();
                         task.orders.command(Command::Abort);
                     }
@@ -314,7 +314,7 @@ impl<'a> Instance<'a> {
                 }
             }
             Report::Failed(error) => {
-                // One that is lost or handed back already fails on its own.
+                // One that is lost or revoked already fails without a report.
                 if self.tasks.contains_key(&id) {
                     self.fail(error);
                 } else {

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::Instance;
-use super::live::HandedBack;
+use super::live::Revoked;
 use crate::log::{Commits, ErrorClass, GroupHandle, LogError, LogResult, RevokeToken};
 use crate::processor::error::ProcessorError;
 use crate::processor::status::TaskState;
@@ -33,18 +33,18 @@ impl Instance<'_> {
         let name = self.env.graph.name().to_owned();
         let env = Arc::clone(&self.env);
         let mut drains = Vec::new();
-        let (over, handed_back) = oneshot::channel::<()>();
-        let handed_back = handed_back.shared();
+        let (over, revoked) = oneshot::channel::<()>();
+        let revoked = revoked.shared();
         let mut earlier = Vec::new();
         for id in &tasks {
             let Some(task) = self.tasks.get_mut(id) else { continue };
-            // A partition may be revoked while its instance stops: it is handed back once, and waited for. A commit of
+            // A partition may be revoked while its instance stops: it is revoked once, and waited for. A commit of
             // the revocation's own would set offsets back if the partition was lost meanwhile and others went further.
-            if let Some(before) = &task.handed_back {
+            if let Some(before) = &task.revoked {
                 earlier.push(before.clone());
                 continue;
             }
-            task.handed_back = Some(handed_back.clone());
+            task.revoked = Some(revoked.clone());
             task.state = TaskState::Draining;
             let (done, drained) = oneshot::channel();
             task.orders.command(Command::Drain(done));
@@ -54,7 +54,7 @@ impl Instance<'_> {
         if let Some(transactions) = env.egress.transactions() {
             transactions.hurry(tasks.clone());
         }
-        self.handing_back.push(
+        self.revoking.push(
             async move {
                 let until = Instant::now() + bound;
                 // A task that fails meanwhile drops its end; what it published stands.
@@ -90,14 +90,14 @@ impl Instance<'_> {
                     result = Err(ProcessorError::DrainTimeout { group: name, bound });
                 }
                 drop((over, token));
-                HandedBack { tasks, offsets, result }
+                Revoked { tasks, offsets, result }
             }
             .boxed(),
         );
         self.show();
     }
 
-    pub(super) fn handed_back(&mut self, done: HandedBack) {
+    pub(super) fn revoked(&mut self, done: Revoked) {
         self.count(&done.offsets);
         for id in done.tasks {
             if let Some(task) = self.tasks.remove(&id) {

@@ -88,8 +88,8 @@ impl Instance<'_> {
         let committed = Commits::new();
         let counted = Offsets::new();
         let state = TaskState::Restoring;
-        let handed_back = None;
-        let task = LiveTask { partitions, state, waiting: None, orders, positions, committed, counted, handed_back };
+        let revoked = None;
+        let task = LiveTask { partitions, state, waiting: None, orders, positions, committed, counted, revoked };
         self.tasks.insert(id, task);
         let (reporter, group) = (self.reporter.clone(), self.env.graph.name().to_owned());
         let over = self.env.egress.transactions().map(|t| t.guard(id));

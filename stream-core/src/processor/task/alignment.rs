@@ -57,8 +57,8 @@ impl TaskAlignment {
             return Vec::new();
         }
         let own: Vec<bool> = batch.topics().iter().map(|topic| own(topic)).collect();
-        let goes_back = |index: usize| batch.topic_of(index).and_then(|t| own.get(t)).copied().unwrap_or_default();
-        let lows = if (0..batch.len()).any(goes_back) { self.begun.clone() } else { Vec::new() };
+        let to_own_topics = |index: usize| batch.topic_of(index).and_then(|t| own.get(t)).copied().unwrap_or_default();
+        let lows = if (0..batch.len()).any(to_own_topics) { self.begun.clone() } else { Vec::new() };
         self.begun.fill(i64::MAX);
         lows
     }

@@ -30,7 +30,7 @@ impl Task {
         // Behind a batch that waits to be sent alone, any other could be sent before it (see `gate`).
         let alone = self.replay.search.is_on(&self.inputs) || self.outbox.ends_alone();
         let batch_bytes = self.env.batches.bytes();
-        let how = How { alone, goes_back: !lows.is_empty() };
+        let how = How { alone, to_own_topics: !lows.is_empty() };
         let delivery = self.env.egress.send(self.id, self.epoch, Arc::clone(&batch), how, named);
         self.replay.search.flushed();
         let visited = std::mem::take(&mut self.visited);

@@ -34,7 +34,7 @@ pub(super) enum Firing {
 
 /// A call for due work.
 pub(super) struct DueCall<'a> {
-    /// That of its table.
+    /// The topic of its table.
     pub(super) topic: &'a Arc<str>,
     pub(super) handler: Option<&'a dyn SyncHandler>,
     pub(super) policy: &'a ErrorPolicy,
@@ -285,7 +285,7 @@ impl Task {
         self.apply_in_place(core, Some(key));
         self.leave_out_own(self.stage.left_out, topic, record);
         if self.stage.out.len() > first {
-            if self.alignment.is_on() && self.goes_back(first) {
+            if self.alignment.is_on() && self.to_own_topics(first) {
                 for input in 0..self.inputs.len() {
                     self.alignment.released(input, at);
                 }

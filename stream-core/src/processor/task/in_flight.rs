@@ -64,7 +64,7 @@ pub(super) struct InFlightSlot {
     /// How often a codec asked for something to be loaded since the last attempt that counts.
     pub(super) loads: u32,
     pub(super) stage: Stage,
-    /// By which the deferred work of the present attempt is known.
+    /// The id of the deferred work of the present attempt.
     pub(super) token: Option<u64>,
     /// Deferred work that ended while the callback itself still runs: how many, and why one failed.
     pub(super) early: u32,

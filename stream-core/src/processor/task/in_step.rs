@@ -6,7 +6,7 @@ use crate::processor::alignment::Seen;
 
 impl Task {
     /// Whether something of what is released from `first` on goes back to the group itself.
-    pub(super) fn goes_back(&self, first: usize) -> bool {
+    pub(super) fn to_own_topics(&self, first: usize) -> bool {
         let (out, graph) = (&self.stage.out, &self.core.graph);
         let topic = |index: usize| out.topic_of(index).and_then(|topic| out.topics().get(topic));
         (first..out.len()).filter_map(topic).any(|topic| graph.own_topics().any(|own| own == topic))

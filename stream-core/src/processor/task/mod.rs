@@ -189,7 +189,7 @@ struct Task {
     alignment: TaskAlignment,
     /// The stage of the record at hand; its `out` is what is released and not yet handed over.
     stage: Stage,
-    /// Who made which part of `stage.out`.
+    /// The maker of each part of `stage.out`.
     sources: Vec<Provenance>,
     /// Something was released since the last hand-over, if only a position.
     moved: bool,

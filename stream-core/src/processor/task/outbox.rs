@@ -23,7 +23,7 @@ pub(super) const TIMED: usize = usize::MAX - 1;
 /// In [`Provenance`]: a visitor.
 pub(super) const VISIT: usize = usize::MAX - 2;
 
-/// Who wrote a record.
+/// The maker of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Maker {
     /// A record of this input, at this offset.
@@ -41,7 +41,7 @@ pub(super) struct InFlightBatch {
     pub(super) batch: Arc<ProduceBatch>,
     /// For each input, everything below is done once this batch is acknowledged.
     pub(super) positions: Vec<i64>,
-    /// Who made which part of the batch, in order and without a gap.
+    /// The maker of each part of the batch, in order and without a gap.
     pub(super) sources: Vec<Provenance>,
     /// Due work that has a part in it: its table and its key.
     pub(super) due: Vec<(usize, Box<[u8]>)>,
@@ -66,7 +66,7 @@ impl InFlightBatch {
         self.sources.iter().filter(|(_, input, _)| *input == TIMED).count()
     }
 
-    /// Who wrote the batch's record at `index`.
+    /// The maker of the batch's record at `index`.
     pub(super) fn maker(&self, index: usize) -> Maker {
         let at = self.sources.partition_point(|(first, ..)| *first <= index);
         match at.checked_sub(1).and_then(|at| self.sources.get(at)) {

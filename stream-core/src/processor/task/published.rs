@@ -15,7 +15,7 @@ pub(in crate::processor) struct Positions {
 }
 
 impl Positions {
-    /// Of partitions whose task has not started yet: what is committed.
+    /// The committed positions of partitions whose task has not started yet.
     pub(in crate::processor) fn new(committed: Commits) -> Self {
         Self { of: Mutex::new(committed), ..Self::default() }
     }

@@ -1,4 +1,4 @@
-//! Who is to blame for a refusal: what the broker says, then what is known of the topic, then the search.
+//! The culprit of a refusal: what the broker says, then what is known of the topic, then the search.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -32,7 +32,7 @@ pub(super) struct Trace {
 /// How far a search is.
 #[derive(Debug)]
 pub(super) struct Search {
-    /// Up to these positions.
+    /// The positions up to which it goes.
     until: Option<Vec<i64>>,
     /// For so many timers and windows, which move no position.
     fires: usize,

@@ -3,11 +3,11 @@
 //! Invariants:
 //! - Stream time never goes back, but for what is taken back after a failed delivery. It goes on from one due time to the
 //!   next: what is due comes before the record that made it due, and only while no record is under way.
-//! - At least once, the topics of a batch are not acknowledged together. So stream time is written for what is acknowledged
+//! - With at-least-once delivery, the topics of a batch are not acknowledged together. So stream time is written for what is acknowledged
 //!   only, a position counts as committable once the stream time behind it is, and what has fired is deleted once what
 //!   came of it is acknowledged and the stream time that it was due by is written. After a crash a record is therefore
 //!   never late that was not late before and whose work is not done, and nothing that is due gets lost.
-//! - Exactly once all of it is in the transaction of the record that it belongs to.
+//! - With exactly-once delivery all of it is in the transaction of the record that it belongs to.
 //! - What is due before a record fires before its callback begins. So no record is begun while one under way may still set
 //!   something that is due before it (`horizon`), and the records of a slice give way to what they make due (`interrupts`).
 //!
@@ -350,7 +350,7 @@ impl Time {
         Some(Box::new(TimeProgress { released, written, fired: std::mem::take(&mut self.fired) }))
     }
 
-    /// A batch is acknowledged. True if everything acknowledged is covered by what is written of stream time.
+    /// A batch is acknowledged. True if the written stream time is that of everything acknowledged.
     pub(super) fn acknowledge(&mut self, mark: &mut TimeProgress) -> bool {
         self.acknowledged = self.acknowledged.max(mark.released);
         self.written = self.written.max(mark.written);

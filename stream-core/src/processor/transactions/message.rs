@@ -22,7 +22,7 @@ pub(in crate::processor) struct How {
     /// Nothing else may be in it, and it ends with the batch.
     pub(in crate::processor) alone: bool,
     /// The group itself reads something of the batch.
-    pub(in crate::processor) goes_back: bool,
+    pub(in crate::processor) to_own_topics: bool,
 }
 
 pub(super) enum Message {

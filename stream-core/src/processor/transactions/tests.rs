@@ -33,16 +33,16 @@ async fn tasks_that_are_over_are_forgotten_and_no_sooner() {
         work.take(message);
     }
     for task in 1..=4 {
-        work.gone_back.insert(task, 1);
+        work.rolled_back.insert(task, 1);
     }
     work.forget();
     assert_eq!(work.lost, BTreeSet::from([3]));
     assert_eq!(work.over, BTreeSet::from([4]));
-    assert_eq!(work.gone_back, BTreeMap::from([(3, 1), (4, 1)]));
+    assert_eq!(work.rolled_back, BTreeMap::from([(3, 1), (4, 1)]));
 }
 
-fn sent(tasks: &Transactions, task: u64, goes_back: bool) -> BoxFuture<'static, Delivery> {
-    let how = How { alone: false, goes_back };
+fn sent(tasks: &Transactions, task: u64, to_own_topics: bool) -> BoxFuture<'static, Delivery> {
+    let how = How { alone: false, to_own_topics };
     tasks.send(task, 0, Arc::new(ProduceBatch::new()), Commits::new(), how)
 }
 

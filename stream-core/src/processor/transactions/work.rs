@@ -37,7 +37,7 @@ pub(super) struct Work {
     /// Handed over and not yet in a transaction.
     pub(super) queue: VecDeque<HandedOver>,
     /// For each task with a failed batch, the epoch from which its batches count again.
-    pub(super) gone_back: BTreeMap<u64, u64>,
+    pub(super) rolled_back: BTreeMap<u64, u64>,
     pub(super) lost: BTreeSet<u64>,
     pub(super) hurried: BTreeSet<u64>,
     /// The transaction is not to wait for its interval's end.
@@ -72,7 +72,7 @@ impl Work {
             inbox,
             limits: Vec::new(),
             queue: VecDeque::new(),
-            gone_back: BTreeMap::new(),
+            rolled_back: BTreeMap::new(),
             lost: BTreeSet::new(),
             hurried: BTreeSet::new(),
             hastened: false,
@@ -139,13 +139,13 @@ impl Work {
 
     /// Forgets tasks of which nothing can come any more, and nothing is left. Only while no transaction is open.
     pub(super) fn forget(&mut self) {
-        let Self { queue, gone_back, lost, hurried, over, recorded, .. } = self;
+        let Self { queue, rolled_back, lost, hurried, over, recorded, .. } = self;
         over.retain(|task| {
             // Each task is reported lost at the end, if only after it has ended in good order.
             let stays = !lost.contains(task) || queue.iter().any(|what| what.task == *task);
             if !stays {
                 lost.remove(task);
-                gone_back.remove(task);
+                rolled_back.remove(task);
                 hurried.remove(task);
                 recorded.retain(|(of, _), _| of != task);
             }
@@ -155,7 +155,7 @@ impl Work {
 
     /// Whether a batch comes behind one that failed, or is of a task that is lost.
     pub(super) fn is_superseded(&self, what: &HandedOver) -> bool {
-        self.gone_back.get(&what.task).is_some_and(|from| what.epoch < *from) || self.lost.contains(&what.task)
+        self.rolled_back.get(&what.task).is_some_and(|from| what.epoch < *from) || self.lost.contains(&what.task)
     }
 
     pub(super) fn refuse_void(&mut self) {
@@ -188,7 +188,7 @@ impl Work {
                     return filled(sent, bytes);
                 }
             }
-            let hastened = self.hastened && sent.iter().any(|sent| sent.what.how.goes_back);
+            let hastened = self.hastened && sent.iter().any(|sent| sent.what.how.to_own_topics);
             if !self.limits.is_empty() || sent.iter().any(|s| self.hurried.contains(&s.what.task)) {
                 return filled(sent, bytes);
             }
@@ -299,7 +299,7 @@ impl Work {
             if late || delivery.failed.is_empty() {
                 self.fail(what, &error);
             } else {
-                self.gone_back.insert(what.task, what.epoch + 1);
+                self.rolled_back.insert(what.task, what.epoch + 1);
                 _ = what.done.send(delivery);
             }
         }
@@ -389,7 +389,7 @@ impl Work {
     }
 
     pub(super) fn fail(&mut self, what: HandedOver, error: &LogError) {
-        self.gone_back.insert(what.task, what.epoch + 1);
+        self.rolled_back.insert(what.task, what.epoch + 1);
         _ = what.done.send(aborted(error));
     }
 }

@@ -1,4 +1,4 @@
-//! The state directory: who may use it, where each store lies in it, and how a store is removed.
+//! The state directory: who may use it, where each store is in it, and how a store is removed.
 //!
 //! ```text
 //! <state directory>/
@@ -42,7 +42,7 @@ impl StateDir {
         Ok(dir)
     }
 
-    /// Where the state lies.
+    /// The path of the state.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -63,7 +63,7 @@ impl StateDir {
         Ok(id)
     }
 
-    /// Where a store lies.
+    /// The path of a store.
     pub(super) fn store(&self, id: &StoreId) -> Result<PathBuf, StoreError> {
         if !is_topic(&id.table) || id.partition < 0 {
             return Err(StoreError::Failed {

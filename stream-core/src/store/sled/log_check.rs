@@ -30,7 +30,7 @@ const RECORD_HEADER: usize = 32;
 const CAP: u8 = 2;
 const LAST_KIND: u8 = 11;
 
-/// Where a segment lies, and what its header says.
+/// The place of a segment, and its header.
 struct Segment {
     offset: u64,
     lsn: u64,
@@ -93,7 +93,7 @@ pub(super) fn look(store: &Path) -> io::Result<Looked> {
     Ok(Looked { damage: None, length, has_gaps: (segments.len() as u64) < complete_segments })
 }
 
-/// Up to where the newest snapshot goes, by its name.
+/// The end of the newest snapshot, by its name.
 fn snapshot_position(store: &Path) -> io::Result<u64> {
     let positions = names(store)?.into_iter().filter_map(|name| {
         let position = name.strip_prefix("snap.")?;

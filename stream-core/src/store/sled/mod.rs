@@ -5,7 +5,7 @@
 //! says how far the data can be trusted. Trees are never dropped: sled 0.34 leaks their pages.
 //!
 //! - `dir` owns the state directory: the lock, the layout, removal;
-//! - `open` decides whether what lies there can be used, and wipes it if not;
+//! - `open` decides whether the files there can be used, and wipes them if not;
 //! - `log_check` finds damage that sled would pass over;
 //! - `format` names the layout of the files, `damage` distinguishes damage from other errors, `options` says what can be set;
 //! - `db` is an open store;
@@ -37,7 +37,7 @@ use super::{Store, StoreBackend, StoreError, StoreId};
 
 /// Stores in files below a directory, which belongs to one process at a time.
 ///
-/// A store lies at `<directory>/<table>/<partition>/`. Nothing else of value is in there: with every process stopped,
+/// A store is at `<directory>/<table>/<partition>/`. Nothing else of value is in there: with every process stopped,
 /// any of it may be removed, and is restored from Kafka.
 ///
 /// A checkpoint is on the disk when [`Store::checkpoint`] returns, and so is everything before it. Dropping the last

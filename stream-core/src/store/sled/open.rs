@@ -1,4 +1,4 @@
-//! Opening a store: whether what lies on the disk can be used.
+//! Opening a store: whether the files on the disk can be used.
 //!
 //! A store that can't be read is wiped, for the changelog has it all. One that can be read but was written by something else
 //! is left alone, for it may be wanted. One that can't be reached is an error that names the place.

@@ -37,7 +37,7 @@ pub struct Fate {
     pub may_be_missing: bool,
     /// Its topic was recreated before: it may be done twice even with exactly-once delivery.
     pub may_repeat: bool,
-    /// So often its group's position was set back to before it: it is to be done so many times more.
+    /// How often its group's position was set back to before it: it is to be done so many times more.
     pub again: usize,
 }
 

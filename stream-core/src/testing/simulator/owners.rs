@@ -1,4 +1,4 @@
-//! Who has which partition of a group, and whether anybody wrote to a partition's tables, or emitted, behind a new owner's back.
+//! The owners of a group's partitions, and whether anybody wrote to a partition's tables, or emitted, behind a new owner's back.
 //!
 //! With at-least-once delivery, an instance that was taken for dead may do that when it wakes (semantics D2). Only then do the
 //! checks excuse what the tables say.

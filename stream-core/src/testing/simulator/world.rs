@@ -73,7 +73,7 @@ pub(super) struct World {
     pub(super) limits: BTreeMap<String, Option<i64>>,
     /// How many records of the workload are written.
     pub(super) written: usize,
-    /// So many were written when an input was recreated.
+    /// The number of records that were written when an input was recreated.
     pub(super) recreated: BTreeMap<Arc<str>, usize>,
     /// The fates of records of inputs, by the faults of their topics and positions.
     pub(super) fates: Fates,

@@ -84,7 +84,7 @@ impl<S> Ctx<'_, S> {
     /// The open sessions of a key that a time belongs to, the earliest first.
     fn sessions_at(&mut self, state: usize, key: &[u8], at: i64, gap: i64) -> Result<Vec<Found>, CallbackError> {
         let mut found = Vec::new();
-        // The latest lies first: what ends too early has only such behind it.
+        // The latest comes first: behind one that ends too early are only such.
         let mut from = due_entry::entry_key(key, &latest_first(at.saturating_add(gap)));
         let end = prefix_end(&due_entry::entry_prefix(key));
         while let Some((entry_key, value)) = self.state_first(state, &from, end.as_deref())? {

@@ -38,7 +38,7 @@ impl Which {
     }
 }
 
-/// Where a record lies.
+/// The place of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place<'a> {
     pub(crate) side: Which,
@@ -72,7 +72,7 @@ impl<'a> Place<'a> {
         to.extend_from_slice(&self.arrival.to_be_bytes());
     }
 
-    /// Of an entry by time.
+    /// The place of an entry by time.
     pub(crate) fn of_time(entry: &'a [u8]) -> Option<Self> {
         let side = [Which::Right, Which::Left].into_iter().find(|side| entry.starts_with(side.by_time()))?;
         let (time, rest) = read_time(entry.strip_prefix(side.by_time())?)?;

@@ -16,7 +16,7 @@ use super::tracker::Tracker;
 use crate::log::kafka::context::{Health, lock};
 use crate::log::{Delivery, FailedRecord, LogError, NewRecord, ProduceBatch};
 
-/// So many batches can be under way; more wait. At 5 ms a round trip that is over a million batches a second.
+/// The number of batches that can be under way; more wait. At 5 ms a round trip it allows a million batches a second.
 const SLOTS: u32 = 8192;
 /// Topics of a batch whose offsets need no lock.
 const TOPICS: usize = 6;
@@ -78,7 +78,7 @@ struct Detail {
     batch: Arc<ProduceBatch>,
     seq: u64,
     failed: Vec<FailedRecord>,
-    /// Of the topics that `lasts` has no room for.
+    /// The last offsets of the topics that `lasts` has no room for.
     more: Vec<Last>,
     done: oneshot::Sender<Delivery>,
 }
