@@ -14,7 +14,7 @@ const FEW: usize = 16;
 /// A record: input, offset.
 pub(super) type Suspect = (usize, i64);
 
-/// The places where a failure says to look.
+/// The evidence of a failure, for the search to start from.
 #[derive(Debug, Default)]
 pub(super) struct Trace {
     /// Records one of which may be to blame.

@@ -38,7 +38,7 @@ pub(super) struct Ending {
 
 /// Positions of a task in the open transaction.
 pub(super) struct SentPositions {
-    /// The epoch of the batch that brought them.
+    /// The index of the batch that brought them.
     pub(super) index: usize,
     pub(super) moved: Vec<((u64, TopicPartition), OffsetAndMetadata)>,
     pub(super) delivery: BoxFuture<'static, Delivery>,
