@@ -51,6 +51,6 @@ pub struct ViewProgress {
 pub(super) enum Phase {
     Restoring,
     Running,
-    /// Something failed; it is tried again after a rest.
+    /// Something failed; it is tried again after a pause.
     Waiting,
 }

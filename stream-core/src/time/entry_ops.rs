@@ -11,7 +11,7 @@ use crate::context::Ctx;
 use crate::topology::{CallbackError, CallbackResult, DueEntryEdge, Failure, typed};
 
 /// An entry as it will be, and what there is of it.
-pub(super) struct Entry<'a> {
+pub(super) struct EntryWrite<'a> {
     pub(super) entry_key: &'a [u8],
     /// When its marker is due, if it has one.
     pub(super) marker_due: Option<i64>,
@@ -45,10 +45,10 @@ impl<S> Ctx<'_, S> {
     pub(super) fn stage_entry(
         &mut self,
         state: usize,
-        entry: &Entry<'_>,
+        entry: &EntryWrite<'_>,
         body: impl FnOnce(&mut Vec<u8>) -> CallbackResult,
     ) -> CallbackResult {
-        let Entry { entry_key, marker_due: before, due, event_time } = *entry;
+        let EntryWrite { entry_key, marker_due: before, due, event_time } = *entry;
         let mut marker_due = before.filter(|marker_due| *marker_due <= due);
         if let Some(at) = marker_due
             && self.state_value(state, &due_entry::marker(at, entry_key))?.is_none()

@@ -115,12 +115,12 @@ impl<V: 'static> ViewBuilder<V> {
         let replica = TableReplica::open(&info, &*backend, self.codec.name(), self.partitioner);
         let replica = Arc::new(replica.map_err(|e| ViewError::store(&self.topic, e))?);
         let (codec, topic) = (Arc::clone(&self.codec), Arc::clone(&self.topic));
-        let updates = (!self.listeners.is_empty())
+        let listeners = (!self.listeners.is_empty())
             .then(|| Arc::new(Listeners { codec, topic, all: self.listeners }) as Arc<dyn Updates>);
         let reader = self.log.reader(Isolation::ReadCommitted);
         let reader = reader.map_err(|e| ViewError::log(&self.topic, "make a reader", e))?;
         let (updater, work) =
-            ReplicaUpdater::new(Arc::clone(&replica), &self.log, reader, &info, updates, self.options);
+            ReplicaUpdater::new(Arc::clone(&replica), &self.log, reader, &info, listeners, self.options);
         if self.here {
             tokio::spawn(work);
         } else {

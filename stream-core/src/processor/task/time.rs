@@ -296,7 +296,7 @@ impl Time {
     }
 
     /// Makes a record's writes to the state tables visible. Superseded entries are deleted with it, or once
-    /// [it is released](Self::release_void) and acknowledged.
+    /// [it is released](Self::release_superseded) and acknowledged.
     pub(super) fn apply(&mut self, core: &Core, stage: &mut Stage) {
         if self.atomic {
             for (table, key) in stage.superseded.drain(..) {

@@ -128,7 +128,7 @@ impl Work {
             Message::Lost(tasks) => {
                 // What is in the open transaction is looked at before its commit.
                 self.lost.extend(tasks);
-                self.refuse_void();
+                self.refuse_superseded();
             }
             Message::Hurry(tasks) => self.hurried.extend(tasks),
             Message::Hasten => self.hastened = true,
@@ -158,7 +158,7 @@ impl Work {
         self.rolled_back.get(&what.task).is_some_and(|from| what.epoch < *from) || self.lost.contains(&what.task)
     }
 
-    pub(super) fn refuse_void(&mut self) {
+    pub(super) fn refuse_superseded(&mut self) {
         for what in std::mem::take(&mut self.queue) {
             if self.is_superseded(&what) { refuse(what) } else { self.queue.push_back(what) }
         }
@@ -304,7 +304,7 @@ impl Work {
             }
         }
         // Taken in before it was known that the transaction fails.
-        self.refuse_void();
+        self.refuse_superseded();
         match refused {
             // No record's policy has a say in it, and the tasks would go back for ever.
             Some(refused) if self.positions_refused >= OWN_REFUSALS => Err(refused),

@@ -6,7 +6,7 @@ use crate::codec::{ValueOf, encode_state};
 use crate::context::Ctx;
 use crate::store::prefix_end;
 use crate::time::due_entry::{self, DueEntry};
-use crate::time::entry_ops::{Entry, foreign, unreadable};
+use crate::time::entry_ops::{EntryWrite, foreign, unreadable};
 use crate::topology::{BatchHandle, CallbackError, CallbackResult, EntryKind, Failure};
 use crate::window::batches::{Batch, Origin};
 use crate::window::{Batches, keys};
@@ -124,7 +124,7 @@ impl<S> Ctx<'_, S> {
         let due = of.batch.closes(batches, now);
         self.stage_entry(
             state,
-            &Entry { entry_key: &of.entry_key, marker_due: of.marker_due, due, event_time: of.at },
+            &EntryWrite { entry_key: &of.entry_key, marker_due: of.marker_due, due, event_time: of.at },
             |out| {
                 of.batch.write(out);
                 Ok(())

@@ -6,7 +6,7 @@ use crate::codec::encode_state;
 use crate::context::Ctx;
 use crate::store::prefix_end;
 use crate::time::due_entry::{self, DueEntry};
-use crate::time::entry_ops::{Entry, foreign, unreadable};
+use crate::time::entry_ops::{EntryWrite, foreign, unreadable};
 use crate::topology::{CallbackError, CodecOf, DueEntryEdge, EntryKind, Failure, SessionHandle};
 use crate::window::{Session, SessionChange, keys};
 
@@ -67,7 +67,7 @@ impl<S> Ctx<'_, S> {
             Some(kept) => kept.entry_key.clone(),
             None => self.free_entry_key(edge.state, key, &latest_first(start), 0)?,
         };
-        let entry = Entry { entry_key: &entry_key, marker_due: kept.map(|f| f.marker_due), due, event_time: end };
+        let entry = EntryWrite { entry_key: &entry_key, marker_due: kept.map(|f| f.marker_due), due, event_time: end };
         self.all_or_nothing(|ctx| {
             ctx.stage_entry(edge.state, &entry, |out| {
                 out.extend_from_slice(&keys::time(start));
