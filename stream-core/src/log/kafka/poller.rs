@@ -1,7 +1,7 @@
 //! The thread that serves a member's events, and joins, leaves and starts over.
 //!
 //! It owns the member's client, and makes another in two cases: librdkafka left it without a broker
-//! ([`brokers_lost`](super::brokers_lost)); or the group was not heard of for longer than a rebalance can take, for after an
+//! ([`client_health`](super::client_health)); or the group was not heard of for longer than a rebalance can take, for after an
 //! outage of the whole cluster librdkafka may never ask to join again. A member that is not in the group loses nothing by it.
 //!
 //! A client that was replaced is marked so before it is closed: its callbacks must not touch what the new one has.
