@@ -1,4 +1,4 @@
-//! Worker threads, each with a runtime of its own.
+//! Worker threads, each with its own runtime.
 //!
 //! Processors use them, and views, which take one each.
 //!

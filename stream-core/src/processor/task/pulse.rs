@@ -55,15 +55,15 @@ pub(super) struct Pulse {
     /// Somebody waits for the end of this slice.
     hurried: bool,
     /// How long what is released may wait, and since when it has waited.
-    flush: Duration,
+    flush_after: Duration,
     waiting: Option<Instant>,
 }
 
 impl Pulse {
     pub(super) fn new(knock: Knock, commit_interval: Duration) -> Self {
         let now = Instant::now();
-        let flush = FLUSH_AFTER.min(commit_interval / 4);
-        Self { knock, began: now, looked: now, calls: 1, left: 1, hurried: false, flush, waiting: None }
+        let flush_after = FLUSH_AFTER.min(commit_interval / 4);
+        Self { knock, began: now, looked: now, calls: 1, left: 1, hurried: false, flush_after, waiting: None }
     }
 
     /// The task is about to look at its inbox.
@@ -83,7 +83,7 @@ impl Pulse {
             self.waiting = None;
             return false;
         }
-        self.looked.duration_since(*self.waiting.get_or_insert(self.looked)) >= self.flush
+        self.looked.duration_since(*self.waiting.get_or_insert(self.looked)) >= self.flush_after
     }
 
     pub(super) fn flushed(&mut self) {

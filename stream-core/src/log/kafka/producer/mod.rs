@@ -63,7 +63,7 @@ impl KafkaProducer {
         command: impl FnOnce(u64, oneshot::Sender<LogResult<()>>) -> Command,
     ) -> BoxFuture<'static, LogResult<()>> {
         let (tx, rx) = oneshot::channel();
-        // A queue that is gone drops the command, and with it the sender of the answer.
+        // A queue that has ended drops the command, and with it the sender of the answer.
         let queue = |before| drop(self.commands.send(command(before, tx)));
         if purges {
             self.tracker.purge(queue);
@@ -112,7 +112,7 @@ impl Producer for KafkaProducer {
         async move {
             flushed.await?;
             let (done, settled) = oneshot::channel();
-            // A queue that is gone drops the command, and with it the sender of the answer.
+            // A queue that has ended drops the command, and with it the sender of the answer.
             drop(commands.send(Command::Settle { partition, done }));
             settled.await.unwrap_or_else(|_| Err(LogError::Closed { what: what.into() }))
         }
