@@ -95,7 +95,7 @@ impl Cities {
             }
             match self.learn(&slug).await {
                 Ok(topic) => return topic,
-                Err(error) => tracing::warn!(slug, %error, "a city's topic can't be had; trying again"),
+                Err(error) => tracing::warn!(slug, ?error, "a city's topic can't be had; trying again"),
             }
             sleep(wait).await;
             wait = (wait * 2).min(Duration::from_secs(5));

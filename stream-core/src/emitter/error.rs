@@ -42,14 +42,14 @@ pub enum EmitError {
     #[error("emit to {topic}: {bytes} bytes are under way, which is the bound: use emit(), which waits")]
     Full { topic: Arc<str>, bytes: usize },
     /// The record was not written, or it is not known whether it was.
-    #[error("emit to {topic}")]
+    #[error("emit to {topic}: the record was not written, or it is not known whether it was")]
     Log {
         topic: Arc<str>,
         #[source]
         error: LogError,
     },
     /// Records whose acknowledgement nobody awaited were not written, or it is not known whether they were.
-    #[error("{failed} records emitted to {topic} failed, the first with")]
+    #[error("{failed} records emitted to {topic} were not written, or it is not known whether they were")]
     Unacknowledged {
         topic: Arc<str>,
         failed: usize,

@@ -115,11 +115,12 @@ impl Placement {
             topic = self.topic,
             partition,
             keys = count,
-            "keys of this input are not in the partitions where this group's partitioner ({}) puts them, but where {found} \
-             does: joins, loops, views and reads by key will miss them. Have the client use that partitioner (librdkafka: \
-             partitioner=murmur2_random), set Processor::partitioner, or, where only this topic is read by these keys, \
+            "keys of this input are not in the partitions of this group's partitioner ({}), but in those of {found}: joins, \
+             loops, views and reads by key will miss them. Have the client use the group's partitioner (librdkafka: \
+             partitioner={}), set Processor::partitioner, or, where only this topic is read by these keys, \
              Input::partitioner(KeyPartitioner::Any)",
-            Known::from(self.partitioner)
+            Known::from(self.partitioner),
+            setting(self.partitioner)
         );
         self.refuse(group, found)
     }
@@ -132,9 +133,19 @@ impl Placement {
         Err(ProcessorError::Topic {
             group: group.to_owned(),
             problem: format!("the keys of topic {} are partitioned by {found}, not by {ours}", self.topic),
-            remedy: "have the client that writes it use that partitioner (librdkafka: partitioner=murmur2_random), and write \
-                     the topic again"
-                .to_owned(),
+            remedy: format!(
+                "have the client that writes it use the group's partitioner (librdkafka: partitioner={}), and write the topic \
+                 again",
+                setting(self.partitioner)
+            ),
         })
+    }
+}
+
+/// What librdkafka calls a partitioner.
+fn setting(partitioner: Partitioner) -> &'static str {
+    match partitioner {
+        Partitioner::Murmur2Random => "murmur2_random",
+        Partitioner::Fnv1aRandom => "fnv1a_random",
     }
 }

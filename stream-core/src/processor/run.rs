@@ -209,11 +209,15 @@ impl Processor {
         let (graph, options) = (&self.graph, &self.options);
         let group = graph.name();
         let doing = |what: &'static str| move |e| ProcessorError::log(group, what, e);
+        let shown = AtomicBool::new(false);
         let late = |is_late| {
-            if is_late {
+            // What is waited for since an earlier start has a cause, and a time, that say more.
+            if is_late && self.status.borrow().waiting.is_none() {
                 let waiting = Waiting { on: wait::no_answer(&self.log), since_ms: self.log.clock().now_ms() };
-                self.listeners.publish(&self.status, Status::waits(waiting));
-            } else {
+                let left_out = self.counters.left_out.all();
+                self.listeners.publish(&self.status, Status { left_out, ..Status::waits(waiting) });
+                shown.store(true, Ordering::Relaxed);
+            } else if !is_late && shown.swap(false, Ordering::Relaxed) {
                 self.publish(State::Starting);
             }
         };

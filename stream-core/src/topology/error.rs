@@ -123,7 +123,7 @@ pub enum Failure {
         error: CodecError,
     },
     /// A record that its topic would not take, or did not take.
-    #[error("emit")]
+    #[error("an emit failed")]
     Emit(#[source] LogError),
     /// The record has no key, and the operation needs one.
     #[error("the record has no key, and {0} needs one")]

@@ -153,12 +153,15 @@ async fn a_failed_delivery_is_told_to_its_ack_or_by_flush_but_once() {
     let error = within(words.flush()).await.unwrap_err();
     assert!(matches!(&error, EmitError::Unacknowledged { failed: 1, .. }), "{error}");
     assert!(
-        format!("{error:?}").contains("1 records emitted to words failed")
+        format!("{error:?}").contains("1 records emitted to words were not written")
             && format!("{error:?}").contains("on purpose")
     );
     within(good).await.unwrap();
     let error = within(awaited).await.unwrap_err();
-    assert_eq!(format!("{error:?}"), "emit to words: write: on purpose");
+    assert_eq!(
+        format!("{error:?}"),
+        "emit to words: the record was not written, or it is not known whether it was: write: on purpose"
+    );
     within(words.flush()).await.expect("all failures are told");
 
     // One that was awaited for a while and then dropped is nobody's any more: before its failure, and after it.

@@ -176,7 +176,7 @@ impl SledStore {
             self.meta.remove(UNFINISHED)?;
         }
         self.flush()?;
-        self.log_length.record()?;
+        self.log_length.record();
         Ok(())
     }
 

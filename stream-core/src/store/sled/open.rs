@@ -82,12 +82,13 @@ fn try_open(dir: &Arc<StateDir>, path: &Path, fingerprint: &str, options: &SledO
         return Err(Trouble::Damaged("a page could not be read in an earlier run".into()));
     }
     log_check::remove_half_snapshots(path).map_err(|error| trouble(error.into()))?;
-    let recorded_length = length::recorded(path).map_err(|error| trouble(error.into()))?;
     let log = log_check::look(path).map_err(|error| trouble(error.into()))?;
     if let Some(damage) = log.damage {
         return Err(Trouble::Damaged(damage.into()));
     }
     let db = open_db(path, options)?;
+    // Only now: an earlier handle that was still closing has lowered it.
+    let recorded_length = length::recorded(path);
     let store = guarded(|| SledStore::new(db, path.to_owned(), fingerprint.clone(), Arc::clone(dir)));
     let store = store.map_err(trouble)?;
     let recorded = guarded(|| store.recorded()).map_err(trouble)?;
