@@ -243,7 +243,7 @@ impl<S: 'static> GroupBuilder<S> {
     /// ```
     /// use stream_core::prelude::*;
     ///
-    /// // Counts the words in lines: each word goes to the partition of its own key.
+    /// // Counts the words in lines: each word goes to the partition of its key.
     /// let mut g = Group::define("words").table(Int64);
     /// let words = g.loopback(Text);
     /// g.input("lines", Text, move |ctx, line| {

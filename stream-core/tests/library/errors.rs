@@ -1,4 +1,4 @@
-//! Errors: what `?` takes in a callback, the causes behind an error, and what a user is told of a failed start.
+//! Errors: what `?` takes in a callback, the causes behind an error, and what a user learns of a failed start.
 
 use std::error::Error;
 use std::fmt;

@@ -217,7 +217,7 @@ impl Alignment {
         Some(Self::new(keeps, [all(false), all(true)]))
     }
 
-    /// The alignment of a group with these input partitions, and these partitions of its own topics.
+    /// The alignment of a group with these input partitions, and these partitions of the group's topics.
     fn new(keeps: Vec<Keeps>, partitions: [Vec<TopicPartition>; 2]) -> Arc<Self> {
         Arc::new(Self {
             keeps,
