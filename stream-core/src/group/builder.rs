@@ -1,17 +1,18 @@
-//! Defining a group, edge by edge, and the checks at its end.
+//! Defining a group, edge by edge.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::callback::{Handler, OnRecord, OnVisit, Record};
-use super::graph::{Callbacks, GroupGraph, UpdateListener};
+use super::callback::{Handler, OnRecord, Record};
+use super::checks::check_name;
+use super::graph::{Callbacks, GroupGraph};
 use crate::codec::Codec;
 use crate::context::Ctx;
 use crate::topology::{
     BuildError, CallbackResult, Input, InputEdge, Join, Lookup, Loop, NoTable, Output, OutputEdge, Table, TableEdge,
-    Topology, Visitor, VisitorEdge, erase, lead_topic, loop_topic, table_topic, typed,
+    Topology, erase, loop_topic, table_topic, typed,
 };
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -24,7 +25,7 @@ impl Group {
     /// Begins the definition of a group. The name is its Kafka consumer group and the prefix of its topics.
     pub fn define(name: impl Into<Arc<str>>) -> GroupBuilder<NoTable> {
         let (graph, callbacks) = (empty(name.into()), Callbacks::default());
-        GroupBuilder { graph, callbacks, foreign: None, loops: 0, is_built: false, of: PhantomData }
+        GroupBuilder { graph, callbacks, foreign: None, loops: 0, is_built: false, is_late: false, of: PhantomData }
     }
 }
 
@@ -53,10 +54,12 @@ pub struct GroupBuilder<S> {
     pub(crate) graph: Topology,
     pub(crate) callbacks: Callbacks,
     /// A handle of another builder that was passed in, for `build` to report.
-    pub(crate) foreign: Option<&'static str>,
+    foreign: Option<&'static str>,
     loops: usize,
     /// The graph was taken out by `build`.
     is_built: bool,
+    /// An edge came after that, and the log says so.
+    is_late: bool,
     of: PhantomData<fn(S)>,
 }
 
@@ -82,71 +85,9 @@ impl GroupBuilder<NoTable> {
             foreign: self.foreign,
             loops: self.loops,
             is_built: self.is_built,
+            is_late: self.is_late,
             of: PhantomData,
         }
-    }
-}
-
-impl<V: 'static> GroupBuilder<Table<V>> {
-    /// A function over every key of the table, called by [`Handle::visit`](crate::processor::Handle::visit) with an
-    /// argument. It may write its key's value and emit, as an input's callback may.
-    ///
-    /// ```
-    /// use stream_core::prelude::*;
-    ///
-    /// let mut g = Group::define("stock").table(Int64);
-    /// let add = g.visitor("add", |ctx, more: &i64, n| ctx.set(n + more));
-    /// g.input("delivered", Int64, |ctx, n| ctx.set(n));
-    /// let processor = Processor::new(g.build()?, InMemory::new());
-    /// let handle = processor.handle();
-    /// # async move {
-    /// // While it runs: 10 more of everything that is in stock on this instance.
-    /// let keys = handle.visit(add, 10).await?;
-    /// # Ok::<(), ProcessorError>(())
-    /// # };
-    /// # Ok::<(), BuildError>(())
-    /// ```
-    pub fn visitor<A, F>(&mut self, name: impl Into<Arc<str>>, callback: F) -> Visitor<A>
-    where
-        A: Send + Sync + 'static,
-        F: Fn(&mut Ctx<'_, Table<V>>, &A, V) -> CallbackResult + Send + Sync + 'static,
-    {
-        let handler = Box::new(OnVisit { callback, of: PhantomData::<fn(A, V)> });
-        self.graph.visitors.push(VisitorEdge { name: name.into() });
-        self.callbacks.visitors.push(handler);
-        Visitor::new(self.graph.id, self.graph.visitors.len() - 1)
-    }
-
-    /// Is called with each write to the table once it is acknowledged (exactly-once: committed): the partition, the
-    /// key, and the new value, `None` if it was deleted. Not called for what a restore brings back.
-    ///
-    /// It runs on the partition's worker while the table is in use, so it must return soon and never wait for a read of the
-    /// table ([`Handle::get`](crate::processor::Handle::get)), which that worker would have to answer.
-    ///
-    /// ```
-    /// use stream_core::prelude::*;
-    ///
-    /// let mut g = Group::define("prices").table(Int64);
-    /// g.on_update(|_partition, key, price| println!("{}: {price:?}", String::from_utf8_lossy(key)));
-    /// g.input("offers", Int64, |ctx, price| ctx.set(price));
-    /// # g.build()?;
-    /// # Ok::<(), BuildError>(())
-    /// ```
-    pub fn on_update<F>(&mut self, listener: F) -> &mut Self
-    where
-        F: Fn(i32, &[u8], Option<&V>) + Send + Sync + 'static,
-    {
-        let Some(table) = &self.graph.table else { return self };
-        let codec = Arc::clone(&table.codec);
-        let erased: UpdateListener = Box::new(move |partition, key, value| {
-            let Some(codec) = typed::<V>(&codec) else { return };
-            match value.map(|bytes| codec.decode(bytes)).transpose() {
-                Ok(value) => listener(partition, key, value.as_ref()),
-                Err(error) => tracing::error!(%error, partition, "an update's value can't be decoded for its listener"),
-            }
-        });
-        self.callbacks.updates.push(erased);
-        self
     }
 }
 
@@ -261,7 +202,7 @@ impl<S: 'static> GroupBuilder<S> {
     /// ```
     pub fn loopback<M: 'static>(&mut self, codec: impl Codec<M>) -> Loop<M> {
         let topic = loop_topic(&self.graph.name);
-        self.graph.outputs.push(OutputEdge { topic, own: true, codec: erase::<M>(Arc::new(codec)) });
+        self.edges().outputs.push(OutputEdge { topic, own: true, codec: erase::<M>(Arc::new(codec)) });
         let index = self.graph.outputs.len() - 1;
         self.loops += 1;
         Loop::new(self.graph.id, index)
@@ -275,7 +216,7 @@ impl<S: 'static> GroupBuilder<S> {
         let edge = self.graph.outputs.get(handle.index).filter(|_| handle.graph == self.graph.id);
         let Some((topic, codec)) = edge.and_then(|e| Some((Arc::clone(&e.topic), typed::<M>(&e.codec)?.clone())))
         else {
-            self.foreign = Some("loop");
+            self.name_foreign("loop");
             return self;
         };
         let codec = Arc::new(codec);
@@ -295,7 +236,7 @@ impl<S: 'static> GroupBuilder<S> {
     /// # Ok::<(), BuildError>(())
     /// ```
     pub fn output<M: 'static>(&mut self, topic: impl Into<Arc<str>>, codec: impl Codec<M>) -> Output<M> {
-        self.graph.outputs.push(OutputEdge { topic: topic.into(), own: false, codec: erase::<M>(Arc::new(codec)) });
+        self.edges().outputs.push(OutputEdge { topic: topic.into(), own: false, codec: erase::<M>(Arc::new(codec)) });
         Output::new(self.graph.id, self.graph.outputs.len() - 1)
     }
 
@@ -315,7 +256,7 @@ impl<S: 'static> GroupBuilder<S> {
     /// # Ok::<(), BuildError>(())
     /// ```
     pub fn join<T: 'static>(&mut self, table: impl Into<Arc<str>>, codec: impl Codec<T>) -> Join<T> {
-        self.graph.joins.push(TableEdge { topic: table.into(), codec: erase::<T>(Arc::new(codec)) });
+        self.edges().joins.push(TableEdge { topic: table.into(), codec: erase::<T>(Arc::new(codec)) });
         Join::new(self.graph.id, self.graph.joins.len() - 1)
     }
 
@@ -335,8 +276,23 @@ impl<S: 'static> GroupBuilder<S> {
     /// # Ok::<(), BuildError>(())
     /// ```
     pub fn lookup<T: 'static>(&mut self, table: impl Into<Arc<str>>, codec: impl Codec<T>) -> Lookup<T> {
-        self.graph.lookups.push(TableEdge { topic: table.into(), codec: erase::<T>(Arc::new(codec)) });
+        self.edges().lookups.push(TableEdge { topic: table.into(), codec: erase::<T>(Arc::new(codec)) });
         Lookup::new(self.graph.id, self.graph.lookups.len() - 1)
+    }
+
+    /// The edges, for one more. After `build` it is in no graph, and a log line says so: there is no result to say it with.
+    pub(crate) fn edges(&mut self) -> &mut Topology {
+        if self.is_built && !std::mem::replace(&mut self.is_late, true) {
+            let group = &self.graph.name;
+            tracing::error!(%group, "an edge was added after build(): it is in no graph, and does nothing; add it before");
+        }
+        &mut self.graph
+    }
+
+    /// A handle of another builder, or of a graph that is built, was passed in.
+    pub(crate) fn name_foreign(&mut self, what: &'static str) {
+        self.edges();
+        self.foreign = Some(what);
     }
 
     pub(crate) fn add_input<M: 'static>(
@@ -347,12 +303,13 @@ impl<S: 'static> GroupBuilder<S> {
         handler: Handler,
     ) -> &mut Self {
         let calls = handler.calls();
-        self.graph.inputs.push(InputEdge { input, own, re_keys: false, codec: erase::<M>(codec), calls });
+        self.edges().inputs.push(InputEdge { input, own, re_keys: false, codec: erase::<M>(codec), calls });
         self.callbacks.inputs.push(handler);
         self
     }
 
-    /// Checks the group, and takes it out of the builder: once, so that no edge can follow.
+    /// Checks the group, and takes it out of the builder, once. An edge that is added afterwards is in no graph; an error in the
+    /// log says so.
     ///
     /// A group of few edges is a single chain:
     ///
@@ -405,85 +362,4 @@ impl<S: 'static> GroupBuilder<S> {
         let topology = Arc::new(std::mem::replace(&mut self.graph, left));
         Ok(Arc::new(GroupGraph { topology, callbacks: std::mem::take(&mut self.callbacks) }))
     }
-
-    fn check_topics(&self, group: &str) -> Result<(), BuildError> {
-        const OWN: &str = "loop";
-        let graph = &self.graph;
-        let mut read: BTreeMap<&str, String> = BTreeMap::new();
-        let inputs = graph.inputs.iter().map(|e| (if e.own { OWN } else { "input" }, &e.input.topic));
-        let state = graph.state.iter().map(|e| (Arc::clone(&e.topic), "timers and windows", "their handles"));
-        let owned = [(table_topic(group), "table", "ctx.value()"), (loop_topic(group), "loop", "on_loop()")];
-        let owned: Vec<_> = owned.into_iter().chain(state.clone()).collect();
-        let joins = graph.joins.iter().map(|e| ("join", &e.topic));
-        let lookups = graph.lookups.iter().map(|e| ("lookup", &e.topic));
-        for (kind, topic) in inputs.chain(joins).chain(lookups) {
-            let edge = format!("{kind} {topic:?}");
-            check_name(&edge, topic)?;
-            // A copy of the own table would share its store with the table itself, and lag behind it.
-            if kind != OWN
-                && let Some((_, owned, instead)) = owned.iter().find(|(own, ..)| own == topic)
-            {
-                let (owned, instead) = ((*owned).to_owned(), (*instead).to_owned());
-                return Err(BuildError::OwnTopic { group: group.to_owned(), edge, owned, instead });
-            }
-            if let Some(other) = read.insert(topic, edge.clone()) {
-                return Err(BuildError::Twice { group: group.to_owned(), edge, other });
-            }
-        }
-        for edge in &graph.inputs {
-            let named = || format!("input {:?}", edge.input.topic);
-            for (what, n) in [("concurrency", edge.input.concurrency), ("batch", edge.input.batch)] {
-                if n == 0 {
-                    return Err(BuildError::Zero { edge: named(), what: what.to_owned() });
-                }
-            }
-        }
-        let owned = [(table_topic(group), "table", "ctx.set()"), (loop_topic(group), "loop", "loopback()")];
-        let owned: Vec<_> = owned.into_iter().chain(state).collect();
-        let own = graph.own_topics().map(|t| (Arc::clone(t), "repartition topic", "key_by()"));
-        let owned: Vec<_> = owned.into_iter().chain(own).collect();
-        self.check_dead_letters(group, &read, &owned)?;
-        for output in graph.outputs.iter().filter(|e| !e.own) {
-            let edge = format!("output {:?}", output.topic);
-            check_name(&edge, &output.topic)?;
-            if let Some((_, owned, instead)) = owned.iter().find(|(topic, ..)| *topic == output.topic) {
-                let (owned, instead) = ((*owned).to_owned(), (*instead).to_owned());
-                return Err(BuildError::OwnTopic { group: group.to_owned(), edge, owned, instead });
-            }
-        }
-        Ok(())
-    }
-}
-
-impl<S> GroupBuilder<S> {
-    /// A dead letter is evidence (semantics D14): what leads back into the group is no place for it.
-    fn check_dead_letters(
-        &self,
-        group: &str,
-        read: &BTreeMap<&str, String>,
-        owned: &[(Arc<str>, &str, &str)],
-    ) -> Result<(), BuildError> {
-        let named = |input: &InputEdge| format!("input {:?}", input.input.topic);
-        let inputs = self.graph.inputs.iter().flat_map(|e| e.input.dead_letters().map(move |t| (named(e), t)));
-        let due = self.graph.due_policies().filter_map(|(name, policy)| Some((name, policy.dead_letter_topic()?)));
-        for (edge, topic) in inputs.chain(due) {
-            check_name(&format!("dead letter topic {topic:?}"), topic)?;
-            let owned = owned.iter().find(|(own, ..)| own == topic).map(|(_, what, _)| format!("its own {what}"));
-            let lead = (*topic == lead_topic(group)).then(|| "its own lead".to_owned());
-            if let Some(other) = read.get(&**topic).cloned().or(owned).or(lead) {
-                let group = group.to_owned();
-                return Err(BuildError::DeadLetterBack { group, edge, topic: topic.to_string(), other });
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Kafka's rule for topic names, which are also names of directories here.
-pub(super) fn check_name(edge: &str, name: &str) -> Result<(), BuildError> {
-    let valid = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
-    if valid && !matches!(name, "" | "." | "..") && name.len() <= 249 {
-        return Ok(());
-    }
-    Err(BuildError::Name { edge: edge.to_owned(), name: name.to_owned() })
 }

@@ -24,11 +24,13 @@
 
 mod builder;
 pub(crate) mod callback;
+mod checks;
 pub mod dead_letter;
 pub(crate) mod graph;
 #[cfg(doctest)]
 pub mod mistakes;
 mod state;
+mod table;
 mod table_join;
 
 pub use self::builder::{Group, GroupBuilder};

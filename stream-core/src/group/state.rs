@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::builder::{GroupBuilder, check_name};
+use super::builder::GroupBuilder;
+use super::checks::check_name;
 use crate::codec::{Bytes, Codec};
 use crate::topology::{BuildError, EntryKind, TableEdge, erase, time_topic};
 
@@ -13,14 +14,14 @@ impl<S: 'static> GroupBuilder<S> {
     pub(crate) fn keep_time(&mut self) {
         if self.graph.state.is_empty() {
             let topic = time_topic(&self.graph.name);
-            self.graph.state.push(TableEdge { topic, codec: erase::<Vec<u8>>(Arc::new(Bytes)) });
+            self.edges().state.push(TableEdge { topic, codec: erase::<Vec<u8>>(Arc::new(Bytes)) });
         }
     }
 
     /// Adds one of the library's own tables, and gives its index in `Topology::state`.
     pub(crate) fn add_state<T: 'static>(&mut self, topic: Arc<str>, codec: impl Codec<T>) -> usize {
         self.keep_time();
-        self.graph.state.push(TableEdge { topic, codec: erase::<T>(Arc::new(codec)) });
+        self.edges().state.push(TableEdge { topic, codec: erase::<T>(Arc::new(codec)) });
         self.graph.state.len() - 1
     }
 

@@ -17,7 +17,7 @@ impl<S: 'static> GroupBuilder<S> {
         codec: impl Codec<T>,
     ) -> usize {
         let state = self.add_state(topic, codec);
-        self.graph.due_entries.push(DueEntryEdge { name, kind, state, policy: ErrorPolicy::fail() });
+        self.edges().due_entries.push(DueEntryEdge { name, kind, state, policy: ErrorPolicy::fail() });
         self.callbacks.due_entries.push(None);
         self.graph.due_entries.len() - 1
     }
@@ -32,7 +32,7 @@ impl<S: 'static> GroupBuilder<S> {
         let edge = self.graph.due_entries.get(index).filter(|_| graph == self.graph.id);
         let edge = edge.and_then(|edge| self.graph.state.get(edge.state).map(|state| (edge, state)));
         match edge.zip(self.callbacks.due_entries.get_mut(index)) {
-            None => self.foreign = Some(what),
+            None => self.name_foreign(what),
             Some(((edge, state), set)) => {
                 let (codec, of) = (Arc::clone(&state.codec), CodecOf::State(edge.state));
                 *set = Some(OnDue::<T, V, S, _>::boxed(codec, of, read, call));

@@ -61,7 +61,7 @@ impl<S: 'static> GroupBuilder<S> {
         };
         match set.filter(|_| own) {
             Some(set) => *set = policy,
-            None => self.foreign = Some("timer, window, session or batch"),
+            None => self.name_foreign("timer, window, session or batch"),
         }
         self
     }

@@ -2,13 +2,15 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use stream_core::codec::{Bytes, Int64, Json, Text};
 use stream_core::emitter::Emitter;
-use stream_core::group::{BuildError, Group};
+use stream_core::group::{BuildError, Group, GroupBuilder, Table, Timer};
 use stream_core::testing::Tester;
+use stream_core::window::Windows;
 
-use crate::support::{Done, table, values};
+use crate::support::{Done, logged, table, values};
 
 #[test]
 #[allow(clippy::needless_borrows_for_generic_args, reason = "references are what is tested")]
@@ -70,5 +72,31 @@ fn a_definition_is_one_chain_and_is_built_once() -> Done {
     let g = g.input("in", Int64, |_, _| Ok(()));
     assert!(g.build()?.describe().contains("in"), "what was refused can be mended");
     assert_eq!(g.build().unwrap_err(), BuildError::Built { group: "twice".into() });
+    Ok(())
+}
+
+#[test]
+fn an_edge_that_comes_after_build_is_named_in_the_log() -> Done {
+    type Late = GroupBuilder<Table<i64>>;
+    let late: [(&str, fn(&mut Late, Timer<i64>)); 6] = [
+        ("output", |g, _| _ = g.output("out", Int64)),
+        ("listener", |g, _| _ = g.on_update(|_, _, _| {})),
+        ("timer", |g, timer| _ = g.on_timer(timer, |_, _| Ok(()))),
+        ("window", |g, _| _ = g.window("w", Windows::tumbling(Duration::from_secs(1)), Int64)),
+        ("visitor", |g, _| _ = g.visitor("v", |_, &(), _| Ok(()))),
+        ("input", |g, _| _ = g.input("more", Int64, |_, _| Ok(()))),
+    ];
+    for (what, add) in late {
+        let mut g = Group::define("late").table(Int64);
+        let timer = g.timer("t", Int64);
+        let (graph, before) =
+            logged(|| g.on_timer(timer, |_, _| Ok(())).input("in", Int64, |ctx, n| ctx.set(n)).build());
+        let graph = graph?;
+        let described = graph.describe();
+        assert_eq!(before, "");
+        let lines = logged(|| add(&mut g, timer)).1;
+        assert!(lines.contains("an edge was added after build()"), "{what}: {lines}");
+        assert_eq!(logged(|| add(&mut g, timer)).1, "", "{what}: once is enough");
+    }
     Ok(())
 }

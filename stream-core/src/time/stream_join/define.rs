@@ -194,7 +194,7 @@ impl<'g, S: 'static, L: 'static, R: 'static> StreamJoin<'g, S, L, R> {
         if nulls == Nulls::OnClose && right_outer {
             right = Some(Box::new(Null(RightOf(both))));
         }
-        group.graph.stream_joins.push(StreamJoinEdge { name, windows, kind, state, re_keys, policy });
+        group.edges().stream_joins.push(StreamJoinEdge { name, windows, kind, state, re_keys, policy });
         group.callbacks.stream_joins.push(Unmatched { left, right });
         group
     }
@@ -221,7 +221,7 @@ impl<M: 'static> Side<M> {
         let Some(key) = key else { return Arrives { input, own: false, codec } };
         let topic = repartition_topic(&group.graph.name, join, side.name());
         let bytes = erase::<Vec<u8>>(Arc::new(Bytes));
-        group.graph.outputs.push(OutputEdge { topic: Arc::clone(&topic), own: true, codec: bytes });
+        group.edges().outputs.push(OutputEdge { topic: Arc::clone(&topic), own: true, codec: bytes });
         let output = group.graph.outputs.len() - 1;
         let joined = Input { topic, ..input.clone() };
         let handler = Box::new(ReKey { codec: Arc::clone(&codec), key, output, outer });

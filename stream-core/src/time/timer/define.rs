@@ -42,7 +42,7 @@ impl<S: 'static> GroupBuilder<S> {
     fn add_timer<T: 'static>(&mut self, name: Arc<str>, by: By, codec: impl Codec<T>) -> Timer<T> {
         self.keep_time();
         let codec = erase::<T>(Arc::new(codec));
-        self.graph.timers.push(TimerEdge { name, by, codec, policy: ErrorPolicy::fail() });
+        self.edges().timers.push(TimerEdge { name, by, codec, policy: ErrorPolicy::fail() });
         self.callbacks.timers.push(None);
         Timer::new(self.graph.id, self.graph.timers.len() - 1)
     }
@@ -56,7 +56,7 @@ impl<S: 'static> GroupBuilder<S> {
     {
         let edge = self.graph.timers.get(timer.index).filter(|_| timer.graph == self.graph.id);
         match edge.zip(self.callbacks.timers.get_mut(timer.index)) {
-            None => self.foreign = Some("timer"),
+            None => self.name_foreign("timer"),
             Some((edge, set)) => {
                 let call = move |ctx: &mut Ctx<'_, S>, value, _| callback(ctx, value);
                 let (codec, of) = (Arc::clone(&edge.codec), CodecOf::Timer(timer.index));

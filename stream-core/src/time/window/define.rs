@@ -21,7 +21,7 @@ impl<S: 'static> GroupBuilder<S> {
     ) -> WindowHandle<A> {
         let name = name.into();
         let state = self.add_state(window_topic(&self.graph.name, &name), codec);
-        self.graph.windows.push(WindowEdge { name, windows, state, policy: ErrorPolicy::fail() });
+        self.edges().windows.push(WindowEdge { name, windows, state, policy: ErrorPolicy::fail() });
         self.callbacks.windows.push(None);
         WindowHandle::new(self.graph.id, self.graph.windows.len() - 1)
     }
@@ -40,7 +40,7 @@ impl<A: 'static> Closes for WindowHandle<A> {
         let edge = group.graph.windows.get(self.index).filter(|_| self.graph == group.graph.id);
         let edge = edge.and_then(|edge| group.graph.state.get(edge.state).map(|state| (edge, state)));
         let Some(((edge, state), set)) = edge.zip(group.callbacks.windows.get_mut(self.index)) else {
-            group.foreign = Some("window");
+            group.name_foreign("window");
             return;
         };
         let windows = edge.windows;

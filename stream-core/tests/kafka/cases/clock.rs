@@ -35,10 +35,7 @@ fn slow(world: &World, takes: Duration, begun: &Arc<AtomicU64>, hurries: &Arc<At
 }
 
 async fn fill(world: &World, records: i64) {
-    let texts: Vec<(&str, Option<&[u8]>, i64)> = (0..records).map(|n| ("k", Some(&b"x"[..]), n)).collect();
-    for some in texts.chunks(2_000) {
-        world.write(&world.input, some).await;
-    }
+    write_all(&world.log, &world.input, (0..records).map(|n| (0, n))).await;
 }
 
 pub async fn commits_and_effects_do_not_wait_for_the_end_of_a_backlog(log: &LogHandle, guarantee: Guarantee) {
