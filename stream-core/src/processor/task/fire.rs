@@ -344,11 +344,11 @@ impl Task {
         let core = Rc::clone(&self.core);
         let Some(table) = core.state.first() else { return };
         let value = keys::time(at);
-        table.borrow_mut().apply(keys::STREAM_TIME, Some(&value));
+        let place = table.borrow_mut().apply(keys::STREAM_TIME, Some(&value));
         self.sources.push((self.stage.out.len(), OWN, -1));
         let (number, now) = (core.graph.first_state(), core.clock.now_ms());
         // Its time is that of the writing: an event time may be one that the topic refuses.
-        push_changelog(&core, &mut self.stage, number, Some(keys::STREAM_TIME), Some(&value), now);
+        push_changelog(&core, &mut self.stage, number, Some(place), Some(keys::STREAM_TIME), Some(&value), now);
     }
 
     /// Deletes what has fired once nothing of it can get lost.
@@ -360,8 +360,8 @@ impl Task {
             if core.pending_deletes.borrow_mut().remove(state, &key)
                 && let Some(table) = core.state.get(state)
             {
-                table.borrow_mut().apply(&key, None);
-                push_changelog(&core, &mut self.stage, core.graph.first_state() + state, Some(&key), None, now);
+                let (place, number) = (table.borrow_mut().apply(&key, None), core.graph.first_state() + state);
+                push_changelog(&core, &mut self.stage, number, Some(place), Some(&key), None, now);
             }
         }
         self.made_by(OWN, first);
