@@ -11,9 +11,11 @@
 //! - `unacked` of an entry counts its writes between [`apply`](TablePartition::apply) and
 //!   [`acknowledge`](TablePartition::acknowledge); while it is above 0, `below` has the acknowledged value.
 
+mod bulk;
 mod committed;
 mod follow;
 mod restore;
+mod restore_memory;
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::{Bound, ControlFlow};
@@ -23,6 +25,7 @@ use std::sync::Arc;
 pub(crate) use self::committed::CommittedRows;
 pub(crate) use self::follow::{FollowError, Follower, Step};
 pub(crate) use self::restore::{Goal, Known, Progress, Source, restore};
+pub(crate) use self::restore_memory::RestoreMemory;
 use crate::store::{Checkpoint, Direction, KeyRange, Store, StoreError};
 
 /// The value below an entry's unacknowledged value.
