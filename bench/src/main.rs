@@ -27,6 +27,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 use stream_core::processor::Processor;
 use tokio::sync::Notify;
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Counts records by key and measures it.
 #[derive(Debug, Parser)]
 struct Args {

@@ -57,6 +57,7 @@ impl Lookups {
                 checkpoint: options.checkpoint_interval,
                 progress: options.progress_interval,
                 probe: options.topic_check_interval.min(UpdaterOptions::default().probe),
+                memory: options.restore_memory.clone(),
             };
             let reader = log.reader(Isolation::ReadCommitted);
             let reader = reader.map_err(|e| ProcessorError::log(group, format!("read lookup {}", edge.topic), e))?;

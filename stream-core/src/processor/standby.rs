@@ -96,6 +96,7 @@ fn keep(env: &Env, topic: &TopicInfo, partition: &TopicPartition, codec: &str) -
         checkpoint: env.options.checkpoint_interval,
         progress: env.options.progress_interval,
         probe: env.options.topic_check_interval,
+        memory: env.options.restore_memory.clone(),
     };
     let status = replica.status();
     // The instance's reader: one for each standby would be a client, with its threads, for each partition.

@@ -9,18 +9,25 @@ use tokio::time::sleep;
 use super::table::TableReplica;
 use super::updates::Updates;
 use crate::log::{Isolation, LogError, LogHandle, OffsetSpec, Reader};
+use crate::table::RestoreMemory;
 
-/// The intervals of an updater's work.
+/// The intervals of an updater's work, and the memory of its restores.
 #[derive(Clone, Debug)]
 pub(crate) struct UpdaterOptions {
     pub(crate) checkpoint: Duration,
     pub(crate) progress: Duration,
     pub(crate) probe: Duration,
+    pub(crate) memory: RestoreMemory,
 }
 
 impl Default for UpdaterOptions {
     fn default() -> Self {
-        Self { checkpoint: Duration::from_secs(10), progress: Duration::from_secs(5), probe: Duration::from_secs(10) }
+        Self {
+            checkpoint: Duration::from_secs(10),
+            progress: Duration::from_secs(5),
+            probe: Duration::from_secs(10),
+            memory: RestoreMemory::default(),
+        }
     }
 }
 

@@ -14,9 +14,11 @@
 //!   order. An entry stays in its place as long as one of them is its own.
 
 mod buffer;
+mod bulk;
 mod committed;
 mod follow;
 mod restore;
+mod restore_memory;
 
 use std::collections::VecDeque;
 use std::ops::{Bound, ControlFlow};
@@ -28,6 +30,7 @@ use self::buffer::{Below, WriteBuffer, replace};
 pub(crate) use self::committed::CommittedRows;
 pub(crate) use self::follow::{FollowError, Follower, Step};
 pub(crate) use self::restore::{Goal, Known, Progress, Source, restore};
+pub(crate) use self::restore_memory::RestoreMemory;
 use crate::store::{Checkpoint, Direction, KeyRange, Store, StoreError};
 
 /// A partition of a table: the write buffer and the store under it. Lives on its task's thread.

@@ -12,8 +12,10 @@
 //! - `files` brings its files to the disk;
 //! - `length` records how long its log is, so that one that was cut is found;
 //! - `large` stores large values in parts;
-//! - `key` spells keys so that sled can scan them.
+//! - `key` spells keys so that sled can scan them;
+//! - `absent` leaves out removals of keys that are not there.
 
+mod absent;
 mod damage;
 mod db;
 mod dir;
