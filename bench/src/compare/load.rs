@@ -15,7 +15,7 @@ pub(crate) const PARTITIONS: i32 = 4;
 pub(crate) const ALONE: u64 = 10;
 
 /// The input of a workload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// Keys in turn, so that each gets the same number of records.
     Count,
@@ -121,8 +121,8 @@ impl Load {
         self.begin + i64::try_from(self.records).unwrap_or_default() + 60_000
     }
 
-    /// Makes the topics and fills them.
-    pub(crate) fn write(&self, kafka: &Kafka) -> Outcome<()> {
+    /// Makes the topics and fills them. The ends of each topic's partitions before the records that close what is open.
+    pub(crate) fn write(&self, kafka: &Kafka) -> Outcome<Vec<Vec<i64>>> {
         let topics = self.topics();
         for topic in &topics {
             kafka.create_topic(topic, PARTITIONS)?;
@@ -143,10 +143,11 @@ impl Load {
             }
         }
         delivered(&producer)?;
+        let ends = topics.iter().map(|topic| kafka.ends(topic, PARTITIONS)).collect::<Outcome<_>>()?;
         if matches!(self.kind, Kind::Window | Kind::Join) {
             self.move_time(kafka)?;
         }
-        Ok(())
+        Ok(ends)
     }
 
     /// Writes a record of a far later time to each partition, which closes what is open.

@@ -18,7 +18,6 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use self::kafka::Kafka;
-use self::load::Load;
 use self::peers::Programs;
 use self::plan::Workload;
 use self::results::{Cell, Results};
@@ -83,6 +82,7 @@ pub(crate) fn run(how: &Compare) -> Outcome<()> {
         memory_mb: how.memory_mb,
         runs: 0,
         scale: how.scale,
+        loads: std::collections::BTreeMap::new(),
         settings: std::collections::BTreeMap::new(),
     };
     end_on_interrupt(&bench.kafka);
@@ -112,15 +112,7 @@ fn one(
     rounds: usize,
     results: &mut Results,
 ) -> Outcome<()> {
-    let load = workload.load().map(|kind| Load::new(kind, bench.scale));
-    if let Some(load) = &load
-        && bench.kafka.topics("load-")?.iter().all(|(name, _)| !load.topics().contains(name))
-    {
-        let began = Instant::now();
-        load.write(&bench.kafka)?;
-        let seconds = began.elapsed().as_secs();
-        println!("load of {}: {} records in {:?}, {seconds} s", workload.name(), load.total(), load.topics());
-    }
+    let load = workload.load().map(|kind| bench.load(kind)).transpose()?;
     results.begin(workload);
     for round in 1..=rounds {
         for engine in engines {

@@ -7,10 +7,10 @@ import java.util.Properties;
 import org.apache.kafka.common.serialization.Serde;
 import org.apache.kafka.common.serialization.Serdes;
 import org.apache.kafka.common.utils.Bytes;
+import org.apache.kafka.streams.KeyValue;
 import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.Topology;
 import org.apache.kafka.streams.kstream.Consumed;
-import org.apache.kafka.streams.kstream.EmitStrategy;
 import org.apache.kafka.streams.kstream.Grouped;
 import org.apache.kafka.streams.kstream.JoinWindows;
 import org.apache.kafka.streams.kstream.KStream;
@@ -19,6 +19,7 @@ import org.apache.kafka.streams.kstream.Joined;
 import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Produced;
 import org.apache.kafka.streams.kstream.StreamJoined;
+import org.apache.kafka.streams.kstream.Suppressed;
 import org.apache.kafka.streams.kstream.TimeWindows;
 import org.apache.kafka.streams.kstream.Windowed;
 import org.apache.kafka.streams.state.KeyValueStore;
@@ -79,14 +80,15 @@ final class Topologies {
         })
             .groupByKey(Grouped.with(TEXT, TEXT))
             .windowedBy(TimeWindows.ofSizeAndGrace(WINDOW, GRACE))
-            .emitStrategy(EmitStrategy.onWindowClose())
             .count(store)
+            // EmitStrategy.onWindowClose() looks through every minute since 1970 when the first window closes.
+            .suppress(Suppressed.untilWindowCloses(Suppressed.BufferConfig.unbounded()))
             .toStream((Windowed<String> window, Long n) -> window)
             .map((window, n) -> {
                 if (!window.key().equals(MOVES_TIME_KEY)) {
                     progress.result();
                 }
-                return org.apache.kafka.streams.KeyValue.pair(window.key(), window.window().start() + " " + n);
+                return KeyValue.pair(window.key(), window.window().start() + " " + n);
             })
             .to(output, Produced.with(TEXT, TEXT));
     }
