@@ -104,9 +104,10 @@ semver: ## changes that break users of the newest release (a tag v*), by cargo-s
 	$(call tool,cargo-semver-checks,cargo-semver-checks,semver check,semver-checks -p stream-core --baseline-rev $(RELEASED))
 
 bench: ## beside Kafka Streams, Goka and a bare loop, on a Kafka that it starts; BENCH=count,join for some, BENCH=all for every engine
+	$(CARGO) build $(CARGO_FLAGS) --release -p bench --no-default-features
+	cp $(TARGET_DIR)/release/bench $(TARGET_DIR)/release/bench-system-allocator
 	$(CARGO) build $(CARGO_FLAGS) --release -p bench
-	$(CARGO) build $(CARGO_FLAGS) --release -p bench --no-default-features --target-dir $(TARGET_DIR)/system-allocator
-	@BENCH="$(BENCH)" ENGINES="$(ENGINES)" BENCH_SYSTEM_ALLOCATOR=$(TARGET_DIR)/system-allocator/release/bench \
+	@BENCH="$(BENCH)" ENGINES="$(ENGINES)" BENCH_SYSTEM_ALLOCATOR=$(TARGET_DIR)/release/bench-system-allocator \
 	  $(TARGET_DIR)/release/bench compare $(ARGS)
 
 bench-hot: ## what a record costs on the hot paths, without Kafka: ARGS="count" for the benches of that name

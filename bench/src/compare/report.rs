@@ -15,7 +15,7 @@ const fn column(name: &'static str, heading: &'static str, ratio: bool) -> Colum
     Column { name, heading, ratio }
 }
 
-const COLUMNS: [Column; 18] = [
+const COLUMNS: [Column; 19] = [
     column("records_per_second", "records/s", true),
     column("first_million_per_second", "first million/s", false),
     column("slowest_million_per_second", "slowest million/s", false),
@@ -30,6 +30,7 @@ const COLUMNS: [Column; 18] = [
     column("broker_cpu_seconds_per_million", "the broker's", false),
     column("peak_mb", "peak memory MiB", false),
     column("disk_mb", "disk MiB", false),
+    column("live_mb", "live data MiB", false),
     column("produced_mb", "produced MiB", false),
     column("produced_records", "records produced", false),
     column("seconds_before", "s to the first record", false),

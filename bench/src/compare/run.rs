@@ -214,6 +214,13 @@ impl Bench {
         Ok(())
     }
 
+    /// The figures of a run whose memory is bounded.
+    fn budget(&self) -> Figures {
+        #[allow(clippy::cast_precision_loss, reason = "figures for people")]
+        let budget = self.memory_mb as f64;
+        Figures::from([("budget_mb", budget)])
+    }
+
     /// Fills a table, starts again with it, and starts again without it.
     fn table(&mut self, workload: Workload, engine: &Engine, load: &Load, group: &str) -> Outcome<Vec<(String, Figures)>> {
         let (probes, output) = (format!("{group}-probe"), format!("{group}-out"));
@@ -237,7 +244,7 @@ impl Bench {
         let mut child = self.start(group, &ask)?;
         let first = child.wait("first", PATIENCE)?;
         let done = child.wait("done", PATIENCE)?;
-        let mut figures = Figures::new();
+        let mut figures = self.budget();
         #[allow(clippy::cast_precision_loss, reason = "figures for people")]
         let total = load.records as f64;
         let seconds = (done.at - first.at).as_secs_f64();
@@ -281,7 +288,7 @@ impl Bench {
         }
         delivered(&producer)?;
         child.wait("done", PATIENCE)?;
-        let mut figures = Figures::new();
+        let mut figures = self.budget();
         figures.insert("seconds", (ready.at - child.started).as_secs_f64());
         figures.insert("cpu_seconds", ready.cpu);
         self.end(ask.engine, child, group, &mut figures)?;
