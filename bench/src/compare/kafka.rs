@@ -1,6 +1,6 @@
 //! The Kafka of the comparison: one node, started by `docker/kafka.sh`, ended and deleted with the run.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -19,7 +19,8 @@ use crate::Outcome;
 
 /// The brokers' own settings, beside those of `docker/kafka.sh`. Nothing is compacted or deleted while engines run: it would
 /// take processor time at moments that nobody chooses, and the bytes that were produced could not be counted.
-const BROKER: &str = "log.cleaner.min.compaction.lag.ms=86400000\nlog.retention.ms=-1\nlog.retention.check.interval.ms=86400000";
+const BROKER: &str =
+    "log.cleaner.min.compaction.lag.ms=86400000\nlog.retention.ms=-1\nlog.retention.check.interval.ms=86400000";
 const TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const NO_DELIVERY_ERROR: u64 = 0;
 
@@ -114,7 +115,10 @@ impl Kafka {
         Ok(config.create_with_context(Watched::default())?)
     }
 
-    fn admin<T>(&self, call: impl AsyncFnOnce(&AdminClient<DefaultClientContext>, &AdminOptions) -> Outcome<T>) -> Outcome<T> {
+    fn admin<T>(
+        &self,
+        call: impl AsyncFnOnce(&AdminClient<DefaultClientContext>, &AdminOptions) -> Outcome<T>,
+    ) -> Outcome<T> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let admin = self.client().create()?;
         runtime.block_on(call(&admin, &AdminOptions::new().operation_timeout(Some(TIMEOUT))))
@@ -220,13 +224,13 @@ impl Kafka {
             assignment.add_partition_offset(topic, p, Offset::Beginning)?;
         }
         consumer.assign(&assignment)?;
-        let mut at_end: HashMap<i32, ()> = HashMap::new();
+        let mut at_end = HashSet::new();
         while at_end.len() < usize::try_from(partitions)? {
             match consumer.poll(TIMEOUT) {
                 None => return Err(format!("{topic} could not be read within {TIMEOUT:?}").into()),
                 Some(Ok(message)) => each(message.key().unwrap_or_default(), message.payload())?,
                 Some(Err(KafkaError::PartitionEOF(p))) => {
-                    at_end.insert(p, ());
+                    at_end.insert(p);
                 }
                 Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::BrokerTransportFailure))) => {}
                 Some(Err(error)) => return Err(error.into()),

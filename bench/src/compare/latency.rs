@@ -44,20 +44,37 @@ fn at_rate(bench: &mut Bench, engine: &Engine, group: &str, rate: u64) -> Outcom
     let records = rate * (WARM_UP + MEASURED).as_secs();
     let inputs = [input.clone()];
     let topology = Topology::Count;
-    let ask = Ask { engine, topology, inputs: &inputs, output: Some(&output), records, results: 0, commit_ms: COMMIT_MS };
+    let (output_of, partitions) = (Some(output.as_str()), PARTITIONS);
+    let ask = Ask {
+        engine,
+        topology,
+        inputs: &inputs,
+        output: output_of,
+        records,
+        results: 0,
+        commit_ms: COMMIT_MS,
+        partitions,
+    };
     let mut child = bench.start(group, &ask)?;
     child.wait("ready", PATIENCE)?;
     let consumer = bench.kafka.follow(&output, PARTITIONS)?;
     let came = Arc::new(AtomicU64::new(0));
     let follower = {
         let came = Arc::clone(&came);
-        std::thread::spawn(move || follow(&consumer, records, rate * WARM_UP.as_secs(), &came).map_err(|e| e.to_string()))
+        std::thread::spawn(move || {
+            follow(&consumer, records, rate * WARM_UP.as_secs(), &came).map_err(|e| e.to_string())
+        })
     };
     let producer = bench.kafka.producer(0)?;
     let (began, cpu) = (Instant::now(), child.cpu()?);
     let mut sent = 0;
     while sent < records {
-        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small")]
+        #[allow(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "small"
+        )]
         let due = ((began.elapsed().as_secs_f64() * rate as f64) as u64).min(records);
         for n in sent..due {
             let value = format!("{n} {}", nanos());
@@ -137,6 +154,7 @@ pub(super) fn idle(bench: &mut Bench, engine: &Engine, group: &str) -> Outcome<V
             records: 0,
             results: 0,
             commit_ms: commit_ms(engine.delivery),
+            partitions,
         };
         let mut child = bench.start(&group, &ask)?;
         child.wait("ready", PATIENCE)?;

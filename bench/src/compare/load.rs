@@ -61,7 +61,12 @@ impl Load {
             Kind::Join => (1_000_000, 200_000),
             Kind::Big => (10_000_000, 10_000_000),
         };
-        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small")]
+        #[allow(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "small"
+        )]
         let scaled = |n: u64| ((n as f64 * scale) as u64).max(20_000);
         // Few keys are what makes the window's load, and a join's key must not come again while it is kept.
         let (records, keys) = match kind {
@@ -114,6 +119,12 @@ impl Load {
             Kind::Join => 2 * self.records - self.records / ALONE,
             _ => self.records,
         }
+    }
+
+    /// Bytes of the keys and values of [`Kind::Big`].
+    pub(crate) fn live_bytes(&self) -> u64 {
+        let digits = |key: u64| u64::from(key.checked_ilog10().unwrap_or(0) + 1);
+        (0..self.keys).map(|key| 100 + 4 + digits(key)).sum()
     }
 
     /// The time of the records that close what is open.

@@ -113,17 +113,13 @@ impl Workload {
     /// The engines of the fixed list.
     fn usual(self) -> &'static [&'static str] {
         match self {
-            Self::Count => &[
-                "ours",
-                "ours-eos",
-                "ours-system-allocator",
-                "bare",
-                "kafka-streams",
-                "kafka-streams-eos",
-                "goka",
-            ],
+            Self::Count => {
+                &["ours", "ours-eos", "ours-system-allocator", "bare", "kafka-streams", "kafka-streams-eos", "goka"]
+            }
             Self::CountWide => &["ours", "ours-eos", "kafka-streams", "kafka-streams-eos", "goka"],
-            Self::Filter | Self::Window | Self::Join => &["ours", "ours-eos", "kafka-streams", "kafka-streams-eos"],
+            Self::Filter | Self::Window | Self::Join | Self::Latency => {
+                &["ours", "ours-eos", "kafka-streams", "kafka-streams-eos"]
+            }
             Self::Restore => &[
                 "ours",
                 "ours-fjall",
@@ -136,7 +132,6 @@ impl Workload {
             Self::Big => {
                 &["ours", "ours-fjall", "ours-memory", "ours-system-allocator", "kafka-streams", "kafka-streams-tx"]
             }
-            Self::Latency => &["ours", "ours-eos", "kafka-streams", "kafka-streams-eos"],
             Self::Idle => &["ours", "kafka-streams", "goka"],
         }
     }

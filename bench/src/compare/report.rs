@@ -1,5 +1,7 @@
 //! The page for people.
 
+use std::fmt::Write as _;
+
 use serde_json::{Map, Value};
 
 use super::plan::ENGINES;
@@ -78,7 +80,8 @@ fn table(engines: &Map<String, Value>) -> String {
             Some(why) => why.to_owned() + &" |".repeat(columns.len().saturating_sub(1)),
             None => columns.iter().map(|c| cell(engines, engine, c)).collect::<Vec<_>>().join(" | "),
         };
-        page += &format!("| {engine} | {row} |\n");
+        // Writing to a text can't fail.
+        _ = writeln!(page, "| {engine} | {row} |");
     }
     page
 }
@@ -96,12 +99,13 @@ pub(super) fn page(results: &Value, aims: &str) -> String {
         let about = &results["about"][name];
         let text = |key: &str| about[key].as_str().unwrap_or("?").to_owned();
         let scale = about["scale"].as_f64().unwrap_or(1.0);
-        page += &format!("\n## {name}\n\n{}, commit {}", text("date"), text("commit"));
+        _ = write!(page, "\n## {name}\n\n{}, commit {}", text("date"), text("commit"));
         if (scale - 1.0).abs() > f64::EPSILON {
-            page += &format!(", {scale} of the load");
+            _ = write!(page, ", {scale} of the load");
         }
-        page += &format!(
-            "; {} cores of {}, {}; Kafka: {}; {}, {}, {}.\n\n",
+        _ = writeln!(
+            page,
+            "; {} cores of {}, {}; Kafka: {}; {}, {}, {}.\n",
             about["cores"],
             text("cpu"),
             text("memory"),
@@ -115,7 +119,7 @@ pub(super) fn page(results: &Value, aims: &str) -> String {
     page += "\n## Settings\n\n";
     for (engine, said) in results["settings"].as_object().unwrap_or(&none) {
         let said: Vec<&str> = said.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        page += &format!("- `{engine}`: {}\n", said.join(", "));
+        _ = writeln!(page, "- `{engine}`: {}", said.join(", "));
     }
     page
 }

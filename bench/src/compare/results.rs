@@ -28,8 +28,9 @@ impl fmt::Display for Cell {
             Self::Failed(why) => write!(f, "FAILED: {why}"),
             Self::Figures(all) => {
                 for (i, (name, figures)) in all.iter().enumerate() {
-                    let shown: Vec<String> = figures.iter().map(|(k, v)| format!("{k}={}", report::short(*v))).collect();
-                    write!(f, "{}{name}: exact, {}", if i > 0 { "; " } else { "" }, shown.join(" "))?;
+                    let shown: Vec<String> =
+                        figures.iter().map(|(k, v)| format!("{k}={}", report::short(*v))).collect();
+                    write!(f, "{}{name}: {}", if i > 0 { "; " } else { "" }, shown.join(" "))?;
                 }
                 Ok(())
             }
@@ -60,7 +61,8 @@ impl Results {
     pub(super) fn new(root: &Path, scale: f64) -> Self {
         let said = |program: &str, arguments: &[&str]| {
             let out = Command::new(program).args(arguments).current_dir(root).output().ok()?;
-            let text = String::from_utf8_lossy(if out.stdout.is_empty() { &out.stderr } else { &out.stdout }).into_owned();
+            let text =
+                String::from_utf8_lossy(if out.stdout.is_empty() { &out.stderr } else { &out.stdout }).into_owned();
             Some(text.lines().next()?.trim().to_owned())
         };
         let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -123,14 +125,14 @@ impl Results {
 
     /// Each workload with its engines and their medians.
     fn workloads(&self) -> Map<String, Value> {
-        let engine = |rounds: &Rounds| match &rounds.out {
-            Some(why) => json!(why),
-            None => {
-                let mut all: Map<String, Value> =
-                    medians(&rounds.figures).into_iter().map(|(k, v)| (k.to_owned(), json!(rounded(v)))).collect();
-                all.insert("rounds".into(), json!(rounds.figures.len()));
-                Value::Object(all)
+        let engine = |rounds: &Rounds| {
+            if let Some(why) = &rounds.out {
+                return json!(why);
             }
+            let mut all: Map<String, Value> =
+                medians(&rounds.figures).into_iter().map(|(k, v)| (k.to_owned(), json!(rounded(v)))).collect();
+            all.insert("rounds".into(), json!(rounds.figures.len()));
+            Value::Object(all)
         };
         let engines = |of: &BTreeMap<String, Rounds>| -> Map<String, Value> {
             of.iter().map(|(name, rounds)| (name.clone(), engine(rounds))).collect()

@@ -66,6 +66,7 @@ pub(super) struct Ask<'a> {
     pub(super) records: u64,
     pub(super) results: u64,
     pub(super) commit_ms: u64,
+    pub(super) partitions: i32,
 }
 
 impl Bench {
@@ -82,7 +83,9 @@ impl Bench {
             (Workload::Latency, _) => latency::latency(self, engine, &group),
             (Workload::Idle, _) => latency::idle(self, engine, &group),
             (Workload::Restore | Workload::Big, Some(load)) => self.table(workload, engine, load, &group),
-            (_, Some(load)) => self.throughput(workload, engine, load, &group).map(|f| vec![(workload.name().into(), f)]),
+            (_, Some(load)) => {
+                self.throughput(workload, engine, load, &group).map(|f| vec![(workload.name().into(), f)])
+            }
             (_, None) => Err("a workload without a load".into()),
         };
         // Neither the disk nor the broker is to fill up, whatever came of it.
@@ -111,7 +114,7 @@ impl Bench {
             .arg(self.state(group))
             .args(["--inputs", &ask.inputs.join(",")])
             .args(["--records", &ask.records.to_string(), "--results", &ask.results.to_string()])
-            .args(["--partitions", &PARTITIONS.to_string(), "--commit-ms", &ask.commit_ms.to_string()])
+            .args(["--partitions", &ask.partitions.to_string(), "--commit-ms", &ask.commit_ms.to_string()])
             .args(["--linger-ms", &LINGER_MS.to_string(), "--memory-mb", &self.memory_mb.to_string()]);
         if let Some(output) = ask.output {
             command.args(["--output", output]);
@@ -159,6 +162,7 @@ impl Bench {
             records,
             results,
             commit_ms: commit_ms(engine.delivery),
+            partitions: PARTITIONS,
         };
         let broker = self.broker_cpu();
         let mut child = self.start(group, &ask)?;
@@ -222,7 +226,13 @@ impl Bench {
     }
 
     /// Fills a table, starts again with it, and starts again without it.
-    fn table(&mut self, workload: Workload, engine: &Engine, load: &Load, group: &str) -> Outcome<Vec<(String, Figures)>> {
+    fn table(
+        &mut self,
+        workload: Workload,
+        engine: &Engine,
+        load: &Load,
+        group: &str,
+    ) -> Outcome<Vec<(String, Figures)>> {
         let (probes, output) = (format!("{group}-probe"), format!("{group}-out"));
         for topic in [&probes, &output] {
             self.kafka.create_topic(topic, PARTITIONS)?;
@@ -239,6 +249,7 @@ impl Bench {
             records: load.records,
             results: 0,
             commit_ms: commit_ms(engine.delivery),
+            partitions: PARTITIONS,
         };
         let mut all = Vec::new();
         let mut child = self.start(group, &ask)?;
@@ -259,8 +270,7 @@ impl Bench {
         self.add_produced(group, &mut figures)?;
         check::results(&self.kafka, engine, topology, load, group)?;
         if big {
-            let live = total * 100.0 + (0..load.keys).map(|key| format!("key-{key}").len()).sum::<usize>() as f64;
-            figures.insert("live_mb", live / 1_048_576.0);
+            figures.insert("live_mb", mb(load.live_bytes()));
             all.push(("big-ingest".to_owned(), figures));
         }
         ask.records = u64::try_from(check::probes(load).count())?;

@@ -16,9 +16,9 @@ use stream_core::log::LogHandle;
 use stream_core::log::kafka::{Kafka, KafkaOptions};
 use stream_core::processor::{Processor, StandbyState, Standbys, State, Status};
 
-use crate::engine::Raw;
 use super::Args;
 use crate::Outcome;
+use crate::engine::Raw;
 
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Takeover {
