@@ -121,6 +121,8 @@ pub(crate) struct Options {
     pub(crate) state_cleanup_delay: Duration,
     /// Writes of a checkpoint between two looks at other work.
     pub(crate) checkpoint_chunk: usize,
+    /// What the instance may take of memory, in bytes; `None` where each setting counts alone.
+    pub(crate) memory: Option<usize>,
     pub(crate) buffer_bytes: usize,
     /// A task hands over when it has released this many records …
     pub(crate) batch_records: usize,
@@ -159,6 +161,7 @@ impl Default for Options {
             standbys: Standbys::None,
             state_cleanup_delay: Duration::from_secs(10 * 60),
             checkpoint_chunk: 256,
+            memory: None,
             buffer_bytes: 64 << 20,
             batch_records: 2_000,
             batch_bytes: 256 << 10,
