@@ -122,6 +122,8 @@ pub(crate) struct Options {
     pub(crate) state_cleanup_delay: Duration,
     /// Writes of a checkpoint between two looks at other work.
     pub(crate) checkpoint_chunk: usize,
+    /// What the instance may take of memory, in bytes; `None` where each setting counts alone.
+    pub(crate) memory: Option<usize>,
     pub(crate) buffer_bytes: usize,
     /// What the restores of an instance hold back together.
     pub(crate) restore_memory: RestoreMemory,
@@ -162,6 +164,7 @@ impl Default for Options {
             standbys: Standbys::None,
             state_cleanup_delay: Duration::from_secs(10 * 60),
             checkpoint_chunk: 256,
+            memory: None,
             buffer_bytes: 64 << 20,
             restore_memory: RestoreMemory::default(),
             batch_records: 2_000,

@@ -275,6 +275,7 @@ impl<'a> Instance<'a> {
                         task.orders.command(Command::Abort);
                     }
                 }
+                self.env.memory.divide_among(self.tasks.len());
             }
         }
         self.settle();
