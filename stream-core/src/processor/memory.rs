@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::error::ProcessorError;
 use super::options::Options;
+use crate::table::RestoreMemory;
 use crate::topics::TopicFacts;
 use crate::topology::Topology;
 
@@ -136,10 +137,9 @@ impl Memory {
         self.share(CACHES, self.counts.stores)
     }
 
-    /// Bytes that all restores may hold back together.
-    #[allow(dead_code, reason = "restores write through for now")]
-    pub(super) fn restores(&self) -> Option<usize> {
-        self.share(RESTORES, 1)
+    /// What all restores may hold back together.
+    pub(super) fn restores(&self) -> Option<RestoreMemory> {
+        self.share(RESTORES, 1).map(|bytes| RestoreMemory::divided(bytes, self.counts.stores))
     }
 
     /// Bytes of a task that are on their way to the log.
@@ -189,7 +189,7 @@ mod tests {
             Some(memory.in_flight() * tasks),
             Some(memory.buffers().most.saturating_mul(tasks)),
             memory.cache().map(|bytes| bytes * counts.stores),
-            memory.restores(),
+            memory.restores().map(|restores| restores.most(counts.stores)),
         ];
         shares.iter().map(|share| share.unwrap()).sum::<usize>() + counts.stores * counts.store_bytes
     }

@@ -239,6 +239,9 @@ impl Processor {
         }
         self.refuse_other_members().await?;
         let memory = Memory::new(group, options, Counts::of(graph, &facts, stores.bytes_of_a_store()))?;
+        let mut divided = options.clone();
+        divided.restore_memory = memory.restores().unwrap_or_default();
+        let options = &divided;
         if let Some(bytes) = memory.cache() {
             stores.bound_caches(bytes);
         }

@@ -126,6 +126,7 @@ impl Follower {
     /// Collects records in memory before it writes them, until it first reaches the end, or [`settle`](Self::settle) is called.
     /// Only while nobody reads the store.
     pub(crate) fn hold_back(&mut self, memory: &RestoreMemory) {
+        self.limits.bytes = memory.batch();
         self.held = Some(Held { bulk: Bulk::default(), lease: memory.lease(), writing: None, end: None });
     }
 

@@ -34,6 +34,22 @@ impl Default for RestoreMemory {
 }
 
 impl RestoreMemory {
+    /// So many bytes, which are enough for so many restores at once.
+    pub(crate) fn divided(bytes: usize, restores: usize) -> Self {
+        Self::new(bytes / 2, (bytes / 4 / restores.max(1)).min(FLOOR))
+    }
+
+    /// Bytes that so many restores hold at most: the total, and a floor and a batch each.
+    #[cfg(test)]
+    pub(crate) fn most(&self, restores: usize) -> usize {
+        self.0.total + 2 * restores * self.0.floor
+    }
+
+    /// Bytes that a restore may read at once.
+    pub(super) fn batch(&self) -> usize {
+        self.0.floor
+    }
+
     pub(super) fn new(total: usize, floor: usize) -> Self {
         Self(Arc::new(Shared { total, floor, restores: AtomicUsize::new(0), held: AtomicUsize::new(0) }))
     }
