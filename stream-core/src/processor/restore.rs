@@ -5,19 +5,21 @@ use std::sync::Arc;
 use super::env::Env;
 use super::error::{ProcessorError, ProcessorResult};
 use crate::log::{Isolation, OffsetSpec, TopicPartition};
-use crate::store::{MemoryStores, Store, StoreBackend as _, StoreId};
+use crate::store::{DerivingStore, MemoryStores, Store, StoreBackend as _, StoreId};
 use crate::table::{Follower, Goal, Source, restore};
+use crate::topology::TableEdge;
 
-/// Opens a partition's store and restores it; the follower can go on from there.
+/// Opens a partition's store and restores it; the follower can go on from there. What its bound closes is swept out of it.
 pub(super) async fn open_and_restore(
     env: &Env,
     partition: &TopicPartition,
-    codec: &str,
+    edge: &TableEdge,
     goal: Goal,
 ) -> ProcessorResult<(Arc<dyn Store>, Follower)> {
     let group = env.graph.name();
-    let store = env.stores.open(&StoreId::new(Arc::clone(&partition.topic), partition.partition), codec);
-    let store = store.map_err(|e| ProcessorError::store(group, e))?;
+    let store = env.stores.open(&StoreId::new(Arc::clone(&partition.topic), partition.partition), edge.codec.name());
+    let opened = store.map_err(|e| ProcessorError::store(group, e))?;
+    let store = DerivingStore::over(Arc::clone(&opened), edge.layout);
     let doing = || format!("restore {partition}");
     let source = Source {
         log: &env.log,
@@ -32,7 +34,11 @@ pub(super) async fn open_and_restore(
         .await
         .map_err(|e| ProcessorError::follow(group, doing(), e))?;
     follower.checkpoint(env.log.clock().now_ms()).map_err(|e| ProcessorError::store(group, e))?;
-    Ok((store, follower))
+    if let Some(layout) = edge.layout {
+        // Also what a checkpoint has left that was not finished.
+        DerivingStore::new(Arc::clone(&opened), layout).sweep().map_err(|e| ProcessorError::store(group, e))?;
+    }
+    Ok((opened, follower))
 }
 
 /// The end of an own topic's partition, uncommitted records included, once nothing of a former task of this instance is on its

@@ -12,6 +12,7 @@
 //!   [`acknowledge`](TablePartition::acknowledge); while it is above 0, `below` has the acknowledged value.
 
 mod committed;
+mod derived;
 mod follow;
 mod restore;
 
@@ -21,9 +22,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub(crate) use self::committed::CommittedRows;
+use self::derived::Derived;
 pub(crate) use self::follow::{FollowError, Follower, Step};
 pub(crate) use self::restore::{Goal, Known, Progress, Source, restore};
-use crate::store::{Checkpoint, Direction, KeyRange, Store, StoreError};
+use crate::store::{Checkpoint, DerivingStore, Direction, KeyRange, Layout, Store, StoreError};
 
 /// The value below an entry's unacknowledged value.
 #[derive(Debug, PartialEq, Eq)]
@@ -76,6 +78,8 @@ pub(crate) struct TablePartition {
     buffer: HashMap<Rc<[u8]>, Entry>,
     /// The buffer's keys in order, where they are asked for in order.
     order: Option<BTreeSet<Rc<[u8]>>>,
+    /// The entries that are derived from its records, where it has such.
+    derived: Option<Derived>,
     /// Bytes of keys and values in the buffer, roughly.
     bytes: usize,
     /// Changelog offset up to which everything is acknowledged.
@@ -96,6 +100,7 @@ impl TablePartition {
             store,
             buffer: HashMap::new(),
             order: None,
+            derived: None,
             bytes: 0,
             next_offset,
             checkpointed: next_offset,
@@ -110,6 +115,13 @@ impl TablePartition {
         Self { order: Some(BTreeSet::new()), ..Self::new(store, next_offset) }
     }
 
+    /// The same, and it has derived entries and a bound. The store is one that such records were restored into.
+    pub(crate) fn deriving(store: Arc<dyn Store>, layout: Layout, next_offset: i64) -> Result<Self, StoreError> {
+        let (bound, writes) = (store.get(layout.bound())?, DerivingStore::new(store, layout));
+        let derived = Some(Derived::new(layout, writes.clone(), bound));
+        Ok(Self { derived, ..Self::ordered(Arc::new(writes), next_offset) })
+    }
+
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
@@ -120,6 +132,11 @@ impl TablePartition {
             Some(entry) => Ok(read(entry.value.as_deref())),
             None => Ok(read(self.store.get(key)?.as_deref())),
         }
+    }
+
+    /// The value of a key that the write buffer has; `Some(None)` for one that is deleted.
+    fn buffered_value(&self, key: &[u8]) -> Option<Option<&[u8]>> {
+        self.buffer.get(key).map(|entry| entry.value.as_deref())
     }
 
     /// Takes a write in. It is seen from now on, and waits for its acknowledgement.
@@ -139,10 +156,21 @@ impl TablePartition {
         }
         entry.unacked += 1;
         set(&mut entry.value, value, &mut self.bytes);
+        if let Some(derived) = &mut self.derived
+            && let Some((key, _)) = self.buffer.get_key_value(key)
+        {
+            derived.written(key, value.is_some());
+        }
     }
 
     /// The changelog has a write; those of one key are acknowledged in the order in which they were applied.
     pub(crate) fn acknowledge(&mut self, key: &[u8], value: Option<&[u8]>) {
+        if let (Some(derived), Some(bound)) = (&mut self.derived, value)
+            && key == derived.layout.bound()
+        {
+            let closed = derived.close(bound);
+            self.forget(&closed);
+        }
         let Some(entry) = self.buffer.get_mut(key) else { return };
         entry.unacked = entry.unacked.saturating_sub(1);
         if entry.unacked == 0 {
@@ -153,6 +181,28 @@ impl TablePartition {
             set(old, value, &mut 0);
         } else {
             entry.below = Below::Value(value.map(<[u8]>::to_vec));
+        }
+    }
+
+    /// Drops from the buffer what the bound closes. What the store has of it, a checkpoint sweeps out.
+    fn forget(&mut self, closed: &[Rc<[u8]>]) {
+        for key in closed {
+            // One that is on its way, or is to be deleted from the store, stays until then.
+            if self.buffer.get(key).is_some_and(|entry| entry.unacked == 0 && entry.value.is_some()) {
+                self.remove(key);
+            }
+        }
+    }
+
+    /// Takes a key out of the buffer.
+    fn remove(&mut self, key: &[u8]) {
+        let Some((key, entry)) = self.buffer.remove_entry(key) else { return };
+        self.bytes = self.bytes.saturating_sub(weight(&key, entry.value.as_ref()));
+        if let Some(order) = &mut self.order {
+            order.remove(&key);
+        }
+        if let Some(derived) = &mut self.derived {
+            derived.written(&key, false);
         }
     }
 
@@ -178,6 +228,9 @@ impl TablePartition {
             }
         });
         self.keep_order();
+        if let Some(derived) = &mut self.derived {
+            derived.rebuild(self.buffer.iter().map(|(key, entry)| (key, entry.value.is_some())));
+        }
         self.bytes = self.buffer.iter().map(|(key, entry)| weight(key, entry.value.as_ref())).sum();
     }
 
@@ -220,15 +273,16 @@ impl TablePartition {
                 entry.stored();
                 // What is deleted in the store, too, need not be remembered, and may be most of what was written.
                 if entry.unacked == 0 && entry.value.is_none() {
-                    self.bytes = self.bytes.saturating_sub(weight(key, None));
-                    self.buffer.remove(key);
-                    if let Some(order) = &mut self.order {
-                        order.remove(key);
-                    }
+                    self.remove(key);
                 }
             }
         }
         if !self.pending.is_empty() {
+            return Ok(false);
+        }
+        if let Some(derived) = &self.derived
+            && !derived.sweep()?
+        {
             return Ok(false);
         }
         self.store.checkpoint(Checkpoint { offset: self.pending_offset, at_ms })?;
@@ -252,6 +306,9 @@ impl TablePartition {
 
     /// After keys have left the buffer.
     fn keep_order(&mut self) {
+        if let Some(derived) = &mut self.derived {
+            derived.retain(|record| self.buffer.contains_key(record));
+        }
         if let Some(order) = &mut self.order {
             order.retain(|key| self.buffer.contains_key(key));
         }

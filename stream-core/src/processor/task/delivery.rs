@@ -19,6 +19,7 @@ impl Task {
     /// Hands over what is released, and the positions that it brings.
     pub(super) fn flush(&mut self) {
         self.write_time();
+        self.write_closed();
         let recorded = self.write_positions();
         let (batch, sources) = self.outbox.fresh();
         let batch = Arc::new(std::mem::replace(&mut self.stage.out, batch));
@@ -115,6 +116,7 @@ impl Task {
             self.moved = true;
             self.replay.search.close();
         }
+        self.moved |= self.time.to_close().is_some();
         self.recorded(done);
         self.delete_fired();
         for visited in done.visited.drain(..) {

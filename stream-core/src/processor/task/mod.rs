@@ -16,6 +16,7 @@
 mod alignment;
 mod calls;
 mod checkpoint;
+mod closed;
 mod dead_letter;
 mod delivery;
 mod dispatch;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 
+use super::kept;
 use crate::codec::{Codec, CodecError};
+use crate::group::GroupGraph;
 use crate::log::{
     FetchLimits, Fetched, Isolation, LogHandle, LogResult, OffsetSpec, Reader, RecordBatch, TopicPartition,
 };
@@ -126,7 +128,12 @@ pub(super) fn apply(table: &mut Contents, records: &RecordBatch) {
     }
 }
 
-pub(super) async fn collect(log: &LogHandle, outputs: &[Arc<str>], tables: &[Arc<str>]) -> LogResult<Outcome> {
+pub(super) async fn collect(
+    log: &LogHandle,
+    graphs: &[Arc<GroupGraph>],
+    outputs: &[Arc<str>],
+    tables: &[Arc<str>],
+) -> LogResult<Outcome> {
     let mut outcome = Outcome::default();
     for topic in outputs {
         let all = outcome.outputs.entry(Arc::clone(topic)).or_default();
@@ -142,7 +149,16 @@ pub(super) async fn collect(log: &LogHandle, outputs: &[Arc<str>], tables: &[Arc
     for topic in tables {
         let table = outcome.tables.entry(Arc::clone(topic)).or_default();
         for partition in partitions(log, topic).await? {
-            apply(table, &read(log, partition, 0).await?);
+            let records = read(log, partition, 0).await?;
+            let Some(layout) = kept::layout(graphs, topic) else {
+                apply(table, &records);
+                continue;
+            };
+            let mut contents = Contents::new();
+            apply(&mut contents, &records);
+            kept::derive(&mut contents, layout);
+            let bound = kept::bound(&contents, layout);
+            table.extend(kept::live(&contents, layout, bound.as_deref()));
         }
     }
     Ok(outcome)
