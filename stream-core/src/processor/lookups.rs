@@ -54,6 +54,7 @@ impl Lookups {
             let replica = TableReplica::open(info, stores, edge.codec.name(), options.partitioner);
             let replica = Arc::new(replica.map_err(|e| ProcessorError::store(group, e))?);
             let updater_options = UpdaterOptions {
+                is_cut: false,
                 checkpoint: options.checkpoint_interval,
                 progress: options.progress_interval,
                 probe: options.topic_check_interval.min(UpdaterOptions::default().probe),

@@ -27,6 +27,7 @@ pub(super) async fn open_and_restore(
         partition,
         store: &store,
         tombstone_retention_ms: env.tombstone_retention_ms(&partition.topic),
+        is_cut: edge.layout.is_some(),
     };
     let (mut follower, _) =
         source.follow(None, goal, &mut || {}).await.map_err(|e| ProcessorError::follow(group, doing(), e))?;
@@ -58,7 +59,14 @@ pub(super) async fn read_all(env: &Env, partition: &TopicPartition) -> Processor
     let store = MemoryStores::new().open(&StoreId::new(Arc::clone(&partition.topic), partition.partition), "");
     let store = store.map_err(|e| ProcessorError::store(group, e))?;
     let read = |e| ProcessorError::follow(group, format!("read {partition}"), e);
-    let source = Source { log: &env.log, reader: &env.reader, partition, store: &store, tombstone_retention_ms: None };
+    let source = Source {
+        log: &env.log,
+        reader: &env.reader,
+        partition,
+        store: &store,
+        tombstone_retention_ms: None,
+        is_cut: false,
+    };
     let (mut follower, _) = source.follow(None, goal, &mut || {}).await.map_err(read)?;
     let interval = env.options.progress_interval;
     restore(&mut follower, partition, goal, interval, &*env.log.clock()).await.map_err(read)?;

@@ -16,11 +16,14 @@ pub(crate) struct UpdaterOptions {
     pub(crate) checkpoint: Duration,
     pub(crate) progress: Duration,
     pub(crate) probe: Duration,
+    /// Records of the topic are deleted once they are closed (see [`Source`](crate::table::Source)).
+    pub(crate) is_cut: bool,
 }
 
 impl Default for UpdaterOptions {
     fn default() -> Self {
-        Self { checkpoint: Duration::from_secs(10), progress: Duration::from_secs(5), probe: Duration::from_secs(10) }
+        let seconds = Duration::from_secs;
+        Self { checkpoint: seconds(10), progress: seconds(5), probe: seconds(10), is_cut: false }
     }
 }
 

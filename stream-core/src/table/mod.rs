@@ -234,6 +234,11 @@ impl TablePartition {
         self.bytes = self.buffer.iter().map(|(key, entry)| weight(key, entry.value.as_ref())).sum();
     }
 
+    /// The changelog offset up to which everything is acknowledged.
+    pub(crate) fn next_offset(&self) -> i64 {
+        self.next_offset
+    }
+
     /// Bytes that the buffer takes, roughly.
     pub(crate) fn buffered(&self) -> usize {
         self.bytes

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use stream_core::codec::{Bytes, Codec as _, Text};
 use stream_core::group::{ErrorPolicy, Group, GroupGraph, Side};
-use stream_core::log::{Cleanup, Log as _, TopicConfig, TopicSpec};
+use stream_core::log::{Cleanup, Isolation, Log as _, OffsetSpec, TopicConfig, TopicPartition, TopicSpec};
 use stream_core::processor::{Guarantee, Standbys};
 use stream_core::store::{Direction, KeyRange, StoreBackend as _, StoreId};
 use stream_core::testing::{TestOutput, TestRecord, Tester};
 use stream_core::window::{JoinWindows, Nulls};
 
 use crate::join_support::{Case, Kind, Step, told, usual};
-use crate::support::{Done, live_keys, ms, passing, values, with_both};
+use crate::support::{Done, live_keys, move_to_second, ms, passing, values, with_both};
 
 const KEPT: &str = "join-kept-pairs";
 /// The first bytes of the keys of what a join's changelog has (`time/stream_join/keys.rs`).
@@ -268,6 +268,86 @@ fn j9_stores_do_not_grow() -> Done {
         tester.wait_until("the last record, by key and by time, and the bound are left", few)?;
         Ok(())
     })
+}
+
+/// The first offset of the changelog.
+fn start(tester: &Tester) -> i64 {
+    let of = vec![(TopicPartition::new(KEPT, 0), OffsetSpec::Earliest)];
+    tester.block_on(tester.log().offsets(of, Isolation::ReadCommitted)).unwrap()[0]
+}
+
+#[test]
+fn j9_the_changelog_is_cut_below_what_is_kept() -> Done {
+    with_both(|guarantee| {
+        let (tester, out) = tester(graph(Kind::Outer), guarantee)?;
+        let mut open = 0;
+        for round in 0..6 {
+            // An open record, then others that are closed no sooner.
+            push(&tester, &[&format!("L o{round}:open{round}@{}", round * 1000)])?;
+            tester.drain()?;
+            let records = changelog(&tester).into_iter().filter(|r| r.key.as_ref().unwrap()[0] == RECORD);
+            let first = records.map(|r| r.offset).last().unwrap();
+            for n in 0..10 {
+                let (left, right) = (format!("L k:l@{}", round * 1000 + n), format!("R k:r@{}", round * 1000 + n));
+                push(&tester, &[&left, &right])?;
+                tester.drain()?;
+            }
+            tester.run_for(ms(65_000));
+            let start = start(&tester);
+            assert!(start <= first, "round {round}: an open record is cut off: {start} > {first}");
+            assert!(round < 2 || start > open, "round {round}: {start} <= {open}");
+            open = first;
+        }
+        lose_the_machine(&tester)?;
+        push(&tester, &["L z:z@100000"])?;
+        tester.drain()?;
+        let nulls: Vec<_> = values(&out).into_iter().filter(|told| told.contains("open")).collect();
+        let expected: Vec<_> = (0..6).map(|round| format!("[open{round},-]@{}", round * 1000)).collect();
+        assert_eq!(nulls, expected);
+        Ok(())
+    })
+}
+
+/// The store of an instance that was away.
+#[test]
+fn j9_a_copy_behind_the_cut_goes_on_from_there() -> Done {
+    with_both(|guarantee| {
+        let (tester, out) = tester(graph(Kind::Left), guarantee)?;
+        push(&tester, &["L a@0", "R x@1"])?;
+        tester.drain()?;
+        move_to_second(&tester, "join")?;
+        for round in 1..4 {
+            push(&tester, &[&format!("L k:l@{}", round * 1000), &format!("L q:q@{}", round * 1000 + 1)])?;
+            tester.drain()?;
+            tester.run_for(ms(65_000));
+        }
+        assert!(start(&tester) > 2, "it was cut");
+        tester.stop_instance("join", 1)?;
+        tester.start_instance("join", 0)?;
+        assert!(stored(&tester, 0) < 8, "what lies below is swept");
+        push(&tester, &["L z:z@100000"])?;
+        tester.drain()?;
+        let last: Vec<_> = values(&out).into_iter().rev().take(2).collect();
+        assert_eq!(last, ["[q,-]@3001", "[l,-]@3000"]);
+        Ok(())
+    })
+}
+
+/// A topic that can't be cut only grows, and the group goes on.
+#[test]
+fn j9_a_topic_that_is_only_compacted_is_not_cut() -> Done {
+    let tester = Tester::new();
+    let config = TopicConfig::new().cleanup(Cleanup::Compact).retention_ms(-1);
+    tester.block_on(tester.log().create_topics(vec![TopicSpec::new(KEPT).partitions(1).config(config)]))?;
+    tester.add(graph(Kind::Left))?;
+    let out = tester.output("join-told", Text);
+    for round in 0..4 {
+        push(&tester, &[&format!("L k:l@{}", round * 1000)])?;
+        tester.drain()?;
+        tester.run_for(ms(65_000));
+    }
+    assert_eq!((start(&tester), values(&out).len()), (0, 3));
+    Ok(())
 }
 
 #[test]

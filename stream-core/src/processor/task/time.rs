@@ -19,6 +19,7 @@ use std::rc::Rc;
 use futures::future::{BoxFuture, LocalBoxFuture};
 
 use super::closed::Closed;
+use super::cut::Cuts;
 use crate::context::{Core, Stage, StateWrites};
 use crate::group::CallbackError;
 use crate::store::StoreError;
@@ -91,6 +92,8 @@ pub(super) struct Time {
     pub(super) written: i64,
     /// How far joins are closed.
     pub(super) closed: Closed,
+    /// Where their changelogs can be cut.
+    pub(super) cuts: Cuts,
     /// Stream time does not go with what is handed over next.
     pub(super) waits: bool,
     /// The time of a record that is not dispatched before everything due until then has fired.
@@ -144,6 +147,7 @@ impl Time {
         let mut time = Self {
             on,
             closed,
+            cuts: Cuts::new(graph, core)?,
             atomic,
             seen: at,
             released: at,

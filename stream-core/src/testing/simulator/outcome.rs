@@ -88,6 +88,9 @@ impl Outcome {
 /// Reads a partition's committed records from an offset to its end.
 pub(super) async fn read(log: &LogHandle, partition: TopicPartition, from: i64) -> LogResult<RecordBatch> {
     let reader: Arc<dyn Reader> = log.reader(Isolation::ReadCommitted)?;
+    // What a join has closed is deleted.
+    let first = log.offsets(vec![(partition.clone(), OffsetSpec::Earliest)], Isolation::ReadCommitted).await?;
+    let from = first.into_iter().chain([from]).max().unwrap_or(from);
     let mut fetch = reader.read(partition, from).await?;
     let (mut all, mut batch) = (RecordBatch::new(), RecordBatch::new());
     loop {
