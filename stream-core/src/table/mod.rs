@@ -13,6 +13,7 @@
 
 mod committed;
 mod derived;
+mod derived_reads;
 mod follow;
 mod restore;
 

@@ -382,7 +382,9 @@ impl Task {
             table.borrow_mut().apply(BOUND, Some(&value));
             push_changelog(&core, &mut self.stage, core.graph.first_state() + state, Some(BOUND), Some(&value), now);
         }
-        self.made_by(OWN, first);
+        if self.stage.out.len() > first {
+            self.sources.push((first, OWN, -1));
+        }
     }
 
     /// Deletes what has fired once nothing of it can get lost.
