@@ -13,9 +13,11 @@
 //!
 //! Stores block: a call may wait for the disk. They know nothing of time, so that a checkpoint's time is the caller's.
 
+mod derive;
 mod memory;
 mod sled;
 
+pub(crate) use self::derive::{Derive, DerivingStore, Layout};
 pub use self::memory::{CrashPoint, MemoryStores, Survivors};
 pub use self::sled::{SledOptions, SledStores};
 

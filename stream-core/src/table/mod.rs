@@ -16,6 +16,8 @@
 mod buffer;
 mod bulk;
 mod committed;
+mod derived;
+mod derived_reads;
 mod follow;
 mod restore;
 mod restore_memory;
@@ -28,10 +30,11 @@ use std::sync::Arc;
 pub(crate) use self::buffer::Place;
 use self::buffer::{Below, WriteBuffer, replace};
 pub(crate) use self::committed::CommittedRows;
+use self::derived::Derived;
 pub(crate) use self::follow::{FollowError, Follower, Step};
 pub(crate) use self::restore::{Goal, Known, Progress, Source, restore};
 pub(crate) use self::restore_memory::RestoreMemory;
-use crate::store::{Checkpoint, Direction, KeyRange, Store, StoreError};
+use crate::store::{Checkpoint, DerivingStore, Direction, KeyRange, Layout, Store, StoreError};
 
 /// A partition of a table: the write buffer and the store under it. Lives on its task's thread.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ pub(crate) struct TablePartition {
     buffer: WriteBuffer,
     /// The places of the writes that are on their way to the changelog, in the order in which they are handed over.
     on_their_way: VecDeque<Option<Place>>,
+    /// The entries that are derived from its records, where it has such.
+    derived: Option<Derived>,
     /// Changelog offset up to which everything is acknowledged.
     next_offset: i64,
     /// The last checkpoint's offset.
@@ -58,6 +63,7 @@ impl TablePartition {
             store,
             buffer: WriteBuffer::default(),
             on_their_way: VecDeque::new(),
+            derived: None,
             next_offset,
             checkpointed: next_offset,
             pending: Vec::new(),
@@ -69,6 +75,13 @@ impl TablePartition {
     /// The same, and it can be asked for keys in order.
     pub(crate) fn ordered(store: Arc<dyn Store>, next_offset: i64) -> Self {
         Self { buffer: WriteBuffer::ordered(), ..Self::new(store, next_offset) }
+    }
+
+    /// The same, and it has derived entries and a bound. The store is one that such records were restored into.
+    pub(crate) fn deriving(store: Arc<dyn Store>, layout: Layout, next_offset: i64) -> Result<Self, StoreError> {
+        let (bound, writes) = (store.get(layout.bound())?, DerivingStore::new(store, layout));
+        let derived = Some(Derived::new(layout, writes.clone(), bound));
+        Ok(Self { derived, ..Self::ordered(Arc::new(writes), next_offset) })
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
@@ -83,6 +96,11 @@ impl TablePartition {
         }
     }
 
+    /// The value of a key that the write buffer has; `Some(None)` for one that is deleted.
+    fn buffered_value(&self, key: &[u8]) -> Option<Option<&[u8]>> {
+        self.buffer.get(key).map(|entry| entry.value.as_deref())
+    }
+
     /// Takes a write in. It is seen from now on, and waits for its acknowledgement. Gives its place, for
     /// [`hand_over`](Self::hand_over).
     pub(crate) fn apply(&mut self, key: &[u8], value: Option<&[u8]>) -> Place {
@@ -94,6 +112,11 @@ impl TablePartition {
             entry.unacked += 1;
         }
         self.buffer.set(place, value);
+        if let Some(derived) = &mut self.derived
+            && let Some(entry) = self.buffer.at(place)
+        {
+            derived.written(&entry.key, value.is_some());
+        }
         place
     }
 
@@ -119,6 +142,12 @@ impl TablePartition {
     }
 
     fn acknowledge_at(&mut self, place: Option<Place>, key: &[u8], value: Option<&[u8]>) {
+        if let (Some(derived), Some(bound)) = (&mut self.derived, value)
+            && key == derived.layout.bound()
+        {
+            let closed = derived.close(bound);
+            self.forget(&closed);
+        }
         let Some(entry) = self.buffer.get_mut(key, place) else { return };
         entry.unacked = entry.unacked.saturating_sub(1);
         if entry.unacked == 0 {
@@ -129,6 +158,23 @@ impl TablePartition {
             replace(old, value);
         } else {
             entry.below = Below::Value(value.map(<[u8]>::to_vec));
+        }
+    }
+
+    /// Drops from the buffer what the bound closes. What the store has of it, a checkpoint sweeps out.
+    fn forget(&mut self, closed: &[Rc<[u8]>]) {
+        for key in closed {
+            // One that is on its way, or is to be deleted from the store, stays until then.
+            if self.buffer.get(key).is_some_and(|entry| entry.unacked == 0 && entry.value.is_some()) {
+                self.remove(key);
+            }
+        }
+    }
+
+    /// Takes a key out of the buffer.
+    fn remove(&mut self, key: &[u8]) {
+        if let (Some(entry), Some(derived)) = (self.buffer.remove(key), &mut self.derived) {
+            derived.written(&entry.key, false);
         }
     }
 
@@ -154,6 +200,14 @@ impl TablePartition {
                 }
             }
         });
+        if let Some(derived) = &mut self.derived {
+            derived.rebuild(self.buffer.iter().map(|entry| (&entry.key, entry.value.is_some())));
+        }
+    }
+
+    /// The changelog offset up to which everything is acknowledged.
+    pub(crate) fn next_offset(&self) -> i64 {
+        self.next_offset
     }
 
     /// Bytes that the buffer takes, roughly.
@@ -195,11 +249,16 @@ impl TablePartition {
                 entry.stored();
                 // What is deleted in the store, too, need not be remembered, and may be most of what was written.
                 if entry.unacked == 0 && entry.value.is_none() {
-                    self.buffer.remove(key);
+                    self.remove(key);
                 }
             }
         }
         if !self.pending.is_empty() {
+            return Ok(false);
+        }
+        if let Some(derived) = &self.derived
+            && !derived.sweep()?
+        {
             return Ok(false);
         }
         self.store.checkpoint(Checkpoint { offset: self.pending_offset, at_ms })?;
@@ -211,6 +270,9 @@ impl TablePartition {
     /// Drops from the buffer what the store has too.
     pub(crate) fn evict(&mut self) {
         self.buffer.retain(|entry| entry.unacked > 0 || entry.dirty);
+        if let Some(derived) = &mut self.derived {
+            derived.retain(|record| self.buffer.get(record).is_some());
+        }
     }
 
     /// The first key from `from` up to `end` that has a value and is not passed over. The table must be an
