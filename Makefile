@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs features msrv print-msrv deny advisories spelling package semver bench simulate chaos shop product-filter search-prompt personal-recommendations demo-orders \
+.PHONY: help demo test lint docs features msrv print-msrv deny advisories spelling package semver bench bench-hot simulate chaos shop product-filter search-prompt personal-recommendations demo-orders \
   orders-api order-router order-mailer order-sink demo-chat chat-api chat-aggregator create-chat-topics delete-chat-topics \
   create-topics delete-topics kafka-up kafka-down postgres-up postgres-down
 
@@ -13,6 +13,10 @@ ARGS ?=
 PARTITIONS ?= 2
 SEEDS ?= 1000
 CHAOS_FOR ?= 60s
+# Workloads and engines of `make bench`: those of its fixed list if empty. ROUNDS and SCALE are taken, too.
+BENCH ?=
+ENGINES ?=
+TARGET_DIR = $(abspath $(or $(CARGO_TARGET_DIR),target))
 # Works on more than cargo's defaults, yet needs nothing but Rust and a C toolchain.
 FEATURES := avro,monitor,testing
 
@@ -45,13 +49,13 @@ help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r t what; do printf '  %-24s %s\n' "$$t" "$$what"; done
 
 demo: ## everything in one process, without Kafka, with a page (DEMO_HTTP=127.0.0.1:PORT); DEMO_FOR=15s ends it by itself
-	@$(CARGO) run $(CARGO_FLAGS) -p shop --no-default-features --features http --bin demo -- $(ARGS)
+	@$(CARGO) run $(CARGO_FLAGS) -p shop --no-default-features --features http,mimalloc --bin demo -- $(ARGS)
 
 demo-orders: ## orders, mails and rows in one process, without Kafka, Postgres or a mail server; DEMO_FOR=15s
-	@$(CARGO) run $(CARGO_FLAGS) -p orders --no-default-features --bin demo-orders -- $(ARGS)
+	@$(CARGO) run $(CARGO_FLAGS) -p orders --no-default-features --features mimalloc --bin demo-orders -- $(ARGS)
 
 demo-chat: ## people who chat, in one process, with a page to chat on; DEMO_FOR=15s, DEMO_HTTP=127.0.0.1:8082
-	@$(CARGO) run $(CARGO_FLAGS) -p chat --no-default-features --bin demo-chat -- $(ARGS)
+	@$(CARGO) run $(CARGO_FLAGS) -p chat --no-default-features --features mimalloc --bin demo-chat -- $(ARGS)
 
 test: ## every test that this machine allows; with Java and Maven on a real Kafka, too
 	@CARGO="$(CARGO)" CARGO_FLAGS="$(CARGO_FLAGS)" FEATURES="$(FEATURES)" .ci/test.sh
@@ -99,7 +103,14 @@ semver: ## changes that break users of the newest release (a tag v*), by cargo-s
 	@if [ -z "$(RELEASED)" ]; then echo "NOT RUN: the semver check: nothing is released (there is no tag v*)" >&2; exit 0; fi; \
 	$(call tool,cargo-semver-checks,cargo-semver-checks,semver check,semver-checks -p stream-core --baseline-rev $(RELEASED))
 
-bench: ## what a record costs on the hot paths, without Kafka: ARGS="count" for the benches of that name
+bench: ## beside Kafka Streams, Goka and a bare loop, on a Kafka that it starts; BENCH=count,join for some, BENCH=all for every engine
+	$(CARGO) build $(CARGO_FLAGS) --release -p bench --no-default-features
+	cp $(TARGET_DIR)/release/bench $(TARGET_DIR)/release/bench-system-allocator
+	$(CARGO) build $(CARGO_FLAGS) --release -p bench
+	@BENCH="$(BENCH)" ENGINES="$(ENGINES)" BENCH_SYSTEM_ALLOCATOR=$(TARGET_DIR)/release/bench-system-allocator \
+	  $(TARGET_DIR)/release/bench compare $(ARGS)
+
+bench-hot: ## what a record costs on the hot paths, without Kafka: ARGS="count" for the benches of that name
 	$(CARGO) bench $(CARGO_FLAGS) -p stream-core --no-default-features --bench hot -- $(ARGS)
 
 simulate: ## many seeds through the simulator, SEEDS=1000; one again: SEED=42 GROUP=count RUST_LOG=debug; FAULTS=-Outage leaves one kind out

@@ -1,6 +1,6 @@
 //! What a record costs on the hot paths: the task loop, tables, windows, a join, and the stores below them.
 //!
-//! `make bench`, or `cargo bench -p stream-core --bench hot -- count` for the benches with that word. Everything is in this
+//! `make bench-hot`, or `cargo bench -p stream-core --bench hot -- count` for the benches with that word. Everything is in this
 //! process and needs no broker. The figures are for comparing two versions of the code on one quiet machine; the crate
 //! `bench` measures on a real Kafka.
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::callback::{Handler, OnRecord, Record};
-use super::checks::check_name;
+use super::checks::{check_name, check_topics};
 use super::graph::{Callbacks, GroupGraph};
 use crate::codec::Codec;
 use crate::context::Ctx;
@@ -349,7 +349,7 @@ impl<S: 'static> GroupBuilder<S> {
             return Err(BuildError::LoopUnread { group });
         }
         self.check_timed(&group)?;
-        self.check_topics(&group)?;
+        check_topics(&self.graph, &group)?;
         let mut names = BTreeSet::new();
         for visitor in &self.graph.visitors {
             if !names.insert(&*visitor.name) {

@@ -36,6 +36,7 @@ impl Lookups {
         facts: &TopicFacts,
         stores: &dyn StoreBackend,
         options: &Options,
+        prefetch: Option<usize>,
         workers: &Workers,
     ) -> ProcessorResult<()> {
         let group = graph.name();
@@ -58,8 +59,9 @@ impl Lookups {
                 checkpoint: options.checkpoint_interval,
                 progress: options.progress_interval,
                 probe: options.topic_check_interval.min(UpdaterOptions::default().probe),
+                memory: options.restore_memory.clone(),
             };
-            let reader = log.reader(Isolation::ReadCommitted);
+            let reader = log.bounded_reader(Isolation::ReadCommitted, prefetch);
             let reader = reader.map_err(|e| ProcessorError::log(group, format!("read lookup {}", edge.topic), e))?;
             let (updater, work) = ReplicaUpdater::new(Arc::clone(&replica), log, reader, info, None, updater_options);
             thread.spawn(0, Box::new(move || work));

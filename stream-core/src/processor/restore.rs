@@ -31,6 +31,8 @@ pub(super) async fn open_and_restore(
     };
     let (mut follower, _) =
         source.follow(None, goal, &mut || {}).await.map_err(|e| ProcessorError::follow(group, doing(), e))?;
+    // Nobody reads the store before it is restored.
+    follower.hold_back(&env.options.restore_memory);
     restore(&mut follower, partition, goal, env.options.progress_interval, &*env.log.clock())
         .await
         .map_err(|e| ProcessorError::follow(group, doing(), e))?;

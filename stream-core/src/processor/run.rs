@@ -20,6 +20,7 @@ use super::error::{ProcessorError, ProcessorResult};
 use super::gate::Gate;
 use super::instance::{AFTER_DRAIN, Instance};
 use super::lookups::Lookups;
+use super::memory::{Counts, Memory};
 use super::options::Guarantee;
 use super::placement::Placement;
 use super::status::{State, Status, Waiting};
@@ -237,11 +238,19 @@ impl Processor {
             })?;
         }
         self.refuse_other_members().await?;
+        let memory = Memory::new(group, options, Counts::of(graph, &facts, stores.bytes_of_a_store()))?;
+        let mut divided = options.clone();
+        divided.restore_memory = memory.restores().unwrap_or_default();
+        let options = &divided;
+        if let Some(bytes) = memory.cache() {
+            stores.bound_caches(bytes);
+        }
         let alignment = Alignment::of(graph, &facts);
         let mut producer = ProducerOptions {
             partitioner: options.partitioner,
             delivery_timeout: Some(options.session_timeout * 2 / 3),
             max_batch_bytes: self.batches.begin(graph.written().map(|t| facts.limit(t)).min().unwrap_or(usize::MAX)),
+            queue_bytes: memory.client_queue(),
             ..ProducerOptions::default()
         };
         let mut transaction_timeout = Duration::MAX;
@@ -260,8 +269,9 @@ impl Processor {
         let made = making.insert(self.log.producer(producer)).await;
         *making = None;
         let producer = made.map_err(doing("make a producer"))?;
-        let reader = self.log.reader(Isolation::ReadCommitted).map_err(doing("make a reader"))?;
-        lookups.open(&self.log, graph, &facts, &*stores, options, workers)?;
+        let prefetch = memory.reader_prefetch();
+        let reader = self.log.bounded_reader(Isolation::ReadCommitted, prefetch).map_err(doing("make a reader"))?;
+        lookups.open(&self.log, graph, &facts, &*stores, options, prefetch, workers)?;
         lookups.caught_up(group).await?;
         let mut member = MemberOptions::new(Arc::clone(&graph.name), self.subscription());
         member.instance_id.clone_from(&options.instance_id);
@@ -269,6 +279,7 @@ impl Processor {
         member.session_timeout = options.session_timeout;
         member.revoke_timeout = options.drain_timeout + AFTER_DRAIN + Duration::from_secs(2);
         member.new_protocol = options.new_protocol;
+        member.prefetch = memory.prefetch();
         let member = self.log.member(member).map_err(doing("join the group"))?;
         let (egress, sending) = match options.guarantee {
             Guarantee::AtLeastOnce => {
@@ -301,6 +312,7 @@ impl Processor {
             alignment,
             batches: Arc::clone(&self.batches),
             counters: Arc::clone(&self.counters),
+            memory,
             faults: self.faults.clone(),
             no_ids: AtomicBool::new(false),
         };

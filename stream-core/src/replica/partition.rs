@@ -197,6 +197,10 @@ impl<'a> PartitionFollower<'a> {
         (self.caught_up, self.level) = (false, None);
         copy.set_position(position);
         copy.set_end(end);
+        if !copy.is_complete() {
+            // Nobody reads the store before it is complete. One that was complete is read while it catches up.
+            follower.hold_back(&options.memory);
+        }
         self.context.replica.set_phase(self.index, Phase::Restoring, None);
 
         let mut progress = Some(Progress::new(partition, position, options.progress));
@@ -219,7 +223,7 @@ impl<'a> PartitionFollower<'a> {
                 _ = checkpoints.tick() => self.checkpoint()?,
                 step = poll_fn(|cx| follower.poll_step(cx, &mut notify)) => match step? {
                     Step::Applied(n) => {
-                        self.moved(follower.position());
+                        self.moved(follower.stored());
                         if let Some(progress) = &mut progress {
                             let left = copy.end() - follower.position();
                             progress.applied(n, Some(left).filter(|n| *n > 0));
@@ -227,7 +231,7 @@ impl<'a> PartitionFollower<'a> {
                     }
                     Step::CaughtUp(_) => {
                         self.caught_up = true;
-                        self.moved(follower.position());
+                        self.moved(follower.stored());
                         if let Some(progress) = progress.take() {
                             progress.done(follower.position());
                             self.failures = 0;

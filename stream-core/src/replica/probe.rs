@@ -9,8 +9,9 @@ use tokio::time::sleep;
 use super::table::TableReplica;
 use super::updates::Updates;
 use crate::log::{Isolation, LogError, LogHandle, OffsetSpec, Reader};
+use crate::table::RestoreMemory;
 
-/// The intervals of an updater's work.
+/// The intervals of an updater's work, and the memory of its restores.
 #[derive(Clone, Debug)]
 pub(crate) struct UpdaterOptions {
     pub(crate) checkpoint: Duration,
@@ -18,12 +19,18 @@ pub(crate) struct UpdaterOptions {
     pub(crate) probe: Duration,
     /// Records of the topic are deleted once they are closed (see [`Source`](crate::table::Source)).
     pub(crate) is_cut: bool,
+    pub(crate) memory: RestoreMemory,
 }
 
 impl Default for UpdaterOptions {
     fn default() -> Self {
-        let seconds = Duration::from_secs;
-        Self { checkpoint: seconds(10), progress: seconds(5), probe: seconds(10), is_cut: false }
+        Self {
+            checkpoint: Duration::from_secs(10),
+            progress: Duration::from_secs(5),
+            probe: Duration::from_secs(10),
+            memory: RestoreMemory::default(),
+            is_cut: false,
+        }
     }
 }
 

@@ -57,6 +57,14 @@ pub trait StoreBackend: Debug + Send + Sync + 'static {
         "its stores".to_owned()
     }
 
+    /// The bytes of memory that each store opened from now on may keep of what it has read, if that can be bounded.
+    fn bound_caches(&self, _bytes: usize) {}
+
+    /// About how many bytes of memory an open store takes besides.
+    fn bytes_of_a_store(&self) -> usize {
+        0
+    }
+
     /// The stores that exist, in order.
     ///
     /// # Errors

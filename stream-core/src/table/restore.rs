@@ -159,7 +159,7 @@ pub(crate) fn distrust(
     None
 }
 
-/// Brings a follower to the goal, telling of its progress.
+/// Brings a follower to the goal and logs its progress. Then the store has everything, and nothing is held back.
 pub(crate) async fn restore(
     follower: &mut Follower,
     partition: &TopicPartition,
@@ -171,7 +171,7 @@ pub(crate) async fn restore(
     if let Goal::Offset(end) = goal
         && follower.position() >= end
     {
-        return Ok(());
+        return Ok(follower.settle().await?);
     }
     // An end was reached that lies below the goal, and whether the goal has been seen since.
     let (mut short, mut seen) = (false, false);
@@ -217,6 +217,7 @@ pub(crate) async fn restore(
         }
         tokio::task::yield_now().await;
     }
+    follower.settle().await?;
     progress.done(follower.position());
     Ok(())
 }

@@ -66,6 +66,7 @@ mod loop_backlog;
 mod processor_back_pressure;
 mod processor_lifecycle;
 mod processor_loops;
+mod processor_memory;
 mod processor_options;
 mod processor_outage;
 mod processor_restart;

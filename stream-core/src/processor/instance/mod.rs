@@ -278,6 +278,7 @@ impl<'a> Instance<'a> {
                         task.orders.command(Command::Abort);
                     }
                 }
+                self.env.memory.divide_among(self.tasks.len());
             }
         }
         self.settle();

@@ -288,8 +288,8 @@ impl Task {
             let Some((table, _)) = core.table_at(*number) else { continue };
             let value = table.borrow().with_value(key, |value| value.map(<[u8]>::to_vec));
             let value = value.map_err(|e| ProcessorError::store(core.graph.name(), e))?;
-            table.borrow_mut().apply(key, value.as_deref());
-            push_changelog(&core, &mut self.stage, *number, Some(key), value.as_deref(), now);
+            let place = table.borrow_mut().apply(key, value.as_deref());
+            push_changelog(&core, &mut self.stage, *number, Some(place), Some(key), value.as_deref(), now);
         }
         self.made_by(OWN, 0);
         Ok(())

@@ -345,11 +345,11 @@ impl Task {
         let core = Rc::clone(&self.core);
         let Some(table) = core.state.first() else { return };
         let value = keys::time(at);
-        table.borrow_mut().apply(keys::STREAM_TIME, Some(&value));
+        let place = table.borrow_mut().apply(keys::STREAM_TIME, Some(&value));
         self.sources.push((self.stage.out.len(), OWN, -1));
         let (number, now) = (core.graph.first_state(), core.clock.now_ms());
         // Its time is that of the writing: an event time may be one that the topic refuses.
-        push_changelog(&core, &mut self.stage, number, Some(keys::STREAM_TIME), Some(&value), now);
+        push_changelog(&core, &mut self.stage, number, Some(place), Some(keys::STREAM_TIME), Some(&value), now);
     }
 
     /// Adds how far joins are closed to what is handed over next. With exactly-once delivery, what was told since and is not
@@ -366,21 +366,15 @@ impl Task {
                     continue;
                 };
                 place.mark(&mut mark);
-                table.borrow_mut().apply(&mark, Some(&[]));
-                push_changelog(
-                    &core,
-                    &mut self.stage,
-                    core.graph.first_state() + fired.state,
-                    Some(&mark),
-                    Some(&[]),
-                    now,
-                );
+                let (place, number) =
+                    (table.borrow_mut().apply(&mark, Some(&[])), core.graph.first_state() + fired.state);
+                push_changelog(&core, &mut self.stage, number, Some(place), Some(&mark), Some(&[]), now);
             }
         }
         for (state, value) in at.into_iter().flat_map(|at| self.time.closed.bounds(at)) {
             let Some(table) = core.state.get(state) else { continue };
-            table.borrow_mut().apply(BOUND, Some(&value));
-            push_changelog(&core, &mut self.stage, core.graph.first_state() + state, Some(BOUND), Some(&value), now);
+            let (place, number) = (table.borrow_mut().apply(BOUND, Some(&value)), core.graph.first_state() + state);
+            push_changelog(&core, &mut self.stage, number, Some(place), Some(BOUND), Some(&value), now);
         }
         if self.stage.out.len() > first {
             self.sources.push((first, OWN, -1));
@@ -400,8 +394,8 @@ impl Task {
             if core.pending_deletes.borrow_mut().remove(state, &key)
                 && let Some(table) = core.state.get(state)
             {
-                table.borrow_mut().apply(&key, None);
-                push_changelog(&core, &mut self.stage, core.graph.first_state() + state, Some(&key), None, now);
+                let (place, number) = (table.borrow_mut().apply(&key, None), core.graph.first_state() + state);
+                push_changelog(&core, &mut self.stage, number, Some(place), Some(&key), None, now);
             }
         }
         self.made_by(OWN, first);

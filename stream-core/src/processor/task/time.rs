@@ -23,6 +23,7 @@ use super::cut::Cuts;
 use crate::context::{Core, Stage, StateWrites};
 use crate::group::CallbackError;
 use crate::store::StoreError;
+use crate::table::Place;
 use crate::time::due::{Due, Kind, Queue};
 use crate::time::stream_join::queue::last_closes;
 use crate::topology::Topology;
@@ -335,9 +336,11 @@ impl Time {
                 stage.state.push(core, table, stage.at, &key, None);
             }
         }
+        let mut applied = stage.state.take_applied();
         for (table, key, value) in stage.state.iter() {
-            self.apply_one(core, table, key, value);
+            applied.extend(self.apply_one(core, table, key, value).map(|place| (table, place)));
         }
+        stage.state.set_applied(applied);
         for (table, key) in &stage.superseded {
             core.pending_deletes.borrow_mut().insert(*table, key.clone());
         }
@@ -348,11 +351,11 @@ impl Time {
         self.fired.extend(stage.superseded.drain(..).map(|(state, key)| Fired::superseded(state, key)));
     }
 
-    fn apply_one(&mut self, core: &Core, state: usize, key: &[u8], value: Option<&[u8]>) {
-        let Some(table) = core.state.get(state) else { return };
+    fn apply_one(&mut self, core: &Core, state: usize, key: &[u8], value: Option<&[u8]>) -> Option<Place> {
+        let table = core.state.get(state)?;
         core.pending_deletes.borrow_mut().remove(state, key);
-        table.borrow_mut().apply(key, value);
-        let Some(value) = value else { return };
+        let place = table.borrow_mut().apply(key, value);
+        let Some(value) = value else { return Some(place) };
         for queue in self.queues.iter_mut().filter(|q| q.state == state) {
             let Some(entry) = queue.kind.entry(key, value) else { continue };
             if let Some(due) = queue.kind.due(&entry) {
@@ -366,6 +369,7 @@ impl Time {
                 }
             }
         }
+        Some(place)
     }
 
     /// The stream time to be written with the next batch, if it has moved on.

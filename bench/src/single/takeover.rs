@@ -10,17 +10,17 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use clap::Parser;
 use stream_core::codec::Int64;
 use stream_core::group::Group;
 use stream_core::log::LogHandle;
 use stream_core::log::kafka::{Kafka, KafkaOptions};
 use stream_core::processor::{Processor, StandbyState, Standbys, State, Status};
 
-use crate::group::Raw;
-use crate::{Args, Outcome};
+use super::Args;
+use crate::Outcome;
+use crate::engine::Raw;
 
-#[derive(Clone, Copy, Debug, Parser)]
+#[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Takeover {
     /// The second instance keeps a standby.
     #[arg(long)]

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use stream_core::log::kafka::{Kafka, KafkaOptions};
 use stream_core::log::{Log as _, LogError, NewRecord, ProduceBatch, ProducerOptions, TopicSpec};
 
-use crate::{Args, Outcome};
+use super::Args;
+use crate::Outcome;
 
 pub(crate) fn load(args: &Args) -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

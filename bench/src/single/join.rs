@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use clap::Parser;
 use stream_core::codec::Int64;
 use stream_core::group::{Group, Side, join_topic};
 use stream_core::log::kafka::{Kafka, KafkaOptions};
@@ -21,9 +20,10 @@ use stream_core::processor::{Guarantee, Processor};
 use stream_core::store::{KeyRange, MemoryStores, SledStores, Store, StoreBackend, StoreError, StoreId};
 use stream_core::window::JoinWindows;
 
-use crate::{Args, Outcome, StoreKind, cpu_seconds, peak_mb};
+use super::{Args, StoreKind, cpu_seconds, peak_mb};
+use crate::Outcome;
 
-#[derive(Clone, Copy, Debug, Parser)]
+#[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Join {
     /// Where the records are kept.
     #[arg(long, default_value = "memory")]
