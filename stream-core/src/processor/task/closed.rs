@@ -9,7 +9,7 @@
 //! - It never lies above the stream time that is written, for a record that is accepted later may be due by then.
 
 use crate::context::Core;
-use crate::time::stream_join::keys::{bound, read_bound};
+use crate::time::stream_join::keys::{Place, bound, read_bound};
 use crate::topology::Topology;
 use crate::window::{JoinWindows, Which};
 
@@ -33,6 +33,18 @@ impl Closed {
 
     pub(super) fn is_on(&self) -> bool {
         !self.joins.is_empty()
+    }
+
+    /// Whether a table, by its index, is a join's.
+    pub(super) fn is_of(&self, table: usize) -> bool {
+        self.joins.iter().any(|(state, _)| *state == table)
+    }
+
+    /// The stream time that closes a record, if a bound of it is handed over.
+    pub(super) fn closes(&self, table: usize, place: Place<'_>) -> Option<i64> {
+        let (_, windows) = self.joins.iter().find(|(state, _)| *state == table)?;
+        let at = windows.kept_until(place.side, place.time).saturating_add(1);
+        (at <= self.flushed).then_some(at)
     }
 
     /// The bounds of this stream time: of each join the index of its table, and the value.

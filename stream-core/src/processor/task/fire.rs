@@ -299,8 +299,14 @@ impl Task {
             let until = if due.kind.is_wall() { i64::MIN } else { due.at };
             let then = call.entries.last.map(Box::from);
             let first = call.entries.first.iter();
-            let fired =
-                first.map(|&e| Fired { state: due.state, key: e.into(), due: until, then: then.clone(), joined });
+            let fired = first.map(|&e| Fired {
+                state: due.state,
+                key: e.into(),
+                due: until,
+                then: then.clone(),
+                joined,
+                matched: false,
+            });
             self.time.fired.extend(fired);
         }
         self.time.release(self.time.seen);
@@ -384,9 +390,22 @@ impl Task {
     /// Deletes what has fired once nothing of it can get lost.
     pub(super) fn delete_fired(&mut self) {
         let (core, first, now) = (Rc::clone(&self.core), self.stage.out.len(), self.core.clock.now_ms());
-        for Fired { state, key, then, joined, .. } in self.time.take_deletable() {
+        let mut mark = Vec::new();
+        for Fired { state, key, then, joined, matched, .. } in self.time.take_deletable() {
             if joined {
                 core.pending_deletes.borrow_mut().remove(state, &key);
+                continue;
+            }
+            if matched {
+                let (Some(place), Some(table)) = (Place::of_time(&key), core.state.get(state)) else { continue };
+                if let Some(due) = self.time.closed.closes(state, place) {
+                    // Nobody would sweep its mark out: it stays hidden until it is closed.
+                    self.time.fired.push(Fired { due, joined: true, ..Fired::superseded(state, key) });
+                } else if core.pending_deletes.borrow_mut().remove(state, &key) {
+                    place.mark(&mut mark);
+                    let (at, number) = (table.borrow_mut().apply(&mark, Some(&[])), core.graph.first_state() + state);
+                    push_changelog(&core, &mut self.stage, number, Some(at), Some(&mark), Some(&[]), now);
+                }
                 continue;
             }
             self.time.fired.extend(then.map(|then| Fired::superseded(state, then)));

@@ -76,6 +76,7 @@ impl Task {
             now: Cell::new(env.log.clock().now_ms()),
             max_ahead: max_ahead(&env),
             keyed: env.graph.has_keyed_state(),
+            atomic: env.egress.transactions().is_some(),
             clock: env.log.clock(),
             deferrals,
             last_work_id: Cell::new(0),

@@ -25,6 +25,7 @@ use crate::group::CallbackError;
 use crate::store::StoreError;
 use crate::table::Place;
 use crate::time::due::{Due, Kind, Queue};
+use crate::time::stream_join::keys as join_keys;
 use crate::time::stream_join::queue::last_closes;
 use crate::topology::Topology;
 use crate::window::Which;
@@ -41,12 +42,14 @@ pub(super) struct Fired {
     pub(super) then: Option<Box<[u8]>>,
     /// It is a join's: it is not deleted, but hidden until the join's bound closes it.
     pub(super) joined: bool,
+    /// It is a join's, and has found its first match: it gets its mark.
+    pub(super) matched: bool,
 }
 
 impl Fired {
     /// An entry that is deleted once what was done until now is acknowledged.
     pub(super) fn superseded(state: usize, key: Box<[u8]>) -> Self {
-        Self { state, key, due: i64::MIN, then: None, joined: false }
+        Self { state, key, due: i64::MIN, then: None, joined: false, matched: false }
     }
 }
 
@@ -329,11 +332,17 @@ impl Time {
     }
 
     /// Makes a record's writes to the state tables visible. Superseded entries are deleted with it, or once
-    /// [it is released](Self::release_superseded) and acknowledged.
+    /// [it is released](Self::release_superseded) and acknowledged. Those of joins get their marks instead.
     pub(super) fn apply(&mut self, core: &Core, stage: &mut Stage) {
         if self.atomic {
+            let mut mark = Vec::new();
             for (table, key) in stage.superseded.drain(..) {
-                stage.state.push(core, table, stage.at, &key, None);
+                if !self.closed.is_of(table) {
+                    stage.state.push(core, table, stage.at, &key, None);
+                } else if let Some(place) = join_keys::Place::of_time(&key) {
+                    place.mark(&mut mark);
+                    stage.state.push(core, table, place.time, &mark, Some(&[]));
+                }
             }
         }
         let mut applied = stage.state.take_applied();
@@ -348,7 +357,9 @@ impl Time {
     }
 
     pub(super) fn release_superseded(&mut self, stage: &mut Stage) {
-        self.fired.extend(stage.superseded.drain(..).map(|(state, key)| Fired::superseded(state, key)));
+        let closed = &self.closed;
+        let superseded = |(state, key)| Fired { matched: closed.is_of(state), ..Fired::superseded(state, key) };
+        self.fired.extend(stage.superseded.drain(..).map(superseded));
     }
 
     fn apply_one(&mut self, core: &Core, state: usize, key: &[u8], value: Option<&[u8]>) -> Option<Place> {

@@ -53,6 +53,10 @@ impl Core {
     /// Whether no null of a record is to be emitted, though it came without a match.
     pub(crate) fn is_marked(&self, state: usize, place: Place<'_>, scratch: &mut Vec<u8>) -> Result<bool, StoreError> {
         let Some(table) = self.state.get(state) else { return Ok(true) };
+        place.by_time(scratch);
+        if self.is_deleted(state, scratch) {
+            return Ok(true);
+        }
         place.mark(scratch);
         table.borrow().with_value(scratch, |value| value.is_some())
     }
@@ -78,16 +82,11 @@ impl Stage {
         })
     }
 
-    /// A record that is kept has found its first match: no null is emitted for it.
-    pub(crate) fn settle(
-        &mut self,
-        core: &Core,
-        state: usize,
-        place: Place<'_>,
-        scratch: &mut Vec<u8>,
-    ) -> CallbackResult {
-        place.mark(scratch);
-        self.state.push_with(core, state, place.time.max(0), scratch, |_| Ok(()))
+    /// A record that is kept has found its first match: no null is emitted for it. With at-least-once delivery its mark is
+    /// written once the match is acknowledged: a match may be refused, or lost, though its mark is accepted.
+    pub(crate) fn settle(&mut self, state: usize, place: Place<'_>, scratch: &mut Vec<u8>) {
+        place.by_time(scratch);
+        self.superseded.push((state, scratch.as_slice().into()));
     }
 
     /// Notes that it is not the record that is at fault.

@@ -167,15 +167,20 @@ impl<H: Half> Arrival<H> {
 
         let place = Place { side: mine.which, key, time: record.timestamp, arrival: mine.arrival(record) };
         let mut scratch = std::mem::take(&mut stage.spare);
-        // A record that is done again after a crash may have found a match that is closed by now.
+        // A record that is done again after a crash may have found a match that is closed by now. With at-least-once
+        // delivery nothing is settled before its match is acknowledged.
+        let is_matched = !kept.is_empty();
         let open = told_on_close(mine.outer)
-            && kept.is_empty()
+            && !(core.atomic && is_matched)
             && core.came_open(table, place, &mut scratch).map_err(|e| stage.store_failed(e))?;
         stage.keep(core, table, place, record.value.unwrap_or_default(), open, &mut scratch)?;
+        if open && is_matched && !core.is_marked(table, place, &mut scratch).map_err(|e| stage.store_failed(e))? {
+            stage.settle(table, place, &mut scratch);
+        }
         for found in kept.iter().filter(|found| found.open && told_on_close(other.outer)) {
             let place = theirs(found.time, found.arrival);
             if !core.is_marked(table, place, &mut scratch).map_err(|e| stage.store_failed(e))? {
-                stage.settle(core, table, place, &mut scratch)?;
+                stage.settle(table, place, &mut scratch);
             }
         }
         stage.spare = scratch;
