@@ -1,10 +1,12 @@
 //! The tables of joins: what is closed may or may not be gone from a copy, and the order by time is in no changelog.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::outcome::Contents;
 use crate::group::GroupGraph;
 use crate::store::Layout;
+
+type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// The layout of a topic's table, if it is a join's.
 pub(super) fn layout(graphs: &[Arc<GroupGraph>], topic: &str) -> Option<Layout> {
