@@ -184,9 +184,6 @@ func version() string {
 	}
 	for _, module := range info.Deps {
 		if module.Path == "github.com/lovoo/goka" {
-			if module.Replace != nil {
-				return module.Version + " (of GOKA_SOURCE)"
-			}
 			return module.Version
 		}
 	}

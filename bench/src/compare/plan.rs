@@ -90,6 +90,21 @@ impl Workload {
         }
     }
 
+    /// The names under which its results are shown.
+    pub(crate) fn shown_as(self) -> &'static [&'static str] {
+        match self {
+            Self::Big => &["big-ingest", "big-restart", "big-restore"],
+            Self::Latency => &["latency-5000", "latency-50000"],
+            Self::Idle => &["idle-4", "idle-100"],
+            Self::Count => &["count"],
+            Self::CountWide => &["count-wide"],
+            Self::Filter => &["filter"],
+            Self::Window => &["window"],
+            Self::Join => &["join"],
+            Self::Restore => &["restore"],
+        }
+    }
+
     /// The load that it reads; none if it writes its own.
     pub(crate) fn load(self) -> Option<Kind> {
         match self {
@@ -116,7 +131,7 @@ impl Workload {
             Self::Count => {
                 &["ours", "ours-eos", "ours-system-allocator", "bare", "kafka-streams", "kafka-streams-eos", "goka"]
             }
-            Self::CountWide => &["ours", "ours-eos", "kafka-streams", "kafka-streams-eos", "goka"],
+            Self::CountWide => &["ours", "kafka-streams", "goka"],
             Self::Filter | Self::Window | Self::Join | Self::Latency => {
                 &["ours", "ours-eos", "kafka-streams", "kafka-streams-eos"]
             }
