@@ -49,13 +49,13 @@ help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r t what; do printf '  %-24s %s\n' "$$t" "$$what"; done
 
 demo: ## everything in one process, without Kafka, with a page (DEMO_HTTP=127.0.0.1:PORT); DEMO_FOR=15s ends it by itself
-	@$(CARGO) run $(CARGO_FLAGS) -p shop --no-default-features --features http --bin demo -- $(ARGS)
+	@$(CARGO) run $(CARGO_FLAGS) -p shop --no-default-features --features http,mimalloc --bin demo -- $(ARGS)
 
 demo-orders: ## orders, mails and rows in one process, without Kafka, Postgres or a mail server; DEMO_FOR=15s
-	@$(CARGO) run $(CARGO_FLAGS) -p orders --no-default-features --bin demo-orders -- $(ARGS)
+	@$(CARGO) run $(CARGO_FLAGS) -p orders --no-default-features --features mimalloc --bin demo-orders -- $(ARGS)
 
 demo-chat: ## people who chat, in one process, with a page to chat on; DEMO_FOR=15s, DEMO_HTTP=127.0.0.1:8082
-	@$(CARGO) run $(CARGO_FLAGS) -p chat --no-default-features --bin demo-chat -- $(ARGS)
+	@$(CARGO) run $(CARGO_FLAGS) -p chat --no-default-features --features mimalloc --bin demo-chat -- $(ARGS)
 
 test: ## every test that this machine allows; with Java and Maven on a real Kafka, too
 	@CARGO="$(CARGO)" CARGO_FLAGS="$(CARGO_FLAGS)" FEATURES="$(FEATURES)" .ci/test.sh

@@ -4,6 +4,7 @@
 
 use super::core::{Core, too_large};
 use crate::log::{NewRecord, ProduceBatch, Savepoint};
+use crate::table::Place;
 use crate::topology::{CallbackError, CallbackResult, Failure};
 
 /// Writes in the order in which they were staged. What is cleared keeps its memory.
@@ -12,6 +13,8 @@ pub(crate) struct StateWrites {
     batch: ProduceBatch,
     /// Of each topic of the batch, the index of its table in `Topology::state`.
     tables: Vec<usize>,
+    /// Once they are applied: the table and the place of each.
+    applied: Vec<(usize, Place)>,
 }
 
 /// The time of a table's record, for an event time. Kafka stops the compaction of a partition for good when it rewrites a
@@ -82,6 +85,7 @@ impl StateWrites {
 
     pub(crate) fn clear(&mut self) {
         self.batch.clear();
+        self.applied.clear();
     }
 
     pub(crate) fn savepoint(&self) -> Savepoint {
@@ -90,6 +94,22 @@ impl StateWrites {
 
     pub(crate) fn truncate(&mut self, to: Savepoint) {
         self.batch.truncate(to);
+    }
+
+    /// The table and the place of each, in order, once they are applied.
+    pub(crate) fn applied(&self) -> &[(usize, Place)] {
+        &self.applied
+    }
+
+    /// The memory for the places, to be given back by [`set_applied`](Self::set_applied).
+    pub(crate) fn take_applied(&mut self) -> Vec<(usize, Place)> {
+        let mut applied = std::mem::take(&mut self.applied);
+        applied.clear();
+        applied
+    }
+
+    pub(crate) fn set_applied(&mut self, applied: Vec<(usize, Place)>) {
+        self.applied = applied;
     }
 
     /// As records of the changelogs.

@@ -126,6 +126,16 @@ pub trait Log: Sealed + Send + Sync + 'static {
     /// Makes a reader outside any group.
     fn reader(&self, isolation: Isolation) -> LogResult<Arc<dyn Reader>>;
 
+    /// The same, with a bound on what it fetches ahead of each partition, in bytes; `None` for the log's own. A log in this
+    /// process fetches nothing ahead.
+    ///
+    /// # Errors
+    /// As [`reader`](Self::reader).
+    fn bounded_reader(&self, isolation: Isolation, prefetch: Option<usize>) -> LogResult<Arc<dyn Reader>> {
+        _ = prefetch;
+        self.reader(isolation)
+    }
+
     /// Resolves when producers or readers that were made before may never reach the log again, and must be recreated.
     /// Members, and the calls of the log itself, recover without that.
     fn brokers_lost(&self) -> BoxFuture<'static, LogError> {

@@ -342,6 +342,8 @@ pub struct MemberOptions {
     pub revoke_timeout: Duration,
     /// `group.protocol=consumer` (KIP-848) instead of the classic protocol. Kafka only.
     pub new_protocol: bool,
+    /// Bytes of each partition that are fetched ahead at most, if that is less than the connection's. Kafka only.
+    pub prefetch: Option<usize>,
 }
 
 impl MemberOptions {
@@ -356,6 +358,7 @@ impl MemberOptions {
             session_timeout: Duration::from_secs(45),
             revoke_timeout: Duration::from_secs(60),
             new_protocol: false,
+            prefetch: None,
         }
     }
 }
@@ -422,6 +425,8 @@ pub struct ProducerOptions {
     /// The largest batch of several records to send; for Kafka, no larger than the smallest `max.message.bytes` of the
     /// topics written to. A single record may be as large as its topic lets it.
     pub max_batch_bytes: Option<usize>,
+    /// Bytes that the client queues at most; what is beyond waits outside. Default 128 MiB. Kafka only.
+    pub queue_bytes: Option<usize>,
 }
 
 /// How much one fetch may return.

@@ -9,6 +9,7 @@ use super::batch_limits::BatchLimits;
 use super::counters::Counters;
 use super::egress::Egress;
 use super::faults::CallbackFaults;
+use super::memory::Memory;
 use super::options::Options;
 use super::placement::Placement;
 use crate::group::GroupGraph;
@@ -39,6 +40,7 @@ pub(super) struct Env {
     pub(super) alignment: Option<Arc<Alignment>>,
     pub(super) batches: Arc<BatchLimits>,
     pub(super) counters: Arc<Counters>,
+    pub(super) memory: Arc<Memory>,
     pub(super) faults: CallbackFaults,
     /// Brokers without topic ids were met, and that was logged.
     pub(super) no_ids: AtomicBool,

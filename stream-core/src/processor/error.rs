@@ -56,6 +56,12 @@ pub enum ProcessorError {
         /// An option says how to go on, so that a new start does.
         by_option: bool,
     },
+    /// The memory that the processor may take is too little.
+    #[error(
+        "group {group}: a memory of {bytes} bytes is too little for {inputs} partitions of inputs and {stores} stores, which \
+         this instance may get: give it {least} at least (Processor::memory)"
+    )]
+    Memory { group: String, bytes: usize, least: usize, inputs: usize, stores: usize },
     /// The group's state was written under another definition.
     #[error("group {group}: {what} was kept as {old}, and is now {new}; {remedy}")]
     Meaning { group: String, what: String, old: String, new: String, remedy: String },

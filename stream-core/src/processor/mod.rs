@@ -24,6 +24,7 @@ mod handle;
 mod instance;
 mod left_out;
 mod lookups;
+mod memory;
 mod options;
 mod placement;
 mod positions;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::error::ProcessorError;
 use crate::log::{AutoOffsetReset, FetchLimits, Partitioner};
+use crate::table::RestoreMemory;
 use crate::topics::TopicOptions;
 
 /// The brokers' default of `transaction.max.timeout.ms`.
@@ -121,7 +122,13 @@ pub(crate) struct Options {
     pub(crate) state_cleanup_delay: Duration,
     /// Writes of a checkpoint between two looks at other work.
     pub(crate) checkpoint_chunk: usize,
+    /// What the instance may take of memory, in bytes; `None` where each setting counts alone.
+    pub(crate) memory: Option<usize>,
+    /// Bytes of each partition of a table that are fetched ahead, if that is bounded.
+    pub(crate) prefetch: Option<usize>,
     pub(crate) buffer_bytes: usize,
+    /// What the restores of an instance hold back together.
+    pub(crate) restore_memory: RestoreMemory,
     /// A task hands over when it has released this many records …
     pub(crate) batch_records: usize,
     /// … or bytes, or when it has nothing else to do.
@@ -159,7 +166,10 @@ impl Default for Options {
             standbys: Standbys::None,
             state_cleanup_delay: Duration::from_secs(10 * 60),
             checkpoint_chunk: 256,
+            memory: None,
+            prefetch: None,
             buffer_bytes: 64 << 20,
+            restore_memory: RestoreMemory::default(),
             batch_records: 2_000,
             batch_bytes: 256 << 10,
             in_flight_bytes: 8 << 20,

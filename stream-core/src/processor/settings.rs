@@ -84,6 +84,19 @@ impl Processor {
         self
     }
 
+    /// What this instance may take of memory for records and state, in bytes: fetched records, write buffers, what is on its
+    /// way to the log, the caches of its stores, and restores. See [Memory](crate::guarantees#memory) for the shares, and for what
+    /// is not in it. Default: not bounded as a whole; then the settings of each part count alone.
+    ///
+    /// # Errors
+    /// [`run`](Processor::run) ends with [`ProcessorError::Memory`](super::ProcessorError::Memory) when it is too little for the
+    /// partitions that the instance may get.
+    #[must_use]
+    pub fn memory(mut self, bytes: usize) -> Self {
+        self.options.memory = Some(bytes);
+        self
+    }
+
     /// Bytes of a partition's write buffer above which it goes to the store early; default 64 MiB.
     #[must_use]
     pub fn buffer_bytes(mut self, bytes: usize) -> Self {

@@ -103,6 +103,11 @@ impl<'a> PartitionFollower<'a> {
                 tracing::warn!(%partition, why, "the copy is emptied and restored");
                 self.empty().map_err(|e| e.to_string())?;
             }
+            Broken::Log(LogError::OffsetOutOfRange { offset, start, .. })
+                if self.context.options.is_cut && offset < start =>
+            {
+                tracing::info!(%partition, offset, start, "the topic was cut: the copy goes on from there");
+            }
             Broken::Log(error @ LogError::OffsetOutOfRange { .. }) => {
                 tracing::warn!(%partition, ?error, "the copy is emptied and restored");
                 self.empty().map_err(|e| e.to_string())?;
@@ -155,7 +160,14 @@ impl<'a> PartitionFollower<'a> {
     async fn try_follow(&mut self) -> Result<Infallible, Broken> {
         let UpdaterContext { log, reader, tombstone_retention_ms, options, updates, .. } = self.context;
         let PartitionReplica { partition, store, .. } = self.copy;
-        let source = Source { log, reader, partition, store, tombstone_retention_ms: *tombstone_retention_ms };
+        let source = Source {
+            log,
+            reader,
+            partition,
+            store,
+            tombstone_retention_ms: *tombstone_retention_ms,
+            is_cut: options.is_cut,
+        };
         if self.missing {
             // Served until its successor is there.
             source.exists().await?;
@@ -185,6 +197,10 @@ impl<'a> PartitionFollower<'a> {
         (self.caught_up, self.level) = (false, None);
         copy.set_position(position);
         copy.set_end(end);
+        if !copy.is_complete() {
+            // Nobody reads the store before it is complete. One that was complete is read while it catches up.
+            follower.hold_back(&options.memory);
+        }
         self.context.replica.set_phase(self.index, Phase::Restoring, None);
 
         let mut progress = Some(Progress::new(partition, position, options.progress));
@@ -207,7 +223,7 @@ impl<'a> PartitionFollower<'a> {
                 _ = checkpoints.tick() => self.checkpoint()?,
                 step = poll_fn(|cx| follower.poll_step(cx, &mut notify)) => match step? {
                     Step::Applied(n) => {
-                        self.moved(follower.position());
+                        self.moved(follower.stored());
                         if let Some(progress) = &mut progress {
                             let left = copy.end() - follower.position();
                             progress.applied(n, Some(left).filter(|n| *n > 0));
@@ -215,7 +231,7 @@ impl<'a> PartitionFollower<'a> {
                     }
                     Step::CaughtUp(_) => {
                         self.caught_up = true;
-                        self.moved(follower.position());
+                        self.moved(follower.stored());
                         if let Some(progress) = progress.take() {
                             progress.done(follower.position());
                             self.failures = 0;

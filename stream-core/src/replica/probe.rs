@@ -9,18 +9,24 @@ use tokio::time::sleep;
 use super::table::TableReplica;
 use super::updates::Updates;
 use crate::log::{Isolation, LogError, LogHandle, OffsetSpec, Reader};
+use crate::table::RestoreMemory;
 
-/// The intervals of an updater's work.
+/// The intervals of an updater's work, and the memory of its restores.
 #[derive(Clone, Debug)]
 pub(crate) struct UpdaterOptions {
     pub(crate) checkpoint: Duration,
     pub(crate) progress: Duration,
     pub(crate) probe: Duration,
+    pub(crate) memory: RestoreMemory,
+    /// Records of the topic are deleted once they are closed (see [`Source`](crate::table::Source)).
+    pub(crate) is_cut: bool,
 }
 
 impl Default for UpdaterOptions {
     fn default() -> Self {
-        Self { checkpoint: Duration::from_secs(10), progress: Duration::from_secs(5), probe: Duration::from_secs(10) }
+        let seconds = Duration::from_secs;
+        let (checkpoint, progress, probe) = (seconds(10), seconds(5), seconds(10));
+        Self { checkpoint, progress, probe, memory: RestoreMemory::default(), is_cut: false }
     }
 }
 

@@ -13,9 +13,11 @@
 //!
 //! Stores block: a call may wait for the disk. They know nothing of time, so that a checkpoint's time is the caller's.
 
+mod derive;
 mod memory;
 mod sled;
 
+pub(crate) use self::derive::{Derive, DerivingStore, Layout};
 pub use self::memory::{CrashPoint, MemoryStores, Survivors};
 pub use self::sled::{SledOptions, SledStores};
 
@@ -53,6 +55,14 @@ pub trait StoreBackend: Debug + Send + Sync + 'static {
     /// Where the [`instance_id`](Self::instance_id) is kept, for messages: a directory, and the file in it.
     fn instance_id_place(&self) -> String {
         "its stores".to_owned()
+    }
+
+    /// The bytes of memory that each store opened from now on may keep of what it has read, if that can be bounded.
+    fn bound_caches(&self, _bytes: usize) {}
+
+    /// About how many bytes of memory an open store takes besides.
+    fn bytes_of_a_store(&self) -> usize {
+        0
     }
 
     /// The stores that exist, in order.

@@ -91,8 +91,8 @@ impl TablePartition {
         };
         let mut smallest = BinaryHeap::with_capacity(most + 1);
         let mut whole = true;
-        for (key, entry) in &self.buffer {
-            let key = &**key;
+        for entry in self.buffer.iter() {
+            let key = &*entry.key;
             if entry.unstored().is_none() || !above(key) || !below(key) {
                 continue;
             }

@@ -10,74 +10,41 @@
 //! - The recorded offset never covers a value that the store lacks.
 //! - `unacked` of an entry counts its writes between [`apply`](TablePartition::apply) and
 //!   [`acknowledge`](TablePartition::acknowledge); while it is above 0, `below` has the acknowledged value.
+//! - `on_their_way` has a write for each record of the table in the batches that are released or handed over, in their
+//!   order. An entry stays in its place as long as one of them is its own.
 
+mod buffer;
+mod bulk;
 mod committed;
+mod derived;
+mod derived_reads;
 mod follow;
 mod restore;
+mod restore_memory;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::VecDeque;
 use std::ops::{Bound, ControlFlow};
 use std::rc::Rc;
 use std::sync::Arc;
 
+pub(crate) use self::buffer::Place;
+use self::buffer::{Below, WriteBuffer, replace};
 pub(crate) use self::committed::CommittedRows;
+use self::derived::Derived;
 pub(crate) use self::follow::{FollowError, Follower, Step};
 pub(crate) use self::restore::{Goal, Known, Progress, Source, restore};
-use crate::store::{Checkpoint, Direction, KeyRange, Store, StoreError};
-
-/// The value below an entry's unacknowledged value.
-#[derive(Debug, PartialEq, Eq)]
-enum Below {
-    /// Whatever the store has.
-    Store,
-    /// An acknowledged value (or deletion) that the store lacks.
-    Value(Option<Vec<u8>>),
-}
-
-#[derive(Debug)]
-struct Entry {
-    /// The newest value; `None` is deleted.
-    value: Option<Vec<u8>>,
-    /// Writes not yet acknowledged.
-    unacked: u32,
-    /// With `unacked == 0`: the store lacks `value`.
-    dirty: bool,
-    /// With `unacked > 0`: what is acknowledged.
-    below: Below,
-}
-
-impl Entry {
-    fn clean() -> Self {
-        Self { value: None, unacked: 0, dirty: false, below: Below::Store }
-    }
-
-    /// The acknowledged value that the store lacks.
-    fn unstored(&self) -> Option<Option<&[u8]>> {
-        match (&self.below, self.unacked) {
-            (_, 0) => self.dirty.then_some(self.value.as_deref()),
-            (Below::Value(value), _) => Some(value.as_deref()),
-            (Below::Store, _) => None,
-        }
-    }
-
-    fn stored(&mut self) {
-        if self.unacked == 0 {
-            self.dirty = false;
-        } else {
-            self.below = Below::Store;
-        }
-    }
-}
+pub(crate) use self::restore_memory::RestoreMemory;
+use crate::store::{Checkpoint, DerivingStore, Direction, KeyRange, Layout, Store, StoreError};
 
 /// A partition of a table: the write buffer and the store under it. Lives on its task's thread.
 #[derive(Debug)]
 pub(crate) struct TablePartition {
     store: Arc<dyn Store>,
-    buffer: HashMap<Rc<[u8]>, Entry>,
-    /// The buffer's keys in order, where they are asked for in order.
-    order: Option<BTreeSet<Rc<[u8]>>>,
-    /// Bytes of keys and values in the buffer, roughly.
-    bytes: usize,
+    buffer: WriteBuffer,
+    /// The places of the writes that are on their way to the changelog, in the order in which they are handed over.
+    on_their_way: VecDeque<Option<Place>>,
+    /// The entries that are derived from its records, where it has such.
+    derived: Option<Derived>,
     /// Changelog offset up to which everything is acknowledged.
     next_offset: i64,
     /// The last checkpoint's offset.
@@ -94,9 +61,9 @@ impl TablePartition {
     pub(crate) fn new(store: Arc<dyn Store>, next_offset: i64) -> Self {
         Self {
             store,
-            buffer: HashMap::new(),
-            order: None,
-            bytes: 0,
+            buffer: WriteBuffer::default(),
+            on_their_way: VecDeque::new(),
+            derived: None,
             next_offset,
             checkpointed: next_offset,
             pending: Vec::new(),
@@ -107,7 +74,14 @@ impl TablePartition {
 
     /// The same, and it can be asked for keys in order.
     pub(crate) fn ordered(store: Arc<dyn Store>, next_offset: i64) -> Self {
-        Self { order: Some(BTreeSet::new()), ..Self::new(store, next_offset) }
+        Self { buffer: WriteBuffer::ordered(), ..Self::new(store, next_offset) }
+    }
+
+    /// The same, and it has derived entries and a bound. The store is one that such records were restored into.
+    pub(crate) fn deriving(store: Arc<dyn Store>, layout: Layout, next_offset: i64) -> Result<Self, StoreError> {
+        let (bound, writes) = (store.get(layout.bound())?, DerivingStore::new(store, layout));
+        let derived = Some(Derived::new(layout, writes.clone(), bound));
+        Ok(Self { derived, ..Self::ordered(Arc::new(writes), next_offset) })
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
@@ -122,37 +96,85 @@ impl TablePartition {
         }
     }
 
-    /// Takes a write in. It is seen from now on, and waits for its acknowledgement.
-    pub(crate) fn apply(&mut self, key: &[u8], value: Option<&[u8]>) {
-        let entry = if let Some(entry) = self.buffer.get_mut(key) {
-            entry
-        } else {
-            let key: Rc<[u8]> = key.into();
-            self.bytes += weight(&key, None);
-            if let Some(order) = &mut self.order {
-                order.insert(Rc::clone(&key));
-            }
-            self.buffer.entry(key).or_insert_with(Entry::clean)
-        };
-        if entry.unacked == 0 {
-            entry.below = if entry.dirty { Below::Value(entry.value.clone()) } else { Below::Store };
-        }
-        entry.unacked += 1;
-        set(&mut entry.value, value, &mut self.bytes);
+    /// The value of a key that the write buffer has; `Some(None)` for one that is deleted.
+    fn buffered_value(&self, key: &[u8]) -> Option<Option<&[u8]>> {
+        self.buffer.get(key).map(|entry| entry.value.as_deref())
     }
 
-    /// The changelog has a write; those of one key are acknowledged in the order in which they were applied.
+    /// Takes a write in. It is seen from now on, and waits for its acknowledgement. Gives its place, for
+    /// [`hand_over`](Self::hand_over).
+    pub(crate) fn apply(&mut self, key: &[u8], value: Option<&[u8]>) -> Place {
+        let place = self.buffer.place(key);
+        if let Some(entry) = self.buffer.at(place) {
+            if entry.unacked == 0 {
+                entry.below = if entry.dirty { Below::Value(entry.value.clone()) } else { Below::Store };
+            }
+            entry.unacked += 1;
+        }
+        self.buffer.set(place, value);
+        if let Some(derived) = &mut self.derived
+            && let Some(entry) = self.buffer.at(place)
+        {
+            derived.written(&entry.key, value.is_some());
+        }
+        place
+    }
+
+    /// A write is on its way to the changelog: the next one to be acknowledged after those that are on their way already.
+    pub(crate) fn hand_over(&mut self, place: Option<Place>) {
+        self.on_their_way.push_back(place);
+    }
+
+    /// The changelog has the write that was handed over next. Those of one key are handed over in the order in which they
+    /// were applied.
     pub(crate) fn acknowledge(&mut self, key: &[u8], value: Option<&[u8]>) {
-        let Some(entry) = self.buffer.get_mut(key) else { return };
+        let place = self.on_their_way.pop_front();
+        debug_assert!(place.is_some(), "a write was acknowledged that was not handed over");
+        let place = place.flatten();
+        debug_assert!(place.is_none_or(|place| self.buffer.is_of(place, key)), "writes came in another order");
+        self.acknowledge_at(place, key, value);
+    }
+
+    /// Takes in a write that its changelog has already, or will have with what is acknowledged.
+    pub(crate) fn apply_acknowledged(&mut self, key: &[u8], value: Option<&[u8]>) {
+        let place = self.apply(key, value);
+        self.acknowledge_at(Some(place), key, value);
+    }
+
+    fn acknowledge_at(&mut self, place: Option<Place>, key: &[u8], value: Option<&[u8]>) {
+        if let (Some(derived), Some(bound)) = (&mut self.derived, value)
+            && key == derived.layout.bound()
+        {
+            let closed = derived.close(bound);
+            self.forget(&closed);
+        }
+        let Some(entry) = self.buffer.get_mut(key, place) else { return };
         entry.unacked = entry.unacked.saturating_sub(1);
         if entry.unacked == 0 {
             entry.dirty = true;
             entry.below = Below::Store;
         } else if let Below::Value(old) = &mut entry.below {
-            // Not counted in `bytes`, as it is short-lived.
-            set(old, value, &mut 0);
+            // Not counted in the buffer's bytes, as it is short-lived.
+            replace(old, value);
         } else {
             entry.below = Below::Value(value.map(<[u8]>::to_vec));
+        }
+    }
+
+    /// Drops from the buffer what the bound closes. What the store has of it, a checkpoint sweeps out.
+    fn forget(&mut self, closed: &[Rc<[u8]>]) {
+        for key in closed {
+            // One that is on its way, or is to be deleted from the store, stays until then.
+            if self.buffer.get(key).is_some_and(|entry| entry.unacked == 0 && entry.value.is_some()) {
+                self.remove(key);
+            }
+        }
+    }
+
+    /// Takes a key out of the buffer.
+    fn remove(&mut self, key: &[u8]) {
+        if let (Some(entry), Some(derived)) = (self.buffer.remove(key), &mut self.derived) {
+            derived.written(&entry.key, false);
         }
     }
 
@@ -163,7 +185,8 @@ impl TablePartition {
 
     /// Goes back to what is acknowledged.
     pub(crate) fn rollback(&mut self) {
-        self.buffer.retain(|_, entry| {
+        self.on_their_way.clear();
+        self.buffer.retain(|entry| {
             if entry.unacked == 0 {
                 return true;
             }
@@ -177,13 +200,19 @@ impl TablePartition {
                 }
             }
         });
-        self.keep_order();
-        self.bytes = self.buffer.iter().map(|(key, entry)| weight(key, entry.value.as_ref())).sum();
+        if let Some(derived) = &mut self.derived {
+            derived.rebuild(self.buffer.iter().map(|entry| (&entry.key, entry.value.is_some())));
+        }
+    }
+
+    /// The changelog offset up to which everything is acknowledged.
+    pub(crate) fn next_offset(&self) -> i64 {
+        self.next_offset
     }
 
     /// Bytes that the buffer takes, roughly.
     pub(crate) fn buffered(&self) -> usize {
-        self.bytes
+        self.buffer.bytes()
     }
 
     /// Whether a checkpoint would record anything new.
@@ -198,7 +227,7 @@ impl TablePartition {
 
     /// Begins a checkpoint at what is acknowledged now; [`checkpoint_step`](Self::checkpoint_step) carries it out.
     pub(crate) fn checkpoint_begin(&mut self) {
-        self.pending = self.buffer.iter().filter(|(_, e)| e.unstored().is_some()).map(|(k, _)| k.clone()).collect();
+        self.pending = self.buffer.iter().filter(|e| e.unstored().is_some()).map(|e| Rc::clone(&e.key)).collect();
         // Neighbours together: sorted writes are much cheaper for a tree.
         self.pending.sort_unstable_by(|a, b| b.cmp(a));
         self.pending_offset = self.next_offset;
@@ -216,19 +245,20 @@ impl TablePartition {
         });
         self.store.write(&mut writes)?;
         for key in &chunk {
-            if let Some(entry) = self.buffer.get_mut(key) {
+            if let Some(entry) = self.buffer.get_mut(key, None) {
                 entry.stored();
                 // What is deleted in the store, too, need not be remembered, and may be most of what was written.
                 if entry.unacked == 0 && entry.value.is_none() {
-                    self.bytes = self.bytes.saturating_sub(weight(key, None));
-                    self.buffer.remove(key);
-                    if let Some(order) = &mut self.order {
-                        order.remove(key);
-                    }
+                    self.remove(key);
                 }
             }
         }
         if !self.pending.is_empty() {
+            return Ok(false);
+        }
+        if let Some(derived) = &self.derived
+            && !derived.sweep()?
+        {
             return Ok(false);
         }
         self.store.checkpoint(Checkpoint { offset: self.pending_offset, at_ms })?;
@@ -239,21 +269,9 @@ impl TablePartition {
 
     /// Drops from the buffer what the store has too.
     pub(crate) fn evict(&mut self) {
-        let bytes = &mut self.bytes;
-        self.buffer.retain(|key, entry| {
-            let keep = entry.unacked > 0 || entry.dirty;
-            if !keep {
-                *bytes = bytes.saturating_sub(weight(key, entry.value.as_ref()));
-            }
-            keep
-        });
-        self.keep_order();
-    }
-
-    /// After keys have left the buffer.
-    fn keep_order(&mut self) {
-        if let Some(order) = &mut self.order {
-            order.retain(|key| self.buffer.contains_key(key));
+        self.buffer.retain(|entry| entry.unacked > 0 || entry.dirty);
+        if let Some(derived) = &mut self.derived {
+            derived.retain(|record| self.buffer.get(record).is_some());
         }
     }
 
@@ -285,9 +303,7 @@ impl TablePartition {
         mut each: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         let (from, to) = (Bound::Included(from), end.map_or(Bound::Unbounded, Bound::Excluded));
-        let buffered = self.order.iter().flat_map(|order| order.range::<[u8], _>((from, to)));
-        let value = |key: &[u8]| self.buffer.get(key)?.value.as_deref();
-        let mut buffered = buffered.filter_map(|key| Some((&**key, value(key)?))).peekable();
+        let mut buffered = self.buffer.range(from, to).peekable();
         for pair in self.store.range(KeyRange { from, to }, Direction::Forward) {
             let (key, value) = pair?;
             while let Some((first, value)) = buffered.next_if(|(first, _)| **first < *key) {
@@ -296,7 +312,7 @@ impl TablePartition {
                 }
             }
             // What the buffer has of a key is newer, and comes in its turn.
-            if !self.buffer.contains_key(&*key) && each(&key, &value).is_break() {
+            if self.buffer.get(&key).is_none() && each(&key, &value).is_break() {
                 return Ok(());
             }
         }
@@ -310,7 +326,7 @@ impl TablePartition {
 
     /// The keys of the write buffer, the smallest last.
     pub(crate) fn buffered_keys(&self) -> Vec<Rc<[u8]>> {
-        let mut keys: Vec<_> = self.buffer.keys().cloned().collect();
+        let mut keys: Vec<_> = self.buffer.iter().map(|entry| Rc::clone(&entry.key)).collect();
         keys.sort_unstable_by(|a, b| b.cmp(a));
         keys
     }
@@ -338,27 +354,6 @@ impl TablePartition {
     }
 }
 
-/// Replaces a value in place, so that its memory is used again.
-fn set(place: &mut Option<Vec<u8>>, value: Option<&[u8]>, bytes: &mut usize) {
-    *bytes = bytes.saturating_sub(len(place.as_ref())) + value.map_or(0, <[u8]>::len);
-    match (place, value) {
-        (Some(old), Some(new)) => {
-            old.clear();
-            old.extend_from_slice(new);
-        }
-        (place, new) => *place = new.map(<[u8]>::to_vec),
-    }
-}
-
-/// Bytes that an entry takes, with what the maps and the allocator add.
-fn weight(key: &[u8], value: Option<&Vec<u8>>) -> usize {
-    key.len() + len(value) + size_of::<Entry>() + 96
-}
-
-fn len(value: Option<&Vec<u8>>) -> usize {
-    value.map_or(0, Vec::len)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -374,11 +369,9 @@ mod tests {
     fn what_is_deleted_leaves_the_buffer_once_it_is_stored() {
         let mut table = table();
         for key in [b"a", b"b", b"c"] {
-            table.apply(key, Some(b"value"));
-            table.acknowledge(key, Some(b"value"));
+            table.apply_acknowledged(key, Some(b"value"));
         }
-        table.apply(b"a", None);
-        table.acknowledge(b"a", None);
+        table.apply_acknowledged(b"a", None);
         table.apply(b"b", None);
         table.advance(4);
         table.checkpoint_begin();
@@ -389,6 +382,6 @@ mod tests {
         assert!(!table.with_value(b"b", |value| value.is_some()).unwrap());
         assert_eq!(table.first(b"", None, |_| false).unwrap().as_deref(), Some(&b"c"[..]));
         table.evict();
-        assert_eq!(table.buffered(), weight(b"b", None));
+        assert_eq!(table.buffered(), buffer::weight(b"b", None));
     }
 }

@@ -44,6 +44,8 @@ macro_rules! store_suite {
                 checkpoints_survive_with_their_data
                 without_a_checkpoint_nothing_survives
                 later_writes_never_move_the_checkpoint
+                what_an_unfinished_checkpoint_left_is_deleted
+                sorted_batches_with_deletions_match_a_model
                 another_fingerprint_is_refused
                 an_open_store_is_shared
                 destroy_removes_closed_stores_only
@@ -410,6 +412,81 @@ pub fn later_writes_never_move_the_checkpoint(world: &mut dyn World) {
     assert_eq!(store.checkpointed().unwrap(), Some(at(1)));
     let a = store.get(b"a").unwrap();
     assert!(a == Some(b"1".to_vec()) || a == Some(b"2".to_vec()), "what was there, or what came later: {a:?}");
+}
+
+/// A checkpoint writes values and is then not recorded, as in a crash. Neither a batch that writes a key before it deletes it, nor a
+/// process that never wrote it, may leave the deletion out.
+pub fn what_an_unfinished_checkpoint_left_is_deleted(world: &mut dyn World) {
+    for prior in [false, true] {
+        let store = open(world);
+        store.clear().unwrap();
+        if prior {
+            put(&*store, b"m", b"1");
+        }
+        store.checkpoint(at(1)).unwrap();
+        let left: [(&[u8], Option<&[u8]>); 4] =
+            [(b"b", Some(b"1")), (b"c", Some(b"1")), (b"n", Some(b"1")), (b"z", Some(b"1"))];
+        store.write(&mut left.into_iter()).unwrap();
+        drop(store);
+        world.restart();
+
+        let store = open(world);
+        assert_eq!(store.checkpointed().unwrap(), Some(at(1)));
+        assert_eq!(all(&*store).len(), 4 + usize::from(prior), "what the test is about");
+        // The changelog again from there on: some keys are written and deleted in one buffer, and keys that never came are between.
+        let again: [(&[u8], Option<&[u8]>); 10] = [
+            (b"a", None),
+            (b"b", Some(b"1")),
+            (b"b", None),
+            (b"bb", None),
+            (b"c", None),
+            (b"d", None),
+            (b"e", None),
+            (b"n", None),
+            (b"o", None),
+            (b"z", None),
+        ];
+        store.write(&mut again.into_iter()).unwrap();
+        store.checkpoint(at(2)).unwrap();
+        let left = keys(store.range(KeyRange::ALL, Direction::Forward));
+        assert_eq!(left, if prior { vec![b"m".to_vec()] } else { vec![] });
+        drop(store);
+        world.restart();
+        assert_eq!(keys(open(world).range(KeyRange::ALL, Direction::Forward)), left);
+    }
+}
+
+/// As checkpoints and restores write: many deletions, in runs and between values, of keys that are there and of keys that are not.
+pub fn sorted_batches_with_deletions_match_a_model(world: &mut dyn World) {
+    let (mut random, mut model) = (Xorshift(11), BTreeMap::new());
+    for round in 0..60_usize {
+        let store = open(world);
+        let written = 1 + round % 7;
+        let mut batch: Vec<(Vec<u8>, Option<Vec<u8>>)> = Vec::new();
+        for _ in 0..200 {
+            let key = random.key(&[0, b'a', b'b', 0xfe, 0xff], 4);
+            batch.push((key, (random.below(8) < written).then(|| random.next().to_be_bytes().to_vec())));
+        }
+        // Most are sorted, and of one key the later one counts.
+        if round % 4 > 0 {
+            batch.sort_by(|a, b| a.0.cmp(&b.0));
+        }
+        store.write(&mut batch.iter().map(|(key, value)| (key.as_slice(), value.as_deref()))).unwrap();
+        for (key, value) in batch {
+            match value {
+                Some(value) => model.insert(key, value),
+                None => model.remove(&key),
+            };
+        }
+        assert_eq!(all(&*store), model.clone().into_iter().collect::<Vec<_>>(), "round {round}");
+        if round == 0 {
+            store.checkpoint(at(1)).unwrap();
+        }
+        drop(store);
+        if round % 10 == 9 {
+            world.restart();
+        }
+    }
 }
 
 pub fn another_fingerprint_is_refused(world: &mut dyn World) {

@@ -89,10 +89,9 @@ fn an_edge_that_comes_after_build_is_named_in_the_log() -> Done {
     for (what, add) in late {
         let mut g = Group::define("late").table(Int64);
         let timer = g.timer("t", Int64);
-        let (graph, before) =
+        let (built, before) =
             logged(|| g.on_timer(timer, |_, _| Ok(())).input("in", Int64, |ctx, n| ctx.set(n)).build());
-        let graph = graph?;
-        let described = graph.describe();
+        built?;
         assert_eq!(before, "");
         let lines = logged(|| add(&mut g, timer)).1;
         assert!(lines.contains("an edge was added after build()"), "{what}: {lines}");

@@ -97,6 +97,28 @@ async fn a_crash_costs_no_more_than_what_came_after_the_checkpoint() {
     assert!((0..=1).contains(&from), "begun at {from}, which skips b");
 }
 
+/// The checkpoint at its end names what the store has, not what was read and is held back.
+#[tokio::test]
+async fn a_view_that_is_closed_while_it_restores_goes_on_from_what_its_store_has() {
+    let world = World::new(1).await;
+    let names: Vec<String> = (0..9_000).map(|n| format!("{n:04}")).collect();
+    world.put(&names.iter().map(|name| (name.as_str(), Some("1"))).collect::<Vec<_>>()).await;
+    let mut unfinished = 0;
+    for pauses in 0..40 {
+        let stores = Arc::new(MemoryStores::new()) as Arc<dyn StoreBackend>;
+        let open = || world.view().stores(Arc::clone(&stores)).on_this_runtime().open();
+        let view = open().await.unwrap();
+        for _ in 0..pauses {
+            tokio::task::yield_now().await;
+        }
+        unfinished += usize::from(!view.progress()[0].complete);
+        view.close().await;
+        let view = caught_up(open().await.unwrap()).await;
+        assert_eq!(keys(view.iter()), names, "closed after {pauses} pauses");
+    }
+    assert!(unfinished > 3, "{unfinished}");
+}
+
 #[tokio::test]
 async fn a_store_that_is_ahead_of_its_topic_is_wiped() {
     let world = World::new(1).await;

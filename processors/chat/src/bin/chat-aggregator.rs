@@ -10,6 +10,10 @@ use clap::Parser;
 use processors_common::{CommonArgs, Exit, GuaranteeArg, REGISTRY_FLAGS, parse, run};
 use stream_core::processor::Guarantee;
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Groups the messages of one user to one chat: so many, or those before a gap
 ///
 /// A group closes by the clock, without a further message. Open groups survive a crash and move with their partition. With

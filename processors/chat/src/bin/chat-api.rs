@@ -16,6 +16,10 @@ use processors_common::http::{Server, listen};
 use processors_common::{CommonArgs, Exit, REGISTRY_FLAGS, parse, run, say};
 use stream_core::processor::stop_signal;
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Takes messages over HTTP, and shows the history and what is said
 ///
 /// A message is acknowledged once Kafka has it. The history is kept by the group that runs in here, and each instance has a

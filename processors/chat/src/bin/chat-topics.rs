@@ -7,6 +7,10 @@ use clap::Parser;
 use processors_common::topics::{Action, manage};
 use processors_common::{CommonArgs, Exit, PROCESSING_FLAGS, REGISTRY_FLAGS, parse, run};
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Makes or deletes the chat's topics
 ///
 /// The processors make what they miss by themselves; this is for making them beforehand, or for starting afresh.

@@ -24,6 +24,10 @@ use stream_core::log::{Isolation, LogHandle, LogResult, OffsetSpec, TopicPartiti
 use stream_core::processor::Guarantee;
 use tokio::time::{Instant, interval, sleep, timeout};
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const PARTITIONS: i32 = 2;
 
 /// Ten orders a second.

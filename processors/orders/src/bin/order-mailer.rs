@@ -12,6 +12,10 @@ use orders::smtp::{Login, Smtp, SmtpOptions, SmtpTls};
 use orders::topics::TopicNames;
 use processors_common::{CommonArgs, Exit, REGISTRY_FLAGS, parse, run};
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Sends a mail for each order in the topic of mails
 ///
 /// A mail that can't be sent is tried again, each time after twice the wait, and then put aside with the reason; one that

@@ -9,6 +9,10 @@ use orders::topics::TopicNames;
 use orders::{Cities, router};
 use processors_common::{CommonArgs, Exit, REGISTRY_FLAGS, parse, run};
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Routes orders: the urgent ones to the mails, each one to its city's topic, none of them twice
 ///
 /// An order whose id is in the router's table is a repeat and has no effect. With --guarantee exactly-once each order has

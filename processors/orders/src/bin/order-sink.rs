@@ -12,6 +12,10 @@ use orders::topics::TopicNames;
 use processors_common::postgres::config;
 use processors_common::{CommonArgs, Exit, REGISTRY_FLAGS, parse, run};
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Writes the orders that were routed to the Postgres table "orders", which is made if it is missing
 ///
 /// Offsets are committed once the database has committed, and a row that is written again is written over itself. While the

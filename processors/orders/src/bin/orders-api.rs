@@ -16,6 +16,10 @@ use stream_core::emitter::Emitter;
 use stream_core::processor::stop_signal;
 use stream_core::view::View;
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Takes orders over HTTP, and shows those that were routed
 ///
 /// POST /orders answers 202 once Kafka has the order, 422 with the field that is wrong, 503 when the order is not known to

@@ -15,6 +15,10 @@ use shop::{Format, api};
 use stream_core::processor::stop_signal;
 use tokio::task::JoinSet;
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Tells users of products that they searched for
 ///
 /// Products that passed the filter and searches are brought together where a product's name is what was searched for,

@@ -10,6 +10,10 @@ use shop::topics::{RECOM_FLAGS, TopicNames};
 use shop::{Format, filter};
 use stream_core::processor::stop_signal;
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Keeps the products whose name passes a rule in the group's table
 ///
 /// The rule lies in a compacted topic, so that it survives a restart and holds for all instances. It is set by a flag,

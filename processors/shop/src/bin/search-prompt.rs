@@ -13,6 +13,10 @@ use stream_core::emitter::{EmitError, Emitter};
 use stream_core::processor::stop_signal;
 use tokio::time::timeout;
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Writes what a user searches for to Kafka: a line is one search, typed or from a pipe
 #[derive(Parser, Debug)]
 #[command(name = "search-prompt", version, after_help = EXAMPLES, max_term_width = 100)]

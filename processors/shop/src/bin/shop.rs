@@ -11,6 +11,10 @@ use shop::{Format, Generator};
 use stream_core::emitter::Emitter;
 use stream_core::processor::stop_signal;
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Writes made-up products to Kafka, so many at a time
 #[derive(Parser, Debug)]
 #[command(name = "shop", version, after_help = EXAMPLES, max_term_width = 100)]

@@ -103,7 +103,8 @@ pub(super) fn admin(options: &KafkaOptions) -> ClientConfig {
     c
 }
 
-fn fetching(options: &KafkaOptions, isolation: Isolation) -> ClientConfig {
+/// A bound on what is fetched ahead of each partition counts instead of the connection's, if it is lower.
+fn fetching(options: &KafkaOptions, isolation: Isolation, prefetch: Option<usize>) -> ClientConfig {
     let mut c = base(options);
     // Only matters for how soon an end is noticed: a fetch with records is answered at once.
     c.set("fetch.wait.max.ms", "100");
@@ -111,7 +112,12 @@ fn fetching(options: &KafkaOptions, isolation: Isolation) -> ClientConfig {
     c.set("fetch.queue.backoff.ms", "2");
     // Per partition, for each has its own queue. The bytes bound the memory, the number the look-ahead.
     c.set("queued.min.messages", "50000");
-    c.set("queued.max.messages.kbytes", (options.prefetch / 1024).clamp(1, 2_097_151).to_string());
+    let ahead = prefetch.map_or(options.prefetch, |bound| bound.min(options.prefetch));
+    if prefetch.is_some() {
+        // A fetch's answer comes on top of what is queued, and stays as a whole as long as one of its records does.
+        c.set("fetch.message.max.bytes", (ahead / 2).clamp(16 << 10, 1 << 20).to_string());
+    }
+    c.set("queued.max.messages.kbytes", (ahead / 1024).clamp(1, 2_097_151).to_string());
     c.set("fetch.error.backoff.ms", "100");
     apply(&mut c, &options.consumer);
     c.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
@@ -154,15 +160,15 @@ pub(super) fn group_query(options: &KafkaOptions, group: &str) -> ClientConfig {
 }
 
 /// A client that reads partitions by hand. librdkafka wants a group's name for it, which is never used.
-pub(super) fn reader(options: &KafkaOptions, isolation: Isolation) -> ClientConfig {
-    let mut c = fetching(options, isolation);
+pub(super) fn reader(options: &KafkaOptions, isolation: Isolation, prefetch: Option<usize>) -> ClientConfig {
+    let mut c = fetching(options, isolation, prefetch);
     c.set("group.id", format!("{}-reader-unused", options.client_id));
     c
 }
 
 /// A client that is a member of a group.
 pub(super) fn member(options: &KafkaOptions, member: &MemberOptions) -> ClientConfig {
-    let mut c = fetching(options, member.isolation);
+    let mut c = fetching(options, member.isolation, member.prefetch);
     c.set("group.id", &*member.group);
     // The line with a changed member id is a debug line.
     let debug = c.get("debug").map_or("cgrp".to_owned(), |user| format!("{user},cgrp"));
@@ -196,7 +202,8 @@ pub(super) fn producer(options: &KafkaOptions, producer: &ProducerOptions) -> Cl
     let mut c = base(options);
     c.set("linger.ms", "5");
     // What is beyond waits in our own queue, where it costs nothing twice.
-    c.set("queue.buffering.max.messages", "200000").set("queue.buffering.max.kbytes", "131072");
+    let queue = producer.queue_bytes.map_or(131_072, |bytes| (bytes / 1024).clamp(1, 131_072));
+    c.set("queue.buffering.max.messages", "200000").set("queue.buffering.max.kbytes", queue.to_string());
     c.set("batch.num.messages", "50000");
     c.set("compression.type", options.compression.name());
     apply(&mut c, &options.producer);
@@ -239,7 +246,7 @@ pub(super) fn refused(error: &KafkaError) -> LogError {
 /// Lets librdkafka look at every property before anything is started.
 pub(super) fn check(options: &KafkaOptions) -> LogResult<()> {
     options.check()?;
-    for c in [reader(options, Isolation::ReadCommitted), producer(options, &ProducerOptions::default())] {
+    for c in [reader(options, Isolation::ReadCommitted, None), producer(options, &ProducerOptions::default())] {
         c.create_native_config().map_err(|e| refused(&e))?;
     }
     Ok(())

@@ -146,6 +146,10 @@ impl Log for Kafka {
     }
 
     fn reader(&self, isolation: Isolation) -> LogResult<Arc<dyn Reader>> {
-        Ok(Arc::new(reader::KafkaReader::new(Arc::clone(&self.connection), isolation)?))
+        self.bounded_reader(isolation, None)
+    }
+
+    fn bounded_reader(&self, isolation: Isolation, prefetch: Option<usize>) -> LogResult<Arc<dyn Reader>> {
+        Ok(Arc::new(reader::KafkaReader::new(Arc::clone(&self.connection), isolation, prefetch)?))
     }
 }

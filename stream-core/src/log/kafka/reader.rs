@@ -27,6 +27,7 @@ type Reading = Arc<Mutex<BTreeMap<TopicPartition, Weak<FetchSlot>>>>;
 struct Shared {
     connection: Arc<Connection>,
     isolation: Isolation,
+    prefetch: Option<usize>,
     polled: Polled,
     ops: Serial,
     /// Changed on the thread of `ops` only, so that it says what is assigned.
@@ -34,30 +35,30 @@ struct Shared {
 }
 
 impl KafkaReader {
-    pub(super) fn new(connection: Arc<Connection>, isolation: Isolation) -> LogResult<Self> {
-        Ok(Self(Mutex::new(Shared::new(connection, isolation)?)))
+    pub(super) fn new(connection: Arc<Connection>, isolation: Isolation, prefetch: Option<usize>) -> LogResult<Self> {
+        Ok(Self(Mutex::new(Shared::new(connection, isolation, prefetch)?)))
     }
 
     /// The client that reads; another one if that can't reach a broker any more.
     fn shared(&self) -> LogResult<Arc<Shared>> {
         let mut shared = lock(&self.0);
         if shared.polled.has_lost_brokers() {
-            *shared = Shared::new(Arc::clone(&shared.connection), shared.isolation)?;
+            *shared = Shared::new(Arc::clone(&shared.connection), shared.isolation, shared.prefetch)?;
         }
         Ok(Arc::clone(&shared))
     }
 }
 
 impl Shared {
-    fn new(connection: Arc<Connection>, isolation: Isolation) -> LogResult<Arc<Self>> {
+    fn new(connection: Arc<Connection>, isolation: Isolation, prefetch: Option<usize>) -> LogResult<Arc<Self>> {
         let reading = Reading::default();
         let woken = Arc::clone(&reading);
         let wake = move || lock(&woken).values().filter_map(Weak::upgrade).for_each(|slot| slot.wake());
-        let config = config::reader(&connection.options, isolation);
+        let config = config::reader(&connection.options, isolation, prefetch);
         let (health, brokers_lost) = (Arc::clone(&connection.error_context.health), connection.brokers_lost.some());
         let polled = Polled::start(&config, "reader".into(), health, brokers_lost, wake)?;
         let ops = Serial::start("kafka-reader")?;
-        Ok(Arc::new(Self { connection, isolation, polled, ops, reading }))
+        Ok(Arc::new(Self { connection, isolation, prefetch, polled, ops, reading }))
     }
 }
 

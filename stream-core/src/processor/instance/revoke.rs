@@ -105,6 +105,7 @@ impl Instance<'_> {
                 task.orders.command(Command::Abort);
             }
         }
+        self.env.memory.divide_among(self.tasks.len());
         match done.result {
             Ok(()) => {}
             // The generation has ended: the new owner does the work again.

@@ -50,6 +50,7 @@ impl Instance<'_> {
             inputs.sort_by_key(|(edge, _)| *edge);
             self.start(key, inputs, looked.clone());
         }
+        self.env.memory.divide_among(self.tasks.len());
         self.listeners.rebalance(&Rebalance::Assigned(names));
         // Semantics D9: every position is committed at the assignment.
         self.commit_again = self.commit.is_some();

@@ -23,9 +23,10 @@ impl Task {
         }
         if self.checkpoint == Checkpointing::Writing {
             if let Some(table) = self.core.tables().find(|t| t.borrow().is_checkpointing()) {
+                let (buffers, all) = (self.env.memory.buffers(), self.buffered());
                 let mut table = table.borrow_mut();
-                if table.checkpoint_step(now, chunk).map_err(store)? && table.buffered() > self.env.options.buffer_bytes
-                {
+                let done = table.checkpoint_step(now, chunk).map_err(store)?;
+                if done && (table.buffered() > buffers.of_one || all > buffers.of_all) {
                     table.evict();
                 }
             }
@@ -43,14 +44,27 @@ impl Task {
         Ok(())
     }
 
-    /// A checkpoint comes early when the buffer exceeds its bound.
+    /// Bytes of all write buffers.
+    fn buffered(&self) -> usize {
+        self.core.tables().map(|table| table.borrow().buffered()).sum()
+    }
+
+    /// Whether the write buffers have all that they may, and a checkpoint or acknowledgements make room.
+    pub(super) fn makes_room(&self) -> bool {
+        let waits = self.checkpoint != Checkpointing::No || !self.outbox.is_empty();
+        waits && self.buffered() > self.env.memory.buffers().most
+    }
+
+    /// A checkpoint comes early when the buffers exceed their bounds.
     pub(super) fn bound_buffer(&mut self) {
         if self.checkpoint != Checkpointing::No {
             return;
         }
+        let buffers = self.env.memory.buffers();
+        let all = self.buffered() > buffers.of_all;
         for table in self.core.tables() {
             let mut table = table.borrow_mut();
-            if table.buffered() > self.env.options.buffer_bytes {
+            if all || table.buffered() > buffers.of_one {
                 if table.behind() {
                     table.checkpoint_begin();
                     self.checkpoint = Checkpointing::Writing;

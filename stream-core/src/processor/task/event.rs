@@ -129,7 +129,8 @@ impl Task {
 
     /// Whether there is room for more work.
     fn may_dispatch(&self) -> bool {
-        self.outbox.bytes() < self.env.options.in_flight_bytes
+        self.outbox.bytes() < self.env.memory.in_flight()
+            && !self.makes_room()
             && !self.in_flight.alone()
             && !self.recording.opening
             && (!self.replay.search.is_on(&self.inputs) || (self.outbox.is_empty() && !self.replay.search.is_closed()))
@@ -142,7 +143,7 @@ impl Task {
         let (released, options) = (&self.stage.out, &self.env.options);
         !released.is_empty()
             && (released.bytes() >= options.batch_bytes.min(self.env.egress.batch_bytes())
-                || self.outbox.bytes() + weight(released) >= options.in_flight_bytes)
+                || self.outbox.bytes() + weight(released) >= self.env.memory.in_flight())
     }
 
     /// The input whose turn it is, if one has a record and nothing earlier may come from another.

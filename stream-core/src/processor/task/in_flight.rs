@@ -9,6 +9,7 @@ use std::rc::Rc;
 use crate::context::{OwnedRecord, Stage};
 use crate::group::{CallbackError, LeftOut};
 use crate::log::{RecordBatch, RecordRef};
+use crate::table::Place;
 
 /// The work of a slot.
 #[derive(Clone, Debug)]
@@ -64,6 +65,8 @@ pub(super) struct InFlightSlot {
     /// How often a codec asked for something to be loaded since the last attempt that counts.
     pub(super) loads: u32,
     pub(super) stage: Stage,
+    /// The place of its write to its key's value, once it is done.
+    pub(super) place: Option<Place>,
     /// The id of the deferred work of the present attempt.
     pub(super) token: Option<u64>,
     /// Deferred work that ended while the callback itself still runs: how many, and why one failed.
@@ -92,6 +95,7 @@ impl InFlightSlot {
             attempts: 0,
             loads: 0,
             stage: Stage::default(),
+            place: None,
             token: None,
             early: 0,
             early_error: None,

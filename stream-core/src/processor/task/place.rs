@@ -74,8 +74,8 @@ impl Task {
     fn push_entry(&mut self, key: &[u8], value: &[u8]) {
         let (core, now) = (Rc::clone(&self.core), self.core.clock.now_ms());
         if let Some(time) = core.state.first() {
-            time.borrow_mut().apply(key, Some(value));
-            return push_changelog(&core, &mut self.stage, core.graph.first_state(), Some(key), Some(value), now);
+            let (place, number) = (time.borrow_mut().apply(key, Some(value)), core.graph.first_state());
+            return push_changelog(&core, &mut self.stage, number, Some(place), Some(key), Some(value), now);
         }
         let Some(topic) = core.graph.positions() else { return };
         let (partition, timestamp) = (Some(core.partition), Some(now));
@@ -114,8 +114,7 @@ impl Task {
             let metadata = Arc::clone(&input.metadata);
             let value = Recorded { offset: input.acknowledged, exact: true, metadata }.write();
             let key = position_key(input.topic());
-            time.apply(&key, Some(&value));
-            time.acknowledge(&key, Some(&value));
+            time.apply_acknowledged(&key, Some(&value));
         }
     }
 
@@ -233,6 +232,9 @@ fn is_empty(table: &TablePartition, prefix: &[u8]) -> Result<bool, crate::store:
         Direction::Forward,
     ) {
         let (key, _) = pair?;
+        if table.is_bound(&key) {
+            continue;
+        }
         if !matches!(key.first(), Some(&(POSITION | MEANING))) || !prefix.is_empty() {
             empty = false;
             break;

@@ -6,21 +6,20 @@ use std::rc::Rc;
 
 use super::Task;
 use super::in_flight::{InFlightSlot, SlotState, Work};
-use crate::context::{Core, LeftOutOf, Stage, table_time};
+use crate::context::{Core, LeftOutOf, Stage, StateWrites, table_time};
 use crate::log::NewRecord;
 use crate::processor::error::ProcessorResult;
+use crate::table::Place;
 
 impl Task {
     /// Applies what the stage has, and adds it to what is released.
     pub(super) fn apply_in_place(&mut self, core: &Rc<Core>, key: Option<&[u8]>) {
         let at = self.stage.at;
         if let Some(value) = self.stage.written() {
-            if let (Some(table), Some(key)) = (&core.table, key) {
-                table.borrow_mut().apply(key, value);
-            }
+            let place = core.table.as_ref().zip(key).map(|(table, key)| table.borrow_mut().apply(key, value));
             // Borrow of `stage.value` ends here: the push needs the whole stage.
             let bytes = value.is_some().then(|| std::mem::take(&mut self.stage.value));
-            push_changelog(core, &mut self.stage, 0, key, bytes.as_deref(), at);
+            push_changelog(core, &mut self.stage, 0, place, key, bytes.as_deref(), at);
             if let Some(bytes) = bytes {
                 self.stage.value = bytes;
             }
@@ -28,6 +27,7 @@ impl Task {
         if !self.stage.state.is_empty() || !self.stage.superseded.is_empty() {
             self.time.apply(core, &mut self.stage);
             self.stage.out.append(self.stage.state.records());
+            hand_over_state(core, &self.stage.state);
             self.time.release_superseded(&mut self.stage);
         }
     }
@@ -39,7 +39,7 @@ impl Task {
         slot.state = SlotState::Done;
         slot.alone = false;
         if let (Some(table), Some(value), Some(key)) = (&core.table, slot.stage.written(), slot.key()) {
-            table.borrow_mut().apply(key, value);
+            slot.place = Some(table.borrow_mut().apply(key, value));
         }
         if !slot.stage.state.is_empty() {
             self.time.apply(&core, &mut slot.stage);
@@ -69,10 +69,11 @@ impl Task {
             self.stage.out.append(&slot.stage.out);
             if let (Some(value), Some(Work::One(record))) = (slot.stage.written(), &slot.work) {
                 let key = record.view().key;
-                push_changelog(&self.core, &mut self.stage, 0, key, value, slot.stage.at);
+                push_changelog(&self.core, &mut self.stage, 0, slot.place, key, value, slot.stage.at);
             }
             if self.time.on {
                 self.stage.out.append(slot.stage.state.records());
+                hand_over_state(&self.core, &slot.stage.state);
                 self.time.release_superseded(&mut slot.stage);
                 self.time.release(slot.seen.max(slot.stage.time));
             }
@@ -110,16 +111,27 @@ impl Task {
     }
 }
 
-/// Adds a write to the table of this number to what is released.
+/// Writes to the library's own tables are released, in the order in which they were applied.
+fn hand_over_state(core: &Core, state: &StateWrites) {
+    for (table, place) in state.applied() {
+        if let Some(table) = core.state.get(*table) {
+            table.borrow_mut().hand_over(Some(*place));
+        }
+    }
+}
+
+/// Adds a write to the table of this number, which is applied at a place, to what is released.
 pub(super) fn push_changelog(
     core: &Core,
     stage: &mut Stage,
     table: usize,
+    place: Option<Place>,
     key: Option<&[u8]>,
     value: Option<&[u8]>,
     timestamp: i64,
 ) {
-    let Some((_, topic)) = core.table_at(table) else { return };
+    let Some((table, topic)) = core.table_at(table) else { return };
+    table.borrow_mut().hand_over(place);
     let (partition, timestamp) = (Some(core.partition), Some(table_time(timestamp)));
     let record = NewRecord { topic, partition, timestamp, key, value };
     stage.out.push(record, std::iter::empty());

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sled::{Db, Error, IVec, Tree};
 
+use super::absent::Absent;
 use super::damage::{guarded, is_damage, mark_damaged, unreadable};
 use super::dir::StateDir;
 use super::files::Files;
@@ -118,26 +119,43 @@ impl SledStore {
         if self.large.any() {
             guarded(|| self.begin())?;
         }
-        let (mut scratch, mut head) = (Vec::new(), Vec::new());
+        let (mut scratch, mut head, mut absent) = (Vec::new(), Vec::new(), Absent::default());
         for (key, value) in entries {
             let key = key::encode(key, &mut scratch);
-            guarded(|| self.write_one(key, value, &mut head))?;
+            guarded(|| match value {
+                Some(value) => self.insert(key, value, &mut head, &mut absent),
+                None => self.remove(key, &mut absent),
+            })?;
         }
         Ok(())
     }
 
-    fn write_one(&self, key: &[u8], value: Option<&[u8]>, head: &mut Vec<u8>) -> Result<(), Error> {
-        let old = match value {
-            Some(value) if value.len() > INLINE => {
-                self.begin()?;
-                self.large.write(key, value, head)?;
-                self.keys.insert(key, head.as_slice())?
-            }
-            Some(value) => self.keys.insert(key, value)?,
-            None => self.keys.remove(key)?,
+    fn insert(&self, key: &[u8], value: &[u8], head: &mut Vec<u8>, absent: &mut Absent) -> Result<(), Error> {
+        absent.written(key);
+        let old = if value.len() > INLINE {
+            self.begin()?;
+            self.large.write(key, value, head)?;
+            self.keys.insert(key, head.as_slice())?
+        } else {
+            self.keys.insert(key, value)?
         };
+        self.replaced(old.as_deref())
+    }
+
+    fn remove(&self, key: &[u8], absent: &mut Absent) -> Result<(), Error> {
+        if absent.contains(key) {
+            return Ok(());
+        }
+        match self.keys.remove(key)? {
+            None => absent.found(&self.keys, key),
+            old => self.replaced(old.as_deref()),
+        }
+    }
+
+    /// Something is no longer stored: removes its parts, if it has any.
+    fn replaced(&self, old: Option<&[u8]>) -> Result<(), Error> {
         let Some(old) = old else { return Ok(()) };
-        Head::of(&old)?.map_or(Ok(()), |head| self.large.remove(&head))
+        Head::of(old)?.map_or(Ok(()), |head| self.large.remove(&head))
     }
 
     /// Records that large values are about to be written or removed.

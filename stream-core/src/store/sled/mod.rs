@@ -12,8 +12,10 @@
 //! - `files` brings its files to the disk;
 //! - `length` records how long its log is, so that one that was cut is found;
 //! - `large` stores large values in parts;
-//! - `key` spells keys so that sled can scan them.
+//! - `key` spells keys so that sled can scan them;
+//! - `absent` leaves out removals of keys that are not there.
 
+mod absent;
 mod damage;
 mod db;
 mod dir;
@@ -28,6 +30,7 @@ mod options;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use self::db::SledStore;
@@ -70,6 +73,8 @@ pub struct SledStores {
     /// Shared with every open store: the lock must outlive them all.
     dir: Arc<StateDir>,
     options: SledOptions,
+    /// A bound on the cache of each store that is opened from now on.
+    bound: AtomicU64,
     slots: Mutex<BTreeMap<StoreId, Arc<OpenStore>>>,
 }
 
@@ -92,7 +97,7 @@ impl SledStores {
     /// [`StoreError::Locked`] when another process has it, [`StoreError::Directory`] when it can't be used.
     pub fn open_dir_with(dir: impl Into<PathBuf>, options: SledOptions) -> Result<Self, StoreError> {
         let dir = Arc::new(StateDir::lock(dir.into())?);
-        Ok(Self { dir, options, slots: Mutex::default() })
+        Ok(Self { dir, options, bound: AtomicU64::new(u64::MAX), slots: Mutex::default() })
     }
 
     /// The directory.
@@ -115,7 +120,9 @@ impl StoreBackend for SledStores {
             store.share(fingerprint)?;
             return Ok(store);
         }
-        let store = Arc::new(open::open(&self.dir, id, &path, fingerprint, &self.options)?);
+        let cache = self.options.cache_bytes.min(self.bound.load(Ordering::Relaxed));
+        let options = self.options.clone().cache_bytes(cache);
+        let store = Arc::new(open::open(&self.dir, id, &path, fingerprint, &options)?);
         *open = Arc::downgrade(&store);
         Ok(store)
     }
@@ -128,6 +135,15 @@ impl StoreBackend for SledStores {
             return Err(StoreError::Failed { path, reason: "still open, so it can't be removed".into() });
         }
         self.dir.remove(id)
+    }
+
+    fn bound_caches(&self, bytes: usize) {
+        self.bound.store(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn bytes_of_a_store(&self) -> usize {
+        // Two of the buffers that sled writes its log from, each of 512 KiB.
+        1 << 20
     }
 
     fn instance_id_place(&self) -> String {

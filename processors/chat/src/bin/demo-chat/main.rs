@@ -31,6 +31,10 @@ use tokio::time::timeout;
 
 use self::people::People;
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const PARTITIONS: i32 = 2;
 /// Nothing comes from elsewhere.
 const FROM_HERE: &str = "default-src 'self'; img-src data:; script-src 'unsafe-inline'; style-src 'unsafe-inline'";

@@ -32,6 +32,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use self::screen::Screen;
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const PARTITIONS: i32 = 2;
 
 /// 30 a second, evenly.
