@@ -81,6 +81,7 @@ pub(crate) fn run(how: &Compare) -> Outcome<()> {
         work: work.clone(),
         memory_mb: how.memory_mb,
         runs: 0,
+        workload: "",
         scale: how.scale,
         loads: std::collections::BTreeMap::new(),
         settings: std::collections::BTreeMap::new(),

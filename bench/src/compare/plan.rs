@@ -131,7 +131,7 @@ impl Workload {
             Self::Count => {
                 &["ours", "ours-eos", "ours-system-allocator", "bare", "kafka-streams", "kafka-streams-eos", "goka"]
             }
-            Self::CountWide => &["ours", "kafka-streams", "goka"],
+            Self::CountWide | Self::Idle => &["ours", "kafka-streams", "goka"],
             Self::Filter | Self::Window | Self::Join | Self::Latency => {
                 &["ours", "ours-eos", "kafka-streams", "kafka-streams-eos"]
             }
@@ -147,7 +147,6 @@ impl Workload {
             Self::Big => {
                 &["ours", "ours-fjall", "ours-memory", "ours-system-allocator", "kafka-streams", "kafka-streams-tx"]
             }
-            Self::Idle => &["ours", "kafka-streams", "goka"],
         }
     }
 

@@ -49,6 +49,8 @@ pub(crate) struct Bench {
     pub(crate) memory_mb: u64,
     /// Distinguishes the groups of this run's children.
     pub(crate) runs: u32,
+    /// The name of the workload that runs.
+    pub(crate) workload: &'static str,
     /// How much of each load there is.
     pub(crate) scale: f64,
     /// The loads that are written, and the ends of their topics' partitions.
@@ -76,6 +78,7 @@ impl Bench {
             return Ok(Ran::NotRun(why));
         }
         self.runs += 1;
+        self.workload = workload.name();
         let group = format!("run{}-{}-{}", self.runs, workload.name(), engine.name);
         let state = self.work.join("state").join(&group);
         std::fs::create_dir_all(&state)?;
@@ -127,7 +130,14 @@ impl Bench {
         figures.insert("peak_mb", mb(child.peak()?));
         figures.insert("disk_mb", mb(disk(&self.state(group))?));
         let said: Vec<String> = child.all("setting ").map(|(_, setting)| setting.to_owned()).collect();
-        self.settings.entry(engine.name).or_insert(said);
+        let known = self.settings.entry(engine.name).or_default();
+        let (first, workload) = (known.is_empty(), self.workload);
+        for setting in said {
+            let here = format!("{setting} ({workload})");
+            if !known.contains(&setting) && !known.contains(&here) {
+                known.push(if first { setting } else { here });
+            }
+        }
         child.end()
     }
 
