@@ -26,7 +26,7 @@ var (
 	brokers    = flag.String("brokers", "", "")
 	topology   = flag.String("topology", "", "")
 	group      = flag.String("group", "", "")
-	delivery   = flag.String("delivery", "alo", "")
+	delivery   = flag.String("delivery", "at-least-once", "")
 	_          = flag.String("store", "default", "")
 	state      = flag.String("state", "", "")
 	inputs     = flag.String("inputs", "", "")
@@ -121,7 +121,7 @@ func main() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
 	}()
-	if *delivery != "alo" {
+	if *delivery != "at-least-once" {
 		log.Fatal("Goka delivers at least once")
 	}
 	config := goka.DefaultConfig()

@@ -29,23 +29,23 @@ const fn engine(name: &'static str, program: Program, delivery: Delivery, store:
 
 /// Every engine, in the order in which the tables show them. `ours` is stream-core with sled.
 pub(crate) const ENGINES: [Engine; 13] = {
-    use Delivery::{Alo, Eos};
+    use Delivery::{AtLeastOnce, ExactlyOnce};
     use Program::{Bare, Goka, KafkaStreams, Ours, OursSystemAllocator};
     use StoreKind::{Default, Fjall, Memory, Sled, Transactional};
     [
-        engine("ours", Ours, Alo, Sled),
-        engine("ours-eos", Ours, Eos, Sled),
-        engine("ours-fjall", Ours, Alo, Fjall),
-        engine("ours-fjall-eos", Ours, Eos, Fjall),
-        engine("ours-memory", Ours, Alo, Memory),
-        engine("ours-memory-eos", Ours, Eos, Memory),
-        engine("ours-system-allocator", OursSystemAllocator, Alo, Sled),
-        engine("bare", Bare, Alo, Default),
-        engine("kafka-streams", KafkaStreams, Alo, Default),
-        engine("kafka-streams-eos", KafkaStreams, Eos, Default),
-        engine("kafka-streams-tx", KafkaStreams, Alo, Transactional),
-        engine("kafka-streams-tx-eos", KafkaStreams, Eos, Transactional),
-        engine("goka", Goka, Alo, Default),
+        engine("ours", Ours, AtLeastOnce, Sled),
+        engine("ours-eos", Ours, ExactlyOnce, Sled),
+        engine("ours-fjall", Ours, AtLeastOnce, Fjall),
+        engine("ours-fjall-eos", Ours, ExactlyOnce, Fjall),
+        engine("ours-memory", Ours, AtLeastOnce, Memory),
+        engine("ours-memory-eos", Ours, ExactlyOnce, Memory),
+        engine("ours-system-allocator", OursSystemAllocator, AtLeastOnce, Sled),
+        engine("bare", Bare, AtLeastOnce, Default),
+        engine("kafka-streams", KafkaStreams, AtLeastOnce, Default),
+        engine("kafka-streams-eos", KafkaStreams, ExactlyOnce, Default),
+        engine("kafka-streams-tx", KafkaStreams, AtLeastOnce, Transactional),
+        engine("kafka-streams-tx-eos", KafkaStreams, ExactlyOnce, Transactional),
+        engine("goka", Goka, AtLeastOnce, Default),
     ]
 };
 

@@ -22,8 +22,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(900);
 /// The time between commits in milliseconds, the same for all engines.
 pub(super) const fn commit_ms(delivery: Delivery) -> u64 {
     match delivery {
-        Delivery::Alo => 1_000,
-        Delivery::Eos => 100,
+        Delivery::AtLeastOnce => 1_000,
+        Delivery::ExactlyOnce => 100,
     }
 }
 /// How long producers wait for a batch to fill, in milliseconds, the same for all engines.
@@ -105,8 +105,8 @@ impl Bench {
     pub(super) fn start(&self, group: &str, ask: &Ask<'_>) -> Outcome<Child> {
         let mut command: Command = self.programs.command(ask.engine, self.memory_mb)?;
         let delivery = match ask.engine.delivery {
-            Delivery::Alo => "alo",
-            Delivery::Eos => "eos",
+            Delivery::AtLeastOnce => "at-least-once",
+            Delivery::ExactlyOnce => "exactly-once",
         };
         let store = format!("{:?}", ask.engine.store).to_lowercase();
         let topology = format!("{:?}", ask.topology).to_lowercase();

@@ -44,7 +44,7 @@ async fn process(job: &Job) -> Outcome<()> {
     };
     let mut processor =
         Processor::new(graph, log).state_dir(&job.state).commit_interval(Duration::from_millis(job.commit_ms));
-    if job.delivery == Delivery::Eos {
+    if job.delivery == Delivery::ExactlyOnce {
         processor = processor.guarantee(Guarantee::ExactlyOnce);
     }
     // Only a large table comes near a bound: everything else runs as it does by default.
