@@ -106,8 +106,8 @@ fn keep(env: &Env, table: &StandbyTable, partition: &TopicPartition) -> Result<K
         checkpoint: env.options.checkpoint_interval,
         progress: env.options.progress_interval,
         probe: env.options.topic_check_interval,
-        memory: env.options.restore_memory.clone(),
         is_cut: layout.is_some(),
+        memory: env.options.restore_memory.clone(),
     };
     let status = replica.status();
     // The instance's reader: one for each standby would be a client, with its threads, for each partition.

@@ -17,16 +17,20 @@ pub(crate) struct UpdaterOptions {
     pub(crate) checkpoint: Duration,
     pub(crate) progress: Duration,
     pub(crate) probe: Duration,
-    pub(crate) memory: RestoreMemory,
     /// Records of the topic are deleted once they are closed (see [`Source`](crate::table::Source)).
     pub(crate) is_cut: bool,
+    pub(crate) memory: RestoreMemory,
 }
 
 impl Default for UpdaterOptions {
     fn default() -> Self {
-        let seconds = Duration::from_secs;
-        let (checkpoint, progress, probe) = (seconds(10), seconds(5), seconds(10));
-        Self { checkpoint, progress, probe, memory: RestoreMemory::default(), is_cut: false }
+        Self {
+            checkpoint: Duration::from_secs(10),
+            progress: Duration::from_secs(5),
+            probe: Duration::from_secs(10),
+            memory: RestoreMemory::default(),
+            is_cut: false,
+        }
     }
 }
 

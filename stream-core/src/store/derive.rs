@@ -30,6 +30,9 @@ pub(crate) trait Derive: Debug + Send + Sync + 'static {
     /// The key of the mark that may lie beside that record, and leaves with it.
     fn mark(&self, derived: &[u8], to: &mut Vec<u8>) -> bool;
 
+    /// The key of the derived entry that a mark lies beside; false if it is no mark.
+    fn marked(&self, mark: &[u8], to: &mut Vec<u8>) -> bool;
+
     /// The key of the bound.
     fn bound(&self) -> &'static [u8];
 
@@ -103,8 +106,15 @@ impl Store for DerivingStore {
     }
 
     fn write(&self, entries: &mut dyn Iterator<Item = (&[u8], Option<&[u8]>)>) -> Result<(), StoreError> {
-        let entries: Vec<_> = entries.collect();
         let (mut set, mut removed, mut key) = (Vec::new(), Vec::new(), Vec::new());
+        // What is below the bound already would be found by no sweep if its derived entry is gone: a mark.
+        let below = self.inner.get(self.layout.bound())?.map(|bound| self.layout.below(&bound)).unwrap_or_default();
+        let entries: Vec<_> = entries
+            .filter(|(entry, value)| {
+                let is_derived = self.layout.derived(entry, &mut key) || self.layout.marked(entry, &mut key);
+                value.is_none() || !is_derived || !below.iter().any(|(from, end)| (from..end).contains(&&key))
+            })
+            .collect();
         for (record, value) in &entries {
             if !self.layout.derived(record, &mut key) {
                 continue;

@@ -153,18 +153,18 @@ impl WriteBuffer {
         self.bytes = self.bytes.saturating_sub(before) + len(entry.value.as_ref());
     }
 
-    pub(super) fn remove(&mut self, key: &[u8]) -> Option<Entry> {
-        let found = self.places.find_entry(self.hasher.hash_one(key), |place| {
+    pub(super) fn remove(&mut self, key: &[u8]) {
+        let Ok(found) = self.places.find_entry(self.hasher.hash_one(key), |place| {
             self.entries.get(*place).is_some_and(|entry| *entry.key == *key)
-        });
-        let found = found.ok()?;
+        }) else {
+            return;
+        };
         let (place, _) = found.remove();
         let entry = self.entries.remove(place);
         self.bytes = self.bytes.saturating_sub(entry.weight());
         if let Some(order) = &mut self.order {
             order.remove(key);
         }
-        Some(entry)
     }
 
     /// Keeps the entries that `keep` says so of, which may change their values.

@@ -41,10 +41,10 @@ use crate::store::{Checkpoint, DerivingStore, Direction, KeyRange, Layout, Store
 pub(crate) struct TablePartition {
     store: Arc<dyn Store>,
     buffer: WriteBuffer,
-    /// The places of the writes that are on their way to the changelog, in the order in which they are handed over.
-    on_their_way: VecDeque<Option<Place>>,
     /// The entries that are derived from its records, where it has such.
     derived: Option<Derived>,
+    /// The places of the writes that are on their way to the changelog, in the order in which they are handed over.
+    on_their_way: VecDeque<Option<Place>>,
     /// Changelog offset up to which everything is acknowledged.
     next_offset: i64,
     /// The last checkpoint's offset.
@@ -62,8 +62,8 @@ impl TablePartition {
         Self {
             store,
             buffer: WriteBuffer::default(),
-            on_their_way: VecDeque::new(),
             derived: None,
+            on_their_way: VecDeque::new(),
             next_offset,
             checkpointed: next_offset,
             pending: Vec::new(),
@@ -111,12 +111,10 @@ impl TablePartition {
             }
             entry.unacked += 1;
         }
-        self.buffer.set(place, value);
-        if let Some(derived) = &mut self.derived
-            && let Some(entry) = self.buffer.at(place)
-        {
+        if let (Some(derived), Some(entry)) = (&mut self.derived, self.buffer.at(place)) {
             derived.written(&entry.key, value.is_some());
         }
+        self.buffer.set(place, value);
         place
     }
 
@@ -133,6 +131,12 @@ impl TablePartition {
         let place = place.flatten();
         debug_assert!(place.is_none_or(|place| self.buffer.is_of(place, key)), "writes came in another order");
         self.acknowledge_at(place, key, value);
+        if let (Some(derived), Some(bound)) = (&mut self.derived, value)
+            && key == derived.layout.bound()
+        {
+            let closed = derived.close(bound);
+            self.forget(&closed);
+        }
     }
 
     /// Takes in a write that its changelog has already, or will have with what is acknowledged.
@@ -142,12 +146,6 @@ impl TablePartition {
     }
 
     fn acknowledge_at(&mut self, place: Option<Place>, key: &[u8], value: Option<&[u8]>) {
-        if let (Some(derived), Some(bound)) = (&mut self.derived, value)
-            && key == derived.layout.bound()
-        {
-            let closed = derived.close(bound);
-            self.forget(&closed);
-        }
         let Some(entry) = self.buffer.get_mut(key, place) else { return };
         entry.unacked = entry.unacked.saturating_sub(1);
         if entry.unacked == 0 {
@@ -173,9 +171,10 @@ impl TablePartition {
 
     /// Takes a key out of the buffer.
     fn remove(&mut self, key: &[u8]) {
-        if let (Some(entry), Some(derived)) = (self.buffer.remove(key), &mut self.derived) {
+        if let (Some(derived), Some(entry)) = (&mut self.derived, self.buffer.get(key)) {
             derived.written(&entry.key, false);
         }
+        self.buffer.remove(key);
     }
 
     /// Everything in the changelog below `offset` is acknowledged.

@@ -238,6 +238,26 @@ fn j9_of_nulls_that_are_due_together_none_comes_twice() -> Done {
     Ok(())
 }
 
+/// A record that was passed over before it was due, for it has a match, and of which the store has no mark.
+#[test]
+fn j9_what_the_bound_closes_is_not_looked_at_again() -> Done {
+    with_both(|guarantee| {
+        let tester = Tester::new();
+        tester.add_with(graph(Kind::Left), move |p| p.guarantee(guarantee).checkpoint_interval(ms(20_000)))?;
+        let out = tester.output("join-told", Text);
+        push(&tester, &["L e:e@0", "L a@5"])?;
+        tester.drain()?;
+        // They are in the store now.
+        tester.run_for(ms(21_000));
+        for records in [&["R x@6", "L b:b@50"][..], &["R y:y@72"], &["R y:y@80"], &["R y:y@300"]] {
+            push(&tester, records)?;
+            tester.drain()?;
+        }
+        assert_eq!(values(&out), ["[a,x]@6", "[e,-]@0", "[b,-]@50"]);
+        Ok(())
+    })
+}
+
 #[test]
 fn j9_stores_do_not_grow() -> Done {
     with_both(|guarantee| {

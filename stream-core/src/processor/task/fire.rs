@@ -366,9 +366,9 @@ impl Task {
                     continue;
                 };
                 place.mark(&mut mark);
-                let at = table.borrow_mut().apply(&mark, Some(&[]));
-                let number = core.graph.first_state() + fired.state;
-                push_changelog(&core, &mut self.stage, number, Some(at), Some(&mark), Some(&[]), now);
+                let (place, number) =
+                    (table.borrow_mut().apply(&mark, Some(&[])), core.graph.first_state() + fired.state);
+                push_changelog(&core, &mut self.stage, number, Some(place), Some(&mark), Some(&[]), now);
             }
         }
         for (state, value) in at.into_iter().flat_map(|at| self.time.closed.bounds(at)) {

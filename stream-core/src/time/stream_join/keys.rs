@@ -107,7 +107,16 @@ impl<'a> Place<'a> {
 
     /// The place of a record.
     pub(crate) fn of_record(record: &'a [u8]) -> Option<Self> {
-        let (side, rest) = record.strip_prefix(RECORDS)?.split_first()?;
+        Self::of(record.strip_prefix(RECORDS)?)
+    }
+
+    /// The place of a mark.
+    fn of_mark(mark: &'a [u8]) -> Option<Self> {
+        Self::of(mark.strip_prefix(&[MARK])?)
+    }
+
+    fn of(rest: &'a [u8]) -> Option<Self> {
+        let (side, rest) = rest.split_first()?;
         let (length, rest) = rest.split_first_chunk::<4>()?;
         let (key, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
         let (time, arrival) = read_time(rest)?;
@@ -174,6 +183,10 @@ impl Derive for JoinLayout {
         Place::of_time(derived).map(|place| place.mark(to)).is_some()
     }
 
+    fn marked(&self, mark: &[u8], to: &mut Vec<u8>) -> bool {
+        Place::of_mark(mark).map(|place| place.by_time(to)).is_some()
+    }
+
     fn bound(&self) -> &'static [u8] {
         BOUND
     }
@@ -213,6 +226,7 @@ mod tests {
             assert!(JoinLayout.record(&entry, &mut found) && found == other);
             at.mark(&mut mark);
             assert!(JoinLayout.mark(&entry, &mut found) && found == mark);
+            assert!(JoinLayout.marked(&mark, &mut found) && found == entry);
             assert!(!JoinLayout.derived(&mark, &mut found) && !JoinLayout.derived(BOUND, &mut found));
         }
     }

@@ -18,12 +18,20 @@ use crate::window::{JoinWindows, Which};
 const AHEAD: usize = 64;
 
 impl Queue {
-    /// Goes on at the bound: what it closes is told, whatever a store still has of it.
     pub(crate) fn begin_at_bound(&mut self, core: &Core, side: Which) {
-        let Some(table) = core.state.get(self.state) else { return };
-        let table = table.borrow();
+        if let Some(table) = core.state.get(self.state) {
+            self.pass_bound(&table.borrow(), side);
+        }
+    }
+
+    /// Goes on at the bound at least. What it closes is told or settled, whatever a store still has of it: of a record that was
+    /// passed over before it was due, the mark may be gone already, and not the entry.
+    fn pass_bound(&mut self, table: &TablePartition, side: Which) {
         if let Some(at) = table.bound().and_then(|bound| read_bound(bound, side)) {
-            self.floor = from_time(side, at);
+            let first = from_time(side, at);
+            if self.floor < first {
+                self.floor = first;
+            }
         }
     }
 
@@ -35,6 +43,7 @@ impl Queue {
         side: Which,
         now: i64,
     ) -> Result<Option<Vec<u8>>, StoreError> {
+        self.pass_bound(table, side);
         let mut mark = Vec::new();
         let mut is_open = |entry: &[u8], value: &[u8]| -> Result<bool, StoreError> {
             if value != OPEN || core.is_deleted(self.state, entry) {
