@@ -108,8 +108,10 @@ fn j9_a_kept_record_is_one_record_and_a_mark_at_most() -> Done {
             assert!(values(&out).len() >= 400);
             let (records, found) = (count(&tester, RECORD), count(&tester, MARK));
             assert_eq!(records, 800, "{kind:?}");
-            let told = if guarantee == Guarantee::ExactlyOnce { 5 } else { 0 };
-            assert!((*marks.start()..=marks.end() + told).contains(&found), "{kind:?}: {found} marks");
+            // Exactly once, some that were told may have one; at least once, what comes with a match has one, too.
+            let with_a_match = if kind == Kind::Outer { 400 } else { 0 };
+            let (least, told) = if guarantee == Guarantee::ExactlyOnce { (0, 5) } else { (with_a_match, with_a_match) };
+            assert!((marks.start() + least..=marks.end() + told).contains(&found), "{kind:?}: {found} marks");
             assert!(changelog(&tester).iter().all(|r| r.value.is_some()), "nothing is deleted");
             let bounds = count(&tester, BOUND);
             assert!((1..80).contains(&bounds), "{kind:?}: {bounds} bounds");
@@ -150,7 +152,9 @@ fn j9_a_match_is_not_forgotten_by_a_restore() -> Done {
         tester.drain()?;
         push(&tester, &["R x@30", "L w:c@31"])?;
         tester.drain()?;
-        assert_eq!(count(&tester, MARK), 2);
+        // At least once, what comes with a match has a mark, too.
+        let marks = if guarantee == Guarantee::ExactlyOnce { 2 } else { 4 };
+        tester.wait_until("they are marked", || count(&tester, MARK) == marks)?;
         lose_the_machine(&tester)?;
         push(&tester, &["L z:z@1000"])?;
         tester.drain()?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use stream_core::codec::{Bytes, Int64, Text};
 use stream_core::group::{CallbackError, ErrorPolicy, Group, GroupGraph, Input, Side, repartition_topic};
@@ -143,6 +144,51 @@ fn a_match_that_came_later_is_not_forgotten_when_a_record_is_done_again() -> Don
     assert!(found.contains(&"[a,x]@60".to_owned()), "{found:?}");
     assert!(!found.contains(&"[-,x]@60".to_owned()) && !found.contains(&"[a,-]@0".to_owned()), "{found:?}");
     Ok(())
+}
+
+/// The match is not written, though all else of its record is; and when its record is done again, it is skipped.
+#[test]
+fn a_match_that_was_lost_leaves_its_record_the_null() -> Done {
+    with_both(|guarantee| {
+        let is_bad = Arc::new(AtomicBool::new(false));
+        let graph = {
+            let is_bad = Arc::clone(&is_bad);
+            let mut g = Group::define("join");
+            let out = g.output("join-told", Text);
+            let side =
+                |side: &str| Side::topic(Input::topic(format!("join-{side}")).on_error(ErrorPolicy::skip()), Text);
+            g.stream_join("pairs", usual(), side("left"), side("right")).outer(move |ctx, left, right| {
+                if is_bad.load(Ordering::SeqCst) && left.is_some() && right.is_some() {
+                    return Err(CallbackError::msg("on purpose"));
+                }
+                ctx.emit(out, ctx.key(), told(left, right, ctx.timestamp()))
+            });
+            g.build()?
+        };
+        for first in [["L a@0", "R x@20"], ["R x@20", "L a@0"]] {
+            is_bad.store(false, Ordering::SeqCst);
+            let (tester, out) = tester(guarantee, &graph)?;
+            push(&tester, &first[..1])?;
+            tester.wait_until("it is kept", || live_keys(&tester, "join-kept-pairs") == 1)?;
+            let lost = tester.log().faults().on(|r| r.topic == "join-told").fail(passing());
+            // Without it the instance would take back what it has written.
+            let held = tester.log().faults().on(|r| r.topic == "join-kept-pairs").hold_acks();
+            push(&tester, &first[1..])?;
+            tester.run_for(ms(2000));
+            tester.crash("join")?;
+            drop((lost, held));
+            is_bad.store(true, Ordering::SeqCst);
+            tester.start_instance("join", 0)?;
+            tester.drain()?;
+            push(&tester, &["L z:z@1000", "R z:z@1000"])?;
+            is_bad.store(false, Ordering::SeqCst);
+            tester.drain()?;
+            let found = values(&out);
+            let kept = if first[0].starts_with('L') { "[a,-]@0" } else { "[-,x]@20" };
+            assert!(found.contains(&kept.to_owned()), "{guarantee:?}, {first:?}: {found:?}");
+        }
+        Ok(())
+    })
 }
 
 fn with_policy(policy: &ErrorPolicy) -> Arc<GroupGraph> {

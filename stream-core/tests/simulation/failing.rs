@@ -59,7 +59,7 @@ pub(crate) fn dead_letters(simulation: Simulation) -> Simulation {
 }
 
 /// A write whose record goes back, because something else of it was refused, and fails for good the next time: as long
-/// as nobody dies in between, nothing is left of it.
+/// as nobody dies in between, and nobody gives up what is under way, nothing is left of it.
 pub(crate) fn taken_back(simulation: Simulation) -> Simulation {
     let graph = || -> Graph {
         let mut g = Group::define("taken").table(Text);
@@ -72,7 +72,8 @@ pub(crate) fn taken_back(simulation: Simulation) -> Simulation {
     };
     let kinds = [Fault::Delivery, Fault::Callback, Fault::Rebalance, Fault::Membership, Fault::Latency];
     let faults = kinds.into_iter().fold(Faults::none(), Faults::with);
-    simulation.faults(faults).group(graph).input("words", Text, 150, record).check(|c| {
+    let patient = |p: Processor| p.drain_timeout(Duration::from_secs(60));
+    simulation.faults(faults).processor(patient).group(graph).input("words", Text, 150, record).check(|c| {
         let copies = c.actual.decoded("copies", &Text).map_err(|e| format!("{e:?}"))?;
         let copies: BTreeSet<String> = copies.into_iter().map(|(_, id)| id).collect();
         let table = c.actual.table("taken", &Text).map_err(|e| format!("{e:?}"))?;

@@ -182,6 +182,20 @@ mod failed_once {
         super::all_hold("joined_left", Guarantee::ExactlyOnce, std::iter::once(117));
     }
 
+    /// The mark of a match was accepted, and the match was not; when its record was done again, the other one was closed. It gave
+    /// neither a match nor a null. Also `a_match_that_was_lost_leaves_its_record_the_null`.
+    #[test]
+    fn a_match_that_was_lost_took_the_null_with_it() {
+        super::all_hold("joined_left", Guarantee::AtLeastOnce, std::iter::once(3381));
+    }
+
+    /// The simulator's own fault: an instance gave up a batch that it could not take back any more, which is a limit of
+    /// at-least-once delivery, as a crash is.
+    #[test]
+    fn a_partition_moved_before_its_writes_were_taken_back() {
+        super::all_hold("taken_back", Guarantee::AtLeastOnce, std::iter::once(4601));
+    }
+
     /// An aborted first transaction took the positions of the assignment with it. Also
     /// `positions_of_an_assignment_are_committed_though_the_first_transaction_is_aborted`.
     #[test]

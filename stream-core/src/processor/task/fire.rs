@@ -11,7 +11,7 @@ use super::Task;
 use super::guard::guarded;
 use super::outbox::{OWN, TIMED};
 use super::release::push_changelog;
-use super::time::Fired;
+use super::time::{After, Fired};
 use crate::context::{Core, Source, StateWrites};
 use crate::group::callback::SyncHandler;
 use crate::group::{CallbackError, ErrorPolicy};
@@ -297,16 +297,10 @@ impl Task {
         let joined = matches!(due.kind, Kind::Joined(..));
         if joined || !self.time.atomic {
             let until = if due.kind.is_wall() { i64::MIN } else { due.at };
+            let (state, then_what) = (due.state, if joined { After::Hide } else { After::Delete });
             let then = call.entries.last.map(Box::from);
             let first = call.entries.first.iter();
-            let fired = first.map(|&e| Fired {
-                state: due.state,
-                key: e.into(),
-                due: until,
-                then: then.clone(),
-                joined,
-                matched: false,
-            });
+            let fired = first.map(|&e| Fired { state, key: e.into(), due: until, then: then.clone(), then_what });
             self.time.fired.extend(fired);
         }
         self.time.release(self.time.seen);
@@ -367,7 +361,7 @@ impl Task {
         if self.time.atomic {
             let mut mark = Vec::new();
             let closed = self.time.closed.flushed;
-            for fired in self.time.fired.iter().filter(|fired| fired.joined && fired.due > closed) {
+            for fired in self.time.fired.iter().filter(|fired| fired.then_what == After::Hide && fired.due > closed) {
                 let (Some(place), Some(table)) = (Place::of_time(&fired.key), core.state.get(fired.state)) else {
                     continue;
                 };
@@ -391,22 +385,27 @@ impl Task {
     pub(super) fn delete_fired(&mut self) {
         let (core, first, now) = (Rc::clone(&self.core), self.stage.out.len(), self.core.clock.now_ms());
         let mut mark = Vec::new();
-        for Fired { state, key, then, joined, matched, .. } in self.time.take_deletable() {
-            if joined {
-                core.pending_deletes.borrow_mut().remove(state, &key);
-                continue;
-            }
-            if matched {
-                let (Some(place), Some(table)) = (Place::of_time(&key), core.state.get(state)) else { continue };
-                if let Some(due) = self.time.closed.closes(state, place) {
-                    // Nobody would sweep its mark out: it stays hidden until it is closed.
-                    self.time.fired.push(Fired { due, joined: true, ..Fired::superseded(state, key) });
-                } else if core.pending_deletes.borrow_mut().remove(state, &key) {
+        for Fired { state, key, then, then_what, .. } in self.time.take_deletable() {
+            match then_what {
+                After::Delete => {}
+                After::Hide | After::Marked => {
+                    self.time.marked(state, &key);
+                    core.pending_deletes.borrow_mut().remove(state, &key);
+                    continue;
+                }
+                After::Mark => {
+                    let (Some(place), Some(table)) = (Place::of_time(&key), core.state.get(state)) else { continue };
+                    if let Some(due) = self.time.closed.closes(state, place) {
+                        // Nobody would sweep its mark out: it stays hidden until it is closed.
+                        self.time.hide(state, key, due);
+                        continue;
+                    }
                     place.mark(&mut mark);
                     let (at, number) = (table.borrow_mut().apply(&mark, Some(&[])), core.graph.first_state() + state);
                     push_changelog(&core, &mut self.stage, number, Some(at), Some(&mark), Some(&[]), now);
+                    self.time.begin_marking(state, key);
+                    continue;
                 }
-                continue;
             }
             self.time.fired.extend(then.map(|then| Fired::superseded(state, then)));
             // What was set again since stays.

@@ -13,6 +13,7 @@
 //!
 //! Which of the entries is next is asked of the tables: see [`crate::time::due`].
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::rc::Rc;
 
@@ -40,16 +41,26 @@ pub(super) struct Fired {
     pub(super) due: i64,
     /// The entry to delete once this one's deletion is acknowledged.
     pub(super) then: Option<Box<[u8]>>,
-    /// It is a join's: it is not deleted, but hidden until the join's bound closes it.
-    pub(super) joined: bool,
-    /// It is a join's, and has found its first match: it gets its mark.
-    pub(super) matched: bool,
+    pub(super) then_what: After,
+}
+
+/// What becomes of an entry that has fired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    /// It is deleted.
+    Delete,
+    /// It is a join's: it stays hidden until the join's bound closes it.
+    Hide,
+    /// It is a join's, and has found its first match: it gets its mark, and is hidden until then.
+    Mark,
+    /// It has its mark once this is acknowledged.
+    Marked,
 }
 
 impl Fired {
     /// An entry that is deleted once what was done until now is acknowledged.
     pub(super) fn superseded(state: usize, key: Box<[u8]>) -> Self {
-        Self { state, key, due: i64::MIN, then: None, joined: false, matched: false }
+        Self { state, key, due: i64::MIN, then: None, then_what: After::Delete }
     }
 }
 
@@ -116,6 +127,8 @@ pub(super) struct Time {
     pub(super) fired: Vec<Fired>,
     /// Entries that have fired, are acknowledged, and wait for stream time to be written.
     deletable: Vec<Fired>,
+    /// Entries of joins whose match is acknowledged, and whose mark is on its way.
+    marking: BTreeSet<(usize, Box<[u8]>)>,
     /// A wait before the next due callback: for something that it needs, or before a retry.
     pub(super) resolving: Option<LocalBoxFuture<'static, Result<(), CallbackError>>>,
     /// Due work that failed, and is called again.
@@ -168,6 +181,7 @@ impl Time {
             wall: None,
             fired: Vec::new(),
             deletable: Vec::new(),
+            marking: BTreeSet::new(),
             resolving: None,
             trying: None,
             makers: Vec::new(),
@@ -358,7 +372,8 @@ impl Time {
 
     pub(super) fn release_superseded(&mut self, stage: &mut Stage) {
         let closed = &self.closed;
-        let superseded = |(state, key)| Fired { matched: closed.is_of(state), ..Fired::superseded(state, key) };
+        let after = |state| if closed.is_of(state) { After::Mark } else { After::Delete };
+        let superseded = |(state, key)| Fired { then_what: after(state), ..Fired::superseded(state, key) };
         self.fired.extend(stage.superseded.drain(..).map(superseded));
     }
 
@@ -425,10 +440,26 @@ impl Time {
     /// The entries that may be deleted by now.
     pub(super) fn take_deletable(&mut self) -> Vec<Fired> {
         let (written, closed) = (self.written, self.closed.written);
-        let may = |f: &Fired| f.due <= if f.joined { closed } else { written };
+        let may = |f: &Fired| f.due <= if f.then_what == After::Hide { closed } else { written };
         let (now, later) = std::mem::take(&mut self.deletable).into_iter().partition(may);
         self.deletable = later;
         now
+    }
+
+    /// An entry, of which everything is acknowledged, is hidden until the join's bound closes it.
+    pub(super) fn hide(&mut self, state: usize, key: Box<[u8]>, due: i64) {
+        self.deletable.push(Fired { due, then_what: After::Hide, ..Fired::superseded(state, key) });
+    }
+
+    /// An entry's mark is handed over with the next batch.
+    pub(super) fn begin_marking(&mut self, state: usize, key: Box<[u8]>) {
+        self.marking.insert((state, key.clone()));
+        self.fired.push(Fired { then_what: After::Marked, ..Fired::superseded(state, key) });
+    }
+
+    /// An entry's mark is acknowledged.
+    pub(super) fn marked(&mut self, state: usize, key: &[u8]) {
+        self.marking.remove(&(state, key.into()));
     }
 
     /// Goes back to what is acknowledged. The tables have gone back already.
@@ -444,6 +475,10 @@ impl Time {
         self.trying = None;
         self.makers.clear();
         self.fired.clear();
+        // Their matches are acknowledged, and their marks were taken back.
+        for (state, key) in std::mem::take(&mut self.marking) {
+            self.deletable.push(Fired { then_what: After::Mark, ..Fired::superseded(state, key) });
+        }
         let mut gone = core.pending_deletes.borrow_mut();
         // What came of these is acknowledged.
         gone.retain(|state, key| self.deletable.iter().any(|f| f.state == state && *f.key == *key));

@@ -11,8 +11,10 @@
 //! another key that of its source with the partition, so that a record that is done again has the same entries.
 //!
 //! A record is **open** while its null may still have to be emitted: its value begins with [`OPEN`], and it has no mark
-//! (`2`). The mark comes with its first match. With exactly-once delivery it may come with its null, too, if that is in
-//! another transaction than those of others that are due at the same time.
+//! (`2`). The mark comes with its first match: with exactly-once delivery in the same transaction, where a record that comes
+//! with a match needs none, for it is [`SETTLED`] at once; with at-least-once delivery when the match is acknowledged. With
+//! exactly-once delivery it may come with its null, too, if that is in another transaction than those of others that are due
+//! at the same time.
 //!
 //! These are formats on disk and in topics: they must never change without a new name for the topic.
 
