@@ -149,16 +149,13 @@ impl Follower {
             Fetched::End(end) => {
                 // Behind the last record there may be markers of transactions.
                 self.next = self.next.max(end);
-                Poll::Ready(match &mut self.held {
-                    Some(held) => {
-                        held.end = Some(end);
-                        held.begin_writing();
-                        self.write_part()
-                    }
-                    None => {
-                        self.stored = self.next;
-                        Ok(Step::CaughtUp(end))
-                    }
+                Poll::Ready(if let Some(held) = &mut self.held {
+                    held.end = Some(end);
+                    held.begin_writing();
+                    self.write_part()
+                } else {
+                    self.stored = self.next;
+                    Ok(Step::CaughtUp(end))
                 })
             }
             Fetched::Records => Poll::Ready(self.apply_batch(applied)),
