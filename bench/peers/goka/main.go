@@ -26,7 +26,7 @@ var (
 	brokers    = flag.String("brokers", "", "")
 	topology   = flag.String("topology", "", "")
 	group      = flag.String("group", "", "")
-	delivery   = flag.String("delivery", "alo", "")
+	delivery   = flag.String("delivery", "at-least-once", "")
 	_          = flag.String("store", "default", "")
 	state      = flag.String("state", "", "")
 	inputs     = flag.String("inputs", "", "")
@@ -121,7 +121,7 @@ func main() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
 	}()
-	if *delivery != "alo" {
+	if *delivery != "at-least-once" {
 		log.Fatal("Goka delivers at least once")
 	}
 	config := goka.DefaultConfig()
@@ -184,9 +184,6 @@ func version() string {
 	}
 	for _, module := range info.Deps {
 		if module.Path == "github.com/lovoo/goka" {
-			if module.Replace != nil {
-				return module.Version + " (of GOKA_SOURCE)"
-			}
 			return module.Version
 		}
 	}

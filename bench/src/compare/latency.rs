@@ -19,7 +19,7 @@ const RATES: [u64; 2] = [5_000, 50_000];
 const COMMIT_MS: u64 = 100;
 /// What comes so early is not measured: compilers at run time have not seen it often enough.
 const WARM_UP: Duration = Duration::from_secs(10);
-const MEASURED: Duration = Duration::from_secs(10);
+const MEASURED: Duration = Duration::from_secs(8);
 const KEYS: u64 = 10_000;
 
 pub(super) fn latency(bench: &mut Bench, engine: &Engine, group: &str) -> Outcome<Vec<(String, Figures)>> {
@@ -138,8 +138,8 @@ fn follow(consumer: &BaseConsumer, records: u64, skip: u64, came: &AtomicU64) ->
 
 /// The CPU time of an engine, and of the broker, while nothing comes, with few partitions and with many.
 pub(super) fn idle(bench: &mut Bench, engine: &Engine, group: &str) -> Outcome<Vec<(String, Figures)>> {
-    const SETTLED: Duration = Duration::from_secs(10);
-    const LOOKED_AT: Duration = Duration::from_secs(20);
+    const SETTLED: Duration = Duration::from_secs(6);
+    const LOOKED_AT: Duration = Duration::from_secs(15);
     let mut all = Vec::new();
     for partitions in [4, 100] {
         let group = format!("{group}-{partitions}");

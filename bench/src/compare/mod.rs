@@ -81,11 +81,13 @@ pub(crate) fn run(how: &Compare) -> Outcome<()> {
         work: work.clone(),
         memory_mb: how.memory_mb,
         runs: 0,
+        workload: "",
         scale: how.scale,
         loads: std::collections::BTreeMap::new(),
         settings: std::collections::BTreeMap::new(),
     };
     end_on_interrupt(&bench.kafka);
+    let began = Instant::now();
     let results = workloads.iter().try_fold(Results::new(&root, how.scale), |mut results, workload| {
         let rounds = how.rounds.unwrap_or(workload.rounds()).max(1);
         one(&mut bench, *workload, &chosen(*workload), rounds, &mut results)?;
@@ -97,7 +99,7 @@ pub(crate) fn run(how: &Compare) -> Outcome<()> {
     let to = if (how.scale - 1.0).abs() < f64::EPSILON && only.is_empty() { root.join("bench") } else { work };
     let page = results.save(&to)?;
     println!("{page}");
-    println!("saved in {}", to.display());
+    println!("saved in {}; all of it took {} min", to.display(), began.elapsed().as_secs().div_ceil(60));
     match results.failures() {
         0 => Ok(()),
         n => Err(format!("{n} of the engines failed or gave wrong results: see above").into()),

@@ -29,23 +29,23 @@ const fn engine(name: &'static str, program: Program, delivery: Delivery, store:
 
 /// Every engine, in the order in which the tables show them. `ours` is stream-core with sled.
 pub(crate) const ENGINES: [Engine; 13] = {
-    use Delivery::{Alo, Eos};
+    use Delivery::{AtLeastOnce, ExactlyOnce};
     use Program::{Bare, Goka, KafkaStreams, Ours, OursSystemAllocator};
     use StoreKind::{Default, Fjall, Memory, Sled, Transactional};
     [
-        engine("ours", Ours, Alo, Sled),
-        engine("ours-eos", Ours, Eos, Sled),
-        engine("ours-fjall", Ours, Alo, Fjall),
-        engine("ours-fjall-eos", Ours, Eos, Fjall),
-        engine("ours-memory", Ours, Alo, Memory),
-        engine("ours-memory-eos", Ours, Eos, Memory),
-        engine("ours-system-allocator", OursSystemAllocator, Alo, Sled),
-        engine("bare", Bare, Alo, Default),
-        engine("kafka-streams", KafkaStreams, Alo, Default),
-        engine("kafka-streams-eos", KafkaStreams, Eos, Default),
-        engine("kafka-streams-tx", KafkaStreams, Alo, Transactional),
-        engine("kafka-streams-tx-eos", KafkaStreams, Eos, Transactional),
-        engine("goka", Goka, Alo, Default),
+        engine("ours", Ours, AtLeastOnce, Sled),
+        engine("ours-eos", Ours, ExactlyOnce, Sled),
+        engine("ours-fjall", Ours, AtLeastOnce, Fjall),
+        engine("ours-fjall-eos", Ours, ExactlyOnce, Fjall),
+        engine("ours-memory", Ours, AtLeastOnce, Memory),
+        engine("ours-memory-eos", Ours, ExactlyOnce, Memory),
+        engine("ours-system-allocator", OursSystemAllocator, AtLeastOnce, Sled),
+        engine("bare", Bare, AtLeastOnce, Default),
+        engine("kafka-streams", KafkaStreams, AtLeastOnce, Default),
+        engine("kafka-streams-eos", KafkaStreams, ExactlyOnce, Default),
+        engine("kafka-streams-tx", KafkaStreams, AtLeastOnce, Transactional),
+        engine("kafka-streams-tx-eos", KafkaStreams, ExactlyOnce, Transactional),
+        engine("goka", Goka, AtLeastOnce, Default),
     ]
 };
 
@@ -90,6 +90,21 @@ impl Workload {
         }
     }
 
+    /// The names under which its results are shown.
+    pub(crate) fn shown_as(self) -> &'static [&'static str] {
+        match self {
+            Self::Big => &["big-ingest", "big-restart", "big-restore"],
+            Self::Latency => &["latency-5000", "latency-50000"],
+            Self::Idle => &["idle-4", "idle-100"],
+            Self::Count => &["count"],
+            Self::CountWide => &["count-wide"],
+            Self::Filter => &["filter"],
+            Self::Window => &["window"],
+            Self::Join => &["join"],
+            Self::Restore => &["restore"],
+        }
+    }
+
     /// The load that it reads; none if it writes its own.
     pub(crate) fn load(self) -> Option<Kind> {
         match self {
@@ -116,7 +131,7 @@ impl Workload {
             Self::Count => {
                 &["ours", "ours-eos", "ours-system-allocator", "bare", "kafka-streams", "kafka-streams-eos", "goka"]
             }
-            Self::CountWide => &["ours", "ours-eos", "kafka-streams", "kafka-streams-eos", "goka"],
+            Self::CountWide | Self::Idle => &["ours", "kafka-streams", "goka"],
             Self::Filter | Self::Window | Self::Join | Self::Latency => {
                 &["ours", "ours-eos", "kafka-streams", "kafka-streams-eos"]
             }
@@ -132,7 +147,6 @@ impl Workload {
             Self::Big => {
                 &["ours", "ours-fjall", "ours-memory", "ours-system-allocator", "kafka-streams", "kafka-streams-tx"]
             }
-            Self::Idle => &["ours", "kafka-streams", "goka"],
         }
     }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
-use super::plan::ENGINES;
+use super::plan::{ENGINES, Workload};
 
 /// A figure: its name in the results, its heading, and whether more or less of it is better, if it is a matter of ratios.
 struct Column {
@@ -73,11 +73,13 @@ fn table(engines: &Map<String, Value>) -> String {
     let has = |c: &&Column| engines.values().any(|e| e[c.name].is_number());
     let columns: Vec<&Column> = COLUMNS.iter().filter(has).collect();
     let headings: Vec<&str> = columns.iter().map(|c| c.heading).collect();
-    let mut page = format!("| engine | {} |\n|---|{}\n", headings.join(" | "), "---|".repeat(columns.len()));
+    // Nobody may have a figure; then each has a reason.
+    let width = columns.len().max(1);
+    let mut page = format!("| engine | {} |\n|---|{}\n", headings.join(" | "), "---|".repeat(width));
     let known = ENGINES.iter().map(|e| e.name).filter(|name| engines.contains_key(*name));
     for engine in known {
         let row = match engines.get(engine).and_then(Value::as_str) {
-            Some(why) => why.to_owned() + &" |".repeat(columns.len().saturating_sub(1)),
+            Some(why) => why.to_owned() + &" |".repeat(width - 1),
             None => columns.iter().map(|c| cell(engines, engine, c)).collect::<Vec<_>>().join(" | "),
         };
         // Writing to a text can't fail.
@@ -95,7 +97,9 @@ pub(super) fn page(results: &Value, aims: &str) -> String {
     );
     page += aims;
     let none = Map::new();
-    for (name, engines) in results["workloads"].as_object().unwrap_or(&none) {
+    let workloads = results["workloads"].as_object().unwrap_or(&none);
+    let names = Workload::ALL.into_iter().flat_map(|workload| workload.shown_as());
+    for (name, engines) in names.filter_map(|name| workloads.get_key_value(*name)) {
         let about = &results["about"][name];
         let text = |key: &str| about[key].as_str().unwrap_or("?").to_owned();
         let scale = about["scale"].as_f64().unwrap_or(1.0);

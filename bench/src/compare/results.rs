@@ -85,7 +85,7 @@ impl Results {
     }
 
     pub(super) fn begin(&mut self, workload: Workload) {
-        for name in shown_as(workload) {
+        for name in workload.shown_as() {
             self.rounds.entry((*name).to_owned()).or_default();
         }
     }
@@ -108,7 +108,7 @@ impl Results {
             Cell::Failed(why) => (format!("failed: {why}"), true),
         };
         self.out.insert((workload.name(), engine.to_owned()), why.clone());
-        for name in shown_as(workload) {
+        for name in workload.shown_as() {
             let of = self.rounds.entry((*name).to_owned()).or_default().entry(engine.to_owned()).or_default();
             of.out = Some(why.lines().next().unwrap_or_default().to_owned());
             of.failed = failed;
@@ -159,21 +159,6 @@ impl Results {
         let page = report::page(&all, &aims::table(&all));
         std::fs::write(dir.join("RESULTS.md"), &page)?;
         Ok(page)
-    }
-}
-
-/// The names under which a workload's results are shown.
-fn shown_as(workload: Workload) -> &'static [&'static str] {
-    match workload {
-        Workload::Big => &["big-ingest", "big-restart", "big-restore"],
-        Workload::Latency => &["latency-5000", "latency-50000"],
-        Workload::Idle => &["idle-4", "idle-100"],
-        Workload::Count => &["count"],
-        Workload::CountWide => &["count-wide"],
-        Workload::Filter => &["filter"],
-        Workload::Window => &["window"],
-        Workload::Join => &["join"],
-        Workload::Restore => &["restore"],
     }
 }
 

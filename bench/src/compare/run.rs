@@ -22,8 +22,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(900);
 /// The time between commits in milliseconds, the same for all engines.
 pub(super) const fn commit_ms(delivery: Delivery) -> u64 {
     match delivery {
-        Delivery::Alo => 1_000,
-        Delivery::Eos => 100,
+        Delivery::AtLeastOnce => 1_000,
+        Delivery::ExactlyOnce => 100,
     }
 }
 /// How long producers wait for a batch to fill, in milliseconds, the same for all engines.
@@ -49,6 +49,8 @@ pub(crate) struct Bench {
     pub(crate) memory_mb: u64,
     /// Distinguishes the groups of this run's children.
     pub(crate) runs: u32,
+    /// The name of the workload that runs.
+    pub(crate) workload: &'static str,
     /// How much of each load there is.
     pub(crate) scale: f64,
     /// The loads that are written, and the ends of their topics' partitions.
@@ -76,6 +78,7 @@ impl Bench {
             return Ok(Ran::NotRun(why));
         }
         self.runs += 1;
+        self.workload = workload.name();
         let group = format!("run{}-{}-{}", self.runs, workload.name(), engine.name);
         let state = self.work.join("state").join(&group);
         std::fs::create_dir_all(&state)?;
@@ -102,8 +105,8 @@ impl Bench {
     pub(super) fn start(&self, group: &str, ask: &Ask<'_>) -> Outcome<Child> {
         let mut command: Command = self.programs.command(ask.engine, self.memory_mb)?;
         let delivery = match ask.engine.delivery {
-            Delivery::Alo => "alo",
-            Delivery::Eos => "eos",
+            Delivery::AtLeastOnce => "at-least-once",
+            Delivery::ExactlyOnce => "exactly-once",
         };
         let store = format!("{:?}", ask.engine.store).to_lowercase();
         let topology = format!("{:?}", ask.topology).to_lowercase();
@@ -127,7 +130,14 @@ impl Bench {
         figures.insert("peak_mb", mb(child.peak()?));
         figures.insert("disk_mb", mb(disk(&self.state(group))?));
         let said: Vec<String> = child.all("setting ").map(|(_, setting)| setting.to_owned()).collect();
-        self.settings.entry(engine.name).or_insert(said);
+        let known = self.settings.entry(engine.name).or_default();
+        let (first, workload) = (known.is_empty(), self.workload);
+        for setting in said {
+            let here = format!("{setting} ({workload})");
+            if !known.contains(&setting) && !known.contains(&here) {
+                known.push(if first { setting } else { here });
+            }
+        }
         child.end()
     }
 

@@ -16,7 +16,7 @@ use super::{Delivery, Job, Progress, Topology, say, setting};
 use crate::Outcome;
 
 pub(super) fn run(job: &Job) -> Outcome<()> {
-    if job.topology != Topology::Count || job.delivery != Delivery::Alo {
+    if job.topology != Topology::Count || job.delivery != Delivery::AtLeastOnce {
         return Err("the bare loop only counts, at least once".into());
     }
     let [input] = job.inputs.as_slice() else { return Err("the bare loop has one input".into()) };

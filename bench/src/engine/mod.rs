@@ -49,9 +49,9 @@ pub(crate) enum Topology {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 pub(crate) enum Delivery {
     /// At least once.
-    Alo,
+    AtLeastOnce,
     /// Exactly once.
-    Eos,
+    ExactlyOnce,
 }
 
 /// Where an engine keeps its state.
@@ -88,7 +88,7 @@ pub(crate) struct Job {
     #[arg(long)]
     pub(crate) group: String,
     /// The guarantee.
-    #[arg(long, default_value = "alo")]
+    #[arg(long, default_value = "at-least-once")]
     pub(crate) delivery: Delivery,
     /// The store.
     #[arg(long, default_value = "default")]

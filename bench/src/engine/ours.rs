@@ -44,8 +44,13 @@ async fn process(job: &Job) -> Outcome<()> {
     };
     let mut processor =
         Processor::new(graph, log).state_dir(&job.state).commit_interval(Duration::from_millis(job.commit_ms));
-    if job.delivery == Delivery::Eos {
+    if job.delivery == Delivery::ExactlyOnce {
         processor = processor.guarantee(Guarantee::ExactlyOnce);
+    }
+    // Only a large table comes near a bound: everything else runs as it does by default.
+    if job.topology == Topology::Table {
+        processor = processor.memory(usize::try_from(job.memory_mb)? << 20);
+        setting("memory", format_args!("{} MiB", job.memory_mb));
     }
     let store = match job.store {
         StoreKind::Default | StoreKind::Sled => "sled",

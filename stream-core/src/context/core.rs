@@ -35,6 +35,8 @@ pub(crate) struct Core {
     pub(crate) state_limits: Vec<usize>,
     /// Largest record that a topic takes which has refused one.
     pub(crate) learned: RefCell<BTreeMap<Arc<str>, usize>>,
+    /// What a record has done is acknowledged as a whole.
+    pub(crate) atomic: bool,
     pub(crate) clock: Arc<dyn Clock>,
     /// The clock's time when it was read last: with each slice of records, and where a record seems to be ahead.
     pub(crate) now: Cell<i64>,

@@ -81,7 +81,8 @@ pub(crate) struct Stage {
     /// Writes to the library's own tables.
     pub(crate) state: StateWrites,
     /// Entries of those tables, by index, that this record supersedes. With exactly-once delivery they are deleted in the same
-    /// transaction; with at-least-once delivery, when the record's writes are acknowledged.
+    /// transaction; with at-least-once delivery, when the record's writes are acknowledged. An entry by time of a join's table
+    /// is that of a record that has found its first match: it gets its mark then.
     pub(crate) superseded: Vec<(usize, Box<[u8]>)>,
     /// The record's event time.
     pub(crate) at: i64,

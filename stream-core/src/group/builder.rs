@@ -78,7 +78,7 @@ impl GroupBuilder<NoTable> {
     #[must_use]
     pub fn table<V: 'static>(mut self, codec: impl Codec<V>) -> GroupBuilder<Table<V>> {
         let topic = table_topic(&self.graph.name);
-        self.graph.table = Some(TableEdge { topic, codec: erase::<V>(Arc::new(codec)) });
+        self.graph.table = Some(TableEdge { topic, codec: erase::<V>(Arc::new(codec)), layout: None });
         GroupBuilder {
             graph: self.graph,
             callbacks: self.callbacks,
@@ -256,7 +256,7 @@ impl<S: 'static> GroupBuilder<S> {
     /// # Ok::<(), BuildError>(())
     /// ```
     pub fn join<T: 'static>(&mut self, table: impl Into<Arc<str>>, codec: impl Codec<T>) -> Join<T> {
-        self.edges().joins.push(TableEdge { topic: table.into(), codec: erase::<T>(Arc::new(codec)) });
+        self.edges().joins.push(TableEdge { topic: table.into(), codec: erase::<T>(Arc::new(codec)), layout: None });
         Join::new(self.graph.id, self.graph.joins.len() - 1)
     }
 
@@ -276,7 +276,7 @@ impl<S: 'static> GroupBuilder<S> {
     /// # Ok::<(), BuildError>(())
     /// ```
     pub fn lookup<T: 'static>(&mut self, table: impl Into<Arc<str>>, codec: impl Codec<T>) -> Lookup<T> {
-        self.edges().lookups.push(TableEdge { topic: table.into(), codec: erase::<T>(Arc::new(codec)) });
+        self.edges().lookups.push(TableEdge { topic: table.into(), codec: erase::<T>(Arc::new(codec)), layout: None });
         Lookup::new(self.graph.id, self.graph.lookups.len() - 1)
     }
 

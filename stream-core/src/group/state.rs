@@ -14,14 +14,14 @@ impl<S: 'static> GroupBuilder<S> {
     pub(crate) fn keep_time(&mut self) {
         if self.graph.state.is_empty() {
             let topic = time_topic(&self.graph.name);
-            self.edges().state.push(TableEdge { topic, codec: erase::<Vec<u8>>(Arc::new(Bytes)) });
+            self.edges().state.push(TableEdge { topic, codec: erase::<Vec<u8>>(Arc::new(Bytes)), layout: None });
         }
     }
 
     /// Adds one of the library's own tables, and gives its index in `Topology::state`.
     pub(crate) fn add_state<T: 'static>(&mut self, topic: Arc<str>, codec: impl Codec<T>) -> usize {
         self.keep_time();
-        self.edges().state.push(TableEdge { topic, codec: erase::<T>(Arc::new(codec)) });
+        self.edges().state.push(TableEdge { topic, codec: erase::<T>(Arc::new(codec)), layout: None });
         self.graph.state.len() - 1
     }
 

@@ -40,7 +40,7 @@ pub(super) struct Env {
     pub(super) alignment: Option<Arc<Alignment>>,
     pub(super) batches: Arc<BatchLimits>,
     pub(super) counters: Arc<Counters>,
-    pub(super) memory: Memory,
+    pub(super) memory: Arc<Memory>,
     pub(super) faults: CallbackFaults,
     /// Brokers without topic ids were met, and that was logged.
     pub(super) no_ids: AtomicBool,

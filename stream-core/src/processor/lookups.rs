@@ -36,7 +36,6 @@ impl Lookups {
         facts: &TopicFacts,
         stores: &dyn StoreBackend,
         options: &Options,
-        prefetch: Option<usize>,
         workers: &Workers,
     ) -> ProcessorResult<()> {
         let group = graph.name();
@@ -55,12 +54,13 @@ impl Lookups {
             let replica = TableReplica::open(info, stores, edge.codec.name(), options.partitioner);
             let replica = Arc::new(replica.map_err(|e| ProcessorError::store(group, e))?);
             let updater_options = UpdaterOptions {
+                is_cut: false,
                 checkpoint: options.checkpoint_interval,
                 progress: options.progress_interval,
                 probe: options.topic_check_interval.min(UpdaterOptions::default().probe),
                 memory: options.restore_memory.clone(),
             };
-            let reader = log.bounded_reader(Isolation::ReadCommitted, prefetch);
+            let reader = log.bounded_reader(Isolation::ReadCommitted, options.prefetch);
             let reader = reader.map_err(|e| ProcessorError::log(group, format!("read lookup {}", edge.topic), e))?;
             let (updater, work) = ReplicaUpdater::new(Arc::clone(&replica), log, reader, info, None, updater_options);
             thread.spawn(0, Box::new(move || work));

@@ -124,6 +124,8 @@ pub(crate) struct Options {
     pub(crate) checkpoint_chunk: usize,
     /// What the instance may take of memory, in bytes; `None` where each setting counts alone.
     pub(crate) memory: Option<usize>,
+    /// Bytes of each partition of a table that are fetched ahead, if that is bounded.
+    pub(crate) prefetch: Option<usize>,
     pub(crate) buffer_bytes: usize,
     /// What the restores of an instance hold back together.
     pub(crate) restore_memory: RestoreMemory,
@@ -165,6 +167,7 @@ impl Default for Options {
             state_cleanup_delay: Duration::from_secs(10 * 60),
             checkpoint_chunk: 256,
             memory: None,
+            prefetch: None,
             buffer_bytes: 64 << 20,
             restore_memory: RestoreMemory::default(),
             batch_records: 2_000,

@@ -21,7 +21,7 @@ use super::gate::Gate;
 use super::instance::{AFTER_DRAIN, Instance};
 use super::lookups::Lookups;
 use super::memory::{Counts, Memory};
-use super::options::Guarantee;
+use super::options::{Guarantee, Options};
 use super::placement::Placement;
 use super::status::{State, Status, Waiting};
 use super::stop::Stop;
@@ -238,40 +238,15 @@ impl Processor {
             })?;
         }
         self.refuse_other_members().await?;
-        let memory = Memory::new(group, options, Counts::of(graph, &facts, stores.bytes_of_a_store()))?;
-        let mut divided = options.clone();
-        divided.restore_memory = memory.restores().unwrap_or_default();
-        let options = &divided;
-        if let Some(bytes) = memory.cache() {
-            stores.bound_caches(bytes);
-        }
+        let (memory, options) = &self.divided(&facts, &*stores)?;
         let alignment = Alignment::of(graph, &facts);
-        let mut producer = ProducerOptions {
-            partitioner: options.partitioner,
-            delivery_timeout: Some(options.session_timeout * 2 / 3),
-            max_batch_bytes: self.batches.begin(graph.written().map(|t| facts.limit(t)).min().unwrap_or(usize::MAX)),
-            queue_bytes: memory.client_queue(),
-            ..ProducerOptions::default()
-        };
-        let mut transaction_timeout = Duration::MAX;
-        if options.guarantee == Guarantee::ExactlyOnce {
-            producer.transactional_id = Some(self.transactional_id(&*stores)?.0.into());
-            transaction_timeout = options.transaction_timeout().ok_or_else(|| {
-                let reason = format!(
-                    "{:?} is too long for exactly-once: its transactions may stay open for 15 min at most, which is three \
-                     intervals",
-                    options.commit_interval()
-                );
-                doing("make a producer")(LogError::Config { what: "commit_interval".to_owned(), reason })
-            })?;
-            producer.transaction_timeout = Some(transaction_timeout);
-        }
+        let (producer, transaction_timeout) = self.producer_options(&facts, &*stores, memory.client_queue())?;
         let made = making.insert(self.log.producer(producer)).await;
         *making = None;
         let producer = made.map_err(doing("make a producer"))?;
-        let prefetch = memory.reader_prefetch();
-        let reader = self.log.bounded_reader(Isolation::ReadCommitted, prefetch).map_err(doing("make a reader"))?;
-        lookups.open(&self.log, graph, &facts, &*stores, options, prefetch, workers)?;
+        let reader =
+            self.log.bounded_reader(Isolation::ReadCommitted, options.prefetch).map_err(doing("make a reader"))?;
+        lookups.open(&self.log, graph, &facts, &*stores, options, workers)?;
         lookups.caught_up(group).await?;
         let mut member = MemberOptions::new(Arc::clone(&graph.name), self.subscription());
         member.instance_id.clone_from(&options.instance_id);
@@ -312,11 +287,55 @@ impl Processor {
             alignment,
             batches: Arc::clone(&self.batches),
             counters: Arc::clone(&self.counters),
-            memory,
+            memory: Arc::clone(memory),
             faults: self.faults.clone(),
             no_ids: AtomicBool::new(false),
         };
         Ok((Arc::new(env), facts, member, sending))
+    }
+
+    /// The memory of this instance, and its options with its shares.
+    fn divided(&self, facts: &TopicFacts, stores: &dyn StoreBackend) -> ProcessorResult<(Arc<Memory>, Options)> {
+        let mut options = self.options.clone();
+        let counts = Counts::of(&self.graph, facts, stores.bytes_of_a_store());
+        let memory = Memory::new(self.graph.name(), &options, counts)?;
+        if let Some(bytes) = memory.cache() {
+            stores.bound_caches(bytes);
+        }
+        options.restore_memory = memory.restores().unwrap_or_default();
+        options.prefetch = memory.reader_prefetch();
+        Ok((Arc::new(memory), options))
+    }
+
+    /// The options of the instance's producer, and how long its transactions may stay open.
+    fn producer_options(
+        &self,
+        facts: &TopicFacts,
+        stores: &dyn StoreBackend,
+        queue_bytes: Option<usize>,
+    ) -> ProcessorResult<(ProducerOptions, Duration)> {
+        let (graph, options, group) = (&self.graph, &self.options, self.graph.name());
+        let mut producer = ProducerOptions {
+            partitioner: options.partitioner,
+            delivery_timeout: Some(options.session_timeout * 2 / 3),
+            max_batch_bytes: self.batches.begin(graph.written().map(|t| facts.limit(t)).min().unwrap_or(usize::MAX)),
+            queue_bytes,
+            ..ProducerOptions::default()
+        };
+        let mut transaction_timeout = Duration::MAX;
+        if options.guarantee == Guarantee::ExactlyOnce {
+            producer.transactional_id = Some(self.transactional_id(stores)?.0.into());
+            transaction_timeout = options.transaction_timeout().ok_or_else(|| {
+                let reason = format!(
+                    "{:?} is too long for exactly-once: its transactions may stay open for 15 min at most, which is three \
+                     intervals",
+                    options.commit_interval()
+                );
+                ProcessorError::log(group, "make a producer", LogError::Config { what: "commit_interval".to_owned(), reason })
+            })?;
+            producer.transaction_timeout = Some(transaction_timeout);
+        }
+        Ok((producer, transaction_timeout))
     }
 
     /// The name of this instance among the producers of its group, and where it comes from.

@@ -16,7 +16,7 @@ use super::env::Env;
 use super::status::StandbyState;
 use crate::log::{TopicInfo, TopicPartition};
 use crate::replica::{ReplicaUpdater, TableReplica, UpdaterOptions, ViewState, ViewStatus};
-use crate::store::{Store, StoreError, StoreId};
+use crate::store::{DerivingStore, Layout, Store, StoreError, StoreId};
 
 /// Stores that stay open from one owner to the next, which saves the time to open them again.
 #[derive(Debug, Default)]
@@ -33,13 +33,21 @@ impl OpenStores {
 /// An update of a standby: its id, the partition, and its state.
 pub(super) type StandbyUpdate = (u64, TopicPartition, StandbyState);
 
+/// A topic to copy.
+#[derive(Clone, Debug)]
+pub(super) struct StandbyTable {
+    pub(super) topic: TopicInfo,
+    /// The name of its codec.
+    pub(super) codec: String,
+    pub(super) layout: Option<Layout>,
+}
+
 /// The parts that a worker needs to start a standby.
 pub(super) struct StandbySpec {
     pub(super) id: u64,
     pub(super) partition: i32,
     pub(super) env: Arc<Env>,
-    /// The topics to copy, each with the name of its codec.
-    pub(super) tables: Vec<(TopicInfo, String)>,
+    pub(super) tables: Vec<StandbyTable>,
     /// Resolves when the previous owner of the stores has ended.
     pub(super) after: Option<oneshot::Receiver<OpenStores>>,
     /// Resolves, in whichever way, when the standby is to end.
@@ -56,9 +64,9 @@ pub(super) async fn run(spec: StandbySpec) -> OpenStores {
         None => OpenStores::default(),
     };
     let (mut stores, mut updaters, mut works) = (Vec::new(), Vec::new(), FuturesUnordered::new());
-    for (topic, codec) in tables {
-        let partition = TopicPartition::new(Arc::clone(&topic.name), partition);
-        match keep(&env, &topic, &partition, &codec) {
+    for table in tables {
+        let partition = TopicPartition::new(Arc::clone(&table.topic.name), partition);
+        match keep(&env, &table, &partition) {
             Ok((store, status, updater, work)) => {
                 stores.push((store, status.clone()));
                 updaters.push(updater);
@@ -88,14 +96,17 @@ pub(super) async fn run(spec: StandbySpec) -> OpenStores {
 
 type Kept = (Arc<dyn Store>, watch::Receiver<ViewStatus>, ReplicaUpdater, BoxFuture<'static, ()>);
 
-fn keep(env: &Env, topic: &TopicInfo, partition: &TopicPartition, codec: &str) -> Result<Kept, StoreError> {
+fn keep(env: &Env, table: &StandbyTable, partition: &TopicPartition) -> Result<Kept, StoreError> {
     let id = StoreId::new(Arc::clone(&partition.topic), partition.partition);
-    let store = env.stores.open(&id, codec)?;
+    let StandbyTable { topic, codec, layout } = table;
+    // Built as a restore builds it, so that a task can take it over.
+    let store = DerivingStore::over(env.stores.open(&id, codec)?, *layout);
     let replica = Arc::new(TableReplica::of_one(partition.clone(), Arc::clone(&store), env.options.partitioner));
     let options = UpdaterOptions {
         checkpoint: env.options.checkpoint_interval,
         progress: env.options.progress_interval,
         probe: env.options.topic_check_interval,
+        is_cut: layout.is_some(),
         memory: env.options.restore_memory.clone(),
     };
     let status = replica.status();

@@ -103,6 +103,11 @@ impl<'a> PartitionFollower<'a> {
                 tracing::warn!(%partition, why, "the copy is emptied and restored");
                 self.empty().map_err(|e| e.to_string())?;
             }
+            Broken::Log(LogError::OffsetOutOfRange { offset, start, .. })
+                if self.context.options.is_cut && offset < start =>
+            {
+                tracing::info!(%partition, offset, start, "the topic was cut: the copy goes on from there");
+            }
             Broken::Log(error @ LogError::OffsetOutOfRange { .. }) => {
                 tracing::warn!(%partition, ?error, "the copy is emptied and restored");
                 self.empty().map_err(|e| e.to_string())?;
@@ -155,7 +160,14 @@ impl<'a> PartitionFollower<'a> {
     async fn try_follow(&mut self) -> Result<Infallible, Broken> {
         let UpdaterContext { log, reader, tombstone_retention_ms, options, updates, .. } = self.context;
         let PartitionReplica { partition, store, .. } = self.copy;
-        let source = Source { log, reader, partition, store, tombstone_retention_ms: *tombstone_retention_ms };
+        let source = Source {
+            log,
+            reader,
+            partition,
+            store,
+            tombstone_retention_ms: *tombstone_retention_ms,
+            is_cut: options.is_cut,
+        };
         if self.missing {
             // Served until its successor is there.
             source.exists().await?;

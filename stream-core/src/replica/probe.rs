@@ -17,6 +17,8 @@ pub(crate) struct UpdaterOptions {
     pub(crate) checkpoint: Duration,
     pub(crate) progress: Duration,
     pub(crate) probe: Duration,
+    /// Records of the topic are deleted once they are closed (see [`Source`](crate::table::Source)).
+    pub(crate) is_cut: bool,
     pub(crate) memory: RestoreMemory,
 }
 
@@ -27,6 +29,7 @@ impl Default for UpdaterOptions {
             progress: Duration::from_secs(5),
             probe: Duration::from_secs(10),
             memory: RestoreMemory::default(),
+            is_cut: false,
         }
     }
 }

@@ -14,12 +14,14 @@
 //!
 //! Stores block: a call may wait for the disk. They know nothing of time, so that a checkpoint's time is the caller's.
 
+mod derive;
 #[cfg(feature = "fjall")]
 mod fjall;
 mod memory;
 mod sled;
 mod state_dir;
 
+pub(crate) use self::derive::{Derive, DerivingStore, Layout};
 #[cfg(feature = "fjall")]
 pub use self::fjall::{FjallOptions, FjallStores};
 pub use self::memory::{CrashPoint, MemoryStores, Survivors};

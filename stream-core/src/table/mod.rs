@@ -16,6 +16,8 @@
 mod buffer;
 mod bulk;
 mod committed;
+mod derived;
+mod derived_reads;
 mod follow;
 mod restore;
 mod restore_memory;
@@ -28,16 +30,19 @@ use std::sync::Arc;
 pub(crate) use self::buffer::Place;
 use self::buffer::{Below, WriteBuffer, replace};
 pub(crate) use self::committed::CommittedRows;
+use self::derived::Derived;
 pub(crate) use self::follow::{FollowError, Follower, Step};
 pub(crate) use self::restore::{Goal, Known, Progress, Source, restore};
 pub(crate) use self::restore_memory::RestoreMemory;
-use crate::store::{Checkpoint, Direction, KeyRange, Store, StoreError};
+use crate::store::{Checkpoint, DerivingStore, Direction, KeyRange, Layout, Store, StoreError};
 
 /// A partition of a table: the write buffer and the store under it. Lives on its task's thread.
 #[derive(Debug)]
 pub(crate) struct TablePartition {
     store: Arc<dyn Store>,
     buffer: WriteBuffer,
+    /// The entries that are derived from its records, where it has such.
+    derived: Option<Derived>,
     /// The places of the writes that are on their way to the changelog, in the order in which they are handed over.
     on_their_way: VecDeque<Option<Place>>,
     /// Changelog offset up to which everything is acknowledged.
@@ -57,6 +62,7 @@ impl TablePartition {
         Self {
             store,
             buffer: WriteBuffer::default(),
+            derived: None,
             on_their_way: VecDeque::new(),
             next_offset,
             checkpointed: next_offset,
@@ -71,6 +77,13 @@ impl TablePartition {
         Self { buffer: WriteBuffer::ordered(), ..Self::new(store, next_offset) }
     }
 
+    /// The same, and it has derived entries and a bound. The store is one that such records were restored into.
+    pub(crate) fn deriving(store: Arc<dyn Store>, layout: Layout, next_offset: i64) -> Result<Self, StoreError> {
+        let (bound, writes) = (store.get(layout.bound())?, DerivingStore::new(store, layout));
+        let derived = Some(Derived::new(layout, writes.clone(), bound));
+        Ok(Self { derived, ..Self::ordered(Arc::new(writes), next_offset) })
+    }
+
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
@@ -83,6 +96,11 @@ impl TablePartition {
         }
     }
 
+    /// The value of a key that the write buffer has; `Some(None)` for one that is deleted.
+    fn buffered_value(&self, key: &[u8]) -> Option<Option<&[u8]>> {
+        self.buffer.get(key).map(|entry| entry.value.as_deref())
+    }
+
     /// Takes a write in. It is seen from now on, and waits for its acknowledgement. Gives its place, for
     /// [`hand_over`](Self::hand_over).
     pub(crate) fn apply(&mut self, key: &[u8], value: Option<&[u8]>) -> Place {
@@ -92,6 +110,9 @@ impl TablePartition {
                 entry.below = if entry.dirty { Below::Value(entry.value.clone()) } else { Below::Store };
             }
             entry.unacked += 1;
+        }
+        if let (Some(derived), Some(entry)) = (&mut self.derived, self.buffer.at(place)) {
+            derived.written(&entry.key, value.is_some());
         }
         self.buffer.set(place, value);
         place
@@ -110,6 +131,12 @@ impl TablePartition {
         let place = place.flatten();
         debug_assert!(place.is_none_or(|place| self.buffer.is_of(place, key)), "writes came in another order");
         self.acknowledge_at(place, key, value);
+        if let (Some(derived), Some(bound)) = (&mut self.derived, value)
+            && key == derived.layout.bound()
+        {
+            let closed = derived.close(bound);
+            self.forget(&closed);
+        }
     }
 
     /// Takes in a write that its changelog has already, or will have with what is acknowledged.
@@ -130,6 +157,24 @@ impl TablePartition {
         } else {
             entry.below = Below::Value(value.map(<[u8]>::to_vec));
         }
+    }
+
+    /// Drops from the buffer what the bound closes. What the store has of it, a checkpoint sweeps out.
+    fn forget(&mut self, closed: &[Rc<[u8]>]) {
+        for key in closed {
+            // One that is on its way, or is to be deleted from the store, stays until then.
+            if self.buffer.get(key).is_some_and(|entry| entry.unacked == 0 && entry.value.is_some()) {
+                self.remove(key);
+            }
+        }
+    }
+
+    /// Takes a key out of the buffer.
+    fn remove(&mut self, key: &[u8]) {
+        if let (Some(derived), Some(entry)) = (&mut self.derived, self.buffer.get(key)) {
+            derived.written(&entry.key, false);
+        }
+        self.buffer.remove(key);
     }
 
     /// Everything in the changelog below `offset` is acknowledged.
@@ -154,6 +199,14 @@ impl TablePartition {
                 }
             }
         });
+        if let Some(derived) = &mut self.derived {
+            derived.rebuild(self.buffer.iter().map(|entry| (&entry.key, entry.value.is_some())));
+        }
+    }
+
+    /// The changelog offset up to which everything is acknowledged.
+    pub(crate) fn next_offset(&self) -> i64 {
+        self.next_offset
     }
 
     /// Bytes that the buffer takes, roughly.
@@ -195,11 +248,16 @@ impl TablePartition {
                 entry.stored();
                 // What is deleted in the store, too, need not be remembered, and may be most of what was written.
                 if entry.unacked == 0 && entry.value.is_none() {
-                    self.buffer.remove(key);
+                    self.remove(key);
                 }
             }
         }
         if !self.pending.is_empty() {
+            return Ok(false);
+        }
+        if let Some(derived) = &self.derived
+            && !derived.sweep()?
+        {
             return Ok(false);
         }
         self.store.checkpoint(Checkpoint { offset: self.pending_offset, at_ms })?;
@@ -211,6 +269,9 @@ impl TablePartition {
     /// Drops from the buffer what the store has too.
     pub(crate) fn evict(&mut self) {
         self.buffer.retain(|entry| entry.unacked > 0 || entry.dirty);
+        if let Some(derived) = &mut self.derived {
+            derived.retain(|record| self.buffer.get(record).is_some());
+        }
     }
 
     /// The first key from `from` up to `end` that has a value and is not passed over. The table must be an

@@ -53,6 +53,8 @@ pub(crate) struct Source<'a> {
     pub(crate) store: &'a Arc<dyn Store>,
     /// `delete.retention.ms` of the topic.
     pub(crate) tombstone_retention_ms: Option<i64>,
+    /// Its records are deleted once they are closed: a copy that misses some of them goes on behind them.
+    pub(crate) is_cut: bool,
 }
 
 impl Source<'_> {
@@ -69,7 +71,7 @@ impl Source<'_> {
         goal: Goal,
         emptied: &mut (dyn FnMut() + Send),
     ) -> Result<(Follower, i64), FollowError> {
-        let Self { log, reader, partition, store, tombstone_retention_ms } = self;
+        let Self { log, reader, partition, store, tombstone_retention_ms, is_cut } = self;
         let now_ms = log.clock().now_ms();
         // Before the bounds, so that these are of the same topic or a later one.
         let origin = store.origin()?;
@@ -88,7 +90,14 @@ impl Source<'_> {
             _ => None,
         };
         let distrust = |known| recreated.or_else(|| distrust(known, start, end, now_ms, *tombstone_retention_ms));
-        let from = match known.or(store.checkpointed()?.map(Known::from)) {
+        let behind_the_cut = |known: Known| match known {
+            Known { position, contact } if *is_cut && position < start => {
+                tracing::info!(%partition, position, start, "the store goes on from where its changelog was cut");
+                Known { position: start, contact }
+            }
+            known => known,
+        };
+        let from = match known.or(store.checkpointed()?.map(Known::from)).map(behind_the_cut) {
             None => start,
             Some(known) => match distrust(known) {
                 None => known.position,

@@ -17,8 +17,8 @@ use crate::codec::Codec;
 use crate::group::{CallbackError, GroupGraph, LeftOut, Visitor};
 use crate::log::embedded::InMemory;
 use crate::log::{
-    Delivery, Fetched, Isolation, LogError, LogHandle, NewRecord, ProduceBatch, Producer, ProducerOptions, RecordBatch,
-    TopicConfig, TopicPartition,
+    Delivery, Fetched, Isolation, LogError, LogHandle, NewRecord, OffsetSpec, ProduceBatch, Producer, ProducerOptions,
+    RecordBatch, TopicConfig, TopicPartition,
 };
 use crate::processor::progress::{Unfinished, input_ends, unfinished};
 use crate::processor::{CallbackFaults, Counters, Handle, Moment, Processor, ProcessorError, ProcessorResult};
@@ -342,7 +342,10 @@ impl Tester {
         let mut all = RecordBatch::new();
         self.block_on(async {
             let reader = self.0.log.reader(Isolation::ReadCommitted)?;
-            let mut fetch = reader.read(partition.clone(), from).await?;
+            // What is done may be deleted from topics of a group.
+            let first = vec![(partition.clone(), OffsetSpec::Earliest)];
+            let first = self.0.log.offsets(first, Isolation::ReadCommitted).await?.first().copied().unwrap_or_default();
+            let mut fetch = reader.read(partition.clone(), from.max(first)).await?;
             let mut batch = RecordBatch::new();
             loop {
                 let limits = crate::log::FetchLimits::default();

@@ -1,14 +1,14 @@
 //! The queues of due work: entries of the library's own tables whose keys sort by the time that decides when they are due.
 //!
 //! Which of the entries is next is asked of the tables; `due` and `floor` of a [`Queue`] are only bounds that save the asking.
+//! A join's queue is in [`super::stream_join::queue`].
 
-use std::ops::ControlFlow;
+use std::borrow::Cow;
 
 use super::due_entry::MARKERS;
-use super::stream_join::keys::Place;
+use super::stream_join::keys::{Place, read_value};
 use crate::context::Core;
 use crate::store::{StoreError, prefix_end};
-use crate::table::TablePartition;
 use crate::topology::EntryKind;
 use crate::window::keys::{self, By};
 use crate::window::{JoinWindows, Session, Which, Windows};
@@ -54,6 +54,15 @@ impl Kind {
         })
     }
 
+    /// The entry of this queue that a write to its table makes, by its key in the queue.
+    pub(crate) fn entry<'k>(self, key: &'k [u8], value: &[u8]) -> Option<Cow<'k, [u8]>> {
+        let Self::Joined(_, side, _) = self else { return Some(Cow::Borrowed(key)) };
+        let place = Place::of_record(key).filter(|place| place.side == side && read_value(value).0)?;
+        let mut entry = Vec::with_capacity(key.len());
+        place.by_time(&mut entry);
+        Some(Cow::Owned(entry))
+    }
+
     /// When something that a record of this event time sets is due by stream time at the earliest. What has fallen due when the
     /// record comes is left out, but for timers, which may be set for any time.
     pub(crate) fn horizon(self, at: Option<i64>, seen: i64) -> i64 {
@@ -91,57 +100,29 @@ impl Queue {
         Self { kind, state, floor: kind.prefix().to_vec(), due: i64::MIN, of_one_time: Vec::new() }
     }
 
-    /// Asks the table for the first entry.
-    pub(crate) fn first(&mut self, core: &Core) -> Result<Option<Vec<u8>>, StoreError> {
+    /// The same, for a table as it is now: of a join, what the bound closes is not looked at.
+    pub(crate) fn over(kind: Kind, state: usize, core: &Core) -> Self {
+        let mut queue = Self::new(kind, state);
+        if let Kind::Joined(_, side, _) = kind {
+            queue.begin_at_bound(core, side);
+        }
+        queue
+    }
+
+    /// Asks the table for the first entry, at this time.
+    pub(crate) fn first(&mut self, core: &Core, now: i64) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(table) = core.state.get(self.state) else { return Ok(None) };
         let table = table.borrow();
+        if let Kind::Joined(_, side, _) = self.kind {
+            return self.first_open(core, &table, side, now);
+        }
         let end = prefix_end(self.kind.prefix());
-        let first = if let Kind::Joined(..) = self.kind {
-            self.first_kept(core, &table, end.as_deref())?
-        } else {
-            table.first(&self.floor, end.as_deref(), |key| core.is_deleted(self.state, key))?
-        };
+        let first = table.first(&self.floor, end.as_deref(), |key| core.is_deleted(self.state, key))?;
         self.due = first.as_ref().and_then(|key| self.kind.due(key)).unwrap_or(i64::MAX);
-        if let Some(key) = &first
-            && self.of_one_time.is_empty()
-        {
+        if let Some(key) = &first {
             self.floor.clone_from(key);
         }
         Ok(first)
-    }
-
-    /// The first entry of a join's side by time, key and arrival (semantics J4): all of its time are looked at, once.
-    fn first_kept(
-        &mut self,
-        core: &Core,
-        table: &TablePartition,
-        end: Option<&[u8]>,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        while let Some(first) = self.of_one_time.last() {
-            if !core.is_deleted(self.state, first) && table.with_value(first, |value| value.is_some())? {
-                return Ok(Some(first.clone()));
-            }
-            self.of_one_time.pop();
-        }
-        let (mut found, mut time): (Vec<Vec<u8>>, _) = (Vec::new(), None);
-        table.scan(&self.floor, end, |entry, _| {
-            if core.is_deleted(self.state, entry) {
-                return ControlFlow::Continue(());
-            }
-            let at = Place::of_time(entry).map(|place| place.time);
-            if *time.get_or_insert(at) != at {
-                return ControlFlow::Break(());
-            }
-            found.push(entry.to_vec());
-            ControlFlow::Continue(())
-        })?;
-        let first = found.first().cloned();
-        if found.len() > 1 {
-            let order = |entry: &Vec<u8>| Place::of_time(entry).map(|p| (p.key.to_vec(), p.arrival));
-            found.sort_by_cached_key(|entry| std::cmp::Reverse(order(entry)));
-            self.of_one_time = found;
-        }
-        Ok(self.of_one_time.last().cloned().or(first))
     }
 }
 

@@ -19,8 +19,10 @@ pub(crate) use self::markers::take_markers;
 use self::options::DAY_MS;
 pub use self::options::TopicOptions;
 use self::own::{Faults, Use};
-use crate::log::{Cleanup, LogError, LogHandle, TopicConfig, TopicInfo, TopicSpec};
-use crate::topology::Topology;
+use crate::log::{
+    Cleanup, Isolation, LogError, LogHandle, OffsetSpec, TopicConfig, TopicInfo, TopicPartition, TopicSpec,
+};
+use crate::topology::{Topology, earlier_join_topic};
 
 /// The facts about topics that a group needs.
 #[derive(Clone, Debug, Default)]
@@ -119,6 +121,7 @@ impl Manager<'_> {
         }
         self.make(specs, &mut known).await?;
         self.check_own(&own, &known)?;
+        self.check_earlier().await?;
         let fixed = self.check(&known, lead.as_ref())?;
         Ok(TopicFacts { topics: known, fixed })
     }
@@ -138,7 +141,8 @@ impl Manager<'_> {
             add(&table.topic, Use::Table, None);
         }
         for (index, table) in graph.state.iter().enumerate() {
-            add(&table.topic, Use::Table, whole.filter(|_| graph.keeps_inputs(index)));
+            let of = if table.layout.is_some() { Use::Kept } else { Use::Table };
+            add(&table.topic, of, whole.filter(|_| graph.keeps_inputs(index)));
         }
         if let Some(positions) = graph.positions() {
             add(&positions, Use::Positions, None);
@@ -182,6 +186,36 @@ impl Manager<'_> {
         }
         let (what, lines) = joined(refused);
         Err(self.error(what, &format!("set it by: {lines}")))
+    }
+
+    /// Refuses to start beside what an earlier version has kept of a join: its format is not read any more.
+    async fn check_earlier(&self) -> Result<(), TopicsError> {
+        let graph = self.graph;
+        let names = graph.stream_joins.iter().map(|join| earlier_join_topic(graph.name(), &join.name));
+        let names: Vec<_> =
+            names.filter(|name| !graph.input_topics().chain(graph.written()).any(|t| t == name)).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let who = format!("group {}", graph.name());
+        for info in self.look_up(&names).await?.values() {
+            let partitions = (0..info.partitions).map(|p| TopicPartition::new(Arc::clone(&info.name), p));
+            let both = partitions.flat_map(|p| [(p.clone(), OffsetSpec::Earliest), (p, OffsetSpec::Latest)]).collect();
+            let found =
+                wait::answer(self.log, &who, self.late, self.log.offsets(both, Isolation::ReadUncommitted)).await;
+            let found = found.map_err(|e| self.log_error(format!("look at {}", info.name), e))?;
+            if found.chunks(2).any(|bounds| matches!(bounds, [start, end] if start < end)) {
+                let topic = &info.name;
+                let brokers = self.log.brokers().unwrap_or_else(|| UNKNOWN_BROKERS.to_owned());
+                let remedy = format!(
+                    "run the earlier version until all that it keeps is closed (records with later times close it), or do \
+                     without the matches of that; then delete it: kafka-topics.sh --bootstrap-server {brokers} --delete \
+                     --topic {topic}"
+                );
+                return Err(self.error(format!("topic {topic} has what an earlier version kept of a join"), &remedy));
+            }
+        }
+        Ok(())
     }
 
     fn spec(&self, name: &Arc<str>, partitions: Option<i32>, config: Option<TopicConfig>) -> TopicSpec {

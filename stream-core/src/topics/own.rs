@@ -22,6 +22,8 @@ const AS_PRODUCED: &str = "producer";
 pub(super) enum Use {
     /// The last value of each key: the group's table, or the library's own state.
     Table,
+    /// What a join keeps: as a table's, and the records below what is kept are deleted.
+    Kept,
     /// The positions that the group's state contains: written at each commit and read at each start.
     Positions,
     /// Records that the group sends to itself: its loop, a join's repartition topic.
@@ -37,6 +39,7 @@ impl Use {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Table => "table topic",
+            Self::Kept => "join topic",
             Self::Positions => "topic of positions",
             Self::Passage => "loop or repartition topic",
             Self::Lead => "lead topic",
@@ -48,6 +51,7 @@ impl Use {
     pub(super) fn settings(self, whole: Option<i64>) -> TopicConfig {
         let (cleanup, retention_ms) = match self {
             Self::Table | Self::Positions => (Cleanup::Compact, -1),
+            Self::Kept => (Cleanup::CompactDelete, -1),
             Self::Passage | Self::Lead => (Cleanup::Delete, -1),
             Self::DeadLetters(keep) => (Cleanup::Delete, keep),
         };
@@ -89,17 +93,23 @@ impl Faults {
         if of == Use::Lead {
             return faults;
         }
-        let cleanup = is.cleanup.filter(|is| Some(*is) != should.cleanup);
+        if of == Use::Kept && is.cleanup == Some(Cleanup::Compact) {
+            let what = "cleanup.policy=compact, so what is closed stays in it for ever".to_owned();
+            faults.note(false, what, "cleanup.policy", Cleanup::CompactDelete.as_str());
+        }
+        let only_grows = |is: &Cleanup| of == Use::Kept && *is == Cleanup::Compact;
+        let cleanup = is.cleanup.filter(|is| !only_grows(is)).filter(|is| Some(*is) != should.cleanup);
         if let (Some(is), Some(should)) = (cleanup, should.cleanup) {
             let so = match of {
                 Use::Table | Use::Positions => "its values would expire",
+                Use::Kept => "it would keep all values of its bound",
                 _ => "records of one key would replace each other",
             };
             faults.refuse(format!("cleanup.policy={}, so {so}", is.as_str()), "cleanup.policy", should.as_str());
         }
-        let stays = matches!(of, Use::Passage);
+        let stays = matches!(of, Use::Passage | Use::Kept);
         let shorter = |is: i64, should: i64| is != -1 && (should == -1 || is < should);
-        if !matches!(of, Use::Table | Use::Positions) {
+        if !matches!(of, Use::Table | Use::Positions) && !is.cleanup.as_ref().is_some_and(only_grows) {
             let kept = [
                 ("retention.ms", is.retention_ms, should.retention_ms),
                 ("retention.bytes", is.retention_bytes, should.retention_bytes),
@@ -109,6 +119,7 @@ impl Faults {
                 if shorter(is, should) {
                     let what = match of {
                         Use::Passage => "records that are not processed yet would be deleted",
+                        Use::Kept => "records that may still find a match would be deleted",
                         _ => "dead letters would be deleted early",
                     };
                     faults.note(stays, format!("{name}={is}, so {what}"), name, should);

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::codec::AnyCodec;
 use super::names::{lead_topic, loop_topic, positions_topic, time_topic};
 use super::policy::{ErrorPolicy, Input};
+use crate::store::Layout;
 use crate::window::keys::By;
-use crate::window::{Batches, JoinWindows, Sessions, Windows};
+use crate::window::{Batches, JoinWindows, Sessions, Which, Windows};
 
 /// A group as it was defined, without its callbacks.
 pub struct Topology {
@@ -63,6 +64,8 @@ pub(crate) struct OutputEdge {
 pub(crate) struct TableEdge {
     pub(crate) topic: Arc<str>,
     pub(crate) codec: Arc<dyn AnyCodec>,
+    /// The layout of one that has derived entries and a bound: what a join of two topics keeps.
+    pub(crate) layout: Option<Layout>,
 }
 
 pub(crate) struct TimerEdge {
@@ -87,6 +90,8 @@ pub(crate) struct StreamJoinEdge {
     pub(crate) windows: JoinWindows,
     /// `inner`, `left` or `outer`, for the description.
     pub(crate) kind: &'static str,
+    /// A record of the left, of the right side without a match is emitted when it is closed.
+    pub(crate) nulls: (bool, bool),
     /// Index in `state` of its table.
     pub(crate) state: usize,
     /// A side of it is re-keyed.
@@ -142,6 +147,16 @@ impl EntryKind {
 
 pub(crate) struct VisitorEdge {
     pub(crate) name: Arc<str>,
+}
+
+impl StreamJoinEdge {
+    /// Whether records of a side are emitted when they are closed without a match.
+    pub(crate) fn tells(&self, side: Which) -> bool {
+        match side {
+            Which::Left => self.nulls.0,
+            Which::Right => self.nulls.1,
+        }
+    }
 }
 
 impl Topology {

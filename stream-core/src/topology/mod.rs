@@ -25,6 +25,7 @@ pub use self::handles::{
     BatchHandle, HasTable, Join, Lookup, Loop, NoTable, Output, SessionHandle, Table, Timer, Visitor, WindowHandle,
 };
 pub use self::left_out::LeftOut;
+pub(crate) use self::names::earlier_join_topic;
 pub use self::names::{
     batch_topic, join_topic, lead_topic, loop_topic, positions_topic, repartition_topic, session_topic, side_topic,
     table_topic, time_topic, window_topic,

@@ -27,8 +27,13 @@ pub fn window_topic(group: &str, name: &str) -> Arc<str> {
     format!("{group}-window-{name}").into()
 }
 
-/// `<group>-join-<name>`, the topic of what a group's join of two topics keeps.
+/// `<group>-kept-<name>`, the topic of what a group's join of two topics keeps.
 pub fn join_topic(group: &str, name: &str) -> Arc<str> {
+    format!("{group}-kept-{name}").into()
+}
+
+/// `<group>-join-<name>`, the topic of what earlier versions kept of a join of two topics, in another format.
+pub(crate) fn earlier_join_topic(group: &str, name: &str) -> Arc<str> {
     format!("{group}-join-{name}").into()
 }
 

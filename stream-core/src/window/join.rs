@@ -70,6 +70,16 @@ impl JoinWindows {
         time.saturating_add(self.reach(side)).saturating_add(self.grace)
     }
 
+    /// The earliest time of a side's records that are kept at a stream time: those before it are closed.
+    pub(crate) fn first_kept(&self, side: Which, stream_time: i64) -> i64 {
+        stream_time.saturating_sub(self.reach(side)).saturating_sub(self.grace)
+    }
+
+    /// The stream time of which this is the earliest time of a side's records that are kept.
+    pub(crate) fn closed_at(&self, side: Which, first_kept: i64) -> i64 {
+        self.kept_until(side, first_kept)
+    }
+
     /// The earliest and the latest time of the other side's records that a side's record matches (semantics J1).
     pub(crate) fn matching(&self, side: Which, time: i64) -> (i64, i64) {
         (time.saturating_sub(self.reach(side.other())), time.saturating_add(self.reach(side)))

@@ -15,7 +15,7 @@
 //! - A [join](crate::group::GroupBuilder::stream_join) of two topics keeps each record for as long as a match may come.
 //!
 //! Stream time and timers are in `<group>-time`, the windows of a name in `<group>-window-<name>`, sessions in
-//! `<group>-session-<name>`, batches in `<group>-batch-<name>`, what a join keeps in `<group>-join-<name>`: compacted topics
+//! `<group>-session-<name>`, batches in `<group>-batch-<name>`, what a join keeps in `<group>-kept-<name>`: compacted topics
 //! with a store, written and restored as the group table is, so that both guarantees hold for them as well.
 //!
 //! ```

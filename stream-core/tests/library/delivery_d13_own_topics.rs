@@ -44,7 +44,9 @@ fn joining() -> Arc<GroupGraph> {
     g.build().unwrap()
 }
 
-const TABLES: [&str; 4] = ["work-table", "work-time", "work-window-minutes", "work-join-pairs"];
+const TABLES: [&str; 4] = ["work-table", "work-time", "work-window-minutes", KEPT];
+/// What a join keeps.
+const KEPT: &str = "work-kept-pairs";
 const PASSAGES: [&str; 2] = ["work-loop", "work-pairs-left-repartition"];
 
 /// Runs the group on a log until it fails, or until it runs.
@@ -82,7 +84,7 @@ fn alter(log: &InMemory, topic: &str, change: impl FnOnce(&mut TopicConfig)) {
 fn own_topics_are_made_with_all_that_results_depend_on() {
     let log = with_topics();
     run(joining(), Arc::clone(&log) as _).unwrap();
-    for topic in TABLES.into_iter().chain(PASSAGES).chain(["dead", "join-lead", "join-join-pairs", "join-time"]) {
+    for topic in TABLES.into_iter().chain(PASSAGES).chain(["dead", "join-lead", "join-kept-pairs", "join-time"]) {
         let config = config(&log, topic);
         assert_eq!(config.timestamp_type, Some(TimestampType::CreateTime), "{topic}");
         let limits = (config.timestamp_before_max_ms, config.timestamp_after_max_ms);
@@ -92,7 +94,11 @@ fn own_topics_are_made_with_all_that_results_depend_on() {
         let kept = if topic == "dead" { 30 * DAY_MS } else { -1 };
         assert_eq!(config.retention_ms, Some(kept), "{topic}");
         let compacted = !PASSAGES.contains(&topic) && !["dead", "join-lead"].contains(&topic);
-        let cleanup = if compacted { Cleanup::Compact } else { Cleanup::Delete };
+        let cleanup = match topic {
+            _ if !compacted => Cleanup::Delete,
+            KEPT | "join-kept-pairs" => Cleanup::CompactDelete,
+            _ => Cleanup::Compact,
+        };
         assert_eq!(config.cleanup, Some(cleanup), "{topic}");
     }
 }
@@ -103,7 +109,7 @@ fn what_holds_whole_records_of_the_inputs_takes_the_largest_of_them() {
     let large = TopicConfig::new().max_message_bytes(5_000_000);
     wait(log.create_topics(vec![TopicSpec::new("in").config(large)])).unwrap();
     run(group(), Arc::clone(&log) as _).unwrap();
-    for topic in ["dead", "work-join-pairs", "work-pairs-left-repartition"] {
+    for topic in ["dead", "work-kept-pairs", "work-pairs-left-repartition"] {
         assert!(config(&log, topic).max_message_bytes > Some(5_000_000), "{topic}");
     }
 }
@@ -129,6 +135,7 @@ type Wrong = (Vec<&'static str>, fn(&mut TopicConfig), &'static str, &'static st
 
 fn wrong() -> Vec<Wrong> {
     let all = || TABLES.into_iter().chain(PASSAGES).collect();
+    let stays = || PASSAGES.into_iter().chain([KEPT]).collect();
     vec![
         (
             all(),
@@ -143,8 +150,8 @@ fn wrong() -> Vec<Wrong> {
             "cleanup.policy=compact",
             "cleanup.policy=delete",
         ),
-        (PASSAGES.to_vec(), |c| c.retention_ms = Some(7 * DAY_MS), "retention.ms=604800000", "retention.ms=-1"),
-        (PASSAGES.to_vec(), |c| c.retention_bytes = Some(1 << 30), "retention.bytes=1073741824", "retention.bytes=-1"),
+        (stays(), |c| c.retention_ms = Some(7 * DAY_MS), "retention.ms=604800000", "retention.ms=-1"),
+        (stays(), |c| c.retention_bytes = Some(1 << 30), "retention.bytes=1073741824", "retention.bytes=-1"),
     ]
 }
 
@@ -177,6 +184,7 @@ fn topics_that_earlier_releases_made_on_a_clusters_usual_defaults_start_with_one
     ran.unwrap();
     // The limit on times ahead is an hour by default, and dead letters were kept for a week.
     assert_eq!(lines.matches("WARN").count(), 1, "{lines}");
+    assert!(lines.contains("work-kept-pairs has cleanup.policy=compact, so what is closed stays"), "{lines}");
     assert!(lines.contains("work-loop has message.timestamp.after.max.ms=3600000"), "{lines}");
     assert!(lines.contains("dead has retention.ms=604800000, so dead letters would be deleted early"), "{lines}");
 }
@@ -244,7 +252,8 @@ fn a_broker_that_refuses_a_property_gets_the_topic_without_it_and_one_warning() 
         let names = refused.iter().filter(|name| without.contains(**name)).count();
         assert_eq!(names, refused.len(), "{without}");
         for topic in TABLES {
-            assert_eq!(config(&log.log, topic).cleanup, Some(Cleanup::Compact));
+            let cleanup = if topic == KEPT { Cleanup::CompactDelete } else { Cleanup::Compact };
+            assert_eq!(config(&log.log, topic).cleanup, Some(cleanup));
         }
         for topic in PASSAGES {
             assert_eq!(config(&log.log, topic).retention_ms, Some(-1));

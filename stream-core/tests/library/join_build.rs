@@ -27,7 +27,7 @@ fn it_says_what_it_reads_and_keeps() -> Done {
         "  input   left (text, on error fail)",
         "  input   right (text, on error fail)",
         "  loop    g-pairs-left-repartition (text, on error fail)",
-        "  join    g-join-pairs (inner, right from 60 ms before left to 60 ms after, grace 10 ms)",
+        "  join    g-kept-pairs (inner, right from 60 ms before left to 60 ms after, grace 10 ms)",
     ] {
         assert!(text.lines().any(|l| l == line), "{line}\n{text}");
     }

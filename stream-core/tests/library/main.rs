@@ -52,6 +52,7 @@ mod formats_before;
 mod join_backlog;
 mod join_build;
 mod join_cases;
+mod join_changelog;
 mod join_faults;
 mod join_model;
 mod join_rules;

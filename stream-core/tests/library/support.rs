@@ -104,8 +104,11 @@ pub fn with_both(test: impl Fn(Guarantee) -> Done) -> Done {
 }
 
 /// How many keys a compacted topic has values of, without the positions and meanings that a state keeps (keys that begin
-/// with 4 and 5 in `<group>-time`).
+/// with 4 and 5 in `<group>-time`). Of a join, how many records it keeps.
 pub fn live_keys(tester: &Tester, topic: &str) -> usize {
+    if topic.contains("-kept-") {
+        return kept_records(tester, topic);
+    }
     let mut live = BTreeSet::new();
     for record in tester.output(topic, stream_core::codec::Bytes).read().unwrap() {
         let key = (record.partition, record.key.unwrap());
@@ -119,6 +122,26 @@ pub fn live_keys(tester: &Tester, topic: &str) -> usize {
         };
     }
     live.len()
+}
+
+/// How many records of a join's topic are not closed: those at or above the bound of their side (see the formats in
+/// `time/stream_join/keys.rs`).
+fn kept_records(tester: &Tester, topic: &str) -> usize {
+    let (mut live, mut bounds) = (BTreeSet::new(), std::collections::BTreeMap::new());
+    for record in tester.output(topic, stream_core::codec::Bytes).read().unwrap() {
+        let (partition, key) = (record.partition, record.key.unwrap());
+        match (key[0], record.value) {
+            (1, Some(_)) => _ = live.insert((partition, key)),
+            (1, None) => _ = live.remove(&(partition, key)),
+            (3, Some(bound)) => _ = bounds.insert(partition, bound),
+            _ => {}
+        }
+    }
+    let is_kept = |(partition, key): &&(i32, Vec<u8>)| {
+        let (side, time) = (usize::from(key[1]), &key[key.len() - 16..key.len() - 8]);
+        bounds.get(partition).is_none_or(|bound| *time >= bound[8 * side..8 * side + 8])
+    };
+    live.iter().filter(is_kept).count()
 }
 
 /// A group under way, and the texts that it writes to a topic.

@@ -162,7 +162,7 @@ fn t1a_a_quiet_join_tells_its_nulls() -> Done {
         tester.input("right", Text).send_at("k", "x".to_owned(), 65)?;
         assert_eq!(values(&out), ["b x"]);
         tester.advance(ms(QUIET))?;
-        tester.wait_until("nothing is kept", || live_keys(&tester, "join-join-pairs") == 0)?;
+        tester.wait_until("nothing is kept", || live_keys(&tester, "join-kept-pairs") == 0)?;
         assert_eq!(values(&out), ["a -"]);
         tester.input("left", Text).send_at("k", "late".to_owned(), 10)?;
         assert_eq!((values(&out).len(), tester.late("join")?), (0, 1));

@@ -68,7 +68,7 @@ pub(crate) fn inner(simulation: Simulation) -> Simulation {
         pairs_hold(c)?;
         if c.exactly_once() {
             c.same_table("joined-table")?;
-            c.same_table("joined-join-pairs")?;
+            c.same_table("joined-kept-pairs")?;
         }
         Ok(())
     })
@@ -155,7 +155,7 @@ pub(crate) fn nulls(simulation: Simulation) -> Simulation {
     simulation.group(graph).input("lefts", Text, 150, record).input("rights", Text, 0, rights).check(|c| {
         if c.exactly_once() {
             c.same_output_in_order("told")?;
-            c.same_table("nulls-join-pairs")?;
+            c.same_table("nulls-kept-pairs")?;
             return c.same_table("nulls-time");
         }
         told_of_each(c)

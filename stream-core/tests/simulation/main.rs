@@ -175,6 +175,13 @@ mod failed_once {
         super::all_hold("joined_inner", Guarantee::AtLeastOnce, std::iter::once(3049));
     }
 
+    /// A join's record was passed over before it was due, and then closed; its mark was gone before its entry. Also
+    /// `j9_what_the_bound_closes_is_not_looked_at_again`.
+    #[test]
+    fn a_record_of_a_join_was_closed_and_looked_at_again() {
+        super::all_hold("joined_left", Guarantee::ExactlyOnce, std::iter::once(117));
+    }
+
     /// An aborted first transaction took the positions of the assignment with it. Also
     /// `positions_of_an_assignment_are_committed_though_the_first_transaction_is_aborted`.
     #[test]

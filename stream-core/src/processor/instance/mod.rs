@@ -76,6 +76,8 @@ pub(super) struct Instance<'a> {
     /// Deletion of processed loop records under way, and up to where they are deleted.
     trimming: Option<BoxFuture<'static, (Offsets, LogResult<()>)>>,
     trimmed: BTreeMap<TopicPartition, i64>,
+    /// The topics of joins can't be cut.
+    uncut: bool,
     /// The commits do not get through.
     commit_waits: Option<Waiting>,
     /// The group has not assigned anything for a while.
@@ -131,6 +133,7 @@ impl<'a> Instance<'a> {
             commit: None,
             trimming: None,
             trimmed: BTreeMap::new(),
+            uncut: false,
             commit_waits: None,
             join_waits: None,
             commit_again: false,
@@ -157,7 +160,7 @@ impl<'a> Instance<'a> {
         let mut sweeps = every(options.state_cleanup_delay.clamp(Duration::from_millis(1), Duration::from_secs(60)));
         let mut trims = every(TRIM_INTERVAL);
         let mut in_step = every(IN_STEP);
-        let loops = self.env.graph.inputs.iter().any(|e| e.own);
+        let loops = self.env.graph.inputs.iter().any(|e| e.own) || !self.env.graph.stream_joins.is_empty();
         let mut growing: Option<BoxFuture<'static, Result<(), ProcessorError>>> = None;
         let mut brokers_lost = self.env.log.brokers_lost().fuse();
         let mut unassigned = Box::pin(sleep(JOIN_PATIENCE).fuse());

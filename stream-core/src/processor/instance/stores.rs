@@ -14,8 +14,9 @@ use super::Instance;
 use crate::group::GroupGraph;
 use crate::log::TopicInfo;
 use crate::processor::options::Standbys;
-use crate::processor::standby::{self, OpenStores, Standby, StandbySpec};
+use crate::processor::standby::{self, OpenStores, Standby, StandbySpec, StandbyTable};
 use crate::store::{StoreBackend, StoreId};
+use crate::topology::TableEdge;
 
 impl Instance<'_> {
     /// Begins standbys, or notes that stores are not used from now on, for partitions that are nobody's here.
@@ -24,7 +25,7 @@ impl Instance<'_> {
             return;
         }
         let tables = tables(&self.env.graph, &self.facts.topics);
-        let count = tables.iter().map(|(t, _)| t.partitions).min().unwrap_or_default();
+        let count = tables.iter().map(|table| table.topic.partitions).min().unwrap_or_default();
         let busy: BTreeSet<i32> = self.tasks.values().flat_map(|t| &t.partitions).map(|p| p.partition).collect();
         for partition in (0..count).filter(|p| !busy.contains(p)) {
             match self.env.options.standbys {
@@ -37,7 +38,7 @@ impl Instance<'_> {
         }
     }
 
-    fn begin_standby(&mut self, partition: i32, tables: Vec<(TopicInfo, String)>) {
+    fn begin_standby(&mut self, partition: i32, tables: Vec<StandbyTable>) {
         let id = self.next_id();
         let (stop, stopped) = oneshot::channel();
         let (ended, closing) = oneshot::channel();
@@ -82,7 +83,7 @@ impl Instance<'_> {
         for partition in due {
             self.idle.unused.insert(partition, None);
             let topics = tables(&self.env.graph, &self.facts.topics).into_iter();
-            let ids = topics.map(|(t, _)| StoreId::new(t.name, partition)).collect();
+            let ids = topics.map(|table| StoreId::new(table.topic.name, partition)).collect();
             let (ended, closing) = oneshot::channel();
             let after = self.closing.insert((partition, 0), closing);
             let (group, stores) = (Arc::clone(&self.env.graph.name), Arc::clone(&self.env.stores));
@@ -116,8 +117,12 @@ fn remove(group: &str, stores: &dyn StoreBackend, ids: Vec<StoreId>) {
     }
 }
 
-/// The topics that each partition has a store of, with the name of their codec.
-fn tables(graph: &GroupGraph, topics: &BTreeMap<Arc<str>, TopicInfo>) -> Vec<(TopicInfo, String)> {
+/// The topics that each partition has a store of.
+fn tables(graph: &GroupGraph, topics: &BTreeMap<Arc<str>, TopicInfo>) -> Vec<StandbyTable> {
     let edges = graph.tables().chain(&graph.joins);
-    edges.filter_map(|e| Some((topics.get(&e.topic)?.clone(), e.codec.name().to_owned()))).collect()
+    let table = |e: &TableEdge| {
+        let topic = topics.get(&e.topic)?.clone();
+        Some(StandbyTable { topic, codec: e.codec.name().to_owned(), layout: e.layout })
+    };
+    edges.filter_map(table).collect()
 }

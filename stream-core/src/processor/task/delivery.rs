@@ -10,7 +10,7 @@ use super::outbox::{InFlightBatch, OWN};
 use super::release::push_changelog;
 use super::replay::Failed;
 use crate::group::CallbackError;
-use crate::log::{Delivery, ErrorClass, LogError, ProduceBatch};
+use crate::log::{Delivery, ErrorClass, LogError, ProduceBatch, TopicPartition};
 use crate::processor::error::{ProcessorError, ProcessorResult};
 use crate::processor::options::OWN_REFUSALS;
 use crate::processor::transactions::How;
@@ -19,6 +19,7 @@ impl Task {
     /// Hands over what is released, and the positions that it brings.
     pub(super) fn flush(&mut self) {
         self.write_time();
+        self.write_closed();
         let recorded = self.write_positions();
         let (batch, sources) = self.outbox.fresh();
         let batch = Arc::new(std::mem::replace(&mut self.stage.out, batch));
@@ -108,17 +109,33 @@ impl Task {
         if self.replay.search.has_goal() {
             self.replay.search.acknowledged(done.searched(), done.fires(), &self.inputs);
         }
-        let mark = done.time.as_deref_mut();
+        let (mark, closed) = (done.time.as_deref_mut(), self.time.closed.written);
         if mark.is_some_and(|mark| !self.time.acknowledge(mark)) && !self.time.atomic {
             // Stream time is still to be written for what was acknowledged now. While a culprit is looked for, nothing goes
             // with it.
             self.moved = true;
             self.replay.search.close();
         }
+        self.moved |= self.time.to_close().is_some();
+        self.cut(closed);
         self.recorded(done);
         self.delete_fired();
         for visited in done.visited.drain(..) {
             _ = visited.done.send(Ok(visited.count));
+        }
+    }
+
+    /// Has the changelogs of joins cut, if they are closed further than before.
+    fn cut(&mut self, before: i64) {
+        let (closed, seen) = (self.time.closed.written, self.time.seen);
+        if closed == before {
+            return;
+        }
+        let core = Rc::clone(&self.core);
+        for (state, offset) in self.time.cuts.bound(&core, closed, seen) {
+            if let Some(edge) = core.graph.state.get(state) {
+                self.positions.cut(TopicPartition::new(Arc::clone(&edge.topic), core.partition), offset);
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use crate::log::{Headers, RecordRef};
 use crate::processor::error::{ProcessorError, ProcessorResult};
 use crate::processor::faults::Moment;
 use crate::time::due::{Due, Kind};
-use crate::time::stream_join::keys::{OPEN, Place};
+use crate::time::stream_join::keys::{BOUND, Place, read_value};
 use crate::topology::TableEdge;
 use crate::window::{Which, Window, keys};
 
@@ -120,6 +120,7 @@ impl Task {
         let core = Rc::clone(&self.core);
         let searching = self.replay.search.is_on(&self.inputs);
         self.pulse.begin();
+        let released = self.time.released;
         for _ in 0..MOST {
             let next = self.time.next(&core).map_err(|e| ProcessorError::store(core.graph.name(), e))?;
             let Some(due) = next else { break };
@@ -133,13 +134,23 @@ impl Task {
                 break;
             }
         }
+        // What is passed over closes without a call.
+        self.moved |= self.time.released > released || self.time.to_close().is_some();
         self.bound_buffer();
         Ok(())
     }
 
     fn fire(&mut self, core: &Rc<Core>, due: &Due) -> ProcessorResult<Outcome> {
         let graph = Arc::clone(&self.env.graph);
-        let value = core.state_value(due.state, &due.key).map_err(|e| ProcessorError::store(graph.name(), e))?;
+        let mut place = Vec::new();
+        let key = match (due.kind, Place::of_time(&due.key)) {
+            (Kind::Joined(..), Some(kept)) => {
+                kept.by_key(&mut place);
+                &place
+            }
+            _ => &due.key,
+        };
+        let value = core.state_value(due.state, key).map_err(|e| ProcessorError::store(graph.name(), e))?;
         let (Some(value), Some(TableEdge { topic, .. })) = (value, graph.state.get(due.state)) else {
             self.time.pass(due);
             return Ok(Outcome::Fired);
@@ -172,19 +183,7 @@ impl Task {
                     self.time.pass(due);
                     return Ok(Outcome::Fired);
                 };
-                let mut entry = Vec::with_capacity(due.key.len() + 8);
-                place.by_key(&mut entry);
-                let mut handler = None;
-                let mut kept = Vec::new();
-                if value == OPEN {
-                    // A crash can leave the half of a record behind, which is then done again.
-                    let whole = core.state_value(due.state, &entry);
-                    if let Some(value) = whole.map_err(|e| ProcessorError::store(graph.name(), e))? {
-                        (handler, kept) =
-                            (graph.callbacks.stream_joins.get(index).and_then(|join| join.of(side)), value);
-                    }
-                }
-                let entries: [&[u8]; 2] = [&entry, &due.key];
+                let handler = graph.callbacks.stream_joins.get(index).and_then(|join| join.of(side));
                 self.call_due(
                     core,
                     due,
@@ -194,9 +193,9 @@ impl Task {
                         policy: &join.policy,
                         of: DueOf::Null(&join.name, side),
                         key: place.key,
-                        value: &kept,
+                        value: read_value(&value).1,
                         at: place.time,
-                        entries: Entries::of(&entries),
+                        entries: Entries::of(&[&due.key]),
                     },
                 )
             }
@@ -295,11 +294,19 @@ impl Task {
         } else if is_poisoned {
             self.time.makers.push((due.state, due.key.as_slice().into()));
         }
-        if !self.time.atomic {
+        let joined = matches!(due.kind, Kind::Joined(..));
+        if joined || !self.time.atomic {
             let until = if due.kind.is_wall() { i64::MIN } else { due.at };
             let then = call.entries.last.map(Box::from);
             let first = call.entries.first.iter();
-            let fired = first.map(|&e| Fired { state: due.state, key: e.into(), due: until, then: then.clone() });
+            let fired = first.map(|&e| Fired {
+                state: due.state,
+                key: e.into(),
+                due: until,
+                then: then.clone(),
+                joined,
+                matched: false,
+            });
             self.time.fired.extend(fired);
         }
         self.time.release(self.time.seen);
@@ -315,7 +322,7 @@ impl Task {
         self.stage.reset();
         (self.stage.at, self.stage.time, self.stage.due) = (call.at, self.time.seen, i64::MAX);
         for entry in call.entries.iter() {
-            if self.time.atomic {
+            if self.time.atomic && !matches!(due.kind, Kind::Joined(..)) {
                 // Not the time of what is due: the topic may refuse that by now, though it took the entry.
                 self.stage.state.push(core, due.state, core.clock.now_ms(), entry, None);
             } else {
@@ -351,10 +358,56 @@ impl Task {
         push_changelog(&core, &mut self.stage, number, Some(place), Some(keys::STREAM_TIME), Some(&value), now);
     }
 
+    /// Adds how far joins are closed to what is handed over next. With exactly-once delivery, what was told since and is not
+    /// closed by that, because others that are due at the same time are not told yet, is marked: it is in this transaction.
+    pub(super) fn write_closed(&mut self) {
+        let (core, now, first) = (Rc::clone(&self.core), self.core.clock.now_ms(), self.stage.out.len());
+        let at = self.time.to_close();
+        self.time.closed.flushed = at.unwrap_or(self.time.closed.flushed);
+        if self.time.atomic {
+            let mut mark = Vec::new();
+            let closed = self.time.closed.flushed;
+            for fired in self.time.fired.iter().filter(|fired| fired.joined && fired.due > closed) {
+                let (Some(place), Some(table)) = (Place::of_time(&fired.key), core.state.get(fired.state)) else {
+                    continue;
+                };
+                place.mark(&mut mark);
+                let (place, number) =
+                    (table.borrow_mut().apply(&mark, Some(&[])), core.graph.first_state() + fired.state);
+                push_changelog(&core, &mut self.stage, number, Some(place), Some(&mark), Some(&[]), now);
+            }
+        }
+        for (state, value) in at.into_iter().flat_map(|at| self.time.closed.bounds(at)) {
+            let Some(table) = core.state.get(state) else { continue };
+            let (place, number) = (table.borrow_mut().apply(BOUND, Some(&value)), core.graph.first_state() + state);
+            push_changelog(&core, &mut self.stage, number, Some(place), Some(BOUND), Some(&value), now);
+        }
+        if self.stage.out.len() > first {
+            self.sources.push((first, OWN, -1));
+        }
+    }
+
     /// Deletes what has fired once nothing of it can get lost.
     pub(super) fn delete_fired(&mut self) {
         let (core, first, now) = (Rc::clone(&self.core), self.stage.out.len(), self.core.clock.now_ms());
-        for Fired { state, key, then, .. } in self.time.take_deletable() {
+        let mut mark = Vec::new();
+        for Fired { state, key, then, joined, matched, .. } in self.time.take_deletable() {
+            if joined {
+                core.pending_deletes.borrow_mut().remove(state, &key);
+                continue;
+            }
+            if matched {
+                let (Some(place), Some(table)) = (Place::of_time(&key), core.state.get(state)) else { continue };
+                if let Some(due) = self.time.closed.closes(state, place) {
+                    // Nobody would sweep its mark out: it stays hidden until it is closed.
+                    self.time.fired.push(Fired { due, joined: true, ..Fired::superseded(state, key) });
+                } else if core.pending_deletes.borrow_mut().remove(state, &key) {
+                    place.mark(&mut mark);
+                    let (at, number) = (table.borrow_mut().apply(&mark, Some(&[])), core.graph.first_state() + state);
+                    push_changelog(&core, &mut self.stage, number, Some(at), Some(&mark), Some(&[]), now);
+                }
+                continue;
+            }
             self.time.fired.extend(then.map(|then| Fired::superseded(state, then)));
             // What was set again since stays.
             if core.pending_deletes.borrow_mut().remove(state, &key)

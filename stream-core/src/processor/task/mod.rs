@@ -16,6 +16,8 @@
 mod alignment;
 mod calls;
 mod checkpoint;
+mod closed;
+mod cut;
 mod dead_letter;
 mod delivery;
 mod dispatch;

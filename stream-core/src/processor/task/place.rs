@@ -232,6 +232,9 @@ fn is_empty(table: &TablePartition, prefix: &[u8]) -> Result<bool, crate::store:
         Direction::Forward,
     ) {
         let (key, _) = pair?;
+        if table.is_bound(&key) {
+            continue;
+        }
         if !matches!(key.first(), Some(&(POSITION | MEANING))) || !prefix.is_empty() {
             empty = false;
             break;

@@ -1,9 +1,10 @@
-//! Positions that a task publishes to its instance, which may commit them.
+//! Positions that a task publishes to its instance, which may commit them, and where the changelogs of its joins can be cut.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::log::Commits;
+use crate::log::{Commits, Offsets, TopicPartition};
 
 /// The positions of a task that may be committed. The instance reads them, and invalidates them when the partition is lost.
 #[derive(Debug, Default)]
@@ -12,6 +13,8 @@ pub(in crate::processor) struct Positions {
     pub(super) lost: AtomicBool,
     /// More is done than may be committed: the state's positions are to be written first.
     pub(super) ahead: AtomicBool,
+    /// The first offsets that stay of changelogs that can be cut.
+    pub(super) cuts: Mutex<BTreeMap<TopicPartition, i64>>,
 }
 
 impl Positions {
@@ -41,6 +44,22 @@ impl Positions {
         let mut of = self.lock();
         self.lost.store(true, Ordering::Release);
         of.clear();
+        self.lock_cuts().clear();
+    }
+
+    fn lock_cuts(&self) -> MutexGuard<'_, BTreeMap<TopicPartition, i64>> {
+        self.cuts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is below this offset is not needed any more.
+    pub(super) fn cut(&self, partition: TopicPartition, offset: i64) {
+        if !self.lost.load(Ordering::Acquire) {
+            self.lock_cuts().insert(partition, offset);
+        }
+    }
+
+    pub(in crate::processor) fn cuts(&self) -> Offsets {
+        self.lock_cuts().iter().map(|(partition, offset)| (partition.clone(), *offset)).collect()
     }
 
     /// The task starts here.

@@ -76,6 +76,7 @@ impl Task {
             now: Cell::new(env.log.clock().now_ms()),
             max_ahead: max_ahead(&env),
             keyed: env.graph.has_keyed_state(),
+            atomic: env.egress.transactions().is_some(),
             clock: env.log.clock(),
             deferrals,
             last_work_id: Cell::new(0),
@@ -225,12 +226,17 @@ async fn restore_all(env: &Env, number: i32) -> ProcessorResult<Restored> {
     let mut state = Vec::new();
     for edge in &env.graph.state {
         let (store, next) = restore_table(env, edge, number).await?;
-        state.push(TablePartition::ordered(store, next));
+        state.push(match edge.layout {
+            None => TablePartition::ordered(store, next),
+            Some(layout) => {
+                TablePartition::deriving(store, layout, next).map_err(|e| ProcessorError::store(env.graph.name(), e))?
+            }
+        });
     }
     let mut joins = Vec::new();
     for edge in &env.graph.joins {
         let partition = TopicPartition::new(Arc::clone(&edge.topic), number);
-        joins.push(open_and_restore(env, &partition, edge.codec.name(), Goal::End).await?);
+        joins.push(open_and_restore(env, &partition, edge, Goal::End).await?);
     }
     Ok(Restored { table, state, joins })
 }
@@ -240,6 +246,6 @@ async fn restore_table(env: &Env, edge: &TableEdge, number: i32) -> ProcessorRes
     // Semantics D3: the committed offsets of the inputs were fetched at the assignment; now the changelog's end, then its
     // committed records up to that end.
     let goal = Goal::Offset(end_of(env, &partition).await?);
-    let (store, follower) = open_and_restore(env, &partition, edge.codec.name(), goal).await?;
+    let (store, follower) = open_and_restore(env, &partition, edge, goal).await?;
     Ok((store, follower.position()))
 }

@@ -18,11 +18,15 @@ use std::rc::Rc;
 
 use futures::future::{BoxFuture, LocalBoxFuture};
 
+use super::closed::Closed;
+use super::cut::Cuts;
 use crate::context::{Core, Stage, StateWrites};
 use crate::group::CallbackError;
 use crate::store::StoreError;
 use crate::table::Place;
 use crate::time::due::{Due, Kind, Queue};
+use crate::time::stream_join::keys as join_keys;
+use crate::time::stream_join::queue::last_closes;
 use crate::topology::Topology;
 use crate::window::Which;
 use crate::window::keys::{self, By};
@@ -36,12 +40,16 @@ pub(super) struct Fired {
     pub(super) due: i64,
     /// The entry to delete once this one's deletion is acknowledged.
     pub(super) then: Option<Box<[u8]>>,
+    /// It is a join's: it is not deleted, but hidden until the join's bound closes it.
+    pub(super) joined: bool,
+    /// It is a join's, and has found its first match: it gets its mark.
+    pub(super) matched: bool,
 }
 
 impl Fired {
     /// An entry that is deleted once what was done until now is acknowledged.
     pub(super) fn superseded(state: usize, key: Box<[u8]>) -> Self {
-        Self { state, key, due: i64::MIN, then: None }
+        Self { state, key, due: i64::MIN, then: None, joined: false, matched: false }
     }
 }
 
@@ -69,6 +77,9 @@ impl Trying {
 pub(super) struct TimeProgress {
     released: i64,
     written: i64,
+    /// Stream time up to which joins are closed with it, and that of the bounds in it.
+    closed: i64,
+    bound: i64,
     fired: Vec<Fired>,
 }
 
@@ -83,6 +94,10 @@ pub(super) struct Time {
     acknowledged: i64,
     flushed: i64,
     pub(super) written: i64,
+    /// How far joins are closed.
+    pub(super) closed: Closed,
+    /// Where their changelogs can be cut.
+    pub(super) cuts: Cuts,
     /// Stream time does not go with what is handed over next.
     pub(super) waits: bool,
     /// The time of a record that is not dispatched before everything due until then has fired.
@@ -115,6 +130,9 @@ impl Time {
         let on = !graph.state.is_empty();
         let stored = if on { core.state_value(0, keys::STREAM_TIME)? } else { None };
         let at = stored.and_then(|v| keys::read_time(&v).map(|(at, _)| at)).unwrap_or(i64::MIN);
+        let closed = Closed::new(graph, core);
+        // Nothing is accepted that a bound has closed, even if the topic of stream time was lost.
+        let at = at.max(closed.written);
         let mut queues = Vec::new();
         for by in [By::StreamTime, By::WallClock] {
             if graph.timers.iter().any(|t| t.by == by) {
@@ -124,13 +142,16 @@ impl Time {
         let windows = graph.windows.iter().enumerate();
         queues.extend(windows.map(|(i, w)| Queue::new(Kind::Windows(i, w.windows), w.state)));
         for (i, join) in graph.stream_joins.iter().enumerate() {
-            for side in [Which::Right, Which::Left] {
+            for side in [Which::Right, Which::Left].into_iter().filter(|side| join.tells(*side)) {
                 queues.push(Queue::new(Kind::Joined(i, side, join.windows), join.state));
             }
         }
         queues.extend(graph.due_entries.iter().map(|o| Queue::new(Kind::Entries(o.kind), o.state)));
+        let queues = queues.into_iter().map(|queue| Queue::over(queue.kind, queue.state, core)).collect();
         let mut time = Self {
             on,
+            closed,
+            cuts: Cuts::new(graph, core)?,
             atomic,
             seen: at,
             released: at,
@@ -184,9 +205,9 @@ impl Time {
     /// When something that these writes set is due by stream time.
     pub(super) fn first_due(&self, writes: &StateWrites) -> i64 {
         let set = writes.iter().filter(|(.., value)| value.is_some());
-        let due = |(state, key, _): (usize, &[u8], Option<&[u8]>)| {
+        let due = |(state, key, value): (usize, &[u8], Option<&[u8]>)| {
             let queues = self.queues.iter().filter(move |q| q.state == state && !q.kind.is_wall());
-            queues.filter_map(|q| q.kind.due(key)).min()
+            queues.filter_map(|q| q.kind.due(&q.kind.entry(key, value?)?)).min()
         };
         set.filter_map(due).min().unwrap_or(i64::MAX)
     }
@@ -235,15 +256,29 @@ impl Time {
 
     /// While everything closes: stream time may get to what closes next.
     fn close_next(&mut self, core: &Core) -> Result<(), StoreError> {
-        let mut next = i64::MAX;
+        let (mut next, now) = (i64::MAX, self.target.max(self.seen));
         for queue in self.queues.iter_mut().filter(|q| q.kind.closes()) {
-            queue.first(core)?;
+            queue.first(core, now)?;
             next = next.min(queue.due);
         }
         self.closing = next < i64::MAX;
         if self.closing {
             self.target = self.target.max(next);
+        } else {
+            self.close_kept(core)?;
         }
+        Ok(())
+    }
+
+    /// Everything that had to be told is: stream time goes on to the end of what joins keep besides.
+    fn close_kept(&mut self, core: &Core) -> Result<(), StoreError> {
+        let mut last = self.seen;
+        for join in &core.graph.stream_joins {
+            for side in [Which::Right, Which::Left] {
+                last = last.max(last_closes(core, join.state, side, join.windows)?.unwrap_or(i64::MIN));
+            }
+        }
+        self.release(last);
         Ok(())
     }
 
@@ -275,7 +310,7 @@ impl Time {
             if queue.due > now {
                 continue;
             }
-            if let Some(key) = queue.first(core)?
+            if let Some(key) = queue.first(core, now)?
                 && queue.due <= now
             {
                 let due = Due { kind: queue.kind, state: queue.state, key, at: queue.due };
@@ -297,11 +332,17 @@ impl Time {
     }
 
     /// Makes a record's writes to the state tables visible. Superseded entries are deleted with it, or once
-    /// [it is released](Self::release_superseded) and acknowledged.
+    /// [it is released](Self::release_superseded) and acknowledged. Those of joins get their marks instead.
     pub(super) fn apply(&mut self, core: &Core, stage: &mut Stage) {
         if self.atomic {
+            let mut mark = Vec::new();
             for (table, key) in stage.superseded.drain(..) {
-                stage.state.push(core, table, stage.at, &key, None);
+                if !self.closed.is_of(table) {
+                    stage.state.push(core, table, stage.at, &key, None);
+                } else if let Some(place) = join_keys::Place::of_time(&key) {
+                    place.mark(&mut mark);
+                    stage.state.push(core, table, place.time, &mark, Some(&[]));
+                }
             }
         }
         let mut applied = stage.state.take_applied();
@@ -316,22 +357,26 @@ impl Time {
     }
 
     pub(super) fn release_superseded(&mut self, stage: &mut Stage) {
-        self.fired.extend(stage.superseded.drain(..).map(|(state, key)| Fired::superseded(state, key)));
+        let closed = &self.closed;
+        let superseded = |(state, key)| Fired { matched: closed.is_of(state), ..Fired::superseded(state, key) };
+        self.fired.extend(stage.superseded.drain(..).map(superseded));
     }
 
     fn apply_one(&mut self, core: &Core, state: usize, key: &[u8], value: Option<&[u8]>) -> Option<Place> {
         let table = core.state.get(state)?;
         core.pending_deletes.borrow_mut().remove(state, key);
         let place = table.borrow_mut().apply(key, value);
-        for queue in self.queues.iter_mut().filter(|q| value.is_some() && q.state == state) {
-            if let Some(due) = queue.kind.due(key) {
+        let Some(value) = value else { return Some(place) };
+        for queue in self.queues.iter_mut().filter(|q| q.state == state) {
+            let Some(entry) = queue.kind.entry(key, value) else { continue };
+            if let Some(due) = queue.kind.due(&entry) {
                 if due < queue.due && queue.kind.is_wall() {
                     self.wall_passed |= due <= core.clock.now_ms();
                 }
                 queue.due = queue.due.min(due);
                 queue.of_one_time.clear();
-                if *key < *queue.floor {
-                    queue.floor = key.to_vec();
+                if *entry < *queue.floor {
+                    queue.floor = entry.into_owned();
                 }
             }
         }
@@ -351,21 +396,37 @@ impl Time {
         }
         self.flushed = self.to_write().unwrap_or(self.flushed);
         let (released, written) = (self.released, self.flushed);
-        Some(Box::new(TimeProgress { released, written, fired: std::mem::take(&mut self.fired) }))
+        let (closed, bound) = (self.told(), self.closed.flushed);
+        Some(Box::new(TimeProgress { released, written, closed, bound, fired: std::mem::take(&mut self.fired) }))
+    }
+
+    /// The stream time up to which everything of joins that is due has been told and released.
+    fn told(&self) -> i64 {
+        let joins = self.queues.iter().filter(|queue| matches!(queue.kind, Kind::Joined(..)));
+        joins.map(|queue| queue.due.saturating_sub(1)).min().unwrap_or(i64::MAX).min(self.released)
+    }
+
+    /// The stream time of the bounds to be written with the next batch, if joins are closed further than is written.
+    pub(super) fn to_close(&self) -> Option<i64> {
+        let at = if self.atomic { self.told() } else { self.closed.acknowledged.min(self.written) };
+        (self.closed.is_on() && !self.waits && at > self.closed.flushed).then_some(at)
     }
 
     /// A batch is acknowledged. True if the written stream time is that of everything acknowledged.
     pub(super) fn acknowledge(&mut self, mark: &mut TimeProgress) -> bool {
         self.acknowledged = self.acknowledged.max(mark.released);
         self.written = self.written.max(mark.written);
+        self.closed.acknowledged = self.closed.acknowledged.max(mark.closed);
+        self.closed.written = self.closed.written.max(mark.bound);
         self.deletable.append(&mut mark.fired);
         self.written >= self.acknowledged
     }
 
     /// The entries that may be deleted by now.
     pub(super) fn take_deletable(&mut self) -> Vec<Fired> {
-        let written = self.written;
-        let (now, later) = std::mem::take(&mut self.deletable).into_iter().partition(|f| f.due <= written);
+        let (written, closed) = (self.written, self.closed.written);
+        let may = |f: &Fired| f.due <= if f.joined { closed } else { written };
+        let (now, later) = std::mem::take(&mut self.deletable).into_iter().partition(may);
         self.deletable = later;
         now
     }
@@ -375,6 +436,7 @@ impl Time {
         self.seen = self.acknowledged;
         self.released = self.acknowledged;
         self.flushed = self.written;
+        self.closed.flushed = self.closed.written;
         self.target = i64::MIN;
         (self.held, self.closing, self.wall_passed) = (false, false, false);
         self.waits = false;
@@ -386,7 +448,7 @@ impl Time {
         // What came of these is acknowledged.
         gone.retain(|state, key| self.deletable.iter().any(|f| f.state == state && *f.key == *key));
         for queue in &mut self.queues {
-            *queue = Queue::new(queue.kind, queue.state);
+            *queue = Queue::over(queue.kind, queue.state, core);
         }
         self.wall = None;
         self.bound();

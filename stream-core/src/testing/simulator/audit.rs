@@ -8,14 +8,15 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::SimulationError;
+use super::kept;
 use super::outcome::{Contents, apply, ends, partitions, read};
 use super::plan::Plan;
 use super::world::Shared;
 use crate::group::GroupGraph;
 use crate::log::embedded::InMemory;
-use crate::log::{Isolation, LogHandle, LogResult, OffsetSpec, TopicPartition};
+use crate::log::{Isolation, LogHandle, LogResult, OffsetSpec, RecordBatch, TopicPartition};
 use crate::processor::{Guarantee, tagged_id};
-use crate::store::{Direction, KeyRange, StoreBackend, StoreId};
+use crate::store::{Direction, KeyRange, Layout, StoreBackend, StoreId};
 
 /// Virtual time after which a run that is not done counts as stuck.
 const WAIT_LIMIT: Duration = Duration::from_secs(900);
@@ -172,6 +173,9 @@ pub(super) async fn stores(world: &Shared) -> Result<(), SimulationError> {
         for partition in partitions(&log, &topic).await? {
             let mut contents = Contents::new();
             apply(&mut contents, &read(&log, partition.clone(), 0).await?);
+            if let Some(layout) = kept::layout(&graphs, &topic) {
+                kept::derive(&mut contents, layout);
+            }
             truth.insert(partition, contents);
         }
     }
@@ -191,22 +195,53 @@ pub(super) async fn stores(world: &Shared) -> Result<(), SimulationError> {
                 let Some(checkpoint) = store.checkpointed()? else { continue };
                 let mut contents: Contents =
                     store.range(KeyRange::ALL, Direction::Forward).collect::<Result<_, _>>()?;
-                apply(&mut contents, &read(&log, partition.clone(), checkpoint.offset).await?);
-                let differs = expected.keys().chain(contents.keys()).find(|k| expected.get(*k) != contents.get(*k));
-                if let Some(key) = differs {
-                    let shown = |contents: &Contents| {
-                        contents.get(key).map_or("nothing".to_owned(), |v| String::from_utf8_lossy(v).into_owned())
-                    };
-                    return Err(SimulationError::Store {
-                        instance,
-                        partition,
-                        key: String::from_utf8_lossy(key).into_owned(),
-                        found: shown(&contents),
-                        expected: shown(expected),
-                    });
-                }
+                let tail = read(&log, partition.clone(), checkpoint.offset).await?;
+                let Some(layout) = edge.layout else {
+                    apply(&mut contents, &tail);
+                    differs(&instance, &partition, expected, &contents)?;
+                    continue;
+                };
+                apply_derived(&mut contents, &tail, layout);
+                // What is closed may be gone, in the changelog as well.
+                let bound = kept::bound(expected, layout);
+                let [expected, contents] =
+                    [expected, &contents].map(|contents| kept::live(contents, layout, bound.as_deref()));
+                differs(&instance, &partition, &expected, &contents)?;
             }
         }
     }
     Ok(())
+}
+
+/// Applies records to the content of a store with derived entries, as a restore does.
+fn apply_derived(contents: &mut Contents, tail: &RecordBatch, layout: Layout) {
+    apply(contents, tail);
+    let mut key = Vec::new();
+    for record in tail.iter() {
+        let Some(of) = record.key.filter(|of| layout.derived(of, &mut key)) else { continue };
+        match contents.get(of) {
+            Some(value) => _ = contents.insert(key.clone(), layout.value(value).to_vec()),
+            None => _ = contents.remove(&key),
+        }
+    }
+}
+
+fn differs(
+    instance: &str,
+    partition: &TopicPartition,
+    expected: &Contents,
+    contents: &Contents,
+) -> Result<(), SimulationError> {
+    let differs = expected.keys().chain(contents.keys()).find(|k| expected.get(*k) != contents.get(*k));
+    let Some(key) = differs else { return Ok(()) };
+    let shown = |contents: &Contents| {
+        contents.get(key).map_or("nothing".to_owned(), |v| String::from_utf8_lossy(v).into_owned())
+    };
+    Err(SimulationError::Store {
+        instance: instance.to_owned(),
+        partition: partition.clone(),
+        key: String::from_utf8_lossy(key).into_owned(),
+        found: shown(contents),
+        expected: shown(expected),
+    })
 }

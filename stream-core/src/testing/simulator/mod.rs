@@ -48,6 +48,7 @@ mod client_producer;
 mod director;
 mod faults;
 mod inputs;
+mod kept;
 mod life;
 mod node;
 mod outcome;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 
+use super::kept;
 use crate::codec::{Codec, CodecError};
+use crate::group::GroupGraph;
 use crate::log::{
     FetchLimits, Fetched, Isolation, LogHandle, LogResult, OffsetSpec, Reader, RecordBatch, TopicPartition,
 };
@@ -86,6 +88,9 @@ impl Outcome {
 /// Reads a partition's committed records from an offset to its end.
 pub(super) async fn read(log: &LogHandle, partition: TopicPartition, from: i64) -> LogResult<RecordBatch> {
     let reader: Arc<dyn Reader> = log.reader(Isolation::ReadCommitted)?;
+    // What a join has closed is deleted.
+    let first = log.offsets(vec![(partition.clone(), OffsetSpec::Earliest)], Isolation::ReadCommitted).await?;
+    let from = first.into_iter().chain([from]).max().unwrap_or(from);
     let mut fetch = reader.read(partition, from).await?;
     let (mut all, mut batch) = (RecordBatch::new(), RecordBatch::new());
     loop {
@@ -126,7 +131,12 @@ pub(super) fn apply(table: &mut Contents, records: &RecordBatch) {
     }
 }
 
-pub(super) async fn collect(log: &LogHandle, outputs: &[Arc<str>], tables: &[Arc<str>]) -> LogResult<Outcome> {
+pub(super) async fn collect(
+    log: &LogHandle,
+    graphs: &[Arc<GroupGraph>],
+    outputs: &[Arc<str>],
+    tables: &[Arc<str>],
+) -> LogResult<Outcome> {
     let mut outcome = Outcome::default();
     for topic in outputs {
         let all = outcome.outputs.entry(Arc::clone(topic)).or_default();
@@ -142,7 +152,16 @@ pub(super) async fn collect(log: &LogHandle, outputs: &[Arc<str>], tables: &[Arc
     for topic in tables {
         let table = outcome.tables.entry(Arc::clone(topic)).or_default();
         for partition in partitions(log, topic).await? {
-            apply(table, &read(log, partition, 0).await?);
+            let records = read(log, partition, 0).await?;
+            let Some(layout) = kept::layout(graphs, topic) else {
+                apply(table, &records);
+                continue;
+            };
+            let mut contents = Contents::new();
+            apply(&mut contents, &records);
+            kept::derive(&mut contents, layout);
+            let bound = kept::bound(&contents, layout);
+            table.extend(kept::live(&contents, layout, bound.as_deref()));
         }
     }
     Ok(outcome)

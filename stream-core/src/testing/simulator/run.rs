@@ -37,13 +37,13 @@ async fn direct(world: Shared) -> Result<(Outcome, SimulationReport), Simulation
     director::end_trouble(&world);
     audit::drained(&world).await?;
     audit::stopped(&world).await?;
-    let (log, outputs, tables) = {
+    let (log, graphs, outputs, tables) = {
         let world = world.borrow();
-        (Arc::clone(&world.log), world.plan.outputs(&world.graphs), Plan::tables(&world.graphs))
+        (Arc::clone(&world.log), world.graphs.clone(), world.plan.outputs(&world.graphs), Plan::tables(&world.graphs))
     };
     audit::commits(&world)?;
     audit::stores(&world).await?;
-    let mut outcome = collect(&log, &outputs, &tables).await?;
+    let mut outcome = collect(&log, &graphs, &outputs, &tables).await?;
     let mut world = world.borrow_mut();
     outcome.fates = std::mem::take(&mut world.fates);
     world.report.trace = world.trace.hash();

@@ -1,12 +1,14 @@
-//! The buffer of a join: the entries that it keeps of a record, and finds of the other side, in its own table (see
-//! [`super::keys`]).
+//! The buffer of a join: the records that it keeps, and finds of the other side, in its own table (see [`super::keys`]).
 //!
 //! As everything else, writes are staged. Of one key there is never more than one record under way, and only its records write
 //! its entries, so that what a scan sees needs nothing of what is staged.
+//!
+//! What is closed is not deleted: the bound of the table says which records these are. So a scan never looks below what stream
+//! time keeps.
 
 use std::ops::ControlFlow;
 
-use super::keys::{OPEN, Place, SETTLED, read_end};
+use super::keys::{OPEN, Place, SETTLED, read_value};
 use crate::context::{Blocker, Core, Stage};
 use crate::store::StoreError;
 use crate::topology::{CallbackError, CallbackResult, Failure};
@@ -15,47 +17,53 @@ use crate::topology::{CallbackError, CallbackResult, Failure};
 pub(crate) struct Kept {
     pub(crate) time: i64,
     pub(crate) arrival: i64,
+    /// It came without a match, and its side emits nulls.
+    pub(crate) open: bool,
     pub(crate) value: Vec<u8>,
 }
 
 impl Core {
-    /// The entries of a side and key with times from `first.time` to `last`, by time and arrival.
+    /// The records of a side and key with times from `first.time` to `last`, by time and arrival.
     pub(crate) fn kept(&self, state: usize, first: Place<'_>, last: i64) -> Result<Vec<Kept>, StoreError> {
         let mut found = Vec::new();
         let Some(table) = self.state.get(state) else { return Ok(found) };
+        if first.time > last {
+            return Ok(found);
+        }
         let (mut from, mut end) = (Vec::with_capacity(first.key.len() + 24), Vec::with_capacity(first.key.len() + 24));
         first.from(&mut from);
         Place { time: last.saturating_add(1), ..first }.from(&mut end);
-        table.borrow().scan(&from, Some(&end), |entry, value| {
-            // One that has fired is no longer kept, though it is not deleted yet.
-            if !self.is_deleted(state, entry)
-                && let Some((time, arrival)) = read_end(entry)
-            {
-                found.push(Kept { time, arrival, value: value.to_vec() });
+        table.borrow().scan(&from, Some(&end), |record, value| {
+            if let Some(Place { time, arrival, .. }) = Place::of_record(record) {
+                let (open, value) = read_value(value);
+                found.push(Kept { time, arrival, open, value: value.to_vec() });
             }
             ControlFlow::Continue(())
         })?;
         Ok(found)
     }
 
-    /// Whether the record's null is still to be emitted; `None` for a record that is not kept.
-    pub(crate) fn is_open(
-        &self,
-        state: usize,
-        place: Place<'_>,
-        scratch: &mut Vec<u8>,
-    ) -> Result<Option<bool>, StoreError> {
-        let Some(table) = self.state.get(state) else { return Ok(None) };
+    /// Whether a record that is done now came without a match: one that was done before may have found one.
+    pub(crate) fn came_open(&self, state: usize, place: Place<'_>, scratch: &mut Vec<u8>) -> Result<bool, StoreError> {
+        let Some(table) = self.state.get(state) else { return Ok(true) };
+        place.by_key(scratch);
+        table.borrow().with_value(scratch, |value| value.is_none_or(|value| read_value(value).0))
+    }
+
+    /// Whether no null of a record is to be emitted, though it came without a match.
+    pub(crate) fn is_marked(&self, state: usize, place: Place<'_>, scratch: &mut Vec<u8>) -> Result<bool, StoreError> {
+        let Some(table) = self.state.get(state) else { return Ok(true) };
         place.by_time(scratch);
         if self.is_deleted(state, scratch) {
-            return Ok(None);
+            return Ok(true);
         }
-        table.borrow().with_value(scratch, |value| value.map(|value| value == OPEN))
+        place.mark(scratch);
+        table.borrow().with_value(scratch, |value| value.is_some())
     }
 }
 
 impl Stage {
-    /// Keeps a record. The entry that it falls due by comes first: one alone is cleared away in its time.
+    /// Keeps a record.
     pub(crate) fn keep(
         &mut self,
         core: &Core,
@@ -65,30 +73,20 @@ impl Stage {
         open: bool,
         scratch: &mut Vec<u8>,
     ) -> CallbackResult {
-        place.by_time(scratch);
-        self.put(core, state, place.time, scratch, if open { OPEN } else { SETTLED })?;
         place.by_key(scratch);
-        self.put(core, state, place.time, scratch, value)
-    }
-
-    /// A record that is kept has found a match: no null is emitted for it.
-    pub(crate) fn settle(
-        &mut self,
-        core: &Core,
-        state: usize,
-        place: Place<'_>,
-        scratch: &mut Vec<u8>,
-    ) -> CallbackResult {
-        place.by_time(scratch);
-        self.put(core, state, place.time, scratch, SETTLED)
-    }
-
-    fn put(&mut self, core: &Core, state: usize, at: i64, entry: &[u8], value: &[u8]) -> CallbackResult {
         // A log takes no times before 1970.
-        self.state.push_with(core, state, at.max(0), entry, |out| {
+        self.state.push_with(core, state, place.time.max(0), scratch, |out| {
+            out.extend_from_slice(if open { OPEN } else { SETTLED });
             out.extend_from_slice(value);
             Ok(())
         })
+    }
+
+    /// A record that is kept has found its first match: no null is emitted for it. With at-least-once delivery its mark is
+    /// written once the match is acknowledged: a match may be refused, or lost, though its mark is accepted.
+    pub(crate) fn settle(&mut self, state: usize, place: Place<'_>, scratch: &mut Vec<u8>) {
+        place.by_time(scratch);
+        self.superseded.push((state, scratch.as_slice().into()));
     }
 
     /// Notes that it is not the record that is at fault.

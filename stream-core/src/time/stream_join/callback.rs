@@ -160,20 +160,27 @@ impl<H: Half> Arrival<H> {
         let (windows, nulls) = self.0.windows();
         let told_on_close = |side_outer: bool| side_outer && nulls == Nulls::OnClose;
         let (from, to) = windows.matching(mine.which, record.timestamp);
+        // What is closed is kept no longer, though a copy may still have it.
+        let from = from.max(windows.first_kept(other.which, stage.time));
         let theirs = |time, arrival| Place { side: other.which, key, time, arrival };
         let kept = core.kept(table, theirs(from, 0), to).map_err(|e| stage.store_failed(e))?;
 
         let place = Place { side: mine.which, key, time: record.timestamp, arrival: mine.arrival(record) };
         let mut scratch = std::mem::take(&mut stage.spare);
-        // A record that is done again after a crash may have been matched by one that came after it.
+        // A record that is done again after a crash may have found a match that is closed by now. With at-least-once
+        // delivery nothing is settled before its match is acknowledged.
+        let is_matched = !kept.is_empty();
         let open = told_on_close(mine.outer)
-            && kept.is_empty()
-            && core.is_open(table, place, &mut scratch).map_err(|e| stage.store_failed(e))?.unwrap_or(true);
+            && !(core.atomic && is_matched)
+            && core.came_open(table, place, &mut scratch).map_err(|e| stage.store_failed(e))?;
         stage.keep(core, table, place, record.value.unwrap_or_default(), open, &mut scratch)?;
-        for found in kept.iter().filter(|_| told_on_close(other.outer)) {
+        if open && is_matched && !core.is_marked(table, place, &mut scratch).map_err(|e| stage.store_failed(e))? {
+            stage.settle(table, place, &mut scratch);
+        }
+        for found in kept.iter().filter(|found| found.open && told_on_close(other.outer)) {
             let place = theirs(found.time, found.arrival);
-            if core.is_open(table, place, &mut scratch).map_err(|e| stage.store_failed(e))? == Some(true) {
-                stage.settle(core, table, place, &mut scratch)?;
+            if !core.is_marked(table, place, &mut scratch).map_err(|e| stage.store_failed(e))? {
+                stage.settle(table, place, &mut scratch);
             }
         }
         stage.spare = scratch;
@@ -265,7 +272,7 @@ pub(super) struct JoinCodec(String);
 
 impl JoinCodec {
     pub(super) fn of(left: &str, right: &str) -> Self {
-        Self(format!("join:v1 of {left} and {right}"))
+        Self(format!("join:v2 of {left} and {right}"))
     }
 }
 

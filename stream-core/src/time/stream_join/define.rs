@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::callback::{Arrival, Both, JoinCodec, KeyOf, LeftOf, Null, ReKey, RightOf, SideOf};
+use super::keys::JoinLayout;
 use crate::codec::{Bytes, Codec};
 use crate::context::Ctx;
 use crate::group::GroupBuilder;
@@ -75,7 +76,7 @@ pub struct StreamJoin<'g, S, L, R> {
 
 impl<S: 'static> GroupBuilder<S> {
     /// Joins the records of two topics that have the same key and lie near each other in event time. Each is kept, in
-    /// `<group>-join-<name>`, for as long as a match may come.
+    /// `<group>-kept-<name>`, for as long as a match may come.
     ///
     /// ```
     /// use std::time::Duration;
@@ -91,7 +92,7 @@ impl<S: 'static> GroupBuilder<S> {
     /// g.stream_join("order-parcel", JoinWindows::after(HOUR).grace(MINUTE), orders, parcels)
     ///     .inner(move |ctx, order, parcel| ctx.emit(out, ctx.key(), &format!("{order} in {parcel}")));
     /// let graph = g.build()?;
-    /// # assert!(graph.describe().contains("delivered-join-order-parcel"));
+    /// # assert!(graph.describe().contains("delivered-kept-order-parcel"));
     /// # Ok::<(), BuildError>(())
     /// ```
     ///
@@ -169,6 +170,9 @@ impl<'g, S: 'static, L: 'static, R: 'static> StreamJoin<'g, S, L, R> {
         let Self { group, name, windows, left, right, nulls, policy } = self;
         let codec = JoinCodec::of(left.codec.name(), right.codec.name());
         let state = group.add_state::<Vec<u8>>(join_topic(&group.graph.name, &name), codec);
+        if let Some(table) = group.edges().state.get_mut(state) {
+            table.layout = Some(JoinLayout::LAYOUT);
+        }
 
         let left = left.arrives(group, &name, Which::Left, left_outer);
         let right = right.arrives(group, &name, Which::Right, right_outer);
@@ -187,14 +191,23 @@ impl<'g, S: 'static, L: 'static, R: 'static> StreamJoin<'g, S, L, R> {
         group.add_input::<R>(right.input, right.own, Arc::new(right.codec), Handler::Sync(handler));
 
         let re_keys = left.own || right.own;
+        let nulls_of = (nulls == Nulls::OnClose && left_outer, nulls == Nulls::OnClose && right_outer);
         let (mut left, mut right): (Due, Due) = (None, None);
-        if nulls == Nulls::OnClose && left_outer {
+        if nulls_of.0 {
             left = Some(Box::new(Null(LeftOf(Arc::clone(&both)))));
         }
-        if nulls == Nulls::OnClose && right_outer {
+        if nulls_of.1 {
             right = Some(Box::new(Null(RightOf(both))));
         }
-        group.edges().stream_joins.push(StreamJoinEdge { name, windows, kind, state, re_keys, policy });
+        group.edges().stream_joins.push(StreamJoinEdge {
+            name,
+            windows,
+            kind,
+            nulls: nulls_of,
+            state,
+            re_keys,
+            policy,
+        });
         group.callbacks.stream_joins.push(Unmatched { left, right });
         group
     }

@@ -4,5 +4,6 @@ pub(crate) mod buffer;
 mod callback;
 mod define;
 pub(crate) mod keys;
+pub(crate) mod queue;
 
 pub use self::define::{Side, StreamJoin};

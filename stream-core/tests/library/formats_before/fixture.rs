@@ -143,7 +143,7 @@ const TOPICS: [&str; 11] = [
     "before-window-minutes",
     "before-session-visits",
     "before-batch-threes",
-    "before-join-pairs",
+    "before-kept-pairs",
     "before-loop",
 ];
 
@@ -197,6 +197,7 @@ fn topic(words: &[&str]) -> Topic {
     let number = |word: &str| word.strip_prefix("Some(").map(|n| n.trim_end_matches(')').parse().unwrap());
     let cleanup = match words[2] {
         "Some(Compact)" => Some(Cleanup::Compact),
+        "Some(CompactDelete)" => Some(Cleanup::CompactDelete),
         "Some(Delete)" => Some(Cleanup::Delete),
         _ => None,
     };

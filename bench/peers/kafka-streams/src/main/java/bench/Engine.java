@@ -89,7 +89,7 @@ public final class Engine {
 
     private static Properties settings(Map<String, String> job) {
         Properties p = new Properties();
-        boolean exactlyOnce = job.get("delivery").equals("eos");
+        boolean exactlyOnce = job.get("delivery").equals("exactly-once");
         p.setProperty(StreamsConfig.APPLICATION_ID_CONFIG, job.get("group"));
         p.setProperty(StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, job.get("brokers"));
         p.setProperty(StreamsConfig.STATE_DIR_CONFIG, job.get("state"));
