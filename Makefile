@@ -18,7 +18,7 @@ BENCH ?=
 ENGINES ?=
 TARGET_DIR = $(abspath $(or $(CARGO_TARGET_DIR),target))
 # Works on more than cargo's defaults, yet needs nothing but Rust and a C toolchain.
-FEATURES := avro,monitor,testing
+FEATURES := avro,fjall,monitor,testing
 
 # The oldest Rust that is promised.
 MSRV ?= $(shell sed -n 's/^rust-version = "\(.*\)"$$/\1/p' Cargo.toml)

@@ -111,6 +111,8 @@ mod time;
 pub mod topics;
 mod topology;
 pub mod view;
+#[doc = include_str!("../docs/which-store.md")]
+pub mod which_store {}
 pub mod window;
 mod workers;
 

@@ -7,6 +7,7 @@
 //! | store | where | for |
 //! |---|---|---|
 //! | [`SledStores`] | files under a directory | running; survives restarts, so that only the changelog's tail is read |
+//! | `FjallStores` | files under a directory; feature `fjall` | large tables: less disk and CPU than sled |
 //! | [`MemoryStores`] | this process | tests, simulations, tables small enough to restore at every start |
 //!
 //! One conformance suite, `tests/library/store_conformance.rs`, holds for all of them.
@@ -14,10 +15,15 @@
 //! Stores block: a call may wait for the disk. They know nothing of time, so that a checkpoint's time is the caller's.
 
 mod derive;
+#[cfg(feature = "fjall")]
+mod fjall;
 mod memory;
 mod sled;
+mod state_dir;
 
 pub(crate) use self::derive::{Derive, DerivingStore, Layout};
+#[cfg(feature = "fjall")]
+pub use self::fjall::{FjallOptions, FjallStores};
 pub use self::memory::{CrashPoint, MemoryStores, Survivors};
 pub use self::sled::{SledOptions, SledStores};
 

@@ -78,6 +78,8 @@ mod refusals;
 mod rulebook;
 mod store_conformance;
 mod store_crash;
+#[cfg(feature = "fjall")]
+mod store_fjall;
 mod store_large;
 mod store_sled;
 mod table_reads;

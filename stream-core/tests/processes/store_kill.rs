@@ -1,4 +1,4 @@
-//! A process that uses sled is killed while it writes, again and again. What it was told is durable must be there.
+//! A process that uses a store in files is killed while it writes, again and again. What it was told is durable must be there.
 //!
 //! The child is this test binary once more, told by an environment variable where to write.
 
@@ -8,11 +8,15 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
+#[cfg(feature = "fjall")]
+use stream_core::store::{FjallOptions, FjallStores};
 use stream_core::store::{SledOptions, SledStores, Store, StoreBackend};
 
 use crate::store_support::{FINGERPRINT, Xorshift, at, id, put};
 
 const DIR: &str = "STREAM_TEST_STORE_KILL_DIR";
+/// The backend that the child is to use.
+const KIND: &str = "STREAM_TEST_STORE_KILL_KIND";
 const KEYS: u64 = 700;
 const CHECKPOINT_EVERY: u64 = 300;
 const ROUNDS: usize = 12;
@@ -29,8 +33,16 @@ fn write(n: u64) -> ([u8; 8], Vec<u8>) {
     ((n % KEYS).to_be_bytes(), value)
 }
 
-fn open(dir: &Path) -> Arc<dyn Store> {
-    let stores = SledStores::open_dir_with(dir, SledOptions::default().cache_bytes(8 << 20)).unwrap();
+fn open(kind: &str, dir: &Path) -> Arc<dyn Store> {
+    let stores: Arc<dyn StoreBackend> = match kind {
+        "sled" => Arc::new(SledStores::open_dir_with(dir, SledOptions::default().cache_bytes(8 << 20)).unwrap()),
+        #[cfg(feature = "fjall")]
+        "fjall" => {
+            let options = FjallOptions::default().cache_bytes(8 << 20).memtable_bytes(4 << 20);
+            Arc::new(FjallStores::open_dir_with(dir, options).unwrap())
+        }
+        other => panic!("there is no backend {other}"),
+    };
     stores.open(&id(), FINGERPRINT).unwrap()
 }
 
@@ -38,8 +50,8 @@ fn open(dir: &Path) -> Arc<dyn Store> {
 #[test]
 #[ignore = "the child of killed_at_any_moment_a_checkpoint_has_its_data, does nothing on its own"]
 fn child() {
-    let Some(dir) = std::env::var_os(DIR) else { return };
-    let store = open(Path::new(&dir));
+    let (Some(dir), Ok(kind)) = (std::env::var_os(DIR), std::env::var(KIND)) else { return };
+    let store = open(&kind, Path::new(&dir));
     let from = store.checkpointed().unwrap().map_or(0, |at| u64::try_from(at.offset).unwrap());
     let mut out = std::io::stdout();
     for n in from.. {
@@ -61,6 +73,16 @@ fn progress(child: &mut Child, count: usize) -> u64 {
 
 #[test]
 fn killed_at_any_moment_a_checkpoint_has_its_data() {
+    kill("sled");
+}
+
+#[cfg(feature = "fjall")]
+#[test]
+fn killed_at_any_moment_a_checkpoint_of_fjall_has_its_data() {
+    kill("fjall");
+}
+
+fn kill(kind: &str) {
     let dir = tempfile::tempdir().unwrap();
     let mut random = Xorshift(0x9e37_79b9_7f4a_7c15);
     let mut last = 0;
@@ -68,6 +90,7 @@ fn killed_at_any_moment_a_checkpoint_has_its_data() {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "store_kill::child", "--ignored", "--nocapture"])
             .env(DIR, dir.path())
+            .env(KIND, kind)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -77,7 +100,7 @@ fn killed_at_any_moment_a_checkpoint_has_its_data() {
         child.wait().unwrap();
         assert!(told > last, "the child goes on where the last one was");
 
-        let store = open(dir.path());
+        let store = open(kind, dir.path());
         let checkpoint = store.checkpointed().unwrap().map_or(0, |at| u64::try_from(at.offset).unwrap());
         assert!(checkpoint >= told, "round {round}: checkpoint {checkpoint} was {told} when the child was told so");
         for key in 0..KEYS {
@@ -90,12 +113,15 @@ fn killed_at_any_moment_a_checkpoint_has_its_data() {
                 assert_eq!(bytes, Some(write(n).1), "round {round}: the value is as it was written");
             }
         }
+        last = checkpoint;
+        if kind != "sled" {
+            continue;
+        }
         // Nothing of a value that was half written or half removed stays.
         let live = (0..KEYS).filter_map(|key| store.get(&key.to_be_bytes()).unwrap());
         let live = live.filter(|value| value.len() > 5 * 1024).count();
         drop(store);
         assert_eq!(large_values(dir.path()), live, "round {round}");
-        last = checkpoint;
     }
 }
 

@@ -14,11 +14,11 @@ use sled::{Db, Error, IVec, Tree};
 
 use super::absent::Absent;
 use super::damage::{guarded, is_damage, mark_damaged, unreadable};
-use super::dir::StateDir;
 use super::files::Files;
 use super::key;
 use super::large::{Head, INLINE, LargeValues};
 use super::length::LogLength;
+use crate::store::state_dir::StateDir;
 use crate::store::{Checkpoint, Direction, KeyRange, Pair, Scan, Store, StoreError};
 
 const CHECKPOINT: &str = "checkpoint";

@@ -4,7 +4,6 @@
 //! inserts: sled's batches cost twice the CPU and eight times the memory, and nothing needs them, for the checkpoint
 //! says how far the data can be trusted. Trees are never dropped: sled 0.34 leaks their pages.
 //!
-//! - `dir` owns the state directory: the lock, the layout, removal;
 //! - `open` decides whether the files there can be used, and wipes them if not;
 //! - `log_check` finds damage that sled would pass over;
 //! - `format` names the layout of the files, `damage` distinguishes damage from other errors, `options` says what can be set;
@@ -18,7 +17,6 @@
 mod absent;
 mod damage;
 mod db;
-mod dir;
 mod files;
 mod format;
 mod key;
@@ -34,8 +32,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use self::db::SledStore;
-use self::dir::StateDir;
 pub use self::options::SledOptions;
+use super::state_dir::StateDir;
 use super::{Store, StoreBackend, StoreError, StoreId};
 
 /// Stores in files below a directory, which belongs to one process at a time.

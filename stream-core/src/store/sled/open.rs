@@ -13,11 +13,11 @@ use sled::{Config, Db, Error};
 
 use super::damage::{DAMAGED, guarded, is_damage};
 use super::db::SledStore;
-use super::dir::StateDir;
 use super::format::{FORMAT, FORMATS_BEFORE, full_fingerprint};
 use super::length;
 use super::log_check;
 use super::options::SledOptions;
+use crate::store::state_dir::StateDir;
 use crate::store::{StoreError, StoreId};
 
 /// How often, and how long between, a database that was just closed is asked for its lock.
@@ -80,6 +80,10 @@ fn try_open(dir: &Arc<StateDir>, path: &Path, fingerprint: &str, options: &SledO
     let fingerprint = full_fingerprint(table);
     if path.join(DAMAGED).exists() {
         return Err(Trouble::Damaged("a page could not be read in an earlier run".into()));
+    }
+    if path.join("keyspaces").is_dir() {
+        let found = "a store of fjall".to_owned();
+        return Err(Trouble::Error(StoreError::Fingerprint { path: path.to_owned(), found, expected: fingerprint }));
     }
     log_check::remove_half_snapshots(path).map_err(|error| trouble(error.into()))?;
     let log = log_check::look(path).map_err(|error| trouble(error.into()))?;

@@ -4,7 +4,7 @@
 //! <state directory>/
 //!   ~lock                     held exclusively as long as a backend or one of its stores lives
 //!   <table's topic>/
-//!     <partition>/            one sled database
+//!     <partition>/            one database, of the backend
 //!     ~gone-<partition>/      one being removed
 //! ```
 //!
