@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
 use stream_core::store::{
@@ -308,11 +308,16 @@ pub fn scans_while_writing(world: &mut dyn World) {
     for n in 0..STEADY {
         put(&*store, &key(n, 0), b"steady");
     }
-    let done = AtomicBool::new(false);
+    // Up to three rounds of writes for each scan: a store that keeps all versions of a key has more to pass over with each.
+    let (done, scans) = (AtomicBool::new(false), AtomicU32::new(1));
     thread::scope(|scope| {
         let writer = scope.spawn(|| {
             let mut rounds = 0_u32;
             while !done.load(Ordering::Relaxed) || rounds < 2 {
+                if rounds >= 3 * scans.load(Ordering::Relaxed) {
+                    thread::yield_now();
+                    continue;
+                }
                 for n in (0..STEADY).step_by(3) {
                     put(&*store, &key(n, 1), &rounds.to_be_bytes());
                     delete(&*store, &key(n + 1, 1));
@@ -330,6 +335,7 @@ pub fn scans_while_writing(world: &mut dyn World) {
             assert!(found.windows(2).all(|two| two[0] < two[1]), "each key once, in order");
             found.retain(|key| key[4] == 0);
             assert_eq!(found, (0..STEADY).map(|n| key(n, 0)).collect::<Vec<_>>());
+            scans.fetch_add(1, Ordering::Relaxed);
         }
         done.store(true, Ordering::Relaxed);
         writer.join().unwrap();

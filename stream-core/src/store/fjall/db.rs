@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fjall::{Database, Error, Guard, Keyspace, PersistMode};
 
 use super::damage::{guarded, is_damage, mark_damaged, too_long, unreadable};
+use super::format::full_fingerprint;
 use crate::store::state_dir::StateDir;
 use crate::store::{Checkpoint, Direction, KeyRange, Pair, Scan, Store, StoreError};
 
@@ -73,7 +74,7 @@ impl FjallStore {
 
     /// Whether another handle may be given out.
     pub(super) fn share(&self, fingerprint: &str) -> Result<(), StoreError> {
-        let expected = super::full_fingerprint(fingerprint);
+        let expected = full_fingerprint(fingerprint);
         if expected != self.fingerprint {
             return Err(StoreError::Fingerprint { path: self.path.clone(), found: self.fingerprint.clone(), expected });
         }

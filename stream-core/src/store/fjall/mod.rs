@@ -4,10 +4,11 @@
 //!
 //! - `open` decides whether the files there can be used, and wipes them if not;
 //! - `db` is an open store;
-//! - `damage` distinguishes damage from other errors, `options` says what can be set.
+//! - `damage` distinguishes damage from other errors, `format` names the layout, `options` says what can be set.
 
 mod damage;
 mod db;
+mod format;
 mod open;
 mod options;
 
@@ -20,11 +21,6 @@ use self::db::FjallStore;
 pub use self::options::FjallOptions;
 use super::state_dir::StateDir;
 use super::{Store, StoreBackend, StoreError, StoreId};
-
-/// A store's fingerprint as it is on the disk. It names the layout.
-fn full_fingerprint(fingerprint: &str) -> String {
-    format!("fjall-1 {fingerprint}")
-}
 
 /// Stores in files below a directory, by fjall, which belongs to one process at a time.
 ///

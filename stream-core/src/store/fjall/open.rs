@@ -12,7 +12,7 @@ use fjall::{Database, Error, Keyspace, KeyspaceCreateOptions};
 
 use super::damage::{DAMAGED, guarded, is_damage};
 use super::db::FjallStore;
-use super::full_fingerprint;
+use super::format::full_fingerprint;
 use super::options::FjallOptions;
 use crate::store::state_dir::StateDir;
 use crate::store::{StoreError, StoreId};
