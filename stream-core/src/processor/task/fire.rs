@@ -297,10 +297,10 @@ impl Task {
         let joined = matches!(due.kind, Kind::Joined(..));
         if joined || !self.time.atomic {
             let until = if due.kind.is_wall() { i64::MIN } else { due.at };
-            let (state, then_what) = (due.state, if joined { After::Hide } else { After::Delete });
+            let (state, after) = (due.state, if joined { After::Hide } else { After::Delete });
             let then = call.entries.last.map(Box::from);
             let first = call.entries.first.iter();
-            let fired = first.map(|&e| Fired { state, key: e.into(), due: until, then: then.clone(), then_what });
+            let fired = first.map(|&e| Fired { state, key: e.into(), due: until, then: then.clone(), after });
             self.time.fired.extend(fired);
         }
         self.time.release(self.time.seen);
@@ -361,7 +361,7 @@ impl Task {
         if self.time.atomic {
             let mut mark = Vec::new();
             let closed = self.time.closed.flushed;
-            for fired in self.time.fired.iter().filter(|fired| fired.then_what == After::Hide && fired.due > closed) {
+            for fired in self.time.fired.iter().filter(|fired| fired.after == After::Hide && fired.due > closed) {
                 let (Some(place), Some(table)) = (Place::of_time(&fired.key), core.state.get(fired.state)) else {
                     continue;
                 };
@@ -385,8 +385,8 @@ impl Task {
     pub(super) fn delete_fired(&mut self) {
         let (core, first, now) = (Rc::clone(&self.core), self.stage.out.len(), self.core.clock.now_ms());
         let mut mark = Vec::new();
-        for Fired { state, key, then, then_what, .. } in self.time.take_deletable() {
-            match then_what {
+        for Fired { state, key, then, after, .. } in self.time.take_deletable() {
+            match after {
                 After::Delete => {}
                 After::Hide | After::Marked => {
                     self.time.marked(state, &key);

@@ -41,7 +41,7 @@ pub(super) struct Fired {
     pub(super) due: i64,
     /// The entry to delete once this one's deletion is acknowledged.
     pub(super) then: Option<Box<[u8]>>,
-    pub(super) then_what: After,
+    pub(super) after: After,
 }
 
 /// What becomes of an entry that has fired.
@@ -60,7 +60,7 @@ pub(super) enum After {
 impl Fired {
     /// An entry that is deleted once what was done until now is acknowledged.
     pub(super) fn superseded(state: usize, key: Box<[u8]>) -> Self {
-        Self { state, key, due: i64::MIN, then: None, then_what: After::Delete }
+        Self { state, key, due: i64::MIN, then: None, after: After::Delete }
     }
 }
 
@@ -373,7 +373,7 @@ impl Time {
     pub(super) fn release_superseded(&mut self, stage: &mut Stage) {
         let closed = &self.closed;
         let after = |state| if closed.is_of(state) { After::Mark } else { After::Delete };
-        let superseded = |(state, key)| Fired { then_what: after(state), ..Fired::superseded(state, key) };
+        let superseded = |(state, key)| Fired { after: after(state), ..Fired::superseded(state, key) };
         self.fired.extend(stage.superseded.drain(..).map(superseded));
     }
 
@@ -440,7 +440,7 @@ impl Time {
     /// The entries that may be deleted by now.
     pub(super) fn take_deletable(&mut self) -> Vec<Fired> {
         let (written, closed) = (self.written, self.closed.written);
-        let may = |f: &Fired| f.due <= if f.then_what == After::Hide { closed } else { written };
+        let may = |f: &Fired| f.due <= if f.after == After::Hide { closed } else { written };
         let (now, later) = std::mem::take(&mut self.deletable).into_iter().partition(may);
         self.deletable = later;
         now
@@ -448,13 +448,13 @@ impl Time {
 
     /// An entry, of which everything is acknowledged, is hidden until the join's bound closes it.
     pub(super) fn hide(&mut self, state: usize, key: Box<[u8]>, due: i64) {
-        self.deletable.push(Fired { due, then_what: After::Hide, ..Fired::superseded(state, key) });
+        self.deletable.push(Fired { due, after: After::Hide, ..Fired::superseded(state, key) });
     }
 
     /// An entry's mark is handed over with the next batch.
     pub(super) fn begin_marking(&mut self, state: usize, key: Box<[u8]>) {
         self.marking.insert((state, key.clone()));
-        self.fired.push(Fired { then_what: After::Marked, ..Fired::superseded(state, key) });
+        self.fired.push(Fired { after: After::Marked, ..Fired::superseded(state, key) });
     }
 
     /// An entry's mark is acknowledged.
@@ -477,7 +477,7 @@ impl Time {
         self.fired.clear();
         // Their matches are acknowledged, and their marks were taken back.
         for (state, key) in std::mem::take(&mut self.marking) {
-            self.deletable.push(Fired { then_what: After::Mark, ..Fired::superseded(state, key) });
+            self.deletable.push(Fired { after: After::Mark, ..Fired::superseded(state, key) });
         }
         let mut gone = core.pending_deletes.borrow_mut();
         // What came of these is acknowledged.
