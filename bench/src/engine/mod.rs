@@ -136,7 +136,7 @@ pub(crate) const MOVES_TIME_KEY: &str = "time";
 /// Runs an engine until it has seen all, and then waits for its standard input to close.
 pub(crate) fn run(job: &Job) -> Outcome<()> {
     std::thread::spawn(|| {
-        // Whoever started this has ended, or wants no more of it.
+        // The process that started this has ended, or wants no more of it.
         _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
     });

@@ -1,6 +1,6 @@
 //! Entries of a store that are derived from its records: they are in no changelog, and the store has one of each record.
 //!
-//! A table of a join keeps the records by key; the order by time is derived from them. Whoever writes records into such a
+//! A table of a join keeps the records by key; the order by time is derived from them. All that writes records into such a
 //! store writes through a [`DerivingStore`]: a task's checkpoints, a restore, a standby. So they build it by the same code.
 //!
 //! A table of this kind has a **bound**, too: one record that says which records mean nothing any more. They get no

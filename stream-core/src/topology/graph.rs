@@ -151,7 +151,7 @@ pub(crate) struct VisitorEdge {
 
 impl StreamJoinEdge {
     /// Whether records of a side are emitted when they are closed without a match.
-    pub(crate) fn tells(&self, side: Which) -> bool {
+    pub(crate) fn emits_nulls(&self, side: Which) -> bool {
         match side {
             Which::Left => self.nulls.0,
             Which::Right => self.nulls.1,

@@ -1,4 +1,4 @@
-//! How far the joins of a task are closed: the stream time up to which every record of a join that is due has been told, where
+//! How far the joins of a task are closed: the stream time up to which every record of a join that is due was emitted, where
 //! it has to be, and that is acknowledged.
 //!
 //! It is written to each join's table as its bound (see `time::stream_join::keys`), by which every copy drops what is closed.

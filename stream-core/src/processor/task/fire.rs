@@ -352,8 +352,8 @@ impl Task {
         push_changelog(&core, &mut self.stage, number, Some(place), Some(keys::STREAM_TIME), Some(&value), now);
     }
 
-    /// Adds how far joins are closed to what is handed over next. With exactly-once delivery, what was told since and is not
-    /// closed by that, because others that are due at the same time are not told yet, is marked: it is in this transaction.
+    /// Adds how far joins are closed to what is handed over next. With exactly-once delivery, what was emitted since and is not
+    /// closed by that, because others that are due at the same time are not emitted yet, is marked: it is in this transaction.
     pub(super) fn write_closed(&mut self) {
         let (core, now, first) = (Rc::clone(&self.core), self.core.clock.now_ms(), self.stage.out.len());
         let at = self.time.to_close();

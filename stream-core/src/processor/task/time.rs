@@ -155,7 +155,7 @@ impl Time {
         let windows = graph.windows.iter().enumerate();
         queues.extend(windows.map(|(i, w)| Queue::new(Kind::Windows(i, w.windows), w.state)));
         for (i, join) in graph.stream_joins.iter().enumerate() {
-            for side in [Which::Right, Which::Left].into_iter().filter(|side| join.tells(*side)) {
+            for side in [Which::Right, Which::Left].into_iter().filter(|side| join.emits_nulls(*side)) {
                 queues.push(Queue::new(Kind::Joined(i, side, join.windows), join.state));
             }
         }
@@ -284,7 +284,7 @@ impl Time {
         Ok(())
     }
 
-    /// Everything that had to be told is: stream time goes on to the end of what joins keep besides.
+    /// Everything that had to be emitted was: stream time goes on to the end of what joins keep besides.
     fn close_kept(&mut self, core: &Core) -> Result<(), StoreError> {
         let mut last = self.seen;
         for join in &core.graph.stream_joins {
@@ -411,19 +411,19 @@ impl Time {
         }
         self.flushed = self.to_write().unwrap_or(self.flushed);
         let (released, written) = (self.released, self.flushed);
-        let (closed, bound) = (self.told(), self.closed.flushed);
+        let (closed, bound) = (self.emitted(), self.closed.flushed);
         Some(Box::new(TimeProgress { released, written, closed, bound, fired: std::mem::take(&mut self.fired) }))
     }
 
-    /// The stream time up to which everything of joins that is due has been told and released.
-    fn told(&self) -> i64 {
+    /// The stream time up to which everything of joins that is due was emitted and released.
+    fn emitted(&self) -> i64 {
         let joins = self.queues.iter().filter(|queue| matches!(queue.kind, Kind::Joined(..)));
         joins.map(|queue| queue.due.saturating_sub(1)).min().unwrap_or(i64::MAX).min(self.released)
     }
 
     /// The stream time of the bounds to be written with the next batch, if joins are closed further than is written.
     pub(super) fn to_close(&self) -> Option<i64> {
-        let at = if self.atomic { self.told() } else { self.closed.acknowledged.min(self.written) };
+        let at = if self.atomic { self.emitted() } else { self.closed.acknowledged.min(self.written) };
         (self.closed.is_on() && !self.waits && at > self.closed.flushed).then_some(at)
     }
 

@@ -158,7 +158,7 @@ impl<H: Half> Arrival<H> {
     ) -> Result<Vec<Kept>, CallbackError> {
         let (mine, other, table) = (self.0.mine(), self.0.other(), self.0.table());
         let (windows, nulls) = self.0.windows();
-        let told_on_close = |side_outer: bool| side_outer && nulls == Nulls::OnClose;
+        let null_on_close = |side_outer: bool| side_outer && nulls == Nulls::OnClose;
         let (from, to) = windows.matching(mine.which, record.timestamp);
         // What is closed is kept no longer, though a copy may still have it.
         let from = from.max(windows.first_kept(other.which, stage.time));
@@ -170,14 +170,14 @@ impl<H: Half> Arrival<H> {
         // A record that is done again after a crash may have found a match that is closed by now. With at-least-once
         // delivery nothing is settled before its match is acknowledged.
         let is_matched = !kept.is_empty();
-        let open = told_on_close(mine.outer)
+        let open = null_on_close(mine.outer)
             && !(core.atomic && is_matched)
             && core.came_open(table, place, &mut scratch).map_err(|e| stage.store_failed(e))?;
         stage.keep(core, table, place, record.value.unwrap_or_default(), open, &mut scratch)?;
         if open && is_matched && !core.is_marked(table, place, &mut scratch).map_err(|e| stage.store_failed(e))? {
             stage.settle(table, place, &mut scratch);
         }
-        for found in kept.iter().filter(|found| found.open && told_on_close(other.outer)) {
+        for found in kept.iter().filter(|found| found.open && null_on_close(other.outer)) {
             let place = theirs(found.time, found.arrival);
             if !core.is_marked(table, place, &mut scratch).map_err(|e| stage.store_failed(e))? {
                 stage.settle(table, place, &mut scratch);

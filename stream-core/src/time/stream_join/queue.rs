@@ -24,7 +24,7 @@ impl Queue {
         }
     }
 
-    /// Goes on at the bound at least. What it closes is told or settled, whatever a store still has of it: of a record that was
+    /// Goes on at the bound at least. What it closes is emitted or settled, whatever a store still has of it: of a record that was
     /// passed over before it was due, the mark may be gone already, and not the entry.
     fn pass_bound(&mut self, table: &TablePartition, side: Which) {
         if let Some(at) = table.bound().and_then(|bound| read_bound(bound, side)) {
