@@ -86,8 +86,8 @@ async fn own_topics_are_made_with_all_that_results_depend_on() {
         g.stream_join("pairs", windows, left, Side::topic(format!("{group}-right"), Text)).inner(|_, _, _| Ok(()));
         Running::up(processor(&log, g.build().unwrap())).await.stop().await;
 
-        let tables = ["table", "time", "window-minutes", "join-pairs"];
-        for what in tables.into_iter().chain(["loop", "pairs-left-repartition", "dead"]) {
+        let tables = ["table", "time", "window-minutes"];
+        for what in tables.into_iter().chain(["kept-pairs", "loop", "pairs-left-repartition", "dead"]) {
             let config = config(&log, &format!("{group}-{what}")).await;
             assert_eq!(config.timestamp_type, Some(TimestampType::CreateTime), "{what}");
             let limits = (config.timestamp_before_max_ms, config.timestamp_after_max_ms);
@@ -96,9 +96,13 @@ async fn own_topics_are_made_with_all_that_results_depend_on() {
             let kept = if what == "dead" { 30 * DAY_MS } else { -1 };
             assert_eq!(config.retention_ms, Some(kept), "{what}");
             assert_eq!(config.compression_type.as_deref(), Some("producer"), "{what}");
-            let cleanup = if tables.contains(&what) { Cleanup::Compact } else { Cleanup::Delete };
+            let cleanup = match what {
+                "kept-pairs" => Cleanup::CompactDelete,
+                _ if tables.contains(&what) => Cleanup::Compact,
+                _ => Cleanup::Delete,
+            };
             assert_eq!(config.cleanup, Some(cleanup), "{what}");
-            if ["join-pairs", "pairs-left-repartition", "dead"].contains(&what) {
+            if ["kept-pairs", "pairs-left-repartition", "dead"].contains(&what) {
                 assert!(config.max_message_bytes > Some(200_000), "{what}: what an input takes fits");
             }
         }
