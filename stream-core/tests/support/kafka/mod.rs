@@ -261,10 +261,14 @@ fn all(topic: &str, partitions: i32) -> Vec<TopicPartition> {
     (0..partitions).map(|p| TopicPartition::new(Arc::clone(&topic), p)).collect()
 }
 
-/// The end of each partition.
+/// The end of each partition, as a consumer of committed records sees it.
 pub async fn ends(log: &LogHandle, topic: &str, partitions: i32) -> Vec<i64> {
+    ends_of(log, topic, partitions, Isolation::ReadCommitted).await
+}
+
+async fn ends_of(log: &LogHandle, topic: &str, partitions: i32, isolation: Isolation) -> Vec<i64> {
     let of = all(topic, partitions).into_iter().map(|p| (p, OffsetSpec::Latest)).collect();
-    log.offsets(of, Isolation::ReadCommitted).await.unwrap()
+    log.offsets(of, isolation).await.unwrap()
 }
 
 /// What a group has committed.
@@ -281,10 +285,16 @@ pub async fn done(log: &LogHandle, group: &str, topics: &[(&Arc<str>, i32)]) {
     }
 }
 
-/// Everything in a topic now, by partition and offset. What is written meanwhile is left out: a reader that runs after
-/// the end of a growing topic would never come back.
+/// Everything in a topic now, by partition and offset, once the transactions that are open in it have ended: the offsets
+/// of a transaction may be seen before its markers are in every topic. What is written meanwhile is left out: a reader
+/// that runs after the end of a growing topic would never come back.
 pub async fn read(log: &LogHandle, topic: &str, partitions: i32) -> Vec<Rec> {
-    let ends = ends(log, topic, partitions).await;
+    let ends = ends_of(log, topic, partitions, Isolation::ReadUncommitted).await;
+    until(&format!("no transaction is open in {topic} below {ends:?}"), async || {
+        let stable = self::ends(log, topic, partitions).await;
+        stable.iter().zip(&ends).all(|(stable, end)| stable >= end)
+    })
+    .await;
     let reader = log.reader(Isolation::ReadCommitted).unwrap();
     let mut found = Vec::new();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
