@@ -84,6 +84,9 @@ pub async fn bounded<T>(seconds: u64, test: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(3 * seconds), test).await.expect("the test hangs")
 }
 
+/// How long a condition is waited for.
+const WAIT: Duration = Duration::from_secs(300);
+
 /// Waits for a condition that nothing announces.
 pub async fn until(what: &str, mut test: impl AsyncFnMut() -> bool) {
     let ask = async {
@@ -91,7 +94,7 @@ pub async fn until(what: &str, mut test: impl AsyncFnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    assert!(tokio::time::timeout(Duration::from_secs(300), ask).await.is_ok(), "waited in vain: {what}");
+    assert!(tokio::time::timeout(WAIT, ask).await.is_ok(), "waited in vain: {what}");
 }
 
 /// Makes a topic of a new name.
@@ -290,11 +293,11 @@ pub async fn done(log: &LogHandle, group: &str, topics: &[(&Arc<str>, i32)]) {
 /// that runs after the end of a growing topic would never come back.
 pub async fn read(log: &LogHandle, topic: &str, partitions: i32) -> Vec<Rec> {
     let ends = ends_of(log, topic, partitions, Isolation::ReadUncommitted).await;
-    until(&format!("no transaction is open in {topic} below {ends:?}"), async || {
-        let stable = self::ends(log, topic, partitions).await;
-        stable.iter().zip(&ends).all(|(stable, end)| stable >= end)
-    })
-    .await;
+    let began = std::time::Instant::now();
+    while self::ends(log, topic, partitions).await.iter().zip(&ends).any(|(stable, end)| stable < end) {
+        assert!(began.elapsed() < WAIT, "waited in vain: no transaction is open in {topic} below {ends:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let reader = log.reader(Isolation::ReadCommitted).unwrap();
     let mut found = Vec::new();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
