@@ -13,26 +13,24 @@ use crate::log::{Headers, LogError, RecordBatch, RecordRef};
 use crate::replica::TableReplica;
 use crate::store::{Store, StoreError};
 use crate::table::TablePartition;
-use crate::topology::{CallbackError, Failure, Topology};
+use crate::topology::{CallbackError, Failure, TableId, Tables, Topology};
 
 /// The shared part of a task.
 pub(crate) struct Core {
     pub(crate) graph: Arc<Topology>,
     pub(crate) partition: i32,
-    /// Borrowed only within one call of this module or of the task, never across a callback.
-    pub(crate) table: Option<RefCell<TablePartition>>,
-    /// The library's own tables, as `Topology::state` lists them.
-    pub(crate) state: Vec<RefCell<TablePartition>>,
-    /// Entries of `state`, by its index, whose timers or windows have fired, and which are deleted with the writes of
+    /// The tables that the task writes, as `Topology::tables` has them. Borrowed only within one call of this module or of the
+    /// task, never across a callback.
+    pub(crate) tables: Tables<RefCell<TablePartition>>,
+    /// Entries of the library's own tables whose timers or windows have fired, and which are deleted with the writes of
     /// their callbacks (exactly-once), or once those are acknowledged (at-least-once).
     pub(crate) pending_deletes: RefCell<PendingDeletes>,
     pub(crate) joins: Vec<Arc<dyn Store>>,
     pub(crate) lookups: Vec<Arc<TableReplica>>,
     /// Largest record that each output takes, in bytes.
     pub(crate) limits: Vec<usize>,
-    pub(crate) table_limit: usize,
-    /// Largest record that each topic of `state` takes.
-    pub(crate) state_limits: Vec<usize>,
+    /// Largest record that the topic of each table takes.
+    pub(crate) table_limits: Tables<usize>,
     /// Largest record that a topic takes which has refused one.
     pub(crate) learned: RefCell<BTreeMap<Arc<str>, usize>>,
     /// What a record has done is acknowledged as a whole.
@@ -54,21 +52,9 @@ impl Core {
         self.last_work_id.get()
     }
 
-    /// The tables that the task writes, in the order of `Topology::tables`.
-    pub(crate) fn tables(&self) -> impl Iterator<Item = &RefCell<TablePartition>> {
-        self.table.iter().chain(&self.state)
-    }
-
-    /// A table by its number, with its topic.
-    pub(crate) fn table_at(&self, number: usize) -> Option<(&RefCell<TablePartition>, &Arc<str>)> {
-        let (table, edge) = match (&self.table, &self.graph.table) {
-            (Some(table), Some(edge)) if number == 0 => (table, edge),
-            _ => {
-                let state = number.checked_sub(self.graph.first_state())?;
-                self.state.get(state).zip(self.graph.state.get(state))?
-            }
-        };
-        Some((table, &edge.topic))
+    /// The largest record that the topic of a table takes.
+    pub(crate) fn table_limit(&self, table: TableId) -> usize {
+        self.table_limits.get(table).copied().unwrap_or(usize::MAX)
     }
 
     /// The largest record that a topic takes, where its output takes so much.
@@ -79,7 +65,7 @@ impl Core {
 
     /// The stores of the tables and the joins.
     pub(crate) fn stores(&self) -> Vec<Arc<dyn Store>> {
-        let tables = self.tables().map(|t| Arc::clone(t.borrow().store()));
+        let tables = self.tables.iter().map(|t| Arc::clone(t.borrow().store()));
         tables.chain(self.joins.iter().map(Arc::clone)).collect()
     }
 
@@ -120,23 +106,23 @@ impl Core {
         key: &[u8],
         read: impl FnOnce(Option<&[u8]>) -> R,
     ) -> Result<R, StoreError> {
-        let Some(table) = &self.table else { return Ok(read(None)) };
+        let Some(table) = &self.tables.group else { return Ok(read(None)) };
         table.borrow().with_value(key, read)
     }
 }
 
 impl Core {
     /// The value of a key in one of the library's own tables, as later records of the partition see it.
-    pub(crate) fn state_value(&self, state: usize, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        if self.is_deleted(state, key) {
+    pub(crate) fn state_value(&self, table: TableId, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        if self.is_deleted(table, key) {
             return Ok(None);
         }
-        let Some(table) = self.state.get(state) else { return Ok(None) };
+        let Some(table) = self.tables.get(table) else { return Ok(None) };
         table.borrow().with_value(key, |value| value.map(<[u8]>::to_vec))
     }
 
-    pub(crate) fn is_deleted(&self, state: usize, key: &[u8]) -> bool {
-        self.pending_deletes.borrow().contains(state, key)
+    pub(crate) fn is_deleted(&self, table: TableId, key: &[u8]) -> bool {
+        self.pending_deletes.borrow().contains(table, key)
     }
 }
 

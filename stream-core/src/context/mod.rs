@@ -195,7 +195,8 @@ impl<'a, S> Ctx<'a, S> {
         value: impl ValueOf<M>,
     ) -> CallbackResult {
         let graph = &self.core.graph;
-        if graph.table.as_ref().is_some_and(|t| t.topic == *topic) || graph.own_topics().any(|own| own == topic) {
+        if graph.tables.group.as_ref().is_some_and(|t| t.topic == *topic) || graph.own_topics().any(|own| own == topic)
+        {
             let problem = format_args!("topic {topic} is the group's own: it is written by set() or loopback()");
             return Err(CallbackError::msg(problem));
         }

@@ -3,7 +3,7 @@
 use super::StateWrites;
 use crate::log::{ProduceBatch, RecordRef};
 use crate::store::StoreError;
-use crate::topology::{CallbackError, CallbackResult, CodecOf, LeftOut};
+use crate::topology::{CallbackError, CallbackResult, CodecOf, LeftOut, TableId};
 
 /// The write of a callback to its key's value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,10 +80,10 @@ pub(crate) struct Stage {
     pub(crate) slot: Option<u64>,
     /// Writes to the library's own tables.
     pub(crate) state: StateWrites,
-    /// Entries of those tables, by index, that this record supersedes. With exactly-once delivery they are deleted in the same
+    /// Entries of those tables that this record supersedes. With exactly-once delivery they are deleted in the same
     /// transaction; with at-least-once delivery, when the record's writes are acknowledged. An entry by time of a join's table
     /// is that of a record that has found its first match: it gets its mark then.
-    pub(crate) superseded: Vec<(usize, Box<[u8]>)>,
+    pub(crate) superseded: Vec<(TableId, Box<[u8]>)>,
     /// The record's event time.
     pub(crate) at: i64,
     /// Stream time, the record's included.

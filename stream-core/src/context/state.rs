@@ -4,13 +4,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::{Blocker, Ctx};
-use crate::topology::{CallbackError, CallbackResult, CodecOf, Failure};
+use crate::topology::{CallbackError, CallbackResult, CodecOf, Failure, TableId};
 
 impl<S> Ctx<'_, S> {
     /// Stream time of the partition, the record's own event time included, in milliseconds since the epoch. `None` in a group
     /// without timers and windows, which does not keep it.
     pub fn stream_time(&self) -> Option<i64> {
-        (!self.core.graph.state.is_empty() && self.stage.time > i64::MIN).then_some(self.stage.time)
+        (self.core.graph.tables.time().is_some() && self.stage.time > i64::MIN).then_some(self.stage.time)
     }
 
     /// Takes back what was staged if it fails or panics, for the callback may go on.
@@ -25,51 +25,51 @@ impl<S> Ctx<'_, S> {
     }
 
     /// Keeps the newest value of a key in a state table as it came; a null deletes it.
-    pub(crate) fn keep(&mut self, state: usize, key: &[u8], value: Option<&[u8]>) -> CallbackResult {
+    pub(crate) fn keep(&mut self, table: TableId, key: &[u8], value: Option<&[u8]>) -> CallbackResult {
         let Some(value) = value else {
-            self.stage_state(state, key, None);
+            self.stage_state(table, key, None);
             return Ok(());
         };
-        self.stage_encoded(state, key, |out| {
+        self.stage_encoded(table, key, |out| {
             out.extend_from_slice(value);
             Ok(())
         })
     }
 
     /// The value that a state table has for a key.
-    pub(crate) fn kept<A: 'static>(&mut self, state: usize, key: &[u8]) -> Result<Option<A>, CallbackError> {
-        self.accumulator(state, key)
+    pub(crate) fn kept<A: 'static>(&mut self, table: TableId, key: &[u8]) -> Result<Option<A>, CallbackError> {
+        self.accumulator(table, key)
     }
 
-    pub(crate) fn accumulator<A: 'static>(&mut self, state: usize, place: &[u8]) -> Result<Option<A>, CallbackError> {
-        let Some(edge) = self.core.graph.state.get(state) else { return Ok(None) };
-        let bytes = self.state_value(state, place)?;
-        self.decode_table(&edge.topic, &edge.codec, CodecOf::State(state), bytes.as_deref())
+    pub(crate) fn accumulator<A: 'static>(&mut self, table: TableId, place: &[u8]) -> Result<Option<A>, CallbackError> {
+        let Some(edge) = self.core.graph.tables.get(table) else { return Ok(None) };
+        let bytes = self.state_value(table, place)?;
+        self.decode_table(&edge.topic, &edge.codec, CodecOf::Table(table), bytes.as_deref())
     }
 
     /// The value of a state table that a callback sees: the one that it has staged itself, else the table's.
-    pub(crate) fn state_value(&mut self, state: usize, place: &[u8]) -> Result<Option<Vec<u8>>, CallbackError> {
-        let staged = self.stage.state.of(state).rev().find(|(key, _)| *key == place);
+    pub(crate) fn state_value(&mut self, table: TableId, place: &[u8]) -> Result<Option<Vec<u8>>, CallbackError> {
+        let staged = self.stage.state.of(table).rev().find(|(key, _)| *key == place);
         let staged = staged.map(|(_, value)| value.map(<[u8]>::to_vec));
         match staged {
             Some(value) => Ok(value),
-            None => self.core.state_value(state, place).map_err(|error| {
+            None => self.core.state_value(table, place).map_err(|error| {
                 self.stage.blocker = Some(Blocker::Store(error.clone()));
                 CallbackError::of(Failure::Store(error))
             }),
         }
     }
 
-    pub(crate) fn stage_state(&mut self, state: usize, place: &[u8], value: Option<&[u8]>) {
-        self.stage.state.push(self.core, state, self.record.timestamp, place, value);
+    pub(crate) fn stage_state(&mut self, table: TableId, place: &[u8], value: Option<&[u8]>) {
+        self.stage.state.push(self.core, table, self.record.timestamp, place, value);
     }
 
     pub(crate) fn stage_encoded(
         &mut self,
-        state: usize,
+        table: TableId,
         place: &[u8],
         encode: impl FnOnce(&mut Vec<u8>) -> CallbackResult,
     ) -> CallbackResult {
-        self.stage.state.push_with(self.core, state, self.record.timestamp, place, encode)
+        self.stage.state.push_with(self.core, table, self.record.timestamp, place, encode)
     }
 }

@@ -5,16 +5,16 @@
 use super::core::{Core, too_large};
 use crate::log::{NewRecord, ProduceBatch, Savepoint};
 use crate::table::Place;
-use crate::topology::{CallbackError, CallbackResult, Failure};
+use crate::topology::{CallbackError, CallbackResult, Failure, TableId};
 
 /// Writes in the order in which they were staged. What is cleared keeps its memory.
 #[derive(Debug, Default)]
 pub(crate) struct StateWrites {
     batch: ProduceBatch,
-    /// Of each topic of the batch, the index of its table in `Topology::state`.
-    tables: Vec<usize>,
+    /// The table of each topic of the batch.
+    tables: Vec<TableId>,
     /// Once they are applied: the table and the place of each.
-    applied: Vec<(usize, Place)>,
+    applied: Vec<(TableId, Place)>,
 }
 
 /// The time of a table's record, for an event time. Kafka stops the compaction of a partition for good when it rewrites a
@@ -25,8 +25,8 @@ pub(crate) fn table_time(at: i64) -> i64 {
 
 impl StateWrites {
     /// Appends a write; `None` is a deletion.
-    pub(crate) fn push(&mut self, core: &Core, table: usize, at: i64, key: &[u8], value: Option<&[u8]>) {
-        let Some(edge) = core.graph.state.get(table) else { return };
+    pub(crate) fn push(&mut self, core: &Core, table: TableId, at: i64, key: &[u8], value: Option<&[u8]>) {
+        let Some(edge) = core.graph.tables.get(table) else { return };
         let (topic, partition, timestamp) = (&edge.topic, Some(core.partition), Some(table_time(at)));
         self.batch.push(NewRecord { topic, partition, timestamp, key: Some(key), value }, std::iter::empty());
         self.note_topic(table);
@@ -37,12 +37,12 @@ impl StateWrites {
     pub(crate) fn push_with(
         &mut self,
         core: &Core,
-        table: usize,
+        table: TableId,
         at: i64,
         key: &[u8],
         encode: impl FnOnce(&mut Vec<u8>) -> CallbackResult,
     ) -> CallbackResult {
-        let Some(edge) = core.graph.state.get(table) else { return Ok(()) };
+        let Some(edge) = core.graph.tables.get(table) else { return Ok(()) };
         let (topic, partition, timestamp) = (&edge.topic, Some(core.partition), Some(table_time(at)));
         let record = NewRecord { topic, partition, timestamp, key: Some(key), value: None };
         let (before, bytes) = (self.batch.savepoint(), self.batch.bytes());
@@ -51,7 +51,7 @@ impl StateWrites {
         self.note_topic(table);
         self.batch.push_with(record, std::iter::empty(), encode)?;
         let size = self.batch.bytes() - bytes;
-        let limit = core.state_limits.get(table).copied().unwrap_or(usize::MAX);
+        let limit = core.table_limit(table);
         if size > limit {
             self.batch.truncate(before);
             return Err(CallbackError::of(Failure::Emit(too_large(topic, size, limit))));
@@ -59,14 +59,14 @@ impl StateWrites {
         Ok(())
     }
 
-    fn note_topic(&mut self, table: usize) {
+    fn note_topic(&mut self, table: TableId) {
         if self.tables.len() < self.batch.topics().len() {
             self.tables.push(table);
         }
     }
 
     /// All of them: table, key and value.
-    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (usize, &[u8], Option<&[u8]>)> {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (TableId, &[u8], Option<&[u8]>)> {
         (0..self.batch.len()).filter_map(|index| {
             let table = *self.tables.get(self.batch.topic_of(index)?)?;
             let (record, _) = self.batch.get(index)?;
@@ -75,7 +75,7 @@ impl StateWrites {
     }
 
     /// Those of a table: key and value.
-    pub(crate) fn of(&self, table: usize) -> impl DoubleEndedIterator<Item = (&[u8], Option<&[u8]>)> {
+    pub(crate) fn of(&self, table: TableId) -> impl DoubleEndedIterator<Item = (&[u8], Option<&[u8]>)> {
         self.iter().filter(move |(of, ..)| *of == table).map(|(_, key, value)| (key, value))
     }
 
@@ -97,18 +97,18 @@ impl StateWrites {
     }
 
     /// The table and the place of each, in order, once they are applied.
-    pub(crate) fn applied(&self) -> &[(usize, Place)] {
+    pub(crate) fn applied(&self) -> &[(TableId, Place)] {
         &self.applied
     }
 
     /// The memory for the places, to be given back by [`set_applied`](Self::set_applied).
-    pub(crate) fn take_applied(&mut self) -> Vec<(usize, Place)> {
+    pub(crate) fn take_applied(&mut self) -> Vec<(TableId, Place)> {
         let mut applied = std::mem::take(&mut self.applied);
         applied.clear();
         applied
     }
 
-    pub(crate) fn set_applied(&mut self, applied: Vec<(usize, Place)>) {
+    pub(crate) fn set_applied(&mut self, applied: Vec<(TableId, Place)>) {
         self.applied = applied;
     }
 

@@ -2,7 +2,7 @@
 
 use super::{Ctx, Write, too_large};
 use crate::codec::{ValueOf, encode_state};
-use crate::topology::{CallbackError, CallbackResult, CodecOf, Failure, HasTable, typed};
+use crate::topology::{CallbackError, CallbackResult, CodecOf, Failure, HasTable, TableId, typed};
 
 impl<S> Ctx<'_, S> {
     /// The table's value for the record's key, with what this callback itself has set.
@@ -30,8 +30,8 @@ impl<S> Ctx<'_, S> {
         // Not as `S::Value` in the signature, so that without a table the error says what to do.
         S: HasTable<Value = V>,
     {
-        let Some(edge) = &self.core.graph.table else { return Ok(None) };
-        let of = CodecOf::Table;
+        let Some(edge) = &self.core.graph.tables.group else { return Ok(None) };
+        let of = CodecOf::Table(TableId::GROUP);
         match self.stage.write {
             Write::Delete => Ok(None),
             Write::Set => {
@@ -76,7 +76,7 @@ impl<S> Ctx<'_, S> {
         S: HasTable,
     {
         let key = self.record.key.ok_or_else(|| CallbackError::of(Failure::NoKey("set()")))?;
-        let Some(edge) = &self.core.graph.table else { return Ok(()) };
+        let Some(edge) = &self.core.graph.tables.group else { return Ok(()) };
         let Some(codec) = typed::<S::Value>(&edge.codec) else {
             return Err(CallbackError::of(Failure::ForeignHandle("table")));
         };
@@ -84,16 +84,16 @@ impl<S> Ctx<'_, S> {
         let mut bytes = std::mem::take(&mut self.stage.spare);
         bytes.clear();
         let encoded = encode_state(&**codec, &value, &mut bytes);
-        let size = key.len() + bytes.len();
-        if encoded.is_ok() && size <= self.core.table_limit {
+        let (size, limit) = (key.len() + bytes.len(), self.core.table_limit(TableId::GROUP));
+        if encoded.is_ok() && size <= limit {
             std::mem::swap(&mut self.stage.value, &mut bytes);
             self.stage.write = Write::Set;
         }
         self.stage.spare = bytes;
         encoded
             .map_err(|error| CallbackError::of(Failure::Encode { edge: format!("table {:?}", edge.topic), error }))?;
-        if size > self.core.table_limit {
-            let error = too_large(&edge.topic, size, self.core.table_limit);
+        if size > limit {
+            let error = too_large(&edge.topic, size, limit);
             return Err(CallbackError::of(Failure::Emit(error)));
         }
         Ok(())

@@ -12,7 +12,7 @@ use crate::codec::Codec;
 use crate::context::Ctx;
 use crate::topology::{
     BuildError, CallbackResult, Input, InputEdge, Join, Lookup, Loop, NoTable, Output, OutputEdge, Table, TableEdge,
-    Topology, erase, loop_topic, table_topic, typed,
+    Tables, Topology, erase, loop_topic, table_topic, typed,
 };
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -36,8 +36,7 @@ fn empty(name: Arc<str>) -> Topology {
         name,
         inputs: Vec::new(),
         outputs: Vec::new(),
-        table: None,
-        state: Vec::new(),
+        tables: Tables::default(),
         timers: Vec::new(),
         windows: Vec::new(),
         stream_joins: Vec::new(),
@@ -78,7 +77,7 @@ impl GroupBuilder<NoTable> {
     #[must_use]
     pub fn table<V: 'static>(mut self, codec: impl Codec<V>) -> GroupBuilder<Table<V>> {
         let topic = table_topic(&self.graph.name);
-        self.graph.table = Some(TableEdge { topic, codec: erase::<V>(Arc::new(codec)), layout: None });
+        self.graph.tables.group = Some(TableEdge { topic, codec: erase::<V>(Arc::new(codec)), layout: None });
         GroupBuilder {
             graph: self.graph,
             callbacks: self.callbacks,

@@ -9,7 +9,7 @@ pub(super) fn check_topics(graph: &Topology, group: &str) -> Result<(), BuildErr
     const OWN: &str = "loop";
     let mut read: BTreeMap<&str, String> = BTreeMap::new();
     let inputs = graph.inputs.iter().map(|e| (if e.own { OWN } else { "input" }, &e.input.topic));
-    let state = graph.state.iter().map(|e| (Arc::clone(&e.topic), "timers and windows", "their handles"));
+    let state = graph.tables.own().iter().map(|e| (Arc::clone(&e.topic), "timers and windows", "their handles"));
     let owned = [(table_topic(group), "table", "ctx.value()"), (loop_topic(group), "loop", "on_loop()")];
     let owned: Vec<_> = owned.into_iter().chain(state.clone()).collect();
     let joins = graph.joins.iter().map(|e| ("join", &e.topic));

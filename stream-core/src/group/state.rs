@@ -7,22 +7,21 @@ use std::sync::Arc;
 use super::builder::GroupBuilder;
 use super::checks::check_name;
 use crate::codec::{Bytes, Codec};
-use crate::topology::{BuildError, EntryKind, TableEdge, erase, time_topic};
+use crate::topology::{BuildError, EntryKind, TableEdge, TableId, erase, time_topic};
 
 impl<S: 'static> GroupBuilder<S> {
     /// The first of the library's own tables is that of stream time and timers.
     pub(crate) fn keep_time(&mut self) {
-        if self.graph.state.is_empty() {
+        if self.graph.tables.time().is_none() {
             let topic = time_topic(&self.graph.name);
-            self.edges().state.push(TableEdge { topic, codec: erase::<Vec<u8>>(Arc::new(Bytes)), layout: None });
+            self.edges().tables.add_own(TableEdge { topic, codec: erase::<Vec<u8>>(Arc::new(Bytes)), layout: None });
         }
     }
 
-    /// Adds one of the library's own tables, and gives its index in `Topology::state`.
-    pub(crate) fn add_state<T: 'static>(&mut self, topic: Arc<str>, codec: impl Codec<T>) -> usize {
+    /// Adds one of the library's own tables, and gives its number.
+    pub(crate) fn add_state<T: 'static>(&mut self, topic: Arc<str>, codec: impl Codec<T>) -> TableId {
         self.keep_time();
-        self.edges().state.push(TableEdge { topic, codec: erase::<T>(Arc::new(codec)), layout: None });
-        self.graph.state.len() - 1
+        self.edges().tables.add_own(TableEdge { topic, codec: erase::<T>(Arc::new(codec)), layout: None })
     }
 
     pub(crate) fn check_timed(&self, group: &str) -> Result<(), BuildError> {
@@ -40,7 +39,7 @@ impl<S: 'static> GroupBuilder<S> {
             }
         }
         let mut topics = BTreeSet::new();
-        for edge in &graph.state {
+        for edge in graph.tables.own() {
             check_name(&format!("topic {:?}", edge.topic), &edge.topic)?;
             if !topics.insert(&edge.topic) {
                 let (what, name) = ("table".to_owned(), edge.topic.to_string());

@@ -58,7 +58,7 @@ impl<V: 'static> GroupBuilder<Table<V>> {
     where
         F: Fn(i32, &[u8], Option<&V>) + Send + Sync + 'static,
     {
-        let Some(table) = &self.edges().table else { return self };
+        let Some(table) = &self.edges().tables.group else { return self };
         let codec = Arc::clone(&table.codec);
         let erased: UpdateListener = Box::new(move |partition, key, value| {
             let Some(codec) = typed::<V>(&codec) else { return };

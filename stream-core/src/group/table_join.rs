@@ -9,7 +9,7 @@ use super::callback::{Handler, SyncHandler, Timed, decode, event_time, event_tim
 use crate::codec::Codec;
 use crate::context::{Core, Ctx, Source, Stage};
 use crate::log::RecordRef;
-use crate::topology::{CallbackError, CallbackResult, CodecOf, Failure, Input, NullValue, Table, side_topic};
+use crate::topology::{CallbackError, CallbackResult, CodecOf, Failure, Input, NullValue, Table, TableId, side_topic};
 
 /// One side of a [table join](GroupBuilder::table_join): a topic of which each record is the newest value of its key, and a
 /// null deletes it.
@@ -122,10 +122,10 @@ impl<V: 'static> GroupBuilder<Table<V>> {
 
 /// Keeps a side's value, and sets the result of both.
 struct OnSide<T, O, V, F> {
-    /// The side's codec, and the index of its state table.
-    own: (Arc<dyn Codec<T>>, usize),
-    /// The index of the other side's table.
-    other: usize,
+    /// The side's codec, and its table.
+    own: (Arc<dyn Codec<T>>, TableId),
+    /// The other side's table.
+    other: TableId,
     join: F,
     of: PhantomData<fn(O, V)>,
 }

@@ -62,7 +62,7 @@ impl Tables {
     /// With the table of this group, by the name of its topic. A group without a table adds nothing.
     #[must_use]
     pub fn group(mut self, handle: &Handle) -> Self {
-        if let Some(table) = &handle.graph.table {
+        if let Some(table) = &handle.graph.tables.group {
             self.groups.insert(table.topic.to_string(), handle.clone());
         }
         self
@@ -166,5 +166,5 @@ async fn in_time<T>(read: impl Future<Output = Result<T, ReadError>>) -> Result<
 }
 
 fn codec(handle: &Handle) -> &str {
-    handle.graph.table.as_ref().map_or("", |table| table.codec.name())
+    handle.graph.tables.group.as_ref().map_or("", |table| table.codec.name())
 }

@@ -16,6 +16,7 @@ use crate::group::GroupGraph;
 use crate::log::{LogHandle, Reader};
 use crate::replica::TableReplica;
 use crate::store::StoreBackend;
+use crate::topology::Tables;
 
 /// Created at each start of an instance; read-only from then on but for the counters.
 pub(super) struct Env {
@@ -29,9 +30,8 @@ pub(super) struct Env {
     pub(super) lookups: Vec<Arc<TableReplica>>,
     /// Largest record that each output takes.
     pub(super) limits: Vec<usize>,
-    pub(super) table_limit: usize,
-    /// Largest record that each topic of `Topology::state` takes.
-    pub(super) state_limits: Vec<usize>,
+    /// Largest record that the topic of each table takes.
+    pub(super) table_limits: Tables<usize>,
     /// How long each table's topic keeps tombstones.
     pub(super) tombstones: BTreeMap<Arc<str>, i64>,
     /// Whether the keys of each input are where they should be, for inputs of which it matters.

@@ -51,7 +51,7 @@ impl Counts {
         let inputs = graph.input_topics().map(|topic| partitions(topic)).sum();
         let tasks = graph.co_partition_topic().map_or(inputs, |lead| partitions(&lead));
         let lookups: usize = graph.lookups.iter().map(|edge| partitions(&edge.topic)).sum();
-        let stores = tasks * (graph.tables().count() + graph.joins.len()) + lookups;
+        let stores = tasks * (graph.tables.iter().count() + graph.joins.len()) + lookups;
         Self { inputs, tasks, stores, store_bytes }
     }
 

@@ -51,6 +51,7 @@ use std::time::Duration;
 use super::options::{OnLostPosition, OnPositionMismatch};
 use crate::group::GroupGraph;
 use crate::log::{ErrorClass, Isolation, LogHandle, LogResult, OffsetSpec, TopicPartition};
+use crate::topology::TableId;
 
 /// The text that the metadata of our committed offsets begins with.
 const TAG: &str = "stream-core/1";
@@ -345,11 +346,11 @@ async fn look(log: &LogHandle, of: &[TopicPartition]) -> LogResult<Looked> {
 /// can't read each other's entries.
 pub(super) fn meanings(graph: &GroupGraph) -> BTreeMap<String, String> {
     let mut of: BTreeMap<String, String> = BTreeMap::new();
-    for edge in graph.tables().filter(|e| graph.state.first().is_none_or(|time| time.topic != e.topic)) {
+    for edge in graph.tables.with_ids().filter(|(table, _)| *table != TableId::TIME).map(|(_, edge)| edge) {
         of.insert(edge.topic.to_string(), format!("codec {}", edge.codec.name()));
     }
-    let mut add = |state: usize, text: String| {
-        if let Some(edge) = graph.state.get(state)
+    let mut add = |table: TableId, text: String| {
+        if let Some(edge) = graph.tables.get(table)
             && let Some(meaning) = of.get_mut(&*edge.topic)
         {
             *meaning = format!("{text}, {meaning}");
@@ -357,14 +358,14 @@ pub(super) fn meanings(graph: &GroupGraph) -> BTreeMap<String, String> {
     };
     for edge in &graph.windows {
         // The grace only says when a window closes, which is computed each time.
-        add(edge.state, format!("windows of {} ms each {} ms", edge.windows.size, edge.windows.advance));
+        add(edge.table, format!("windows of {} ms each {} ms", edge.windows.size, edge.windows.advance));
     }
     for edge in &graph.stream_joins {
         let (before, after) = (edge.windows.before, edge.windows.after);
-        add(edge.state, format!("a {} join from {before} ms before to {after} ms after", edge.kind));
+        add(edge.table, format!("a {} join from {before} ms before to {after} ms after", edge.kind));
     }
     for edge in &graph.due_entries {
-        add(edge.state, edge.kind.meaning());
+        add(edge.table, edge.kind.meaning());
     }
     for timer in &graph.timers {
         let text = format!("{:?}, codec {}", timer.by, timer.codec.name());

@@ -16,8 +16,8 @@ impl<S: 'static> GroupBuilder<S> {
         kind: EntryKind,
         codec: impl Codec<T>,
     ) -> usize {
-        let state = self.add_state(topic, codec);
-        self.edges().due_entries.push(DueEntryEdge { name, kind, state, policy: ErrorPolicy::fail() });
+        let table = self.add_state(topic, codec);
+        self.edges().due_entries.push(DueEntryEdge { name, kind, table, policy: ErrorPolicy::fail() });
         self.callbacks.due_entries.push(None);
         self.graph.due_entries.len() - 1
     }
@@ -30,11 +30,11 @@ impl<S: 'static> GroupBuilder<S> {
         call: impl Fn(&mut Ctx<'_, S>, V, i64) -> CallbackResult + Send + Sync + 'static,
     ) {
         let edge = self.graph.due_entries.get(index).filter(|_| graph == self.graph.id);
-        let edge = edge.and_then(|edge| self.graph.state.get(edge.state).map(|state| (edge, state)));
+        let edge = edge.and_then(|edge| self.graph.tables.get(edge.table).map(|table| (edge, table)));
         match edge.zip(self.callbacks.due_entries.get_mut(index)) {
             None => self.name_foreign(what),
-            Some(((edge, state), set)) => {
-                let (codec, of) = (Arc::clone(&state.codec), CodecOf::State(edge.state));
+            Some(((edge, table), set)) => {
+                let (codec, of) = (Arc::clone(&table.codec), CodecOf::Table(edge.table));
                 *set = Some(OnDue::<T, V, S, _>::boxed(codec, of, read, call));
             }
         }

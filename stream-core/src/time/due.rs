@@ -9,7 +9,7 @@ use super::due_entry::MARKERS;
 use super::stream_join::keys::{Place, read_value};
 use crate::context::Core;
 use crate::store::{StoreError, prefix_end};
-use crate::topology::EntryKind;
+use crate::topology::{EntryKind, TableId};
 use crate::window::keys::{self, By};
 use crate::window::{JoinWindows, Session, Which, Windows};
 
@@ -86,7 +86,7 @@ impl Kind {
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub(crate) kind: Kind,
-    pub(crate) state: usize,
+    pub(crate) table: TableId,
     /// No entry is below.
     pub(crate) floor: Vec<u8>,
     /// None is due before.
@@ -96,13 +96,13 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    pub(crate) fn new(kind: Kind, state: usize) -> Self {
-        Self { kind, state, floor: kind.prefix().to_vec(), due: i64::MIN, of_one_time: Vec::new() }
+    pub(crate) fn new(kind: Kind, table: TableId) -> Self {
+        Self { kind, table, floor: kind.prefix().to_vec(), due: i64::MIN, of_one_time: Vec::new() }
     }
 
     /// The same, for a table as it is now: of a join, what the bound closes is not looked at.
-    pub(crate) fn over(kind: Kind, state: usize, core: &Core) -> Self {
-        let mut queue = Self::new(kind, state);
+    pub(crate) fn over(kind: Kind, table: TableId, core: &Core) -> Self {
+        let mut queue = Self::new(kind, table);
         if let Kind::Joined(_, side, _) = kind {
             queue.begin_at_bound(core, side);
         }
@@ -111,13 +111,13 @@ impl Queue {
 
     /// Asks the table for the first entry, at this time.
     pub(crate) fn first(&mut self, core: &Core, now: i64) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(table) = core.state.get(self.state) else { return Ok(None) };
+        let Some(table) = core.tables.get(self.table) else { return Ok(None) };
         let table = table.borrow();
         if let Kind::Joined(_, side, _) = self.kind {
             return self.first_open(core, &table, side, now);
         }
         let end = prefix_end(self.kind.prefix());
-        let first = table.first(&self.floor, end.as_deref(), |key| core.is_deleted(self.state, key))?;
+        let first = table.first(&self.floor, end.as_deref(), |key| core.is_deleted(self.table, key))?;
         self.due = first.as_ref().and_then(|key| self.kind.due(key)).unwrap_or(i64::MAX);
         if let Some(key) = &first {
             self.floor.clone_from(key);
@@ -130,7 +130,7 @@ impl Queue {
 #[derive(Debug)]
 pub(crate) struct Due {
     pub(crate) kind: Kind,
-    pub(crate) state: usize,
+    pub(crate) table: TableId,
     pub(crate) key: Vec<u8>,
     pub(crate) at: i64,
 }

@@ -137,12 +137,9 @@ impl Manager<'_> {
                 own.push(Own { topic: Arc::clone(topic), of, whole });
             }
         };
-        if let Some(table) = &graph.table {
-            add(&table.topic, Use::Table, None);
-        }
-        for (index, table) in graph.state.iter().enumerate() {
+        for (id, table) in graph.tables.with_ids() {
             let of = if table.layout.is_some() { Use::Kept } else { Use::Table };
-            add(&table.topic, of, whole.filter(|_| graph.keeps_inputs(index)));
+            add(&table.topic, of, whole.filter(|_| graph.keeps_inputs(id)));
         }
         if let Some(positions) = graph.positions() {
             add(&positions, Use::Positions, None);
@@ -333,7 +330,7 @@ impl Manager<'_> {
                 return Ok(fixed);
             }
             Some(lead) => {
-                let tables = graph.tables().chain(&graph.joins).map(|e| &e.topic);
+                let tables = graph.tables.iter().chain(&graph.joins).map(|e| &e.topic);
                 inputs.chain(tables).chain([lead]).chain(&positions).collect()
             }
         };

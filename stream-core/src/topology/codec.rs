@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
+use super::tables::TableId;
 use crate::codec::{Codec, CodecError};
 
 /// A codec whose value type is not named: what the runtime needs of it, and a way back to the type.
@@ -41,11 +42,9 @@ impl<T: 'static> AnyCodec for Erased<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CodecOf {
     Input(usize),
-    Table,
     Join(usize),
     Lookup(usize),
-    /// One of the library's own tables.
-    State(usize),
+    Table(TableId),
     Timer(usize),
 }
 

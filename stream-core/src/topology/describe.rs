@@ -26,7 +26,7 @@ impl Topology {
         for edge in self.outputs.iter().filter(|e| !e.own) {
             line(&mut out, "output", &edge.topic, edge.codec.name());
         }
-        if let Some(table) = &self.table {
+        if let Some(table) = &self.tables.group {
             line(&mut out, "table", &table.topic, table.codec.name());
         }
         for timer in &self.timers {
@@ -39,7 +39,7 @@ impl Topology {
         }
         for window in &self.windows {
             let Windows { size, advance, grace } = window.windows;
-            let codec = self.state.get(window.state).map_or("", |e| e.codec.name());
+            let codec = self.tables.get(window.table).map_or("", |e| e.codec.name());
             let policy = due_text(&window.policy);
             let how = format!("{codec}, {size} ms every {advance} ms, grace {grace} ms{policy}");
             line(&mut out, "window", &window_topic(&self.name, &window.name), &how);
@@ -54,7 +54,7 @@ impl Topology {
             line(&mut out, "join", &join_topic(&self.name, &join.name), &how);
         }
         for edge in &self.due_entries {
-            let Some(state) = self.state.get(edge.state) else { continue };
+            let Some(state) = self.tables.get(edge.table) else { continue };
             let how = match edge.kind {
                 EntryKind::Session(Sessions { gap, grace }) => format!("gap {gap} ms, grace {grace} ms"),
                 EntryKind::Batch(Batches { most, gap, max_age }) => {
@@ -105,10 +105,10 @@ impl Topology {
         for (i, edge) in self.outputs.iter().enumerate().filter(|(_, e)| !e.own) {
             _ = writeln!(out, "  {group} --> out{i}({:?})", &*edge.topic);
         }
-        if let Some(table) = &self.table {
+        if let Some(table) = &self.tables.group {
             _ = writeln!(out, "  {group} <--> table[({:?})]", &*table.topic);
         }
-        for (i, state) in self.state.iter().enumerate() {
+        for (i, state) in self.tables.own().iter().enumerate() {
             _ = writeln!(out, "  {group} <--> state{i}[({:?})]", &*state.topic);
         }
         for (i, join) in self.joins.iter().enumerate() {

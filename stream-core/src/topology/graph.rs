@@ -5,8 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::codec::AnyCodec;
-use super::names::{lead_topic, loop_topic, positions_topic, time_topic};
+use super::names::{lead_topic, loop_topic, positions_topic};
 use super::policy::{ErrorPolicy, Input};
+use super::tables::{TableId, Tables};
 use crate::store::Layout;
 use crate::window::keys::By;
 use crate::window::{Batches, JoinWindows, Sessions, Which, Windows};
@@ -17,11 +18,7 @@ pub struct Topology {
     pub(crate) name: Arc<str>,
     pub(crate) inputs: Vec<InputEdge>,
     pub(crate) outputs: Vec<OutputEdge>,
-    pub(crate) table: Option<TableEdge>,
-    /// Tables that the library keeps for the group: co-partitioned, changelogged and restored as the group table is.
-    /// The first is `<group>-time`, if there is any; then one for each window, session, batch, join of two topics and side
-    /// of a table join.
-    pub(crate) state: Vec<TableEdge>,
+    pub(crate) tables: Tables<TableEdge>,
     pub(crate) timers: Vec<TimerEdge>,
     pub(crate) windows: Vec<WindowEdge>,
     /// Sessions and batches.
@@ -79,8 +76,7 @@ pub(crate) struct TimerEdge {
 pub(crate) struct WindowEdge {
     pub(crate) name: Arc<str>,
     pub(crate) windows: Windows,
-    /// Index in `state` of its table.
-    pub(crate) state: usize,
+    pub(crate) table: TableId,
     /// The policy for errors of its callback.
     pub(crate) policy: ErrorPolicy,
 }
@@ -92,8 +88,7 @@ pub(crate) struct StreamJoinEdge {
     pub(crate) kind: &'static str,
     /// A record of the left, of the right side without a match is emitted when it is closed.
     pub(crate) nulls: (bool, bool),
-    /// Index in `state` of its table.
-    pub(crate) state: usize,
+    pub(crate) table: TableId,
     /// A side of it is re-keyed.
     pub(crate) re_keys: bool,
     /// The policy for errors of these calls.
@@ -104,8 +99,7 @@ pub(crate) struct StreamJoinEdge {
 pub(crate) struct DueEntryEdge {
     pub(crate) name: Arc<str>,
     pub(crate) kind: EntryKind,
-    /// Index in `state` of its table.
-    pub(crate) state: usize,
+    pub(crate) table: TableId,
     /// The policy for errors of its callback.
     pub(crate) policy: ErrorPolicy,
 }
@@ -165,35 +159,25 @@ impl Topology {
         &self.name
     }
 
-    /// The tables that the group writes: its group table, if it has one, then the library's own. A table's place here is
-    /// its number in a task, too.
-    pub(crate) fn tables(&self) -> impl Iterator<Item = &TableEdge> {
-        self.table.iter().chain(&self.state)
-    }
-
-    /// The number of the first of the library's own tables.
-    pub(crate) fn first_state(&self) -> usize {
-        usize::from(self.table.is_some())
-    }
-
-    /// The number of each of these topics' table; `None` for a topic of something else.
-    pub(crate) fn table_numbers(&self, topics: &[Arc<str>]) -> Vec<Option<usize>> {
-        topics.iter().map(|topic| self.tables().position(|table| table.topic == *topic)).collect()
+    /// The table of each of these topics; `None` for a topic of something else.
+    pub(crate) fn tables_of(&self, topics: &[Arc<str>]) -> Vec<Option<TableId>> {
+        let of = |topic: &Arc<str>| self.tables.with_ids().find(|(_, table)| table.topic == *topic).map(|(id, _)| id);
+        topics.iter().map(of).collect()
     }
 
     /// The topic that the group subscribes to so that its inputs are co-partitioned: its table, else, when it joins or
     /// has other state, `<group>-co_partition_topic`; `None` for a group without state.
     pub(crate) fn co_partition_topic(&self) -> Option<Arc<str>> {
-        match &self.table {
+        match &self.tables.group {
             Some(table) => Some(Arc::clone(&table.topic)),
-            None if self.joins.is_empty() && self.state.is_empty() => None,
+            None if self.joins.is_empty() && self.tables.own().is_empty() => None,
             None => Some(lead_topic(&self.name)),
         }
     }
 
     /// The topic of the positions that the group's state contains; `None` for a group without state.
     pub(crate) fn positions(&self) -> Option<Arc<str>> {
-        match (self.state.first(), &self.table) {
+        match (self.tables.time(), &self.tables.group) {
             (Some(time), _) => Some(Arc::clone(&time.topic)),
             (None, Some(_)) => Some(positions_topic(&self.name)),
             (None, None) => None,
@@ -202,10 +186,10 @@ impl Topology {
 
     /// Every codec with the topic that it is used for.
     pub(crate) fn codecs(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<dyn AnyCodec>)> {
-        let tables = self.tables().chain(&self.joins).chain(&self.lookups);
+        let tables = self.tables.iter().chain(&self.joins).chain(&self.lookups);
         (self.inputs.iter().map(|e| (&e.input.topic, &e.codec)))
             .chain(self.outputs.iter().map(|e| (&e.topic, &e.codec)))
-            .chain(self.state.first().into_iter().flat_map(|e| self.timers.iter().map(|t| (&e.topic, &t.codec))))
+            .chain(self.tables.time().into_iter().flat_map(|e| self.timers.iter().map(|t| (&e.topic, &t.codec))))
             .chain(tables.map(|e| (&e.topic, &e.codec)))
     }
 
@@ -217,7 +201,7 @@ impl Topology {
     /// Every topic that is written to.
     pub(crate) fn written(&self) -> impl Iterator<Item = &Arc<str>> {
         let outputs = self.outputs.iter().map(|e| &e.topic);
-        outputs.chain(self.tables().map(|e| &e.topic)).chain(self.dead_letters())
+        outputs.chain(self.tables.iter().map(|e| &e.topic)).chain(self.dead_letters())
     }
 
     /// The topics by which the group sends records to itself.
@@ -225,11 +209,10 @@ impl Topology {
         self.outputs.iter().filter(|e| e.own).map(|e| &e.topic)
     }
 
-    /// Whether the table of this index in `state` keeps records of inputs as they came: a join's buffer or a side of it.
-    pub(crate) fn keeps_inputs(&self, state: usize) -> bool {
-        let time = state == 0 && self.state.first().is_some_and(|e| e.topic == time_topic(&self.name));
-        let windows = self.windows.iter().map(|e| e.state).chain(self.due_entries.iter().map(|e| e.state));
-        !time && !windows.into_iter().any(|of| of == state)
+    /// Whether a table keeps records of inputs as they came: a join's buffer or a side of it.
+    pub(crate) fn keeps_inputs(&self, table: TableId) -> bool {
+        let others = [TableId::GROUP, TableId::TIME].into_iter().chain(self.windows.iter().map(|e| e.table));
+        !others.chain(self.due_entries.iter().map(|e| e.table)).any(|other| other == table)
     }
 
     /// Whether records of inputs go through this topic as they came, under other keys.
@@ -247,7 +230,7 @@ impl Topology {
     /// The topics of the tables that it writes.
     #[cfg(feature = "testing")]
     pub(crate) fn table_topics(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.tables().map(|e| &e.topic)
+        self.tables.iter().map(|e| &e.topic)
     }
 
     /// Topics that hold dead letters.
@@ -268,7 +251,7 @@ impl Topology {
 
     /// Whether a callback can read or write state by the key of its record.
     pub(crate) fn has_keyed_state(&self) -> bool {
-        self.table.is_some()
+        self.tables.group.is_some()
             || !self.joins.is_empty()
             || !self.windows.is_empty()
             || !self.due_entries.is_empty()

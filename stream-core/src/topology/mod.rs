@@ -13,6 +13,7 @@ mod left_out;
 mod names;
 mod policy;
 mod route;
+mod tables;
 
 pub(crate) use self::codec::{AnyCodec, CodecOf, erase, typed};
 pub use self::error::{BuildError, CallbackError, CallbackResult, Failure};
@@ -34,3 +35,4 @@ pub use self::policy::{ErrorPolicy, Input, KeyPartitioner, NullKey, NullValue};
 pub(crate) use self::policy::{OnError, limit_ms};
 pub(crate) use self::route::To;
 pub use self::route::{LeftOutRecord, Route};
+pub(crate) use self::tables::{TableId, Tables};

@@ -35,9 +35,9 @@ impl Instance<'_> {
             Err(error) => {
                 let group = self.env.graph.name();
                 let joins = &self.env.graph.stream_joins;
-                let state = &self.env.graph.state;
+                let tables = &self.env.graph.tables;
                 let is_kept =
-                    |topic: &str| joins.iter().filter_map(|join| state.get(join.state)).any(|e| *e.topic == *topic);
+                    |topic: &str| joins.iter().filter_map(|join| tables.get(join.table)).any(|e| *e.topic == *topic);
                 if error.class() != ErrorClass::Retriable && below.iter().any(|(p, _)| is_kept(&p.topic)) {
                     self.uncut = true;
                     tracing::warn!(

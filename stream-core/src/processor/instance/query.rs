@@ -19,7 +19,7 @@ impl Instance<'_> {
 
     fn ask(&self, question: &Question) -> Result<Asked, ReadError> {
         let group = || self.env.graph.name().to_owned();
-        let table = self.env.graph.table.as_ref().ok_or_else(|| ReadError::NoTable { group: group() })?;
+        let table = self.env.graph.tables.group.as_ref().ok_or_else(|| ReadError::NoTable { group: group() })?;
         if self.stopping || !self.assigned {
             let state = if self.stopping { State::Stopping } else { State::Starting };
             return Err(ReadError::NotRunning { group: group(), state });

@@ -119,7 +119,7 @@ fn remove(group: &str, stores: &dyn StoreBackend, ids: Vec<StoreId>) {
 
 /// The topics that each partition has a store of.
 fn tables(graph: &GroupGraph, topics: &BTreeMap<Arc<str>, TopicInfo>) -> Vec<StandbyTable> {
-    let edges = graph.tables().chain(&graph.joins);
+    let edges = graph.tables.iter().chain(&graph.joins);
     let table = |e: &TableEdge| {
         let topic = topics.get(&e.topic)?.clone();
         Some(StandbyTable { topic, codec: e.codec.name().to_owned(), layout: e.layout })

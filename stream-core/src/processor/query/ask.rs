@@ -83,7 +83,7 @@ impl Handle {
 
     async fn ask(&self, question: Question) -> Result<Asked, ReadError> {
         let group = || self.graph.name().to_owned();
-        if self.graph.table.is_none() {
+        if self.graph.tables.group.is_none() {
             return Err(ReadError::NoTable { group: group() });
         }
         let state = self.status.borrow().state;
@@ -105,7 +105,7 @@ impl Handle {
 
     fn table_codec<V: 'static>(&self) -> Result<&Arc<dyn Codec<V>>, ReadError> {
         let group = || self.graph.name().to_owned();
-        let table = self.graph.table.as_ref().ok_or_else(|| ReadError::NoTable { group: group() })?;
+        let table = self.graph.tables.group.as_ref().ok_or_else(|| ReadError::NoTable { group: group() })?;
         typed::<V>(&table.codec)
             .ok_or_else(|| ReadError::OtherType { group: group(), asked: std::any::type_name::<V>() })
     }

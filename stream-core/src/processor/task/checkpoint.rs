@@ -13,7 +13,7 @@ impl Task {
         let (now, chunk) = (self.core.clock.now_ms(), self.env.options.checkpoint_chunk);
         let store = |e| ProcessorError::store(self.core.graph.name(), e);
         if self.checkpoint == Checkpointing::No {
-            for table in self.core.tables() {
+            for table in self.core.tables.iter() {
                 let mut table = table.borrow_mut();
                 if table.behind() {
                     table.checkpoint_begin();
@@ -22,7 +22,7 @@ impl Task {
             }
         }
         if self.checkpoint == Checkpointing::Writing {
-            if let Some(table) = self.core.tables().find(|t| t.borrow().is_checkpointing()) {
+            if let Some(table) = self.core.tables.iter().find(|t| t.borrow().is_checkpointing()) {
                 let (buffers, all) = (self.env.memory.buffers(), self.buffered());
                 let mut table = table.borrow_mut();
                 let done = table.checkpoint_step(now, chunk).map_err(store)?;
@@ -30,7 +30,7 @@ impl Task {
                     table.evict();
                 }
             }
-            if !self.core.tables().any(|t| t.borrow().is_checkpointing()) {
+            if !self.core.tables.iter().any(|t| t.borrow().is_checkpointing()) {
                 self.checkpoint = Checkpointing::No;
             }
         }
@@ -46,7 +46,7 @@ impl Task {
 
     /// Bytes of all write buffers.
     fn buffered(&self) -> usize {
-        self.core.tables().map(|table| table.borrow().buffered()).sum()
+        self.core.tables.iter().map(|table| table.borrow().buffered()).sum()
     }
 
     /// Whether the write buffers have all that they may, and a checkpoint or acknowledgements make room.
@@ -62,7 +62,7 @@ impl Task {
         }
         let buffers = self.env.memory.buffers();
         let all = self.buffered() > buffers.of_all;
-        for table in self.core.tables() {
+        for table in self.core.tables.iter() {
             let mut table = table.borrow_mut();
             if all || table.buffered() > buffers.of_one {
                 if table.behind() {

@@ -10,12 +10,12 @@
 
 use crate::context::Core;
 use crate::time::stream_join::keys::{Place, bound, read_bound};
-use crate::topology::Topology;
+use crate::topology::{TableId, Topology};
 use crate::window::{JoinWindows, Which};
 
 pub(super) struct Closed {
-    /// The joins: their tables, by index, and their windows.
-    joins: Vec<(usize, JoinWindows)>,
+    /// The tables of the joins, and their windows.
+    joins: Vec<(TableId, JoinWindows)>,
     /// What is acknowledged; handed over to be written; written.
     pub(super) acknowledged: i64,
     pub(super) flushed: i64,
@@ -25,8 +25,8 @@ pub(super) struct Closed {
 impl Closed {
     /// Goes on where the tables say.
     pub(super) fn new(graph: &Topology, core: &Core) -> Self {
-        let joins: Vec<_> = graph.stream_joins.iter().map(|join| (join.state, join.windows)).collect();
-        let written = joins.iter().filter_map(|(state, windows)| written(core, *state, *windows)).max();
+        let joins: Vec<_> = graph.stream_joins.iter().map(|join| (join.table, join.windows)).collect();
+        let written = joins.iter().filter_map(|(table, windows)| written(core, *table, *windows)).max();
         let written = written.unwrap_or(i64::MIN);
         Self { joins, acknowledged: written, flushed: written, written }
     }
@@ -35,30 +35,30 @@ impl Closed {
         !self.joins.is_empty()
     }
 
-    /// Whether a table, by its index, is a join's.
-    pub(super) fn is_of(&self, table: usize) -> bool {
-        self.joins.iter().any(|(state, _)| *state == table)
+    /// Whether a table is a join's.
+    pub(super) fn is_of(&self, table: TableId) -> bool {
+        self.joins.iter().any(|(of, _)| *of == table)
     }
 
     /// The stream time that closes a record, if a bound of it is handed over.
-    pub(super) fn closes(&self, table: usize, place: Place<'_>) -> Option<i64> {
-        let (_, windows) = self.joins.iter().find(|(state, _)| *state == table)?;
+    pub(super) fn closes(&self, table: TableId, place: Place<'_>) -> Option<i64> {
+        let (_, windows) = self.joins.iter().find(|(of, _)| *of == table)?;
         let at = windows.kept_until(place.side, place.time).saturating_add(1);
         (at <= self.flushed).then_some(at)
     }
 
-    /// The bounds of this stream time: of each join the index of its table, and the value.
-    pub(super) fn bounds(&self, at: i64) -> impl Iterator<Item = (usize, [u8; 16])> {
-        let of = move |(state, windows): &(usize, JoinWindows)| {
-            (*state, bound(windows.first_kept(Which::Right, at), windows.first_kept(Which::Left, at)))
+    /// The bounds of this stream time: of each join its table, and the value.
+    pub(super) fn bounds(&self, at: i64) -> impl Iterator<Item = (TableId, [u8; 16])> {
+        let of = move |(table, windows): &(TableId, JoinWindows)| {
+            (*table, bound(windows.first_kept(Which::Right, at), windows.first_kept(Which::Left, at)))
         };
         self.joins.iter().map(of)
     }
 }
 
 /// The stream time of the bound that a join's table has.
-fn written(core: &Core, state: usize, windows: JoinWindows) -> Option<i64> {
-    let table = core.state.get(state)?.borrow();
+fn written(core: &Core, table: TableId, windows: JoinWindows) -> Option<i64> {
+    let table = core.tables.get(table)?.borrow();
     let bound = table.bound()?;
     let at = |side| Some(windows.closed_at(side, read_bound(bound, side)?));
     at(Which::Right).max(at(Which::Left))

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use crate::context::Core;
 use crate::store::StoreError;
 use crate::time::stream_join::queue::last_closes;
-use crate::topology::Topology;
+use crate::topology::{TableId, Topology};
 use crate::window::{JoinWindows, Which};
 
 /// How many notes a join has at most; above that, each second one goes.
@@ -19,8 +19,7 @@ const NOTES: usize = 256;
 
 #[derive(Debug)]
 struct Of {
-    /// The index of its table.
-    state: usize,
+    table: TableId,
     windows: JoinWindows,
     /// Offsets, each with the stream time at which everything below it is closed.
     notes: VecDeque<(i64, i64)>,
@@ -34,10 +33,10 @@ impl Cuts {
     pub(super) fn new(graph: &Topology, core: &Core) -> Result<Self, StoreError> {
         let mut all = Vec::new();
         for join in &graph.stream_joins {
-            let mut of = Of { state: join.state, windows: join.windows, notes: VecDeque::new() };
+            let mut of = Of { table: join.table, windows: join.windows, notes: VecDeque::new() };
             let mut last = None;
             for side in [Which::Right, Which::Left] {
-                last = last.max(last_closes(core, join.state, side, join.windows)?);
+                last = last.max(last_closes(core, join.table, side, join.windows)?);
             }
             of.note(core, last.unwrap_or(i64::MIN));
             all.push(of);
@@ -46,8 +45,8 @@ impl Cuts {
     }
 
     /// The bound of this stream time is in the changelogs; no record is later than `seen`. Gives what may be cut: of each
-    /// join the index of its table, and the first offset that stays.
-    pub(super) fn bound(&mut self, core: &Core, closed: i64, seen: i64) -> Vec<(usize, i64)> {
+    /// join its table, and the first offset that stays.
+    pub(super) fn bound(&mut self, core: &Core, closed: i64, seen: i64) -> Vec<(TableId, i64)> {
         let mut cuts = Vec::new();
         for of in &mut self.0 {
             let mut cut = None;
@@ -57,7 +56,7 @@ impl Cuts {
                 cut = Some(offset);
                 of.notes.pop_front();
             }
-            cuts.extend(cut.map(|offset| (of.state, offset)));
+            cuts.extend(cut.map(|offset| (of.table, offset)));
             let last = |side| of.windows.kept_until(side, seen).saturating_add(1);
             of.note(core, last(Which::Right).max(last(Which::Left)));
         }
@@ -67,7 +66,7 @@ impl Cuts {
 
 impl Of {
     fn note(&mut self, core: &Core, closes: i64) {
-        let Some(offset) = core.state.get(self.state).map(|table| table.borrow().next_offset()) else { return };
+        let Some(offset) = core.tables.get(self.table).map(|table| table.borrow().next_offset()) else { return };
         if self.notes.back().is_none_or(|(last, _)| *last < offset) {
             self.notes.push_back((offset, closes));
         }

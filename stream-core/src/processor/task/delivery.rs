@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use super::Task;
 use super::outbox::{InFlightBatch, OWN};
-use super::release::push_changelog;
+use super::release::write_table;
 use super::replay::Failed;
 use crate::group::CallbackError;
 use crate::log::{Delivery, ErrorClass, LogError, ProduceBatch, TopicPartition};
 use crate::processor::error::{ProcessorError, ProcessorResult};
 use crate::processor::options::OWN_REFUSALS;
 use crate::processor::transactions::How;
+use crate::topology::TableId;
 
 impl Task {
     /// Hands over what is released, and the positions that it brings.
@@ -105,7 +106,7 @@ impl Task {
         }
         let inputs = &self.inputs;
         self.replay.poison.retain(|p| inputs.get(p.input).is_some_and(|i| i.acknowledged <= p.offset));
-        self.replay.poison_due.retain(|p| !done.due.iter().any(|(state, key)| *state == p.state && *key == p.key));
+        self.replay.poison_due.retain(|p| !done.due.iter().any(|(table, key)| *table == p.table && *key == p.key));
         if self.replay.search.has_goal() {
             self.replay.search.acknowledged(done.searched(), done.fires(), &self.inputs);
         }
@@ -132,22 +133,22 @@ impl Task {
             return;
         }
         let core = Rc::clone(&self.core);
-        for (state, offset) in self.time.cuts.bound(&core, closed, seen) {
-            if let Some(edge) = core.graph.state.get(state) {
+        for (table, offset) in self.time.cuts.bound(&core, closed, seen) {
+            if let Some(edge) = core.graph.tables.get(table) {
                 self.positions.cut(TopicPartition::new(Arc::clone(&edge.topic), core.partition), offset);
             }
         }
     }
 
     /// The keys of a batch's table writes that a changelog has, or may have.
-    fn written_keys(&self, batch: &ProduceBatch, delivery: &Delivery) -> BTreeSet<(usize, Box<[u8]>)> {
-        let numbers = self.core.graph.table_numbers(batch.topics());
+    fn written_keys(&self, batch: &ProduceBatch, delivery: &Delivery) -> BTreeSet<(TableId, Box<[u8]>)> {
+        let tables = self.core.graph.tables_of(batch.topics());
         let refusal = |e: &LogError| e.blames_record() || matches!(e, LogError::Neighbour { .. });
         let refused: BTreeSet<usize> = delivery.failed.iter().filter(|f| refusal(&f.error)).map(|f| f.index).collect();
         let writes = (0..batch.len()).filter(|index| !refused.contains(index)).filter_map(|index| {
-            let number = (*numbers.get(batch.topic_of(index)?)?)?;
+            let table = (*tables.get(batch.topic_of(index)?)?)?;
             let (record, _) = batch.get(index)?;
-            Some((number, record.key?.into()))
+            Some((table, record.key?.into()))
         });
         writes.collect()
     }
@@ -155,21 +156,19 @@ impl Task {
     fn acknowledge_tables(&self, batch: &ProduceBatch, delivery: &Delivery) {
         let graph = &self.core.graph;
         // By the batch's index of their topics: found and borrowed once a batch, not once a record.
-        let numbers = graph.table_numbers(batch.topics()).into_iter();
-        let mut tables: Vec<_> =
-            numbers.map(|number| Some((number?, self.core.table_at(number?)?.0.borrow_mut()))).collect();
+        let ids = graph.tables_of(batch.topics()).into_iter();
+        let mut tables: Vec<_> = ids.map(|id| Some((id?, self.core.tables.get(id?)?.borrow_mut()))).collect();
         if tables.iter().all(Option::is_none) {
             return;
         }
         for index in 0..batch.len() {
             let table = batch.topic_of(index).and_then(|topic| tables.get_mut(topic));
-            let Some((number, table)) = table.and_then(Option::as_mut) else { continue };
+            let Some((id, table)) = table.and_then(Option::as_mut) else { continue };
             let Some((record, _)) = batch.get(index) else { continue };
             let Some(key) = record.key else { continue };
             table.acknowledge(key, record.value);
             // Others than the group table are nobody's but the library's.
-            let listeners =
-                if *number < graph.first_state() { self.env.graph.callbacks.updates.as_slice() } else { &[] };
+            let listeners = if *id == TableId::GROUP { self.env.graph.callbacks.updates.as_slice() } else { &[] };
             for listener in listeners {
                 // A listener's panic is its own: the table goes on.
                 let call = || listener(self.core.partition, key, record.value);
@@ -208,7 +207,7 @@ impl Task {
         self.stage.reset();
         self.stage.out.clear();
         self.sources.clear();
-        for table in self.core.tables() {
+        for table in self.core.tables.iter() {
             table.borrow_mut().rollback();
         }
         self.time.rollback(&self.core);
@@ -284,12 +283,11 @@ impl Task {
     /// fail as well, and be refused together with others: each key stays suspect until its changelog has one of them.
     fn rewrite_suspects(&mut self) -> ProcessorResult<()> {
         let (core, now) = (Rc::clone(&self.core), self.core.clock.now_ms());
-        for (number, key) in &self.replay.suspects {
-            let Some((table, _)) = core.table_at(*number) else { continue };
+        for (id, key) in &self.replay.suspects {
+            let Some(table) = core.tables.get(*id) else { continue };
             let value = table.borrow().with_value(key, |value| value.map(<[u8]>::to_vec));
             let value = value.map_err(|e| ProcessorError::store(core.graph.name(), e))?;
-            let place = table.borrow_mut().apply(key, value.as_deref());
-            push_changelog(&core, &mut self.stage, *number, Some(place), Some(key), value.as_deref(), now);
+            write_table(&core, &mut self.stage, *id, key, value.as_deref(), now);
         }
         self.made_by(OWN, 0);
         Ok(())

@@ -28,8 +28,8 @@ impl Task {
 
     fn trying(&mut self, due: &Due) -> &mut Trying {
         let trying = self.time.trying.take().filter(|trying| trying.is(due));
-        let (state, key) = (due.state, &due.key);
-        let new = || Trying { state, key: key.clone(), loads: 0, attempts: 0, unloadable: None };
+        let (table, key) = (due.table, &due.key);
+        let new = || Trying { table, key: key.clone(), loads: 0, attempts: 0, unloadable: None };
         self.time.trying.insert(trying.unwrap_or_else(new))
     }
 

@@ -213,10 +213,9 @@ impl Task {
         let graph = &self.core.graph;
         let codec = match of {
             CodecOf::Input(i) => &graph.inputs.get(i)?.codec,
-            CodecOf::Table => &graph.table.as_ref()?.codec,
             CodecOf::Join(i) => &graph.joins.get(i)?.codec,
             CodecOf::Lookup(i) => &graph.lookups.get(i)?.codec,
-            CodecOf::State(i) => &graph.state.get(i)?.codec,
+            CodecOf::Table(table) => &graph.tables.get(table)?.codec,
             CodecOf::Timer(i) => &graph.timers.get(i)?.codec,
         };
         Some(Rc::new(Arc::clone(codec)))

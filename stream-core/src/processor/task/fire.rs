@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use super::Task;
 use super::guard::guarded;
 use super::outbox::{OWN, TIMED};
-use super::release::push_changelog;
+use super::release::write_table;
 use super::time::{After, Fired};
 use crate::context::{Core, Source, StateWrites};
 use crate::group::callback::SyncHandler;
@@ -20,7 +20,7 @@ use crate::processor::error::{ProcessorError, ProcessorResult};
 use crate::processor::faults::Moment;
 use crate::time::due::{Due, Kind};
 use crate::time::stream_join::keys::{BOUND, Place, read_value};
-use crate::topology::TableEdge;
+use crate::topology::{TableEdge, TableId};
 use crate::window::{Which, Window, keys};
 
 /// Whether something is to fire.
@@ -150,8 +150,8 @@ impl Task {
             }
             _ => &due.key,
         };
-        let value = core.state_value(due.state, key).map_err(|e| ProcessorError::store(graph.name(), e))?;
-        let (Some(value), Some(TableEdge { topic, .. })) = (value, graph.state.get(due.state)) else {
+        let value = core.state_value(due.table, key).map_err(|e| ProcessorError::store(graph.name(), e))?;
+        let (Some(value), Some(TableEdge { topic, .. })) = (value, graph.tables.get(due.table)) else {
             self.time.pass(due);
             return Ok(Outcome::Fired);
         };
@@ -210,14 +210,14 @@ impl Task {
                     return Ok(Outcome::Fired);
                 };
                 let place = keys::timer(&timer.name, key);
-                let at = core.state_value(due.state, &place).map_err(|e| ProcessorError::store(graph.name(), e))?;
+                let at = core.state_value(due.table, &place).map_err(|e| ProcessorError::store(graph.name(), e))?;
                 let at = at.and_then(|v| keys::read_time(&v).map(|(at, _)| at));
                 // A crash leaves an old entry behind whose timer was set again since, by its own callback or a record after it.
                 // What the callback did besides may not be written, so it fires again; the timer stays as it was set.
                 let set_again = match at.filter(|at| *at != due.at) {
                     None => false,
                     Some(at) => {
-                        let other = core.state_value(due.state, &keys::due(by, at, &timer.name, key));
+                        let other = core.state_value(due.table, &keys::due(by, at, &timer.name, key));
                         other.map_err(|e| ProcessorError::store(graph.name(), e))?.is_some()
                     }
                 };
@@ -249,7 +249,7 @@ impl Task {
         let record =
             RecordRef { offset: -1, timestamp: at, key: Some(key), value: Some(value), headers: Headers::default() };
         let source = Source { input: usize::MAX, topic };
-        let poisoned = self.replay.poisoned_due(due.state, &due.key);
+        let poisoned = self.replay.poisoned_due(due.table, &due.key);
         let is_poisoned = poisoned.is_some();
         let result = match poisoned.or_else(|| self.unloadable(due)) {
             Some(error) => Err(error),
@@ -269,7 +269,7 @@ impl Task {
             self.stage.out.truncate(before);
             self.time.seen = seen;
             for entry in call.entries.iter() {
-                core.pending_deletes.borrow_mut().remove(due.state, entry);
+                core.pending_deletes.borrow_mut().remove(due.table, entry);
             }
             let blocker = self.stage.blocker.take();
             self.stage.reset();
@@ -290,17 +290,17 @@ impl Task {
                 }
             }
             self.sources.push((first, TIMED, i64::try_from(self.time.makers.len()).unwrap_or(i64::MAX)));
-            self.time.makers.push((due.state, due.key.as_slice().into()));
+            self.time.makers.push((due.table, due.key.as_slice().into()));
         } else if is_poisoned {
-            self.time.makers.push((due.state, due.key.as_slice().into()));
+            self.time.makers.push((due.table, due.key.as_slice().into()));
         }
         let joined = matches!(due.kind, Kind::Joined(..));
         if joined || !self.time.atomic {
             let until = if due.kind.is_wall() { i64::MIN } else { due.at };
-            let (state, after) = (due.state, if joined { After::Hide } else { After::Delete });
+            let (table, after) = (due.table, if joined { After::Hide } else { After::Delete });
             let then = call.entries.last.map(Box::from);
             let first = call.entries.first.iter();
-            let fired = first.map(|&e| Fired { state, key: e.into(), due: until, then: then.clone(), after });
+            let fired = first.map(|&e| Fired { table, key: e.into(), due: until, then: then.clone(), after });
             self.time.fired.extend(fired);
         }
         self.time.release(self.time.seen);
@@ -318,9 +318,9 @@ impl Task {
         for entry in call.entries.iter() {
             if self.time.atomic && !matches!(due.kind, Kind::Joined(..)) {
                 // Not the time of what is due: the topic may refuse that by now, though it took the entry.
-                self.stage.state.push(core, due.state, core.clock.now_ms(), entry, None);
+                self.stage.state.push(core, due.table, core.clock.now_ms(), entry, None);
             } else {
-                core.pending_deletes.borrow_mut().insert(due.state, entry.into());
+                core.pending_deletes.borrow_mut().insert(due.table, entry.into());
             }
         }
     }
@@ -331,7 +331,7 @@ impl Task {
         self.stage.reset();
         self.stage.at = core.clock.now_ms();
         stage(&mut self.stage.state);
-        self.stage.superseded.push((due.state, due.key.as_slice().into()));
+        self.stage.superseded.push((due.table, due.key.as_slice().into()));
         self.apply_in_place(core, None);
         self.made_by(OWN, first);
         self.moved = true;
@@ -343,13 +343,10 @@ impl Task {
         self.time.waits = !self.time.atomic && !self.stage.out.is_empty() && self.replay.search.is_on(&self.inputs);
         let Some(at) = self.time.to_write() else { return };
         let core = Rc::clone(&self.core);
-        let Some(table) = core.state.first() else { return };
-        let value = keys::time(at);
-        let place = table.borrow_mut().apply(keys::STREAM_TIME, Some(&value));
+        let (value, now) = (keys::time(at), core.clock.now_ms());
         self.sources.push((self.stage.out.len(), OWN, -1));
-        let (number, now) = (core.graph.first_state(), core.clock.now_ms());
         // Its time is that of the writing: an event time may be one that the topic refuses.
-        push_changelog(&core, &mut self.stage, number, Some(place), Some(keys::STREAM_TIME), Some(&value), now);
+        write_table(&core, &mut self.stage, TableId::TIME, keys::STREAM_TIME, Some(&value), now);
     }
 
     /// Adds how far joins are closed to what is handed over next. With exactly-once delivery, what was emitted since and is not
@@ -362,19 +359,13 @@ impl Task {
             let mut mark = Vec::new();
             let closed = self.time.closed.flushed;
             for fired in self.time.fired.iter().filter(|fired| fired.after == After::Hide && fired.due > closed) {
-                let (Some(place), Some(table)) = (Place::of_time(&fired.key), core.state.get(fired.state)) else {
-                    continue;
-                };
+                let Some(place) = Place::of_time(&fired.key) else { continue };
                 place.mark(&mut mark);
-                let (place, number) =
-                    (table.borrow_mut().apply(&mark, Some(&[])), core.graph.first_state() + fired.state);
-                push_changelog(&core, &mut self.stage, number, Some(place), Some(&mark), Some(&[]), now);
+                write_table(&core, &mut self.stage, fired.table, &mark, Some(&[]), now);
             }
         }
-        for (state, value) in at.into_iter().flat_map(|at| self.time.closed.bounds(at)) {
-            let Some(table) = core.state.get(state) else { continue };
-            let (place, number) = (table.borrow_mut().apply(BOUND, Some(&value)), core.graph.first_state() + state);
-            push_changelog(&core, &mut self.stage, number, Some(place), Some(BOUND), Some(&value), now);
+        for (table, value) in at.into_iter().flat_map(|at| self.time.closed.bounds(at)) {
+            write_table(&core, &mut self.stage, table, BOUND, Some(&value), now);
         }
         if self.stage.out.len() > first {
             self.sources.push((first, OWN, -1));
@@ -385,35 +376,31 @@ impl Task {
     pub(super) fn delete_fired(&mut self) {
         let (core, first, now) = (Rc::clone(&self.core), self.stage.out.len(), self.core.clock.now_ms());
         let mut mark = Vec::new();
-        for Fired { state, key, then, after, .. } in self.time.take_deletable() {
+        for Fired { table, key, then, after, .. } in self.time.take_deletable() {
             match after {
                 After::Delete => {}
                 After::Hide | After::Marked => {
-                    self.time.marked(state, &key);
-                    core.pending_deletes.borrow_mut().remove(state, &key);
+                    self.time.marked(table, &key);
+                    core.pending_deletes.borrow_mut().remove(table, &key);
                     continue;
                 }
                 After::Mark => {
-                    let (Some(place), Some(table)) = (Place::of_time(&key), core.state.get(state)) else { continue };
-                    if let Some(due) = self.time.closed.closes(state, place) {
+                    let Some(place) = Place::of_time(&key) else { continue };
+                    if let Some(due) = self.time.closed.closes(table, place) {
                         // Nobody would sweep its mark out: it stays hidden until it is closed.
-                        self.time.hide(state, key, due);
+                        self.time.hide(table, key, due);
                         continue;
                     }
                     place.mark(&mut mark);
-                    let (at, number) = (table.borrow_mut().apply(&mark, Some(&[])), core.graph.first_state() + state);
-                    push_changelog(&core, &mut self.stage, number, Some(at), Some(&mark), Some(&[]), now);
-                    self.time.begin_marking(state, key);
+                    write_table(&core, &mut self.stage, table, &mark, Some(&[]), now);
+                    self.time.begin_marking(table, key);
                     continue;
                 }
             }
-            self.time.fired.extend(then.map(|then| Fired::superseded(state, then)));
+            self.time.fired.extend(then.map(|then| Fired::superseded(table, then)));
             // What was set again since stays.
-            if core.pending_deletes.borrow_mut().remove(state, &key)
-                && let Some(table) = core.state.get(state)
-            {
-                let (place, number) = (table.borrow_mut().apply(&key, None), core.graph.first_state() + state);
-                push_changelog(&core, &mut self.stage, number, Some(place), Some(&key), None, now);
+            if core.pending_deletes.borrow_mut().remove(table, &key) {
+                write_table(&core, &mut self.stage, table, &key, None, now);
             }
         }
         self.made_by(OWN, first);

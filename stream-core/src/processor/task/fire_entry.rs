@@ -17,7 +17,7 @@ impl Task {
     pub(super) fn fire_entry(&mut self, core: &Rc<Core>, due: &Due, topic: &Arc<str>) -> ProcessorResult<Outcome> {
         let entry_key = due_entry::entry_of_marker(&due.key).unwrap_or_default();
         let find =
-            |key: &[u8]| core.state_value(due.state, key).map_err(|e| ProcessorError::store(core.graph.name(), e));
+            |key: &[u8]| core.state_value(due.table, key).map_err(|e| ProcessorError::store(core.graph.name(), e));
         let Some(value) = find(&entry_key)? else {
             self.forget(core, due, |_| {});
             return Ok(Outcome::Fired);
@@ -37,7 +37,7 @@ impl Task {
             return Ok(Outcome::Fired);
         }
         let graph = Arc::clone(&self.env.graph);
-        let edge = graph.due_entries.iter().zip(&graph.callbacks.due_entries).find(|(edge, _)| edge.state == due.state);
+        let edge = graph.due_entries.iter().zip(&graph.callbacks.due_entries).find(|(edge, _)| edge.table == due.table);
         let Some((edge, handler)) = edge else {
             self.time.pass(due);
             return Ok(Outcome::Fired);
@@ -59,8 +59,8 @@ impl Task {
         // An event time may be one that the topic refuses by now, and no record is at fault.
         let now = core.clock.now_ms();
         self.forget(core, due, |stage| {
-            stage.push(core, due.state, now, &marker, Some(&[]));
-            stage.push(core, due.state, now, entry_key, Some(&value));
+            stage.push(core, due.table, now, &marker, Some(&[]));
+            stage.push(core, due.table, now, entry_key, Some(&value));
         });
     }
 }

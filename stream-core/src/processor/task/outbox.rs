@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::time::TimeProgress;
 use crate::log::{Delivery, ProduceBatch};
 use crate::processor::error::ProcessorResult;
+use crate::topology::TableId;
 
 /// Which record made which part of a batch: index of its first record in the batch, input, offset.
 pub(super) type Provenance = (usize, usize, i64);
@@ -44,7 +45,7 @@ pub(super) struct InFlightBatch {
     /// The maker of each part of the batch, in order and without a gap.
     pub(super) sources: Vec<Provenance>,
     /// Due work that has a part in it: its table and its key.
-    pub(super) due: Vec<(usize, Box<[u8]>)>,
+    pub(super) due: Vec<(TableId, Box<[u8]>)>,
     /// Nothing else of the instance is on its way before this batch is acknowledged or failed.
     pub(super) alone: bool,
     /// The largest batch of several records that was sent when it was handed over.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::outbox::{InFlightBatch, OWN};
 use super::recording::Place;
-use super::release::push_changelog;
+use super::release::write_table;
 use super::{Report, Task};
 use crate::log::{Assigned, Commits, Isolation, LogError, NewRecord, OffsetAndMetadata, OffsetSpec, TopicPartition};
 use crate::processor::Guarantee;
@@ -27,6 +27,7 @@ use crate::processor::positions::{
 use crate::processor::restore::read_all;
 use crate::store::{Direction, KeyRange, Store};
 use crate::table::TablePartition;
+use crate::topology::{TableId, Tables};
 use crate::window::keys::TIMER;
 
 /// How often, and how long between, a partition whose end is below a position is looked at again: a broker that has just
@@ -73,9 +74,8 @@ impl Task {
 
     fn push_entry(&mut self, key: &[u8], value: &[u8]) {
         let (core, now) = (Rc::clone(&self.core), self.core.clock.now_ms());
-        if let Some(time) = core.state.first() {
-            let (place, number) = (time.borrow_mut().apply(key, Some(value)), core.graph.first_state());
-            return push_changelog(&core, &mut self.stage, number, Some(place), Some(key), Some(value), now);
+        if core.tables.time().is_some() {
+            return write_table(&core, &mut self.stage, TableId::TIME, key, Some(value), now);
         }
         let Some(topic) = core.graph.positions() else { return };
         let (partition, timestamp) = (Some(core.partition), Some(now));
@@ -107,7 +107,7 @@ impl Task {
     /// With exactly-once: the transaction has written the positions to `<group>-time`, whose store has them, too.
     fn take_into_store(&mut self) {
         let core = Rc::clone(&self.core);
-        let Some(time) = core.state.first() else { return };
+        let Some(time) = core.tables.time() else { return };
         let mut time = time.borrow_mut();
         for input in self.inputs.iter_mut().filter(|i| i.recorded != Some(i.acknowledged)) {
             input.recorded = Some(input.acknowledged);
@@ -134,7 +134,7 @@ impl Task {
 
 /// Reads the topic of positions, in a group without `<group>-time`.
 pub(super) async fn read_positions(env: &Env, number: i32) -> ProcessorResult<Option<Arc<dyn Store>>> {
-    match env.graph.positions().filter(|_| env.graph.state.is_empty()) {
+    match env.graph.positions().filter(|_| env.graph.tables.time().is_none()) {
         Some(topic) => read_all(env, &TopicPartition::new(topic, number)).await.map(Some),
         None => Ok(None),
     }
@@ -144,7 +144,7 @@ pub(super) async fn read_positions(env: &Env, number: i32) -> ProcessorResult<Op
 pub(super) fn kept(
     env: &Env,
     number: i32,
-    state: &[TablePartition],
+    time: Option<&TablePartition>,
     read: Option<&dyn Store>,
 ) -> ProcessorResult<Kept> {
     let group = env.graph.name();
@@ -158,7 +158,7 @@ pub(super) fn kept(
             ControlFlow::Break(())
         }
     };
-    if let Some(time) = state.first() {
+    if let Some(time) = time {
         let scanned = time.scan(&[POSITION], Some(&[MEANING + 1]), take);
         scanned.map_err(|e| ProcessorError::store(group, e))?;
     } else if let Some(store) = read {
@@ -181,8 +181,7 @@ pub(super) fn kept(
 pub(super) fn compare_meanings(
     env: &Env,
     kept: &Kept,
-    table: Option<&TablePartition>,
-    state: &[TablePartition],
+    tables: &Tables<TablePartition>,
 ) -> ProcessorResult<Vec<(Vec<u8>, Vec<u8>)>> {
     let graph = &env.graph;
     let mut missing = Vec::new();
@@ -194,10 +193,9 @@ pub(super) fn compare_meanings(
         let timer = graph.timers.iter().find(|t| of == timer_name(graph.name(), &t.name));
         let empty = if let Some(timer) = timer {
             let prefix = [&[TIMER], timer.name.as_bytes(), &[0]].concat();
-            state.first().map_or(Ok(true), |time| is_empty(time, &prefix))
+            tables.time().map_or(Ok(true), |time| is_empty(time, &prefix))
         } else {
-            let tables = table.into_iter().chain(state);
-            let found = graph.tables().zip(tables).find(|(edge, _)| *edge.topic == *of);
+            let found = graph.tables.iter().zip(tables.iter()).find(|(edge, _)| *edge.topic == *of);
             found.map_or(Ok(true), |(_, table)| is_empty(table, b""))
         };
         if let Some(old) = old
@@ -361,8 +359,8 @@ pub(super) fn commits(places: &[Place]) -> Commits {
 }
 
 /// Whether the state has anything but its positions and meanings.
-pub(super) fn has_state(env: &Env, table: Option<&TablePartition>, state: &[TablePartition]) -> ProcessorResult<bool> {
-    for table in table.into_iter().chain(state) {
+pub(super) fn has_state(env: &Env, tables: &Tables<TablePartition>) -> ProcessorResult<bool> {
+    for table in tables.iter() {
         if !is_empty(table, b"").map_err(|e| ProcessorError::store(env.graph.name(), e))? {
             return Ok(true);
         }

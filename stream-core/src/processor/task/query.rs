@@ -27,7 +27,7 @@ impl Task {
         if done.is_closed() {
             return;
         }
-        let Some(table) = &self.core.table else { return };
+        let Some(table) = &self.core.tables.group else { return };
         let table = table.borrow();
         let answer = match question {
             Question::Key(key) => table.committed(&key).map(|value| CommittedRows {

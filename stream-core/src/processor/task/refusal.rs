@@ -97,12 +97,12 @@ impl Task {
                 }
             }
             Maker::Timed(index) => {
-                let Some((state, due)) = batch.due.get(index) else { return };
-                let known = self.replay.poison_due.iter().find(|p| p.state == *state && p.key == *due);
+                let Some((table, due)) = batch.due.get(index) else { return };
+                let known = self.replay.poison_due.iter().find(|p| p.table == *table && p.key == *due);
                 match known.map(|poison| poison.epoch) {
                     None => {
-                        let (state, key, error, epoch) = (*state, due.clone(), error.clone(), self.epoch);
-                        self.replay.poison_due.push(PoisonDue { state, key, error, epoch });
+                        let (table, key, error, epoch) = (*table, due.clone(), error.clone(), self.epoch);
+                        self.replay.poison_due.push(PoisonDue { table, key, error, epoch });
                     }
                     Some(epoch) if epoch == self.epoch => {}
                     Some(_) => self.replay.hopeless = Some((usize::MAX, -1, key(), error.clone())),

@@ -10,16 +10,17 @@ use crate::context::{Core, LeftOutOf, Stage, StateWrites, table_time};
 use crate::log::NewRecord;
 use crate::processor::error::ProcessorResult;
 use crate::table::Place;
+use crate::topology::TableId;
 
 impl Task {
     /// Applies what the stage has, and adds it to what is released.
     pub(super) fn apply_in_place(&mut self, core: &Rc<Core>, key: Option<&[u8]>) {
         let at = self.stage.at;
         if let Some(value) = self.stage.written() {
-            let place = core.table.as_ref().zip(key).map(|(table, key)| table.borrow_mut().apply(key, value));
+            let place = core.tables.group.as_ref().zip(key).map(|(table, key)| table.borrow_mut().apply(key, value));
             // Borrow of `stage.value` ends here: the push needs the whole stage.
             let bytes = value.is_some().then(|| std::mem::take(&mut self.stage.value));
-            push_changelog(core, &mut self.stage, 0, place, key, bytes.as_deref(), at);
+            push_changelog(core, &mut self.stage, TableId::GROUP, place, key, bytes.as_deref(), at);
             if let Some(bytes) = bytes {
                 self.stage.value = bytes;
             }
@@ -38,7 +39,7 @@ impl Task {
         let Some(slot) = self.in_flight.get(id) else { return Ok(()) };
         slot.state = SlotState::Done;
         slot.alone = false;
-        if let (Some(table), Some(value), Some(key)) = (&core.table, slot.stage.written(), slot.key()) {
+        if let (Some(table), Some(value), Some(key)) = (&core.tables.group, slot.stage.written(), slot.key()) {
             slot.place = Some(table.borrow_mut().apply(key, value));
         }
         if !slot.stage.state.is_empty() {
@@ -69,7 +70,7 @@ impl Task {
             self.stage.out.append(&slot.stage.out);
             if let (Some(value), Some(Work::One(record))) = (slot.stage.written(), &slot.work) {
                 let key = record.view().key;
-                push_changelog(&self.core, &mut self.stage, 0, slot.place, key, value, slot.stage.at);
+                push_changelog(&self.core, &mut self.stage, TableId::GROUP, slot.place, key, value, slot.stage.at);
             }
             if self.time.on {
                 self.stage.out.append(slot.stage.state.records());
@@ -114,25 +115,38 @@ impl Task {
 /// Writes to the library's own tables are released, in the order in which they were applied.
 fn hand_over_state(core: &Core, state: &StateWrites) {
     for (table, place) in state.applied() {
-        if let Some(table) = core.state.get(*table) {
+        if let Some(table) = core.tables.get(*table) {
             table.borrow_mut().hand_over(Some(*place));
         }
     }
 }
 
-/// Adds a write to the table of this number, which is applied at a place, to what is released.
-pub(super) fn push_changelog(
+/// Writes to a table for the task itself: the write is applied, and added to what is released.
+pub(super) fn write_table(
     core: &Core,
     stage: &mut Stage,
-    table: usize,
+    table: TableId,
+    key: &[u8],
+    value: Option<&[u8]>,
+    timestamp: i64,
+) {
+    let Some(place) = core.tables.get(table).map(|table| table.borrow_mut().apply(key, value)) else { return };
+    push_changelog(core, stage, table, Some(place), Some(key), value, timestamp);
+}
+
+/// Adds a write to a table, which is applied at a place, to what is released.
+fn push_changelog(
+    core: &Core,
+    stage: &mut Stage,
+    table: TableId,
     place: Option<Place>,
     key: Option<&[u8]>,
     value: Option<&[u8]>,
     timestamp: i64,
 ) {
-    let Some((table, topic)) = core.table_at(table) else { return };
+    let Some((table, edge)) = core.tables.get(table).zip(core.graph.tables.get(table)) else { return };
     table.borrow_mut().hand_over(place);
     let (partition, timestamp) = (Some(core.partition), Some(table_time(timestamp)));
-    let record = NewRecord { topic, partition, timestamp, key, value };
+    let record = NewRecord { topic: &edge.topic, partition, timestamp, key, value };
     stage.out.push(record, std::iter::empty());
 }

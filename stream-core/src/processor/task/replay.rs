@@ -12,6 +12,7 @@ use super::outbox::Maker;
 use super::search::{Search, Trace};
 use crate::group::{CallbackError, Failure};
 use crate::log::LogError;
+use crate::topology::TableId;
 
 /// The replay of a task after a failed delivery (semantics D8, D12).
 ///
@@ -33,7 +34,7 @@ pub(super) struct Replay {
     /// How often in a row a record of the task's own was refused, and nothing else that shared its batch.
     pub(super) own_refused: u32,
     /// Keys, by table, whose changelog may have a write that is taken back, until it is known to have a later one.
-    pub(super) suspects: BTreeSet<(usize, Box<[u8]>)>,
+    pub(super) suspects: BTreeSet<(TableId, Box<[u8]>)>,
     /// A failure that does not pass was met with before: it is not to be waited for again.
     pub(super) fatal: bool,
     /// Nothing more can be written.
@@ -57,8 +58,7 @@ pub(super) struct Poison {
 /// Something that was due whose effects their topic refuses.
 #[derive(Debug)]
 pub(super) struct PoisonDue {
-    /// Its table, by its index in the graph, and its key.
-    pub(super) state: usize,
+    pub(super) table: TableId,
     pub(super) key: Box<[u8]>,
     pub(super) error: LogError,
     /// The task's epoch when it was refused.
@@ -90,8 +90,8 @@ impl Replay {
     }
 
     /// Why what is due is known to fail, if it is.
-    pub(super) fn poisoned_due(&self, state: usize, key: &[u8]) -> Option<CallbackError> {
-        let poison = self.poison_due.iter().find(|p| p.state == state && *p.key == *key)?;
+    pub(super) fn poisoned_due(&self, table: TableId, key: &[u8]) -> Option<CallbackError> {
+        let poison = self.poison_due.iter().find(|p| p.table == table && *p.key == *key)?;
         Some(CallbackError::of(Failure::Emit(poison.error.clone())))
     }
 

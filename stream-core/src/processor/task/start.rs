@@ -31,7 +31,7 @@ use crate::processor::positions::Looked;
 use crate::processor::restore::{end_of, open_and_restore};
 use crate::store::Store;
 use crate::table::{Goal, TablePartition};
-use crate::topology::{InputEdge, TableEdge};
+use crate::topology::{InputEdge, TableEdge, Tables};
 
 impl Task {
     /// Opens and restores. `None` when the partition is to be given up before that is done.
@@ -40,7 +40,7 @@ impl Task {
         let graph = Arc::clone(&env.graph.topology);
         let (number, inputs, looked) = (spec.partition, std::mem::take(&mut spec.inputs), spec.looked.clone());
         let Inbox { mut commands, demands, knock } = spec.inbox;
-        let Begun { restored: Restored { table, state, joins }, inputs, places, meanings } = {
+        let Begun { restored: Restored { tables, joins }, inputs, places, meanings } = {
             let mut restoring = pin!(begin(&env, number, inputs, looked));
             loop {
                 tokio::select! {
@@ -64,13 +64,11 @@ impl Task {
         let core = Core {
             graph,
             partition: spec.partition,
-            table: table.map(RefCell::new),
-            state: state.into_iter().map(RefCell::new).collect(),
+            tables: tables.map(RefCell::new),
             joins: stores,
             lookups: env.lookups.clone(),
             limits: env.limits.clone(),
-            table_limit: env.table_limit,
-            state_limits: env.state_limits.clone(),
+            table_limits: env.table_limits.clone(),
             learned: RefCell::default(),
             pending_deletes: RefCell::default(),
             now: Cell::new(env.log.clock().now_ms()),
@@ -138,8 +136,7 @@ type Joined = (Arc<dyn Store>, crate::table::Follower);
 
 /// The state that a task needs before its first record.
 struct Restored {
-    table: Option<TablePartition>,
-    state: Vec<TablePartition>,
+    tables: Tables<TablePartition>,
     joins: Vec<Joined>,
 }
 
@@ -165,10 +162,10 @@ async fn begin(
         patiently(async || place::read_positions(env, number).await),
     );
     let (restored, positions) = (restored?, positions?);
-    let Restored { table, state, .. } = &restored;
-    let kept = place::kept(env, number, state, positions.as_deref())?;
-    let meanings = place::compare_meanings(env, &kept, table.as_ref(), state)?;
-    let has_state = place::has_state(env, table.as_ref(), state)?;
+    let tables = &restored.tables;
+    let kept = place::kept(env, number, tables.time(), positions.as_deref())?;
+    let meanings = place::compare_meanings(env, &kept, tables)?;
+    let has_state = place::has_state(env, tables)?;
     let places = patiently(async || place::places(env, &kept, &looked, &inputs, has_state).await).await?;
     for ((_, assigned), place) in inputs.iter_mut().zip(&places).filter(|((_, a), place)| a.start != place.start) {
         let sought = assigned.fetch.seek(place.start).await;
@@ -216,17 +213,14 @@ fn max_ahead(env: &Env) -> Vec<i64> {
 }
 
 async fn restore_all(env: &Env, number: i32) -> ProcessorResult<Restored> {
-    let table = match &env.graph.table {
-        Some(edge) => {
-            let (store, next) = restore_table(env, edge, number).await?;
-            Some(TablePartition::new(store, next))
-        }
-        None => None,
-    };
-    let mut state = Vec::new();
-    for edge in &env.graph.state {
+    let mut tables = Tables::default();
+    if let Some(edge) = &env.graph.tables.group {
         let (store, next) = restore_table(env, edge, number).await?;
-        state.push(match edge.layout {
+        tables.group = Some(TablePartition::new(store, next));
+    }
+    for edge in env.graph.tables.own() {
+        let (store, next) = restore_table(env, edge, number).await?;
+        tables.add_own(match edge.layout {
             None => TablePartition::ordered(store, next),
             Some(layout) => {
                 TablePartition::deriving(store, layout, next).map_err(|e| ProcessorError::store(env.graph.name(), e))?
@@ -238,7 +232,7 @@ async fn restore_all(env: &Env, number: i32) -> ProcessorResult<Restored> {
         let partition = TopicPartition::new(Arc::clone(&edge.topic), number);
         joins.push(open_and_restore(env, &partition, edge, Goal::End).await?);
     }
-    Ok(Restored { table, state, joins })
+    Ok(Restored { tables, joins })
 }
 
 async fn restore_table(env: &Env, edge: &TableEdge, number: i32) -> ProcessorResult<(Arc<dyn Store>, i64)> {

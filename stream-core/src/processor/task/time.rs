@@ -28,14 +28,14 @@ use crate::table::Place;
 use crate::time::due::{Due, Kind, Queue};
 use crate::time::stream_join::keys as join_keys;
 use crate::time::stream_join::queue::last_closes;
-use crate::topology::Topology;
+use crate::topology::{TableId, Topology};
 use crate::window::Which;
 use crate::window::keys::{self, By};
 
 /// An entry that has fired and is not deleted yet.
 #[derive(Clone, Debug)]
 pub(super) struct Fired {
-    pub(super) state: usize,
+    pub(super) table: TableId,
     pub(super) key: Box<[u8]>,
     /// The stream time that must be written before.
     pub(super) due: i64,
@@ -59,16 +59,15 @@ pub(super) enum After {
 
 impl Fired {
     /// An entry that is deleted once what was done until now is acknowledged.
-    pub(super) fn superseded(state: usize, key: Box<[u8]>) -> Self {
-        Self { state, key, due: i64::MIN, then: None, after: After::Delete }
+    pub(super) fn superseded(table: TableId, key: Box<[u8]>) -> Self {
+        Self { table, key, due: i64::MIN, then: None, after: After::Delete }
     }
 }
 
 /// Due work that failed, and is called again.
 #[derive(Debug)]
 pub(super) struct Trying {
-    /// Its table, by its index in the graph, and its key.
-    pub(super) state: usize,
+    pub(super) table: TableId,
     pub(super) key: Vec<u8>,
     /// How often it needed something to be loaded since the last attempt that counts.
     pub(super) loads: u32,
@@ -79,7 +78,7 @@ pub(super) struct Trying {
 
 impl Trying {
     pub(super) fn is(&self, due: &Due) -> bool {
-        self.state == due.state && self.key == due.key
+        self.table == due.table && self.key == due.key
     }
 }
 
@@ -128,20 +127,20 @@ pub(super) struct Time {
     /// Entries that have fired, are acknowledged, and wait for stream time to be written.
     deletable: Vec<Fired>,
     /// Entries of joins whose match is acknowledged, and whose mark is on its way.
-    marking: BTreeSet<(usize, Box<[u8]>)>,
+    marking: BTreeSet<(TableId, Box<[u8]>)>,
     /// A wait before the next due callback: for something that it needs, or before a retry.
     pub(super) resolving: Option<LocalBoxFuture<'static, Result<(), CallbackError>>>,
     /// Due work that failed, and is called again.
     pub(super) trying: Option<Trying>,
-    /// Due work that has written something since the last hand-over: its table, by its index in the graph, and its key.
-    pub(super) makers: Vec<(usize, Box<[u8]>)>,
+    /// Due work that has written something since the last hand-over: its table and its key.
+    pub(super) makers: Vec<(TableId, Box<[u8]>)>,
 }
 
 impl Time {
     /// Goes on where the tables say.
     pub(super) fn new(graph: &Topology, atomic: bool, core: &Core) -> Result<Self, StoreError> {
-        let on = !graph.state.is_empty();
-        let stored = if on { core.state_value(0, keys::STREAM_TIME)? } else { None };
+        let on = graph.tables.time().is_some();
+        let stored = if on { core.state_value(TableId::TIME, keys::STREAM_TIME)? } else { None };
         let at = stored.and_then(|v| keys::read_time(&v).map(|(at, _)| at)).unwrap_or(i64::MIN);
         let closed = Closed::new(graph, core);
         // Nothing is accepted that a bound has closed, even if the topic of stream time was lost.
@@ -149,18 +148,18 @@ impl Time {
         let mut queues = Vec::new();
         for by in [By::StreamTime, By::WallClock] {
             if graph.timers.iter().any(|t| t.by == by) {
-                queues.push(Queue::new(Kind::Timers(by), 0));
+                queues.push(Queue::new(Kind::Timers(by), TableId::TIME));
             }
         }
         let windows = graph.windows.iter().enumerate();
-        queues.extend(windows.map(|(i, w)| Queue::new(Kind::Windows(i, w.windows), w.state)));
+        queues.extend(windows.map(|(i, w)| Queue::new(Kind::Windows(i, w.windows), w.table)));
         for (i, join) in graph.stream_joins.iter().enumerate() {
             for side in [Which::Right, Which::Left].into_iter().filter(|side| join.emits_nulls(*side)) {
-                queues.push(Queue::new(Kind::Joined(i, side, join.windows), join.state));
+                queues.push(Queue::new(Kind::Joined(i, side, join.windows), join.table));
             }
         }
-        queues.extend(graph.due_entries.iter().map(|o| Queue::new(Kind::Entries(o.kind), o.state)));
-        let queues = queues.into_iter().map(|queue| Queue::over(queue.kind, queue.state, core)).collect();
+        queues.extend(graph.due_entries.iter().map(|o| Queue::new(Kind::Entries(o.kind), o.table)));
+        let queues = queues.into_iter().map(|queue| Queue::over(queue.kind, queue.table, core)).collect();
         let mut time = Self {
             on,
             closed,
@@ -219,8 +218,8 @@ impl Time {
     /// When something that these writes set is due by stream time.
     pub(super) fn first_due(&self, writes: &StateWrites) -> i64 {
         let set = writes.iter().filter(|(.., value)| value.is_some());
-        let due = |(state, key, value): (usize, &[u8], Option<&[u8]>)| {
-            let queues = self.queues.iter().filter(move |q| q.state == state && !q.kind.is_wall());
+        let due = |(table, key, value): (TableId, &[u8], Option<&[u8]>)| {
+            let queues = self.queues.iter().filter(move |q| q.table == table && !q.kind.is_wall());
             queues.filter_map(|q| q.kind.due(&q.kind.entry(key, value?)?)).min()
         };
         set.filter_map(due).min().unwrap_or(i64::MAX)
@@ -289,7 +288,7 @@ impl Time {
         let mut last = self.seen;
         for join in &core.graph.stream_joins {
             for side in [Which::Right, Which::Left] {
-                last = last.max(last_closes(core, join.state, side, join.windows)?.unwrap_or(i64::MIN));
+                last = last.max(last_closes(core, join.table, side, join.windows)?.unwrap_or(i64::MIN));
             }
         }
         self.release(last);
@@ -327,7 +326,7 @@ impl Time {
             if let Some(key) = queue.first(core, now)?
                 && queue.due <= now
             {
-                let due = Due { kind: queue.kind, state: queue.state, key, at: queue.due };
+                let due = Due { kind: queue.kind, table: queue.table, key, at: queue.due };
                 if next.as_ref().is_none_or(|next| due.precedes(next)) {
                     next = Some(due);
                 }
@@ -339,7 +338,7 @@ impl Time {
 
     /// Passes over an entry that nothing can be called for.
     pub(super) fn pass(&mut self, due: &Due) {
-        if let Some(queue) = self.queues.iter_mut().find(|q| q.kind == due.kind && q.state == due.state) {
+        if let Some(queue) = self.queues.iter_mut().find(|q| q.kind == due.kind && q.table == due.table) {
             queue.floor.clone_from(&due.key);
             queue.floor.push(0);
         }
@@ -372,17 +371,17 @@ impl Time {
 
     pub(super) fn release_superseded(&mut self, stage: &mut Stage) {
         let closed = &self.closed;
-        let after = |state| if closed.is_of(state) { After::Mark } else { After::Delete };
-        let superseded = |(state, key)| Fired { after: after(state), ..Fired::superseded(state, key) };
+        let after = |table| if closed.is_of(table) { After::Mark } else { After::Delete };
+        let superseded = |(table, key)| Fired { after: after(table), ..Fired::superseded(table, key) };
         self.fired.extend(stage.superseded.drain(..).map(superseded));
     }
 
-    fn apply_one(&mut self, core: &Core, state: usize, key: &[u8], value: Option<&[u8]>) -> Option<Place> {
-        let table = core.state.get(state)?;
-        core.pending_deletes.borrow_mut().remove(state, key);
-        let place = table.borrow_mut().apply(key, value);
+    fn apply_one(&mut self, core: &Core, table: TableId, key: &[u8], value: Option<&[u8]>) -> Option<Place> {
+        let partition = core.tables.get(table)?;
+        core.pending_deletes.borrow_mut().remove(table, key);
+        let place = partition.borrow_mut().apply(key, value);
         let Some(value) = value else { return Some(place) };
-        for queue in self.queues.iter_mut().filter(|q| q.state == state) {
+        for queue in self.queues.iter_mut().filter(|q| q.table == table) {
             let Some(entry) = queue.kind.entry(key, value) else { continue };
             if let Some(due) = queue.kind.due(&entry) {
                 if due < queue.due && queue.kind.is_wall() {
@@ -447,19 +446,19 @@ impl Time {
     }
 
     /// An entry, of which everything is acknowledged, is hidden until the join's bound closes it.
-    pub(super) fn hide(&mut self, state: usize, key: Box<[u8]>, due: i64) {
-        self.deletable.push(Fired { due, after: After::Hide, ..Fired::superseded(state, key) });
+    pub(super) fn hide(&mut self, table: TableId, key: Box<[u8]>, due: i64) {
+        self.deletable.push(Fired { due, after: After::Hide, ..Fired::superseded(table, key) });
     }
 
     /// An entry's mark is handed over with the next batch.
-    pub(super) fn begin_marking(&mut self, state: usize, key: Box<[u8]>) {
-        self.marking.insert((state, key.clone()));
-        self.fired.push(Fired { after: After::Marked, ..Fired::superseded(state, key) });
+    pub(super) fn begin_marking(&mut self, table: TableId, key: Box<[u8]>) {
+        self.marking.insert((table, key.clone()));
+        self.fired.push(Fired { after: After::Marked, ..Fired::superseded(table, key) });
     }
 
     /// An entry's mark is acknowledged.
-    pub(super) fn marked(&mut self, state: usize, key: &[u8]) {
-        self.marking.remove(&(state, key.into()));
+    pub(super) fn marked(&mut self, table: TableId, key: &[u8]) {
+        self.marking.remove(&(table, key.into()));
     }
 
     /// Goes back to what is acknowledged. The tables have gone back already.
@@ -476,14 +475,14 @@ impl Time {
         self.makers.clear();
         self.fired.clear();
         // Their matches are acknowledged, and their marks were taken back.
-        for (state, key) in std::mem::take(&mut self.marking) {
-            self.deletable.push(Fired { after: After::Mark, ..Fired::superseded(state, key) });
+        for (table, key) in std::mem::take(&mut self.marking) {
+            self.deletable.push(Fired { after: After::Mark, ..Fired::superseded(table, key) });
         }
         let mut gone = core.pending_deletes.borrow_mut();
         // What came of these is acknowledged.
-        gone.retain(|state, key| self.deletable.iter().any(|f| f.state == state && *f.key == *key));
+        gone.retain(|table, key| self.deletable.iter().any(|f| f.table == table && *f.key == *key));
         for queue in &mut self.queues {
-            *queue = Queue::over(queue.kind, queue.state, core);
+            *queue = Queue::over(queue.kind, queue.table, core);
         }
         self.wall = None;
         self.bound();

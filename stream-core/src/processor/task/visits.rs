@@ -40,7 +40,8 @@ impl Task {
         let (graph, env) = (Arc::clone(&self.core.graph), Arc::clone(&self.env));
         let core = Rc::clone(&self.core);
         let Some(mut visit) = self.visits.pop_front() else { return Ok(()) };
-        let (Some(table), Some(visitor)) = (&core.table, env.graph.callbacks.visitors.get(visit.request.visitor))
+        let (Some(table), Some(visitor)) =
+            (&core.tables.group, env.graph.callbacks.visitors.get(visit.request.visitor))
         else {
             return Ok(());
         };
@@ -53,7 +54,7 @@ impl Task {
         }
         self.pulse.begin();
         let first = self.stage.out.len();
-        let Some(topic) = graph.table.as_ref().map(|t| Arc::clone(&t.topic)) else { return Ok(()) };
+        let Some(topic) = graph.tables.group.as_ref().map(|t| Arc::clone(&t.topic)) else { return Ok(()) };
         let now = self.core.clock.now_ms();
         while let Some(key) = visit.next.pop_front() {
             match table.borrow().with_value(&key, |value| value.is_some()) {
@@ -138,7 +139,7 @@ impl Task {
         let name = graph.visitors.get(visit.request.visitor).map_or("", |v| &*v.name);
         ProcessorError::Record {
             group: graph.name().to_owned(),
-            topic: graph.table.as_ref().map_or_else(String::new, |t| t.topic.to_string()),
+            topic: graph.tables.group.as_ref().map_or_else(String::new, |t| t.topic.to_string()),
             partition: self.core.partition,
             offset: -1,
             key,

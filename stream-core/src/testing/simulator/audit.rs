@@ -181,7 +181,7 @@ pub(super) async fn stores(world: &Shared) -> Result<(), SimulationError> {
     }
     for (group, instance, stores) in nodes {
         let Some(graph) = graphs.get(group) else { continue };
-        for edge in graph.tables().chain(&graph.joins).chain(&graph.lookups) {
+        for edge in graph.tables.iter().chain(&graph.joins).chain(&graph.lookups) {
             for partition in partitions(&log, &edge.topic).await? {
                 let (Some(expected), id) =
                     (truth.get(&partition), StoreId::new(Arc::clone(&edge.topic), partition.partition))

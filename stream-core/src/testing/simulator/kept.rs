@@ -10,7 +10,7 @@ type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// The layout of a topic's table, if it is a join's.
 pub(super) fn layout(graphs: &[Arc<GroupGraph>], topic: &str) -> Option<Layout> {
-    graphs.iter().flat_map(|graph| &graph.state).find(|edge| *edge.topic == *topic)?.layout
+    graphs.iter().flat_map(|graph| graph.tables.own()).find(|edge| *edge.topic == *topic)?.layout
 }
 
 /// The bound of a partition's table.

@@ -7,7 +7,7 @@ use crate::context::Ctx;
 use crate::store::prefix_end;
 use crate::time::due_entry::{self, DueEntry};
 use crate::time::entry_ops::{EntryWrite, foreign, unreadable};
-use crate::topology::{BatchHandle, CallbackError, CallbackResult, EntryKind, Failure};
+use crate::topology::{BatchHandle, CallbackError, CallbackResult, EntryKind, Failure, TableId};
 use crate::window::batches::{Batch, Origin};
 use crate::window::{Batches, keys};
 
@@ -69,28 +69,28 @@ impl<S> Ctx<'_, S> {
 
         let (now, at) = (self.core.clock.now_ms(), self.record.timestamp);
         let mut last = None;
-        for (entry_key, value) in self.pending_entries(edge.state, key)? {
+        for (entry_key, value) in self.pending_entries(edge.table, key)? {
             let gathered = Gathered::read(entry_key, &value).ok_or_else(|| unreadable(topic))?;
             if gathered.batch.has(origin, &bytes) {
                 // What was not acknowledged then may lack its marker.
-                return self.all_or_nothing(|ctx| ctx.stage_batch(edge.state, &gathered, &batches, now));
+                return self.all_or_nothing(|ctx| ctx.stage_batch(edge.table, &gathered, &batches, now));
             }
             last = Some(gathered);
         }
-        self.all_or_nothing(|ctx| ctx.add_to_batch(edge.state, key, &batches, last, (now, at), (origin, &bytes)))
+        self.all_or_nothing(|ctx| ctx.add_to_batch(edge.table, key, &batches, last, (now, at), (origin, &bytes)))
     }
 
     /// Adds to the last batch of a key, or to one after it if that takes nothing more.
     fn add_to_batch(
         &mut self,
-        state: usize,
+        table: TableId,
         key: &[u8],
         batches: &Batches,
         last: Option<Gathered>,
         (now, at): (i64, i64),
         (origin, value): (Origin<'_>, &[u8]),
     ) -> CallbackResult {
-        let limit = self.core.state_limits.get(state).copied().unwrap_or(usize::MAX);
+        let limit = self.core.table_limit(table);
         // A new place, never that of an earlier batch: the instance that closed that batch may delete it late, after another
         // instance took it for dead. It sorts behind the last one, whatever the clock does.
         let (started, number) = match last.as_ref().map(Gathered::started) {
@@ -103,13 +103,13 @@ impl<S> Ctx<'_, S> {
                 room = Some(last);
             } else {
                 last.batch.fill();
-                self.stage_batch(state, &last, batches, now)?;
+                self.stage_batch(table, &last, batches, now)?;
             }
         }
         let mut to = if let Some(room) = room {
             room
         } else {
-            let entry_key = self.free_entry_key(state, key, &keys::time(started), number)?;
+            let entry_key = self.free_entry_key(table, key, &keys::time(started), number)?;
             Gathered { entry_key, marker_due: None, at, batch: Batch::new(now) }
         };
         to.at = to.at.max(at);
@@ -117,13 +117,13 @@ impl<S> Ctx<'_, S> {
         if to.batch.count() >= batches.most {
             to.batch.fill();
         }
-        self.stage_batch(state, &to, batches, now)
+        self.stage_batch(table, &to, batches, now)
     }
 
-    fn stage_batch(&mut self, state: usize, of: &Gathered, batches: &Batches, now: i64) -> CallbackResult {
+    fn stage_batch(&mut self, table: TableId, of: &Gathered, batches: &Batches, now: i64) -> CallbackResult {
         let due = of.batch.closes(batches, now);
         self.stage_entry(
-            state,
+            table,
             &EntryWrite { entry_key: &of.entry_key, marker_due: of.marker_due, due, event_time: of.at },
             |out| {
                 of.batch.write(out);
@@ -133,11 +133,11 @@ impl<S> Ctx<'_, S> {
     }
 
     /// All open entries of a key, in order.
-    fn pending_entries(&mut self, state: usize, key: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, CallbackError> {
+    fn pending_entries(&mut self, table: TableId, key: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, CallbackError> {
         let mut all = Vec::new();
         let mut from = due_entry::entry_prefix(key);
         let end = prefix_end(&from);
-        while let Some((entry_key, value)) = self.state_first(state, &from, end.as_deref())? {
+        while let Some((entry_key, value)) = self.state_first(table, &from, end.as_deref())? {
             from.clone_from(&entry_key);
             from.push(0);
             all.push((entry_key, value));

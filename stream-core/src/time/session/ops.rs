@@ -7,7 +7,7 @@ use crate::context::Ctx;
 use crate::store::prefix_end;
 use crate::time::due_entry::{self, DueEntry};
 use crate::time::entry_ops::{EntryWrite, foreign, unreadable};
-use crate::topology::{CallbackError, CodecOf, DueEntryEdge, EntryKind, Failure, SessionHandle};
+use crate::topology::{CallbackError, CodecOf, DueEntryEdge, EntryKind, Failure, SessionHandle, TableId};
 use crate::window::{Session, SessionChange, keys};
 
 /// An open session that a record belongs to.
@@ -42,7 +42,7 @@ impl<S> Ctx<'_, S> {
         let (edge, key) = self.entry_edge((to.graph, to.index), "session", "aggregate_session()")?;
         let EntryKind::Session(sessions) = edge.kind else { return Err(foreign("session")) };
         let at = self.record.timestamp;
-        let found = self.sessions_at(edge.state, key, at, sessions.gap)?;
+        let found = self.sessions_at(edge.table, key, at, sessions.gap)?;
         let start = found.iter().map(|f| f.session.start).fold(at, i64::min);
         let end = found.iter().map(|f| f.session.end).fold(at, i64::max);
         let session = Session { start, end };
@@ -65,31 +65,31 @@ impl<S> Ctx<'_, S> {
         let kept = found.first().filter(|f| f.session.start == start);
         let entry_key = match kept {
             Some(kept) => kept.entry_key.clone(),
-            None => self.free_entry_key(edge.state, key, &latest_first(start), 0)?,
+            None => self.free_entry_key(edge.table, key, &latest_first(start), 0)?,
         };
         let entry = EntryWrite { entry_key: &entry_key, marker_due: kept.map(|f| f.marker_due), due, event_time: end };
         self.all_or_nothing(|ctx| {
-            ctx.stage_entry(edge.state, &entry, |out| {
+            ctx.stage_entry(edge.table, &entry, |out| {
                 out.extend_from_slice(&keys::time(start));
                 encode_state(&**codec, &value, out)
                     .map_err(|error| CallbackError::of(Failure::Encode { edge: format!("table {topic:?}"), error }))
             })
         })?;
         let merged = found.iter().filter(|f| f.entry_key != entry_key);
-        self.stage.superseded.extend(merged.map(|f| (edge.state, Box::from(&*f.entry_key))));
+        self.stage.superseded.extend(merged.map(|f| (edge.table, Box::from(&*f.entry_key))));
         let retracted = found.iter().map(|f| f.session).filter(|s| *s != session).map(SessionChange::Retracted);
         Ok(retracted.chain([SessionChange::Updated(session, value)]).collect())
     }
 
     /// The open sessions of a key that a time belongs to, the earliest first.
-    fn sessions_at(&mut self, state: usize, key: &[u8], at: i64, gap: i64) -> Result<Vec<Found>, CallbackError> {
+    fn sessions_at(&mut self, table: TableId, key: &[u8], at: i64, gap: i64) -> Result<Vec<Found>, CallbackError> {
         let mut found = Vec::new();
         // The latest comes first: behind one that ends too early are only such.
         let mut from = due_entry::entry_key(key, &latest_first(at.saturating_add(gap)));
         let end = prefix_end(&due_entry::entry_prefix(key));
-        while let Some((entry_key, value)) = self.state_first(state, &from, end.as_deref())? {
+        while let Some((entry_key, value)) = self.state_first(table, &from, end.as_deref())? {
             let read = DueEntry::read(&value).and_then(|entry| Some((entry, keys::read_time(entry.body)?)));
-            let (entry, (start, accumulator)) = read.ok_or_else(|| unreadable(self.state_topic(state)))?;
+            let (entry, (start, accumulator)) = read.ok_or_else(|| unreadable(self.state_topic(table)))?;
             if entry.event_time < at.saturating_sub(gap) {
                 break;
             }
@@ -103,9 +103,9 @@ impl<S> Ctx<'_, S> {
     }
 
     fn decode_accumulator<A: 'static>(&mut self, edge: &DueEntryEdge, bytes: &[u8]) -> Result<A, CallbackError> {
-        let Some(state) = self.core.graph.state.get(edge.state) else { return Err(foreign("session")) };
-        let value = self.decode_table(&state.topic, &state.codec, CodecOf::State(edge.state), Some(bytes))?;
-        value.ok_or_else(|| unreadable(&state.topic))
+        let Some(table) = self.core.graph.tables.get(edge.table) else { return Err(foreign("session")) };
+        let value = self.decode_table(&table.topic, &table.codec, CodecOf::Table(edge.table), Some(bytes))?;
+        value.ok_or_else(|| unreadable(&table.topic))
     }
 }
 

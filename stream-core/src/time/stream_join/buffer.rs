@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use super::keys::{OPEN, Place, SETTLED, read_value};
 use crate::context::{Blocker, Core, Stage};
 use crate::store::StoreError;
-use crate::topology::{CallbackError, CallbackResult, Failure};
+use crate::topology::{CallbackError, CallbackResult, Failure, TableId};
 
 /// A record that is kept.
 pub(crate) struct Kept {
@@ -24,9 +24,9 @@ pub(crate) struct Kept {
 
 impl Core {
     /// The records of a side and key with times from `first.time` to `last`, by time and arrival.
-    pub(crate) fn kept(&self, state: usize, first: Place<'_>, last: i64) -> Result<Vec<Kept>, StoreError> {
+    pub(crate) fn kept(&self, table: TableId, first: Place<'_>, last: i64) -> Result<Vec<Kept>, StoreError> {
         let mut found = Vec::new();
-        let Some(table) = self.state.get(state) else { return Ok(found) };
+        let Some(table) = self.tables.get(table) else { return Ok(found) };
         if first.time > last {
             return Ok(found);
         }
@@ -44,21 +44,31 @@ impl Core {
     }
 
     /// Whether a record that is done now came without a match: one that was done before may have found one.
-    pub(crate) fn came_open(&self, state: usize, place: Place<'_>, scratch: &mut Vec<u8>) -> Result<bool, StoreError> {
-        let Some(table) = self.state.get(state) else { return Ok(true) };
+    pub(crate) fn came_open(
+        &self,
+        table: TableId,
+        place: Place<'_>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<bool, StoreError> {
+        let Some(table) = self.tables.get(table) else { return Ok(true) };
         place.by_key(scratch);
         table.borrow().with_value(scratch, |value| value.is_none_or(|value| read_value(value).0))
     }
 
     /// Whether no null of a record is to be emitted, though it came without a match.
-    pub(crate) fn is_marked(&self, state: usize, place: Place<'_>, scratch: &mut Vec<u8>) -> Result<bool, StoreError> {
-        let Some(table) = self.state.get(state) else { return Ok(true) };
+    pub(crate) fn is_marked(
+        &self,
+        table: TableId,
+        place: Place<'_>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<bool, StoreError> {
+        let Some(partition) = self.tables.get(table) else { return Ok(true) };
         place.by_time(scratch);
-        if self.is_deleted(state, scratch) {
+        if self.is_deleted(table, scratch) {
             return Ok(true);
         }
         place.mark(scratch);
-        table.borrow().with_value(scratch, |value| value.is_some())
+        partition.borrow().with_value(scratch, |value| value.is_some())
     }
 }
 
@@ -67,7 +77,7 @@ impl Stage {
     pub(crate) fn keep(
         &mut self,
         core: &Core,
-        state: usize,
+        table: TableId,
         place: Place<'_>,
         value: &[u8],
         open: bool,
@@ -75,7 +85,7 @@ impl Stage {
     ) -> CallbackResult {
         place.by_key(scratch);
         // A log takes no times before 1970.
-        self.state.push_with(core, state, place.time.max(0), scratch, |out| {
+        self.state.push_with(core, table, place.time.max(0), scratch, |out| {
             out.extend_from_slice(if open { OPEN } else { SETTLED });
             out.extend_from_slice(value);
             Ok(())
@@ -84,9 +94,9 @@ impl Stage {
 
     /// A record that is kept has found its first match: no null is emitted for it. With at-least-once delivery its mark is
     /// written once the match is acknowledged: a match may be refused, or lost, though its mark is accepted.
-    pub(crate) fn settle(&mut self, state: usize, place: Place<'_>, scratch: &mut Vec<u8>) {
+    pub(crate) fn settle(&mut self, table: TableId, place: Place<'_>, scratch: &mut Vec<u8>) {
         place.by_time(scratch);
-        self.superseded.push((state, scratch.as_slice().into()));
+        self.superseded.push((table, scratch.as_slice().into()));
     }
 
     /// Notes that it is not the record that is at fault.

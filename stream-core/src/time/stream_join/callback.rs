@@ -11,7 +11,7 @@ use crate::codec::{Bytes, Codec, CodecError};
 use crate::context::{Core, Ctx, Source, Stage, too_large};
 use crate::group::callback::{SyncHandler, Timed, decode, event_time, event_time_of};
 use crate::log::{NewRecord, RecordRef};
-use crate::topology::{CallbackError, CallbackResult, CodecOf, Failure};
+use crate::topology::{CallbackError, CallbackResult, CodecOf, Failure, TableId};
 use crate::window::{JoinWindows, Nulls, Which};
 
 /// The header in which a record that is sent on under another key has its [arrival](join_keys::arrival): one that is sent
@@ -27,7 +27,7 @@ type Call<L, R, S> = Box<dyn Fn(&mut Ctx<'_, S>, Option<&L>, Option<&R>) -> Call
 pub(super) struct Both<L, R, S> {
     pub(super) windows: JoinWindows,
     /// Index of its table.
-    pub(super) state: usize,
+    pub(super) table: TableId,
     pub(super) nulls: Nulls,
     pub(super) left: SideOf<L>,
     pub(super) right: SideOf<R>,
@@ -60,8 +60,7 @@ pub(super) trait Half: Send + Sync {
     type Other: 'static;
 
     fn windows(&self) -> (JoinWindows, Nulls);
-    /// Index of its table among the library's own.
-    fn table(&self) -> usize;
+    fn table(&self) -> TableId;
     fn mine(&self) -> &SideOf<Self::Mine>;
     fn other(&self) -> &SideOf<Self::Other>;
     fn call(&self, ctx: &mut Ctx<'_, Self::S>, mine: &Self::Mine, other: Option<&Self::Other>) -> CallbackResult;
@@ -80,8 +79,8 @@ macro_rules! half {
             fn windows(&self) -> (JoinWindows, Nulls) {
                 (self.0.windows, self.0.nulls)
             }
-            fn table(&self) -> usize {
-                self.0.state
+            fn table(&self) -> TableId {
+                self.0.table
             }
             fn mine(&self) -> &SideOf<$M> {
                 &self.0.$mine

@@ -169,9 +169,9 @@ impl<'g, S: 'static, L: 'static, R: 'static> StreamJoin<'g, S, L, R> {
     ) -> &'g mut GroupBuilder<S> {
         let Self { group, name, windows, left, right, nulls, policy } = self;
         let codec = JoinCodec::of(left.codec.name(), right.codec.name());
-        let state = group.add_state::<Vec<u8>>(join_topic(&group.graph.name, &name), codec);
-        if let Some(table) = group.edges().state.get_mut(state) {
-            table.layout = Some(JoinLayout::LAYOUT);
+        let table = group.add_state::<Vec<u8>>(join_topic(&group.graph.name, &name), codec);
+        if let Some(edge) = group.edges().tables.get_mut(table) {
+            edge.layout = Some(JoinLayout::LAYOUT);
         }
 
         let left = left.arrives(group, &name, Which::Left, left_outer);
@@ -179,7 +179,7 @@ impl<'g, S: 'static, L: 'static, R: 'static> StreamJoin<'g, S, L, R> {
         let first = group.graph.inputs.len();
         let both = Arc::new(Both {
             windows,
-            state,
+            table,
             nulls,
             left: left.side(Which::Left, first, left_outer),
             right: right.side(Which::Right, first + 1, right_outer),
@@ -204,7 +204,7 @@ impl<'g, S: 'static, L: 'static, R: 'static> StreamJoin<'g, S, L, R> {
             windows,
             kind,
             nulls: nulls_of,
-            state,
+            table,
             re_keys,
             policy,
         });

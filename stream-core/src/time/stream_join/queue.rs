@@ -11,6 +11,7 @@ use crate::context::Core;
 use crate::store::{StoreError, prefix_end};
 use crate::table::TablePartition;
 use crate::time::due::{Kind, Queue};
+use crate::topology::TableId;
 use crate::window::{JoinWindows, Which};
 
 /// How many records that are not open and not closed yet are passed over at a time. It bounds what is looked at again after a
@@ -19,7 +20,7 @@ const AHEAD: usize = 64;
 
 impl Queue {
     pub(crate) fn begin_at_bound(&mut self, core: &Core, side: Which) {
-        if let Some(table) = core.state.get(self.state) {
+        if let Some(table) = core.tables.get(self.table) {
             self.pass_bound(&table.borrow(), side);
         }
     }
@@ -46,7 +47,7 @@ impl Queue {
         self.pass_bound(table, side);
         let mut mark = Vec::new();
         let mut is_open = |entry: &[u8], value: &[u8]| -> Result<bool, StoreError> {
-            if value != OPEN || core.is_deleted(self.state, entry) {
+            if value != OPEN || core.is_deleted(self.table, entry) {
                 return Ok(false);
             }
             let Some(place) = Place::of_time(entry) else { return Ok(false) };
@@ -119,11 +120,11 @@ impl Queue {
 /// When the last record of a join's side that is kept is closed, whether or not it is open.
 pub(crate) fn last_closes(
     core: &Core,
-    state: usize,
+    table: TableId,
     side: Which,
     windows: JoinWindows,
 ) -> Result<Option<i64>, StoreError> {
-    let Some(table) = core.state.get(state) else { return Ok(None) };
+    let Some(table) = core.tables.get(table) else { return Ok(None) };
     let table = table.borrow();
     let from = table
         .bound()

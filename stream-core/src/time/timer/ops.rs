@@ -2,11 +2,8 @@
 
 use crate::codec::{ValueOf, encode_state};
 use crate::context::Ctx;
-use crate::topology::{CallbackError, CallbackResult, Failure, Timer, TimerEdge, typed};
+use crate::topology::{CallbackError, CallbackResult, Failure, TableId, Timer, TimerEdge, typed};
 use crate::window::keys;
-
-/// The state table of stream time and timers.
-const TIME: usize = 0;
 
 impl<S> Ctx<'_, S> {
     /// Sets the key's timer to a time in milliseconds since the epoch, or moves it there, with a value for its callback. One
@@ -24,10 +21,10 @@ impl<S> Ctx<'_, S> {
         let old = self.due_at(&place)?.filter(|old| *old != at);
         self.all_or_nothing(|ctx| {
             if let Some(old) = old {
-                ctx.stage_state(TIME, &keys::due(edge.by, old, &edge.name, key), None);
+                ctx.stage_state(TableId::TIME, &keys::due(edge.by, old, &edge.name, key), None);
             }
-            ctx.stage_state(TIME, &place, Some(&keys::time(at)));
-            ctx.stage_encoded(TIME, &due, |out| {
+            ctx.stage_state(TableId::TIME, &place, Some(&keys::time(at)));
+            ctx.stage_encoded(TableId::TIME, &due, |out| {
                 encode_state(&**codec, &value, out).map_err(|error| {
                     CallbackError::of(Failure::Encode { edge: format!("timer {:?}", edge.name), error })
                 })
@@ -43,8 +40,8 @@ impl<S> Ctx<'_, S> {
         let (edge, key) = self.timer_edge(&timer, "cancel_timer()")?;
         let place = keys::timer(&edge.name, key);
         if let Some(at) = self.due_at(&place)? {
-            self.stage_state(TIME, &place, None);
-            self.stage_state(TIME, &keys::due(edge.by, at, &edge.name, key), None);
+            self.stage_state(TableId::TIME, &place, None);
+            self.stage_state(TableId::TIME, &keys::due(edge.by, at, &edge.name, key), None);
         }
         Ok(())
     }
@@ -59,7 +56,7 @@ impl<S> Ctx<'_, S> {
     }
 
     fn due_at(&mut self, place: &[u8]) -> Result<Option<i64>, CallbackError> {
-        let value = self.state_value(TIME, place)?;
+        let value = self.state_value(TableId::TIME, place)?;
         Ok(value.and_then(|value| keys::read_time(&value).map(|(at, _)| at)))
     }
 }

@@ -20,8 +20,8 @@ impl<S: 'static> GroupBuilder<S> {
         codec: impl Codec<A>,
     ) -> WindowHandle<A> {
         let name = name.into();
-        let state = self.add_state(window_topic(&self.graph.name, &name), codec);
-        self.edges().windows.push(WindowEdge { name, windows, state, policy: ErrorPolicy::fail() });
+        let table = self.add_state(window_topic(&self.graph.name, &name), codec);
+        self.edges().windows.push(WindowEdge { name, windows, table, policy: ErrorPolicy::fail() });
         self.callbacks.windows.push(None);
         WindowHandle::new(self.graph.id, self.graph.windows.len() - 1)
     }
@@ -38,8 +38,8 @@ impl<A: 'static> Closes for WindowHandle<A> {
         callback: impl Fn(&mut Ctx<'_, S>, Self::Closed) -> CallbackResult + Send + Sync + 'static,
     ) {
         let edge = group.graph.windows.get(self.index).filter(|_| self.graph == group.graph.id);
-        let edge = edge.and_then(|edge| group.graph.state.get(edge.state).map(|state| (edge, state)));
-        let Some(((edge, state), set)) = edge.zip(group.callbacks.windows.get_mut(self.index)) else {
+        let edge = edge.and_then(|edge| group.graph.tables.get(edge.table).map(|table| (edge, table)));
+        let Some(((edge, table), set)) = edge.zip(group.callbacks.windows.get_mut(self.index)) else {
             group.name_foreign("window");
             return;
         };
@@ -48,7 +48,7 @@ impl<A: 'static> Closes for WindowHandle<A> {
             let end = last.saturating_add(1);
             callback(ctx, (windows.starting(end.saturating_sub(windows.size)), value))
         };
-        let (codec, of) = (Arc::clone(&state.codec), CodecOf::State(edge.state));
+        let (codec, of) = (Arc::clone(&table.codec), CodecOf::Table(edge.table));
         *set = Some(OnDue::<A, A, S, _>::boxed(codec, of, |codec, bytes| codec.decode(bytes), call));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::codec::encode_state;
 use crate::context::Ctx;
-use crate::topology::{CallbackError, Failure, WindowHandle, typed};
+use crate::topology::{CallbackError, Failure, TableId, WindowHandle, typed};
 use crate::window::{Window, Windows, keys};
 
 impl<S> Ctx<'_, S> {
@@ -21,11 +21,11 @@ impl<S> Ctx<'_, S> {
         to: WindowHandle<A>,
         mut fold: impl FnMut(Option<A>) -> A,
     ) -> Result<Vec<(Window, A)>, CallbackError> {
-        let (windows, state) = self.window_edge(&to)?;
+        let (windows, table) = self.window_edge(&to)?;
         let key = self.record.key.ok_or_else(|| CallbackError::of(Failure::NoKey("aggregate()")))?;
         let core = self.core;
         let foreign = || CallbackError::of(Failure::ForeignHandle("window"));
-        let edge = core.graph.state.get(state).ok_or_else(foreign)?;
+        let edge = core.graph.tables.get(table).ok_or_else(foreign)?;
         let codec = typed::<A>(&edge.codec).ok_or_else(foreign)?;
         let (mut all, mut late) = (Vec::new(), 0);
         self.all_or_nothing(|ctx| {
@@ -35,8 +35,8 @@ impl<S> Ctx<'_, S> {
                     continue;
                 }
                 let place = keys::window(window.start, key);
-                let value = fold(ctx.accumulator(state, &place)?);
-                ctx.stage_encoded(state, &place, |out| {
+                let value = fold(ctx.accumulator(table, &place)?);
+                ctx.stage_encoded(table, &place, |out| {
                     encode_state(&**codec, &value, out).map_err(|error| {
                         CallbackError::of(Failure::Encode { edge: format!("table {:?}", edge.topic), error })
                     })
@@ -54,16 +54,16 @@ impl<S> Ctx<'_, S> {
     /// # Errors
     /// When the record has no key, the accumulator can't be decoded, or the store fails.
     pub fn window_value<A: 'static>(&mut self, of: WindowHandle<A>, start: i64) -> Result<Option<A>, CallbackError> {
-        let (_, state) = self.window_edge(&of)?;
+        let (_, table) = self.window_edge(&of)?;
         let key = self.record.key.ok_or_else(|| CallbackError::of(Failure::NoKey("window_value()")))?;
-        self.accumulator(state, &keys::window(start, key))
+        self.accumulator(table, &keys::window(start, key))
     }
 }
 
 impl<S> Ctx<'_, S> {
-    fn window_edge<A>(&self, window: &WindowHandle<A>) -> Result<(Windows, usize), CallbackError> {
+    fn window_edge<A>(&self, window: &WindowHandle<A>) -> Result<(Windows, TableId), CallbackError> {
         let edge = self.core.graph.windows.get(window.index).filter(|_| window.graph == self.core.graph.id);
         let edge = edge.ok_or_else(|| CallbackError::of(Failure::ForeignHandle("window")))?;
-        Ok((edge.windows, edge.state))
+        Ok((edge.windows, edge.table))
     }
 }
