@@ -20,8 +20,9 @@ impl fmt::Display for Chain<'_> {
 fn joined(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     for cause in causes(error).skip(1).map(ToString::to_string) {
-        // Some errors have the text of their cause in their own.
-        if !text.ends_with(&cause) {
+        // Some errors have the text of their cause in their own, after a colon or alone.
+        let before = text.strip_suffix(cause.as_str());
+        if !before.is_some_and(|before| before.is_empty() || before.ends_with(": ") || cause.is_empty()) {
             text = format!("{text}: {cause}");
         }
     }

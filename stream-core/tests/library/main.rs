@@ -46,6 +46,7 @@ mod delivery_d9_positions;
 mod delivery_moves;
 mod emit_instead;
 mod emitter_delivery;
+mod error_chains;
 mod errors;
 mod exactly_once;
 mod formats_before;
