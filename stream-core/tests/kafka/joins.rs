@@ -25,7 +25,7 @@ fn processor(log: &LogHandle, graph: Arc<GroupGraph>, guarantee: Guarantee) -> P
 
 /// Topics whose records never get too old.
 async fn topics(log: &LogHandle, prefix: &str, partitions: i32) -> [Arc<str>; 3] {
-    let names = ["left", "right", "told"].map(|what| Arc::from(format!("{prefix}-{what}")));
+    let names = ["left", "right", "out"].map(|what| Arc::from(format!("{prefix}-{what}")));
     let keep = TopicConfig::new().retention_ms(-1);
     let spec = |name| TopicSpec::new(Arc::clone(name)).partitions(partitions).config(keep.clone());
     log.create_topics(names.iter().map(spec).collect()).await.unwrap();
@@ -35,20 +35,20 @@ async fn topics(log: &LogHandle, prefix: &str, partitions: i32) -> [Arc<str>; 3]
 /// The beginning of a script's time: the client writes no time of 0.
 const BEGIN: i64 = 1_000_000;
 
-/// What a script says is told, in the topic's time.
-fn since_begin(told: &str) -> String {
-    let (pair, at) = told.rsplit_once('@').unwrap();
+/// What a script says is emitted, in the topic's time.
+fn since_begin(result: &str) -> String {
+    let (pair, at) = result.rsplit_once('@').unwrap();
     format!("{pair}@{}", at.parse::<i64>().unwrap() + BEGIN)
 }
 
 /// A script record by record; each is done before the next one comes.
 async fn script(log: &LogHandle, case: Case, guarantee: Guarantee) {
     let (group, partitions) = (unique("join"), case.partitions());
-    let [left, right, told] = topics(log, &group, partitions).await;
+    let [left, right, out] = topics(log, &group, partitions).await;
     let running = Running::up(processor(log, case.graph(&group), guarantee)).await;
     let producer = log.producer(ProducerOptions::default()).await.unwrap();
     let mut wanted = Vec::new();
-    for (step, out) in case.steps() {
+    for (step, expected) in case.steps() {
         let topic = if step.side == "left" { &left } else { &right };
         let mut batch = ProduceBatch::new();
         let (key, value) = (step.key.as_ref().map(String::as_bytes), step.value.as_ref().map(String::as_bytes));
@@ -57,8 +57,8 @@ async fn script(log: &LogHandle, case: Case, guarantee: Guarantee) {
         let delivery = producer.send(Arc::new(batch)).await;
         assert!(delivery.failed.is_empty(), "{:?}", delivery.failed);
         done(log, &group, &[(topic, partitions)]).await;
-        wanted.extend(out.iter().map(|told| since_begin(told)));
-        let found = read(log, &told, partitions).await;
+        wanted.extend(expected.iter().map(|result| since_begin(result)));
+        let found = read(log, &out, partitions).await;
         let texts: Vec<_> = found.iter().filter_map(|r| r.value.clone()).collect();
         assert_eq!(texts, wanted, "{guarantee:?}: {} after {step:?}", case.name);
         assert!(found.iter().all(|r| r.value.as_ref().unwrap().ends_with(&format!("@{}", r.timestamp))), "{found:?}");
@@ -85,7 +85,7 @@ const PARTITIONS: i32 = 3;
 /// Both sides by what their values begin with, while instances come and go.
 async fn re_keyed_sides_while_partitions_move(log: &LogHandle, guarantee: Guarantee) {
     let group = unique("rekeyed");
-    let [left, right, told] = topics(log, &group, PARTITIONS).await;
+    let [left, right, out] = topics(log, &group, PARTITIONS).await;
     let graph = || {
         let side = |topic: &Arc<str>| {
             Side::topic(topic.to_string(), Text)
@@ -112,17 +112,17 @@ async fn re_keyed_sides_while_partitions_move(log: &LogHandle, guarantee: Guaran
             _ => {}
         }
     }
-    // The time that is told is when they were written.
+    // The time that is emitted is when they were written.
     let pair = |text: &str| text.split('@').next().unwrap_or_default().to_owned();
     let wanted: BTreeSet<String> = (0..300).map(|n| format!("[{n}-l,{n}-r]")).collect();
-    until("all pairs are told", async || {
-        let found = read(log, &told, PARTITIONS).await;
+    until("all pairs are emitted", async || {
+        let found = read(log, &out, PARTITIONS).await;
         found.iter().filter_map(|r| r.value.as_deref().map(pair)).collect::<BTreeSet<_>>() == wanted
     })
     .await;
-    let found = read(log, &told, PARTITIONS).await;
+    let found = read(log, &out, PARTITIONS).await;
     if guarantee == Guarantee::ExactlyOnce {
-        assert_eq!(found.len(), wanted.len(), "none is told twice");
+        assert_eq!(found.len(), wanted.len(), "none is emitted twice");
     }
     for record in &found {
         let key = record.key.as_deref().unwrap_or_default();
@@ -135,7 +135,7 @@ async fn re_keyed_sides_while_partitions_move(log: &LogHandle, guarantee: Guaran
 async fn a_backlog_that_is_re_keyed_loses_no_match(log: &LogHandle, guarantee: Guarantee) {
     const RECORDS: i64 = 600;
     let group = unique("backlog");
-    let [left, right, told] = topics(log, &group, PARTITIONS).await;
+    let [left, right, out] = topics(log, &group, PARTITIONS).await;
     let producer = log.producer(ProducerOptions::default()).await.unwrap();
     let mut batch = ProduceBatch::new();
     for n in 0..RECORDS {
@@ -157,8 +157,8 @@ async fn a_backlog_that_is_re_keyed_loses_no_match(log: &LogHandle, guarantee: G
     };
     let both = [(), ()].map(|()| Running::start(processor(log, graph(), guarantee)));
     let wanted: BTreeSet<String> = (0..RECORDS).map(|n| format!("[{n},{n}]@{}", BEGIN + n * 1000 + 500)).collect();
-    until("all pairs are told", async || {
-        let found = read(log, &told, PARTITIONS).await;
+    until("all pairs are emitted", async || {
+        let found = read(log, &out, PARTITIONS).await;
         found.into_iter().filter_map(|r| r.value).collect::<BTreeSet<_>>() == wanted
     })
     .await;

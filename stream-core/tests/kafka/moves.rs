@@ -41,7 +41,7 @@ async fn new_protocol_exactly_once() {
     bounded(400, three_instances_join_and_leave(&kafka(), plan)).await;
 }
 
-/// One that is told to stop while its producer is being made leaves nothing behind that fences the next one.
+/// One that is to stop while its producer is being made leaves nothing behind that fences the next one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a real Kafka: make test starts one where Java is"]
 async fn stopped_while_it_starts_it_fences_nobody() {

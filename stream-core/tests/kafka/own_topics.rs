@@ -71,7 +71,7 @@ async fn own_topics_are_made_with_all_that_results_depend_on() {
         let log = connect(&broker.brokers());
         let group = unique("own");
         let mut g = Group::define(group.as_str()).table(Int64);
-        let out = g.output(format!("{group}-told"), Text);
+        let out = g.output(format!("{group}-out"), Text);
         let looped = g.loopback(Text);
         let minutes = g.window("minutes", Windows::tumbling(Duration::from_secs(60)).grace(Duration::ZERO), Int64);
         let dead = format!("{group}-dead");
@@ -107,8 +107,8 @@ async fn own_topics_are_made_with_all_that_results_depend_on() {
             }
         }
         // What is the user's is left to the cluster.
-        let told = config(&log, &format!("{group}-told")).await;
-        assert_eq!(told.timestamp_type, Some(TimestampType::LogAppendTime));
+        let out = config(&log, &format!("{group}-out")).await;
+        assert_eq!(out.timestamp_type, Some(TimestampType::LogAppendTime));
         // A second start has nothing to say against them.
         Running::up(processor(&log, {
             let mut g = Group::define(group.as_str()).table(Int64);
@@ -132,9 +132,9 @@ async fn a_re_keyed_join_matches_by_event_time_where_the_clusters_default_is_the
         let group = unique("join");
         let left = topic_with(&log, "left", 2, lasting()).await;
         let right = topic_with(&log, "right", 2, lasting()).await;
-        let told = topic_with(&log, "told", 1, lasting()).await;
+        let matches = topic_with(&log, "matches", 1, lasting()).await;
         let mut g = Group::define(group.as_str());
-        let out = g.output(&*told, Text);
+        let out = g.output(&*matches, Text);
         let windows = JoinWindows::around(Duration::from_secs(60)).grace(Duration::from_secs(20));
         let by_value = Side::topic(&*left, Text).key_by(|text: &String| text.clone());
         g.stream_join("pairs", windows, by_value, Side::topic(&*right, Text))
@@ -145,8 +145,8 @@ async fn a_re_keyed_join_matches_by_event_time_where_the_clusters_default_is_the
             write(&log, &right, &format!("k{n}"), "r", at + n + 30_000).await;
         }
         let running = Running::up(processor(&log, g.build().unwrap())).await;
-        until("all match", async || read(&log, &told, 1).await.len() == 10).await;
-        let mut pairs: Vec<_> = read(&log, &told, 1).await.into_iter().filter_map(|r| r.value).collect();
+        until("all match", async || read(&log, &matches, 1).await.len() == 10).await;
+        let mut pairs: Vec<_> = read(&log, &matches, 1).await.into_iter().filter_map(|r| r.value).collect();
         pairs.sort_unstable();
         let expected: Vec<_> = (0..10).map(|n| format!("k{n} r {}", at + n + 30_000)).collect();
         assert_eq!(pairs, expected);

@@ -225,7 +225,7 @@ async fn a_running_group_notices_that_its_topic_was_recreated() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a real Kafka: make test starts one where Java is"]
-async fn a_position_that_retention_has_passed_is_told_with_both_numbers_and_the_way_on() {
+async fn a_position_that_retention_has_passed_is_reported_with_both_numbers_and_the_way_on() {
     bounded(240, async {
         log_lines();
         let log = kafka();

@@ -29,8 +29,8 @@ async fn an_output_that_takes_no_marker_is_refused_at_the_start() {
         for (bytes, refused) in [(77, true), (78, false)] {
             let (group, input, out) = (unique("tiny"), topic(&log, "in", 1).await, small(&log, bytes).await);
             let mut g = Group::define(group.as_str());
-            let told = g.output(&*out, Text);
-            g.input(&*input, Text, move |ctx, text: String| ctx.emit(told, ctx.key(), &text));
+            let results = g.output(&*out, Text);
+            g.input(&*input, Text, move |ctx, text: String| ctx.emit(results, ctx.key(), &text));
             let start = processor(&log, g.build().unwrap());
             if refused {
                 let error = Running::start(start).failure().await;

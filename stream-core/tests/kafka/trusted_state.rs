@@ -108,8 +108,8 @@ async fn windows_of_another_size_over_open_ones_are_refused_naming_old_and_new(l
     write_at(log, &input, &[200_000]).await;
     done(log, &group, &[(&input, 1)]).await;
     running.stop().await;
-    let told: Vec<_> = read(log, &out, 1).await.into_iter().filter_map(|r| r.value).collect();
-    assert_eq!(told, ["[0, 60000)=2"]);
+    let emitted: Vec<_> = read(log, &out, 1).await.into_iter().filter_map(|r| r.value).collect();
+    assert_eq!(emitted, ["[0, 60000)=2"]);
 }
 
 mod on_its_broker {

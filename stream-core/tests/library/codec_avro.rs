@@ -292,8 +292,8 @@ async fn a_schema_that_the_registry_does_not_want_is_final() {
     registry.force(409, r#"{"error_code": 409, "message": "READER_FIELD_MISSING_DEFAULT_VALUE count"}"#);
     let error = codec.prepare("clicks").await.unwrap_err();
     let CodecError::Invalid(reason) = &error else { panic!("{error}") };
-    for told in ["clicks-value", "READER_FIELD_MISSING_DEFAULT_VALUE count", "default", &registry.url] {
-        assert!(reason.contains(told), "{reason}");
+    for part in ["clicks-value", "READER_FIELD_MISSING_DEFAULT_VALUE count", "default", &registry.url] {
+        assert!(reason.contains(part), "{reason}");
     }
     registry.force(422, r#"{"error_code": 42201, "message": "Invalid schema"}"#);
     assert!(matches!(codec.prepare("clicks").await, Err(CodecError::Invalid(_))));
@@ -344,8 +344,8 @@ async fn without_auto_register_a_schema_must_be_there() {
     let missing = |error: CodecError, what: &str| {
         let CodecError::Invalid(reason) = &error else { panic!("{error}") };
         let how = format!("POST {}/subjects/clicks-value/versions", registry.url);
-        for told in ["clicks-value", what, "auto_register", &how, "\"shop\""] {
-            assert!(reason.contains(told), "{told:?} is not in: {reason}");
+        for part in ["clicks-value", what, "auto_register", &how, "\"shop\""] {
+            assert!(reason.contains(part), "{part:?} is not in: {reason}");
         }
     };
     missing(codec.prepare("clicks").await.unwrap_err(), "nothing is registered");

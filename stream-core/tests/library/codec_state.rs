@@ -54,7 +54,7 @@ fn keeper(state: &'static str, codec: impl Codec<f64> + Copy) -> Arc<GroupGraph>
     g.build().unwrap()
 }
 
-fn told(
+fn emitted(
     state: &'static str,
     codec: impl Codec<f64> + Copy,
     bad: &str,
@@ -77,7 +77,7 @@ fn a_float_that_is_no_number_never_becomes_json_state() -> Done {
     with_both(|guarantee| {
         for state in STATES {
             for bad in ["NaN", "inf", "-inf"] {
-                let tester = told(state, Json::<f64>::new(), bad, guarantee)?;
+                let tester = emitted(state, Json::<f64>::new(), bad, guarantee)?;
                 if state == "table" {
                     assert_eq!(table(&tester, "g", Json::<f64>::new()), pairs([("k", 2.0), ("z", 3.0)]));
                 }
@@ -91,7 +91,7 @@ fn a_float_that_is_no_number_never_becomes_json_state() -> Done {
 fn what_a_codec_can_not_read_back_never_becomes_state() -> Done {
     with_both(|guarantee| {
         for state in STATES {
-            told(state, OneDigit, "10", guarantee)?;
+            emitted(state, OneDigit, "10", guarantee)?;
         }
         Ok(())
     })

@@ -203,7 +203,7 @@ fn a_running_group_goes_on_in_a_recreated_topic_where_the_option_says() -> Done 
 }
 
 #[test]
-fn a_position_that_retention_has_passed_is_told_with_both_numbers_and_the_way_on() -> Done {
+fn a_position_that_retention_has_passed_is_reported_with_both_numbers_and_the_way_on() -> Done {
     for (graph, policy) in [
         (counter as fn() -> _, OnLostPosition::Fail),
         (copier, OnLostPosition::Fail),
@@ -235,7 +235,7 @@ fn a_position_that_retention_has_passed_is_told_with_both_numbers_and_the_way_on
 }
 
 #[test]
-fn a_position_that_retention_passes_while_the_group_runs_is_told_as_well() -> Done {
+fn a_position_that_retention_passes_while_the_group_runs_is_reported_as_well() -> Done {
     let mut g = Group::define("counter");
     let out = g.output("out", Text);
     g.input("in", Text, move |ctx, text: String| ctx.emit(out, ctx.key(), &text));

@@ -143,7 +143,7 @@ fn committed_offsets_are_asked_for_once_they_are_decided() -> Done {
     Ok(())
 }
 
-/// Told to commit its positions anew (semantics D9), a task that still restores goes on restoring.
+/// A task that still restores, and is to commit its positions again (semantics D9), goes on restoring.
 #[test]
 fn a_restore_that_takes_longer_than_positions_are_kept_goes_on() -> Done {
     let tester = Tester::new();

@@ -142,7 +142,7 @@ async fn a_missing_topic_is_refused_with_the_remedy_or_made() {
 }
 
 #[tokio::test]
-async fn a_failed_delivery_is_told_to_its_ack_or_by_flush_but_once() {
+async fn a_failed_delivery_is_reported_to_its_ack_or_by_flush_but_once() {
     let (embedded, log) = world(1).await;
     let words = open(&log).await;
     let fault = embedded.faults().on(|r| r.value.is_some_and(|v| v.starts_with(b"bad"))).fail(refused());
@@ -162,7 +162,7 @@ async fn a_failed_delivery_is_told_to_its_ack_or_by_flush_but_once() {
         format!("{error:?}"),
         "emit to words: the record was not written, or it is not known whether it was: write: on purpose"
     );
-    within(words.flush()).await.expect("all failures are told");
+    within(words.flush()).await.expect("all failures are reported");
 
     // One that was awaited for a while and then dropped is nobody's any more: before its failure, and after it.
     let hold = embedded.faults().on(|r| r.value == Some(b"held")).hold_acks();

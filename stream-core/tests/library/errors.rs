@@ -177,13 +177,13 @@ fn a_broker_that_does_not_answer_is_named_within_five_seconds() {
                 ended = processor.run() => panic!("{ended:?}"),
                 status = tokio::time::timeout(Duration::from_secs(5), waits) => {
                     assert!(begin.elapsed() < Duration::from_secs(5));
-                    status.expect("told in time").expect("it lives")
+                    status.expect("in time").expect("it lives")
                 }
             }
         })
     });
     let on = status.waiting.expect("it says for what").on;
     assert!(on.contains(&address) && on.contains("no answer"), "{on}");
-    let told = lines.lines().any(|line| line.contains("WARN") && line.contains("group silent waits: no answer from"));
-    assert!(told, "{lines}");
+    let warned = lines.lines().any(|line| line.contains("WARN") && line.contains("group silent waits: no answer from"));
+    assert!(warned, "{lines}");
 }

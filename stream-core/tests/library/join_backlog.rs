@@ -41,9 +41,9 @@ fn backlog(partitions: i32, instances: usize, keyed: [bool; 2], guarantee: Guara
     }
     tester.restart("join")?;
     tester.drain()?;
-    let told = values(&tester.output("join-told", Text)).len();
+    let emitted = values(&tester.output("join-out", Text)).len();
     let what = format!("{guarantee:?}, {partitions} partitions, {instances} instances, {keyed:?}");
-    assert_eq!((told, tester.late("join")?), (usize::try_from(RECORDS)?, 0), "{what}");
+    assert_eq!((emitted, tester.late("join")?), (usize::try_from(RECORDS)?, 0), "{what}");
     Ok(())
 }
 
@@ -114,7 +114,7 @@ fn j7_an_idle_side_holds_nobody_up() -> Done {
         tester.drain()?;
         // Each was too far ahead of the one before.
         assert!(now() - began < Duration::from_secs(9), "somebody's patience was over");
-        assert_eq!(values(&tester.output("join-told", Text)).len(), 49);
+        assert_eq!(values(&tester.output("join-out", Text)).len(), 49);
         Ok(())
     })
 }

@@ -29,7 +29,7 @@ cases! {
 }
 
 #[test]
-fn j_case_09_a_null_key_is_told_at_once_or_dropped() -> Done {
+fn j_case_09_a_null_key_is_emitted_at_once_or_dropped() -> Done {
     with_both(|guarantee| {
         assert_eq!(run(case("09"), guarantee)?.dropped("join")?, 0);
         assert_eq!(run(case("09-inner"), guarantee)?.dropped("join")?, 1);

@@ -12,7 +12,7 @@ use stream_core::store::{Direction, KeyRange, StoreBackend as _, StoreId};
 use stream_core::testing::{TestOutput, TestRecord, Tester};
 use stream_core::window::{JoinWindows, Nulls};
 
-use crate::join_support::{Case, Kind, Step, told, usual};
+use crate::join_support::{Case, Kind, Step, emitted, usual};
 use crate::support::{Done, live_keys, move_to_second, ms, passing, values, with_both};
 
 const KEPT: &str = "join-kept-pairs";
@@ -28,12 +28,12 @@ fn graph(kind: Kind) -> Arc<GroupGraph> {
 /// A left join with a policy for its nulls.
 fn with_policy(policy: ErrorPolicy) -> Arc<GroupGraph> {
     let mut g = Group::define("join");
-    let out = g.output("join-told", Text);
+    let out = g.output("join-out", Text);
     let (left, right) = (Side::topic("join-left", Text), Side::topic("join-right", Text));
     let windows = JoinWindows::around(ms(60)).grace(ms(10));
     g.stream_join("pairs", windows, left, right)
         .on_null_error(policy)
-        .left(move |ctx, left, right| ctx.emit(out, ctx.key(), told(Some(left), right, ctx.timestamp())));
+        .left(move |ctx, left, right| ctx.emit(out, ctx.key(), emitted(Some(left), right, ctx.timestamp())));
     g.build().unwrap()
 }
 
@@ -42,7 +42,7 @@ type Made = Result<(Tester, TestOutput<String>), Box<dyn std::error::Error>>;
 fn tester(graph: Arc<GroupGraph>, guarantee: Guarantee) -> Made {
     let tester = Tester::new();
     tester.add_with(graph, move |p| p.guarantee(guarantee))?;
-    let out = tester.output("join-told", Text);
+    let out = tester.output("join-out", Text);
     Ok((tester, out))
 }
 
@@ -108,10 +108,10 @@ fn j9_a_kept_record_is_one_record_and_a_mark_at_most() -> Done {
             assert!(values(&out).len() >= 400);
             let (records, found) = (count(&tester, RECORD), count(&tester, MARK));
             assert_eq!(records, 800, "{kind:?}");
-            // Exactly once, some that were told may have one; at least once, what comes with a match has one, too.
+            // Exactly once, some that were emitted may have one; at least once, what comes with a match has one, too.
             let with_a_match = if kind == Kind::Outer { 400 } else { 0 };
-            let (least, told) = if guarantee == Guarantee::ExactlyOnce { (0, 5) } else { (with_a_match, with_a_match) };
-            assert!((marks.start() + least..=marks.end() + told).contains(&found), "{kind:?}: {found} marks");
+            let (least, most) = if guarantee == Guarantee::ExactlyOnce { (0, 5) } else { (with_a_match, with_a_match) };
+            assert!((marks.start() + least..=marks.end() + most).contains(&found), "{kind:?}: {found} marks");
             assert!(changelog(&tester).iter().all(|r| r.value.is_some()), "nothing is deleted");
             let bounds = count(&tester, BOUND);
             assert!((1..80).contains(&bounds), "{kind:?}: {bounds} bounds");
@@ -127,7 +127,7 @@ fn j9_the_bound_does_not_close_a_null_that_is_not_acknowledged() -> Done {
         let (tester, out) = tester(graph(Kind::Left), guarantee)?;
         push(&tester, &["L a@0"])?;
         tester.drain()?;
-        let refused = tester.log().faults().on(|r| r.topic == "join-told").fail(passing());
+        let refused = tester.log().faults().on(|r| r.topic == "join-out").fail(passing());
         push(&tester, &["L q:b@71"])?;
         for _ in 0..40 {
             tester.run_for(ms(50));
@@ -168,7 +168,7 @@ fn j9_a_standby_that_takes_over_has_the_order_by_time() -> Done {
     with_both(|guarantee| {
         let tester = Tester::new();
         tester.add_with(graph(Kind::Left), move |p| p.guarantee(guarantee).standbys(Standbys::All))?;
-        let out = tester.output("join-told", Text);
+        let out = tester.output("join-out", Text);
         tester.add_instance("join")?;
         push(&tester, &["L b@20", "L q:a@10", "L w:m@5", "R w:x@6"])?;
         tester.drain()?;
@@ -215,7 +215,7 @@ fn j9_of_nulls_that_are_due_together_none_comes_twice() -> Done {
         let tester = Tester::new();
         let exact = |p: stream_core::processor::Processor| p.guarantee(Guarantee::ExactlyOnce).in_flight_bytes(300);
         tester.add_with(graph(Kind::Left), exact)?;
-        let out = tester.output("join-told", Text);
+        let out = tester.output("join-out", Text);
         let lefts: Vec<String> = (0..8).map(|n| format!("L k{n}:v{n}@5")).collect();
         for left in &lefts {
             push(&tester, &[left])?;
@@ -223,8 +223,8 @@ fn j9_of_nulls_that_are_due_together_none_comes_twice() -> Done {
         tester.drain()?;
         let mut seen = 0;
         let held = tester.log().faults().on(move |r| {
-            seen += usize::from(r.topic == "join-told");
-            r.topic == "join-told" && seen > nth
+            seen += usize::from(r.topic == "join-out");
+            r.topic == "join-out" && seen > nth
         });
         let held = held.hold_acks();
         push(&tester, &["L z:z@1000"])?;
@@ -248,7 +248,7 @@ fn j9_what_the_bound_closes_is_not_looked_at_again() -> Done {
     with_both(|guarantee| {
         let tester = Tester::new();
         tester.add_with(graph(Kind::Left), move |p| p.guarantee(guarantee).checkpoint_interval(ms(20_000)))?;
-        let out = tester.output("join-told", Text);
+        let out = tester.output("join-out", Text);
         push(&tester, &["L e:e@0", "L a@5"])?;
         tester.drain()?;
         // They are in the store now.
@@ -325,7 +325,7 @@ fn j9_the_changelog_is_cut_below_what_is_kept() -> Done {
         lose_the_machine(&tester)?;
         push(&tester, &["L z:z@100000"])?;
         tester.drain()?;
-        let nulls: Vec<_> = values(&out).into_iter().filter(|told| told.contains("open")).collect();
+        let nulls: Vec<_> = values(&out).into_iter().filter(|result| result.contains("open")).collect();
         let expected: Vec<_> = (0..6).map(|round| format!("[open{round},-]@{}", round * 1000)).collect();
         assert_eq!(nulls, expected);
         Ok(())
@@ -364,7 +364,7 @@ fn j9_a_topic_that_is_only_compacted_is_not_cut() -> Done {
     let config = TopicConfig::new().cleanup(Cleanup::Compact).retention_ms(-1);
     tester.block_on(tester.log().create_topics(vec![TopicSpec::new(KEPT).partitions(1).config(config)]))?;
     tester.add(graph(Kind::Left))?;
-    let out = tester.output("join-told", Text);
+    let out = tester.output("join-out", Text);
     for round in 0..4 {
         push(&tester, &[&format!("L k:l@{}", round * 1000)])?;
         tester.drain()?;

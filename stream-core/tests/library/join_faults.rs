@@ -10,18 +10,18 @@ use stream_core::processor::Guarantee;
 use stream_core::testing::{TestOutput, Tester};
 use stream_core::window::{JoinWindows, Nulls};
 
-use crate::join_support::{Case, Kind, Step, told, usual};
+use crate::join_support::{Case, Kind, Step, emitted, usual};
 use crate::support::{Done, live_keys, ms, passing, table, values, with_both};
 
 /// What comes: a match, an unmatched record on either side, and much that makes them due.
 const RECORDS: [&str; 8] =
     ["L a@0", "L q:b@10", "R x@30", "L c@40", "R w:y@50", "R v:v@100", "L u:u@160", "R z:z@1000"];
 
-/// What is to be told of it, in order.
-const TOLD: [&str; 6] = ["[a,x]@30", "[c,x]@40", "[b,-]@10", "[-,y]@50", "[-,v]@100", "[u,-]@160"];
+/// What is to be emitted for it, in order.
+const EMITTED: [&str; 6] = ["[a,x]@30", "[c,x]@40", "[b,-]@10", "[-,y]@50", "[-,v]@100", "[u,-]@160"];
 
 /// The topics that are written to, with about as many records as they get.
-const WRITTEN: [(&str, usize); 3] = [("join-told", 6), ("join-kept-pairs", 16), ("join-time", 6)];
+const WRITTEN: [(&str, usize); 3] = [("join-out", 6), ("join-kept-pairs", 16), ("join-time", 6)];
 
 fn outer() -> Case {
     Case { name: "", kind: Kind::Outer, windows: usual(), nulls: Nulls::OnClose, script: &[] }
@@ -35,7 +35,7 @@ fn tester(
     let tester = Tester::new();
     // A batch for each record or two, so that a part of the work is acknowledged.
     tester.add_with(Arc::clone(graph), move |p| p.guarantee(guarantee).in_flight_bytes(400))?;
-    let out = tester.output("join-told", Text);
+    let out = tester.output("join-out", Text);
     Ok((tester, out))
 }
 
@@ -47,15 +47,15 @@ fn push(tester: &Tester, records: &[&str]) -> Done {
     Ok(())
 }
 
-/// Exactly once the same is told in the same order; at least once nothing is missing, nothing comes from nowhere, and no
+/// Exactly once the same is emitted in the same order; at least once nothing is missing, nothing comes from nowhere, and no
 /// null comes after a match. In the end nothing but the last record is kept.
 fn holds(tester: &Tester, out: &TestOutput<String>, guarantee: Guarantee, what: &str) -> Done {
     let found = values(out);
     if guarantee == Guarantee::ExactlyOnce {
-        assert_eq!(found, TOLD, "{what}");
+        assert_eq!(found, EMITTED, "{what}");
     } else {
         let set = |list: &[String]| list.iter().cloned().collect::<BTreeSet<_>>();
-        assert_eq!(set(&found), set(&TOLD.map(ToOwned::to_owned)), "{what}: {found:?}");
+        assert_eq!(set(&found), set(&EMITTED.map(ToOwned::to_owned)), "{what}: {found:?}");
     }
     tester.wait_until("the rest is closed", || live_keys(tester, "join-kept-pairs") == 1)?;
     Ok(())
@@ -154,14 +154,14 @@ fn a_match_that_was_lost_leaves_its_record_the_null() -> Done {
         let graph = {
             let is_bad = Arc::clone(&is_bad);
             let mut g = Group::define("join");
-            let out = g.output("join-told", Text);
+            let out = g.output("join-out", Text);
             let side =
                 |side: &str| Side::topic(Input::topic(format!("join-{side}")).on_error(ErrorPolicy::skip()), Text);
             g.stream_join("pairs", usual(), side("left"), side("right")).outer(move |ctx, left, right| {
                 if is_bad.load(Ordering::SeqCst) && left.is_some() && right.is_some() {
                     return Err(CallbackError::msg("on purpose"));
                 }
-                ctx.emit(out, ctx.key(), told(left, right, ctx.timestamp()))
+                ctx.emit(out, ctx.key(), emitted(left, right, ctx.timestamp()))
             });
             g.build()?
         };
@@ -170,7 +170,7 @@ fn a_match_that_was_lost_leaves_its_record_the_null() -> Done {
             let (tester, out) = tester(guarantee, &graph)?;
             push(&tester, &first[..1])?;
             tester.wait_until("it is kept", || live_keys(&tester, "join-kept-pairs") == 1)?;
-            let lost = tester.log().faults().on(|r| r.topic == "join-told").fail(passing());
+            let lost = tester.log().faults().on(|r| r.topic == "join-out").fail(passing());
             // Without it the instance would take back what it has written.
             let held = tester.log().faults().on(|r| r.topic == "join-kept-pairs").hold_acks();
             push(&tester, &first[1..])?;
@@ -193,11 +193,11 @@ fn a_match_that_was_lost_leaves_its_record_the_null() -> Done {
 
 fn with_policy(policy: &ErrorPolicy) -> Arc<GroupGraph> {
     let mut g = Group::define("join").table(Int64);
-    let out = g.output("join-told", Text);
+    let out = g.output("join-out", Text);
     let side = |side: &str| Side::topic(Input::topic(format!("join-{side}")).on_error(policy.clone()), Text);
     g.stream_join("pairs", usual(), side("left"), side("right")).outer(move |ctx, left, right| {
         ctx.set(ctx.timestamp())?;
-        ctx.emit(out, ctx.key(), told(left, right, ctx.timestamp()))?;
+        ctx.emit(out, ctx.key(), emitted(left, right, ctx.timestamp()))?;
         match right {
             Some(right) if right == "bad" && left.is_some() => Err(CallbackError::msg("on purpose")),
             _ => Ok(()),
@@ -242,7 +242,7 @@ fn a_null_that_fails_stops_the_group_and_comes_when_it_is_started_again() -> Don
 fn a_match_may_set_timers_and_the_table() -> Done {
     with_both(|guarantee| {
         let mut g = Group::define("join").table(Int64);
-        let out = g.output("join-told", Text);
+        let out = g.output("join-out", Text);
         let later = g.timer("later", Text);
         let (left, right) = (Side::topic("join-left", Text), Side::topic("join-right", Text));
         let windows = JoinWindows::around(ms(60)).grace(ms(10));

@@ -1,12 +1,12 @@
 //! A join of two topics against a model of it that is as simple as can be: whatever comes, in whatever order, the same is
-//! told in the same order.
+//! emitted in the same order.
 
 use stream_core::codec::Text;
 use stream_core::processor::Guarantee;
 use stream_core::testing::Tester;
 use stream_core::window::{JoinWindows, Nulls};
 
-use crate::join_support::{Case, Kind, told};
+use crate::join_support::{Case, Kind, emitted};
 use crate::support::{Done, ms, values, with_both};
 
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ struct Model {
     time: i64,
     /// With their arrival, and whether they had a match.
     kept: Vec<(Record, usize, bool)>,
-    told: Vec<String>,
+    emitted: Vec<String>,
     late: u64,
     dropped: u64,
 }
@@ -41,14 +41,14 @@ impl Model {
         record.at + if record.left { self.after } else { self.before } + self.grace
     }
 
-    fn tell(&mut self, left: Option<&Record>, right: Option<&Record>) {
+    fn emit(&mut self, left: Option<&Record>, right: Option<&Record>) {
         let at = left.iter().chain(&right).map(|r| r.at).max().unwrap();
         let value = |record: Option<&Record>| record.and_then(|r| r.value.clone());
-        self.told.push(told(value(left).as_ref(), value(right).as_ref(), at));
+        self.emitted.push(emitted(value(left).as_ref(), value(right).as_ref(), at));
     }
 
-    fn tell_null(&mut self, record: &Record) {
-        if record.left { self.tell(Some(record), None) } else { self.tell(None, Some(record)) }
+    fn emit_null(&mut self, record: &Record) {
+        if record.left { self.emit(Some(record), None) } else { self.emit(None, Some(record)) }
     }
 
     fn take(&mut self, record: Record, arrival: usize) {
@@ -59,7 +59,7 @@ impl Model {
         due.sort_by_key(|(r, arrival, _)| (r.at, r.left, r.key.clone(), *arrival));
         for (record, _, matched) in due {
             if !matched && self.outer(record.left) && self.nulls == Nulls::OnClose {
-                self.tell_null(&record);
+                self.emit_null(&record);
             }
         }
         if record.value.is_none() {
@@ -67,7 +67,7 @@ impl Model {
         } else if self.until(&record) < self.time {
             self.late += 1;
         } else if record.key.is_none() {
-            if self.outer(record.left) { self.tell_null(&record) } else { self.dropped += 1 }
+            if self.outer(record.left) { self.emit_null(&record) } else { self.dropped += 1 }
         } else {
             self.join(record, arrival);
         }
@@ -86,10 +86,10 @@ impl Model {
             self.kept[*i].2 = true;
             let other = self.kept[*i].0.clone();
             let (left, right) = if record.left { (&record, &other) } else { (&other, &record) };
-            self.tell(Some(left), Some(right));
+            self.emit(Some(left), Some(right));
         }
         if found.is_empty() && self.outer(record.left) && self.nulls == Nulls::Eager {
-            self.tell_null(&record);
+            self.emit_null(&record);
         }
         self.kept.push((record, arrival, !found.is_empty()));
     }
@@ -129,20 +129,20 @@ fn compare(guarantee: Guarantee, kind: Kind, nulls: Nulls, seed: u64) -> Done {
     let windows = JoinWindows::before(span(before)).after(span(after)).grace(span(grace));
     let case = Case { name: "", kind, windows, nulls, script: &[] };
     let mut model =
-        Model { before, after, grace, kind, nulls, time: i64::MIN, kept: vec![], told: vec![], late: 0, dropped: 0 };
+        Model { before, after, grace, kind, nulls, time: i64::MIN, kept: vec![], emitted: vec![], late: 0, dropped: 0 };
     let tester = Tester::new();
     tester.add_with(case.graph("join"), move |p| p.guarantee(guarantee))?;
     let inputs = ["left", "right"].map(|side| tester.input(&format!("join-{side}"), Text));
-    let mut told = Vec::new();
-    let out = tester.output("join-told", Text);
+    let mut emitted = Vec::new();
+    let out = tester.output("join-out", Text);
     for (n, record) in records(&mut random, 120).into_iter().enumerate() {
         let input = &inputs[usize::from(!record.left)];
         input.push_at(record.key.as_deref(), record.value.as_ref(), Some(record.at), None)?;
         tester.drain()?;
         model.take(record.clone(), n);
-        told.extend(values(&out));
+        emitted.extend(values(&out));
         assert_eq!(
-            told, model.told,
+            emitted, model.emitted,
             "{guarantee:?} {kind:?} {nulls:?} seed {seed}, {windows:?}: after {n}, {record:?}"
         );
     }

@@ -17,7 +17,7 @@ type Made = Result<(Tester, TestOutput<String>), Box<dyn std::error::Error>>;
 fn tester(graph: Arc<GroupGraph>, guarantee: Guarantee) -> Made {
     let tester = Tester::new();
     tester.add_with(graph, move |p| p.guarantee(guarantee).standbys(Standbys::All))?;
-    let out = tester.output("join-told", Text);
+    let out = tester.output("join-out", Text);
     Ok((tester, out))
 }
 
@@ -68,7 +68,7 @@ fn j5_nulls_of_either_side_are_counted_if_they_are_dropped() -> Done {
     })
 }
 
-/// Runs a script in one piece, then again with a crash, a restart and a move between its records: the same is told.
+/// Runs a script in one piece, then again with a crash, a restart and a move between its records: the same is emitted.
 fn wherever_it_is_cut(case: &Case, records: &[&str]) -> Done {
     with_both(|guarantee| {
         let (whole, out) = tester(case.graph("join"), guarantee)?;
@@ -213,11 +213,11 @@ fn j7_a_side_is_joined_by_what_is_in_its_values() -> Done {
             right.push_at(&format!("r{}", n * 7), Some(&format!("{n}-x")), Some(1030 + n), None)?;
         }
         tester.drain()?;
-        let mut found: Vec<_> = tester.output("join-told", Text).read()?.into_iter().collect();
+        let mut found: Vec<_> = tester.output("join-out", Text).read()?.into_iter().collect();
         found.sort_by_key(|r| r.timestamp);
-        let told: Vec<_> = found.iter().map(|r| (r.key_text(), r.value.clone().unwrap_or_default())).collect();
+        let emitted: Vec<_> = found.iter().map(|r| (r.key_text(), r.value.clone().unwrap_or_default())).collect();
         let wanted: Vec<_> = (0..40).map(|n| (n.to_string(), format!("[{n}-a,{n}-x]@{}", 1030 + n))).collect();
-        assert_eq!(told, wanted);
+        assert_eq!(emitted, wanted);
         for side in ["left", "right"] {
             let topic = repartition_topic("join", "pairs", side);
             let info = tester.block_on(tester.log().topics(vec![topic]))?.remove(0).ok_or("no such topic")?;
@@ -264,7 +264,7 @@ fn j8_an_eager_null_wherever_it_is_cut() -> Done {
 
 /// J4 for keys of any bytes: one that another begins with comes before it, and of one key what arrived first.
 #[test]
-fn j4_nulls_are_told_in_the_order_of_keys_whatever_their_bytes_are() -> Done {
+fn j4_nulls_are_emitted_in_the_order_of_keys_whatever_their_bytes_are() -> Done {
     with_both(|guarantee| {
         let case = Case { name: "", kind: Kind::Left, windows: usual(), nulls: Nulls::OnClose, script: &[] };
         let (tester, mut expected) = (Tester::new(), Vec::new());
@@ -286,7 +286,7 @@ fn j4_nulls_are_told_in_the_order_of_keys_whatever_their_bytes_are() -> Done {
         expected.sort();
         tester.drain()?;
         tester.input("join-right", Text).send_at("z", "z".to_owned(), 1000)?;
-        let found: Vec<_> = tester.output("join-told", Text).read()?;
+        let found: Vec<_> = tester.output("join-out", Text).read()?;
         let found: Vec<_> =
             found.into_iter().map(|r| (r.key.unwrap_or_default(), r.value.unwrap_or_default())).collect();
         let expected: Vec<_> = expected.into_iter().map(|(key, n)| (key, format!("[{n},-]@5"))).collect();

@@ -10,7 +10,7 @@ use stream_core::testing::Tester;
 
 use crate::support::{Done, values, with_both};
 
-/// Orders with their customers: `left` tells every order, `inner` those whose customer is known.
+/// Orders with their customers: `left` emits every order, `inner` those whose customer is known.
 fn orders() -> Arc<GroupGraph> {
     let mut g = Group::define("orders");
     let (inner, left) = (g.output("inner", Text), g.output("left", Text));
@@ -75,7 +75,7 @@ fn inner_and_left_are_what_the_callback_makes_of_nothing() -> Done {
 }
 
 #[test]
-fn a_change_of_the_table_counts_from_then_on_and_tells_nothing_itself() -> Done {
+fn a_change_of_the_table_counts_from_then_on_and_emits_nothing_itself() -> Done {
     with_both(|guarantee| {
         let tester = tester(guarantee, 1)?;
         after(&tester, &[("c1", "Ann")], &[("c1", "1")])?;

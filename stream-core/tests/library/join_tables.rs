@@ -129,8 +129,8 @@ fn both_sides_survive_a_crash_a_restart_and_a_move() -> Done {
         move_to_second(&tester, "both")?;
         put(&tester, "b", "k", "-")?;
         put(&tester, "b", "k", "y")?;
-        let told: Vec<_> = tester.output("both-table", Text).read()?.into_iter().map(|r| r.value).collect();
-        assert_eq!(told, [Some("1+x".to_owned()), Some("2+x".to_owned()), None, Some("2+y".to_owned())]);
+        let emitted: Vec<_> = tester.output("both-table", Text).read()?.into_iter().map(|r| r.value).collect();
+        assert_eq!(emitted, [Some("1+x".to_owned()), Some("2+x".to_owned()), None, Some("2+y".to_owned())]);
         Ok(())
     })
 }
@@ -150,8 +150,8 @@ fn both_topics_are_read_in_the_order_of_their_times() -> Done {
         }
         tester.start_instance("both", 0)?;
         tester.drain()?;
-        let told = values(&tester.output("both-table", Text));
-        assert_eq!(told, ["1+null", "1+x", "2+x", "2+null"]);
+        let emitted = values(&tester.output("both-table", Text));
+        assert_eq!(emitted, ["1+null", "1+x", "2+x", "2+null"]);
         Ok(())
     })
 }
@@ -170,9 +170,9 @@ fn sides_of_two_types_with_event_times_and_a_policy() -> Done {
         tester.input("names", Text).push_bytes("k", Some(&[0xff]), None, None)?;
         tester.input("names", Text).push_bytes(None::<&str>, Some(b"keyless"), None, None)?;
         tester.drain()?;
-        let told = tester.output("both-table", Text).read()?;
-        let told: Vec<_> = told.iter().map(|r| (r.timestamp, r.value.as_deref().unwrap_or_default())).collect();
-        assert_eq!(told, [(5000, "Ann, 42"), (4300, "Ann, 43")]);
+        let emitted = tester.output("both-table", Text).read()?;
+        let emitted: Vec<_> = emitted.iter().map(|r| (r.timestamp, r.value.as_deref().unwrap_or_default())).collect();
+        assert_eq!(emitted, [(5000, "Ann, 42"), (4300, "Ann, 43")]);
         assert_eq!(tester.output("bad-names", stream_core::codec::Bytes).read()?.len(), 2);
         Ok(())
     })

@@ -60,8 +60,8 @@ fn counted(grace: u64, instances: usize, guarantee: Guarantee) -> Done {
     }
     tester.drain()?;
     let mut of: BTreeMap<i64, i64> = BTreeMap::new();
-    for told in values(&tester.output("finals", Text)) {
-        let (start, n) = told.split_once(' ').ok_or("a count")?;
+    for result in values(&tester.output("finals", Text)) {
+        let (start, n) = result.split_once(' ').ok_or("a count")?;
         *of.entry(start.parse()?).or_default() += n.parse::<i64>()?;
     }
     let all = (0..SECONDS * 1000 / MINUTE).map(|minute| (minute * MINUTE, 240)).collect();

@@ -29,7 +29,7 @@ fn counter(updates: &Notes<(i32, String, Option<i64>)>) -> Arc<GroupGraph> {
 }
 
 #[test]
-fn the_states_follow_each_other_and_are_told() -> Done {
+fn the_states_follow_each_other_and_listeners_get_them() -> Done {
     let (states, rebalances) = (Notes::new(), Notes::new());
     let (of_state, of_rebalance) = (states.clone(), rebalances.clone());
     let tester = Tester::with_partitions(2);
@@ -50,7 +50,7 @@ fn the_states_follow_each_other_and_are_told() -> Done {
     seen.dedup();
     assert_eq!(seen, [State::Starting, State::Restoring, State::Running, State::Stopping, State::Stopped]);
     assert_eq!(rebalances.all(), [Rebalance::Assigned(both)]);
-    // Whoever waits for what can't come any more is told so.
+    // A wait for what can't come any more ends.
     assert!(tester.block_on(handle.running()).is_err());
     assert_eq!(tester.block_on(handle.wait_for(|s| s.state == State::Stopped)).unwrap().state, State::Stopped);
     Ok(())
@@ -70,7 +70,7 @@ fn a_failure_is_a_state_too() -> Done {
 }
 
 #[test]
-fn updates_are_told_once_they_are_acknowledged() -> Done {
+fn listeners_get_updates_once_they_are_acknowledged() -> Done {
     let updates = Notes::new();
     let tester = Tester::new();
     tester.add(counter(&updates))?;
@@ -91,7 +91,7 @@ fn updates_are_told_once_they_are_acknowledged() -> Done {
 }
 
 #[test]
-fn an_update_that_was_taken_back_is_told_as_it_came_out() -> Done {
+fn listeners_get_an_update_that_was_taken_back_as_it_came_out() -> Done {
     let updates = Notes::new();
     let tester = Tester::new();
     tester.add(counter(&updates))?;
@@ -103,10 +103,10 @@ fn an_update_that_was_taken_back_is_told_as_it_came_out() -> Done {
     input.push("a", "x".to_owned())?;
     tester.drain()?;
     assert!(fault.hits() > 0);
-    // The value before may be told again; the last word is what is true, and nothing else was ever true.
-    let told = updates.all();
-    assert_eq!(told.last(), Some(&(0, "a".to_owned(), Some(2))));
-    assert!(told.iter().all(|(.., n)| matches!(n, Some(1 | 2))), "{told:?}");
+    // The value before may come again; the last word is what is true, and nothing else was ever true.
+    let seen = updates.all();
+    assert_eq!(seen.last(), Some(&(0, "a".to_owned(), Some(2))));
+    assert!(seen.iter().all(|(.., n)| matches!(n, Some(1 | 2))), "{seen:?}");
     assert_eq!(table(&tester, "count", Int64), pairs([("a", 2)]));
     Ok(())
 }
@@ -238,13 +238,13 @@ fn a_listener_that_panics_harms_nobody_but_itself() -> Done {
         input.send("k", "x".to_owned())?;
     }
     assert_eq!(table(&tester, "count", Int64), pairs([("k", 3)]));
-    assert_eq!(updates.all(), [1, 2, 3].map(|n| ("k".to_owned(), Some(n))), "the others are told");
+    assert_eq!(updates.all(), [1, 2, 3].map(|n| ("k".to_owned(), Some(n))), "the other listeners get them");
     Ok(())
 }
 
 /// Work before it that does not end must not hide the failure for ever.
 #[test]
-fn a_failure_behind_work_that_never_ends_is_told() -> Done {
+fn a_failure_behind_work_that_never_ends_is_reported() -> Done {
     let mut g = Group::define("count").table(Int64);
     g.input("in", Text, |ctx, text: String| {
         if text == "bad" {

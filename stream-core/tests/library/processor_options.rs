@@ -46,7 +46,7 @@ fn zero_is_as_little_as_possible() -> Done {
     Ok(())
 }
 
-/// A transaction stays open from one commit to the next, which the log must be told.
+/// A transaction stays open from one commit to the next, which the log must know.
 #[test]
 fn exactly_once_with_rare_commits_commits() -> Done {
     let tester = Tester::new();

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::support::{Done, Notes, ms, pairs, table};
 
-/// Counts its keys; fails on `bad` as often as it is told to.
+/// Counts its keys; fails on `bad` as often as the test says.
 fn group(failures: &Arc<AtomicUsize>, at: &Notes<Instant>) -> Arc<GroupGraph> {
     let mut g = Group::define("count").table(Int64);
     let (left, at) = (Arc::clone(failures), at.clone());

@@ -122,7 +122,7 @@ struct Model {
     sessions: Vec<(&'static str, i64, i64, i64)>,
     /// By key: when it is due, and how often it sets itself again.
     timers: BTreeMap<&'static str, (i64, i64)>,
-    told: Vec<String>,
+    emitted: Vec<String>,
     late: u64,
 }
 
@@ -137,7 +137,7 @@ enum Due {
 impl Model {
     fn new(setup: Setup) -> Self {
         let (windows, sessions, timers) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
-        Self { setup, time: i64::MIN, windows, sessions, timers, told: Vec::new(), late: 0 }
+        Self { setup, time: i64::MIN, windows, sessions, timers, emitted: Vec::new(), late: 0 }
     }
 
     fn fire(&mut self, until: i64) {
@@ -156,18 +156,18 @@ impl Model {
             match due {
                 Due::Timer(key) => {
                     let (_, again) = self.timers.remove(key).unwrap();
-                    self.told.push(format!("{key} fired for {at}"));
+                    self.emitted.push(format!("{key} fired for {at}"));
                     if again > 0 {
                         self.timers.insert(key, (at + 7, again - 1));
                     }
                 }
                 Due::Window(start, key) => {
                     let n = self.windows.remove(&(start, key)).unwrap();
-                    self.told.push(format!("{key} [{start}, {}) {n}", start + size));
+                    self.emitted.push(format!("{key} [{start}, {}) {n}", start + size));
                 }
                 Due::Session(_, _, n) => {
                     let (key, start, end, n) = self.sessions.remove(n);
-                    self.told.push(format!("{key} [{start}, {end}] {n}"));
+                    self.emitted.push(format!("{key} [{start}, {end}] {n}"));
                 }
             }
         }
@@ -189,7 +189,7 @@ impl Model {
     }
 
     fn count(&mut self, key: &'static str, at: i64) {
-        self.told.push(format!("{key} at {at} by {}", self.time));
+        self.emitted.push(format!("{key} at {at} by {}", self.time));
         if let Some([size, advance, grace]) = self.setup.windows {
             let starts = (0..=at).step_by(usize::try_from(advance).unwrap()).filter(|start| at < start + size);
             for start in starts {
@@ -198,7 +198,7 @@ impl Model {
                 } else {
                     let n = self.windows.entry((start, key)).or_default();
                     *n += 1;
-                    self.told.push(format!("{key} [{start}, {}) now {n}", start + size));
+                    self.emitted.push(format!("{key} [{start}, {}) now {n}", start + size));
                 }
             }
         }
@@ -214,7 +214,7 @@ impl Model {
             let n = 1 + found.iter().map(|s| s.3).sum::<i64>();
             self.sessions.retain(|s| !found.contains(s));
             self.sessions.push((key, start, end, n));
-            self.told.push(format!("{key} [{start}, {end}] now {n}"));
+            self.emitted.push(format!("{key} [{start}, {end}] now {n}"));
         }
     }
 }
@@ -236,8 +236,8 @@ fn work(ctx: &mut Ctx<'_, NoTable>, to: Handles, text: &str) -> CallbackResult {
         (["cancel"], Some(timer)) => return ctx.cancel_timer(timer),
         _ => {}
     }
-    let told = format!("{key} at {at} by {}", ctx.stream_time().unwrap_or(-1));
-    ctx.emit_with(to.out, key, &told, here(ctx))?;
+    let emitted = format!("{key} at {at} by {}", ctx.stream_time().unwrap_or(-1));
+    ctx.emit_with(to.out, key, &emitted, here(ctx))?;
     if let Some(windows) = to.windows {
         for (window, n) in ctx.aggregate(windows, |n| n.unwrap_or(0) + 1)? {
             ctx.emit_with(to.out, key, format!("{key} {window} now {n}"), here(ctx))?;
@@ -346,9 +346,9 @@ fn compare(seed: u64, together: bool) -> Done {
     // What was set for a time that is passed by the last record fires behind it.
     tester.run_for(ms(100));
     tester.drain()?;
-    let mut told: BTreeMap<i32, Vec<String>> = BTreeMap::new();
+    let mut emitted: BTreeMap<i32, Vec<String>> = BTreeMap::new();
     for record in tester.output("out", Text).read()? {
-        told.entry(record.partition).or_default().extend(record.value);
+        emitted.entry(record.partition).or_default().extend(record.value);
     }
     let mut late = 0;
     for (partition, sequence) in (0..).zip(&sequences) {
@@ -356,9 +356,9 @@ fn compare(seed: u64, together: bool) -> Done {
         for record in sequence {
             model.take(*record);
         }
-        let told = told.remove(&partition).unwrap_or_default();
+        let emitted = emitted.remove(&partition).unwrap_or_default();
         assert_eq!(
-            told, model.told,
+            emitted, model.emitted,
             "seed {seed}, together {together}, {setup:?}, partition {partition}: {sequence:?}"
         );
         late += model.late;

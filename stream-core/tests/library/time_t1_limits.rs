@@ -169,16 +169,16 @@ fn nothing_is_emitted_and_no_timer_is_set_below_zero() -> Done {
     g.input("in", Text, move |ctx, text: String| {
         let emitted = ctx.emit_with(out, "k", &text, Emit::new().timestamp(-1));
         let set = ctx.set_timer(timer, -1, &text);
-        let told = format!("{} {}", emitted.unwrap_err(), set.unwrap_err());
+        let errors = format!("{} {}", emitted.unwrap_err(), set.unwrap_err());
         assert_eq!(ctx.timer(timer)?, None);
-        ctx.emit(out, "k", &told)
+        ctx.emit(out, "k", &errors)
     });
     let tester = Tester::new();
     tester.add(g.build()?)?;
     tester.input("in", Text).send("k", "text".to_owned())?;
-    let told = values(&tester.output("out", Text));
-    assert_eq!(told.len(), 1);
-    assert!(!told[0].contains("text"), "{told:?}");
+    let errors = values(&tester.output("out", Text));
+    assert_eq!(errors.len(), 1);
+    assert!(!errors[0].contains("text"), "{errors:?}");
     Ok(())
 }
 
@@ -225,7 +225,7 @@ fn others() -> Vec<Made> {
 #[test]
 fn sides_of_joins_and_batches_have_the_same_limits() -> Done {
     with_both(|guarantee| {
-        for (case, (graph, told)) in others().into_iter().enumerate() {
+        for (case, (graph, expected)) in others().into_iter().enumerate() {
             let tester = limited(graph, guarantee)?;
             let (left, right, now) = (tester.input("left", Text), tester.input("right", Text), tester.now_ms());
             for at in [now + 2 * HOUR_MS, -3] {
@@ -237,7 +237,7 @@ fn sides_of_joins_and_batches_have_the_same_limits() -> Done {
             tester.drain()?;
             left.send_at("k", "a".to_owned(), now)?;
             right.send_at("k", "b".to_owned(), now)?;
-            assert_eq!(values(&tester.output("out", Text)), told, "case {case}");
+            assert_eq!(values(&tester.output("out", Text)), expected, "case {case}");
             let counts = [LeftOut::Ahead, LeftOut::Negative, LeftOut::Late].map(|r| tester.left_out("g", r).unwrap());
             assert_eq!(counts, [4, 4, 0], "case {case}");
         }

@@ -11,7 +11,7 @@ use stream_core::testing::{TestOutput, Tester};
 
 use crate::support::{Done, Outcome, move_to_second, ms, passing, values, with_both};
 
-/// Tells stream time with each record. A timer, though never set, makes the group keep it.
+/// Emits stream time with each record. A timer, though never set, makes the group keep it.
 fn teller() -> Arc<GroupGraph> {
     let mut g = Group::define("teller");
     let out = g.output("times", Int64);

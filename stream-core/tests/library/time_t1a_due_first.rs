@@ -79,8 +79,8 @@ fn t1a_a_session_closes_before_the_record_that_ends_it_though_both_were_fetched_
     with_both(|guarantee| {
         for kind in KINDS {
             let records = [("k", "a", 7), ("k", "b", 14), ("k", "c", 12), ("k", "-", 100)];
-            let told = at_once(sessions(kind), guarantee, &records)?;
-            assert_eq!(told, ["[7, 7] a", "[12, 14] bc"], "{kind:?}");
+            let emitted = at_once(sessions(kind), guarantee, &records)?;
+            assert_eq!(emitted, ["[7, 7] a", "[12, 14] bc"], "{kind:?}");
         }
         Ok(())
     })
@@ -108,8 +108,8 @@ fn t1a_a_timer_for_a_time_that_is_passed_fires_right_after_its_callback() -> Don
     with_both(|guarantee| {
         for kind in KINDS {
             let records = [("k", "first", 100), ("k", "set 60", 50), ("k", "cancel", 55)];
-            let told = at_once(timers(kind), guarantee, &records)?;
-            assert_eq!(told, ["first", "set 60", "set 60 fired", "cancel"], "{kind:?}");
+            let emitted = at_once(timers(kind), guarantee, &records)?;
+            assert_eq!(emitted, ["first", "set 60", "set 60 fired", "cancel"], "{kind:?}");
         }
         Ok(())
     })
@@ -120,8 +120,8 @@ fn t1a_a_timer_fires_before_a_later_record_of_another_key() -> Done {
     with_both(|guarantee| {
         for kind in KINDS {
             let records = [("a", "set 60", 50), ("b", "later", 70), ("a", "cancel", 71)];
-            let told = at_once(timers(kind), guarantee, &records)?;
-            assert_eq!(told, ["set 60", "set 60 fired", "later", "cancel"], "{kind:?}");
+            let emitted = at_once(timers(kind), guarantee, &records)?;
+            assert_eq!(emitted, ["set 60", "set 60 fired", "later", "cancel"], "{kind:?}");
         }
         Ok(())
     })
@@ -138,8 +138,8 @@ fn t1a_a_timer_of_the_wall_clock_for_a_time_that_is_passed_fires_right_after_its
             if text == "set" { ctx.set_timer(alarm, ctx.now_ms(), &text) } else { ctx.cancel_timer(alarm) }
         });
         g.on_timer(alarm, move |ctx, _| ctx.emit(out, ctx.key(), "rang".to_owned()));
-        let told = at_once(g.build()?, guarantee, &[("k", "set", 1), ("k", "cancel", 2)])?;
-        assert_eq!(told, ["set", "rang", "cancel"]);
+        let emitted = at_once(g.build()?, guarantee, &[("k", "set", 1), ("k", "cancel", 2)])?;
+        assert_eq!(emitted, ["set", "rang", "cancel"]);
         Ok(())
     })
 }
@@ -225,10 +225,10 @@ fn t1a_a_record_that_waits_for_its_codec_comes_behind_what_is_due_before_it() ->
             }
             g.on_close(counts, move |ctx, (window, n)| ctx.emit(out, ctx.key(), format!("{window} {n}")));
             let records = [("a", "x", 1), ("b", "y1", 70), ("c", "z", 50), ("d", "w12", 130)];
-            let told = at_once(g.build()?, guarantee, &records)?;
+            let emitted = at_once(g.build()?, guarantee, &records)?;
             let expected =
                 ["x at 1 in 1", "[0, 60) 1", "y1 at 70 in 1", "z at 70 in 0", "[60, 120) 1", "w12 at 130 in 1"];
-            assert_eq!(told, expected, "awaits: {awaits}");
+            assert_eq!(emitted, expected, "awaits: {awaits}");
         }
         Ok(())
     })

@@ -98,9 +98,9 @@ fn t1a_each_partition_is_quiet_by_itself_and_stays_where_it_is_after_a_restart_a
         tester.drain()?;
         tester.advance(ms(1))?;
         tester.wait_until("one is closed", || live_keys(&tester, "all-window-counts") == 1)?;
-        let mut told = values(&out);
-        told.sort();
-        assert_eq!(told, ["[0, 60) 1", "[5, 5] 1", "x at 5", "y at 5"]);
+        let mut emitted = values(&out);
+        emitted.sort();
+        assert_eq!(emitted, ["[0, 60) 1", "[5, 5] 1", "x at 5", "y at 5"]);
         tester.restart("all")?;
         input.push_at("a", Some(&"late".to_owned()), Some(6), Some(0))?;
         tester.drain()?;
@@ -148,7 +148,7 @@ fn t1a_it_is_not_quiet_while_a_record_is_under_way_or_its_effects_are() -> Done 
 }
 
 #[test]
-fn t1a_a_quiet_join_tells_its_nulls() -> Done {
+fn t1a_a_quiet_join_emits_its_nulls() -> Done {
     with_both(|guarantee| {
         let mut g = Group::define("join");
         let out = g.output("out", Text);

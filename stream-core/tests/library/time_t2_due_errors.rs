@@ -57,7 +57,7 @@ fn teller(due: Due, policy: ErrorPolicy, bad: &Bad, calls: &Notes<String>) -> Ar
     let mut g = Group::define("g");
     let out = g.output("out", Text);
     let (bad, calls) = (bad.clone(), calls.clone());
-    let tell = move |ctx: &mut stream_core::context::Ctx<'_, stream_core::group::NoTable>, text: &str| {
+    let emit = move |ctx: &mut stream_core::context::Ctx<'_, stream_core::group::NoTable>, text: &str| {
         calls.add(ctx.key_text()?.to_owned());
         ctx.emit(out, ctx.key(), text.to_owned())?;
         bad.judge(ctx.key())
@@ -70,31 +70,31 @@ fn teller(due: Due, policy: ErrorPolicy, bad: &Bad, calls: &Notes<String>) -> Ar
                 let at = if wall { ctx.now_ms() + 50 } else { 100 };
                 if text == "flush" { Ok(()) } else { ctx.set_timer(timer, at, &text) }
             });
-            g.on_timer(timer, move |ctx, text| tell(ctx, &text));
+            g.on_timer(timer, move |ctx, text| emit(ctx, &text));
             g.on_due_error(timer, policy);
         }
         Due::Window => {
             let window = g.window("due", Windows::tumbling(ms(100)), Text);
             g.input("in", Text, move |ctx, text: String| ctx.aggregate(window, |_| text.clone()).map(drop));
-            g.on_close(window, move |ctx, (_, text)| tell(ctx, &text));
+            g.on_close(window, move |ctx, (_, text)| emit(ctx, &text));
             g.on_due_error(window, policy);
         }
         Due::Session => {
             let session = g.session("due", Sessions::gap(ms(20)), Text);
             g.input("in", Text, move |ctx, text: String| ctx.aggregate_session(session, |_| text, |a, _| a).map(drop));
-            g.on_close(session, move |ctx, (_, text)| tell(ctx, &text));
+            g.on_close(session, move |ctx, (_, text)| emit(ctx, &text));
             g.on_due_error(session, policy);
         }
         Due::Batch => {
             let batch = g.batch("due", Batches::of(100).gap(ms(50)), Text);
             g.input("in", Text, move |ctx, text| ctx.collect(batch, text));
-            g.on_close(batch, move |ctx, all| tell(ctx, &all.join("+")));
+            g.on_close(batch, move |ctx, all| emit(ctx, &all.join("+")));
             g.on_due_error(batch, policy);
         }
         Due::Null => {
             let windows = JoinWindows::around(ms(10)).grace(ms(0));
             let (left, right) = (Side::topic("in", Text), Side::topic("other", Text));
-            g.stream_join("due", windows, left, right).on_null_error(policy).left(move |ctx, text, _| tell(ctx, text));
+            g.stream_join("due", windows, left, right).on_null_error(policy).left(move |ctx, text, _| emit(ctx, text));
         }
     }
     g.build().unwrap()
@@ -172,9 +172,9 @@ fn by_default_one_that_fails_fails_the_instance_and_is_due_again() -> Done {
             tester.start_instance("g", 0)?;
             tester.drain()?;
             tester.run_for(ms(100));
-            let mut told = sorted(values(&tester.output("out", Text)));
-            told.dedup();
-            assert_eq!(told, ["of a", "of bad", "of panic", "of z"], "{due:?}");
+            let mut emitted = sorted(values(&tester.output("out", Text)));
+            emitted.dedup();
+            assert_eq!(emitted, ["of a", "of bad", "of panic", "of z"], "{due:?}");
         }
         Ok(())
     })

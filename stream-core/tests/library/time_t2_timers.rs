@@ -11,7 +11,7 @@ use stream_core::testing::{TestOutput, Tester};
 
 use crate::support::{Done, Outcome, live_keys, move_to_second, ms, passing, too_large, under_way, values, with_both};
 
-/// `set T` and `wall T` set timers, `cancel` cancels the one, `ask` tells when it is due. What fires says what it was set by.
+/// `set T` and `wall T` set timers, `cancel` cancels the one, `ask` emits when it is due. What fires says what it was set by.
 fn reminder() -> Arc<GroupGraph> {
     let mut g = Group::define("reminder");
     let out = g.output("out", Text);
@@ -214,13 +214,13 @@ fn t2_a_timer_has_its_keys_value() -> Done {
     with_both(|guarantee| {
         let mut g = Group::define("count").table(stream_core::codec::Int64);
         let out = g.output("out", Text);
-        let tell = g.timer("tell", Text);
+        let later = g.timer("later", Text);
         g.input("in", Text, move |ctx, text| {
             let n = ctx.value()?.unwrap_or(0) + 1;
-            ctx.set_timer(tell, 100, &text)?;
+            ctx.set_timer(later, 100, &text)?;
             ctx.set(n)
         });
-        g.on_timer(tell, move |ctx, _| {
+        g.on_timer(later, move |ctx, _| {
             let n = ctx.value()?.unwrap_or(0);
             ctx.emit(out, ctx.key(), format!("{n}"))?;
             ctx.delete()

@@ -36,16 +36,16 @@ async fn a_failed_fetch_is_tried_again_from_where_it_was_and_listeners_miss_noth
     let world = World::new(1).await;
     world.put(&[("a", Some("1")), ("b", Some("2"))]).await;
     let line = Line::to(&world.log);
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let tell = Arc::clone(&told);
-    let view = world.view_on(line.clone()).on_update(move |_, key, _| tell.lock().unwrap().push(key.to_vec()));
+    let updates = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&updates);
+    let view = world.view_on(line.clone()).on_update(move |_, key, _| seen.lock().unwrap().push(key.to_vec()));
     let view = caught_up(view.open().await.unwrap()).await;
     line.fail_fetch(TABLE, retriable());
     line.fail_fetch(TABLE, retriable());
     world.put(&[("c", Some("3"))]).await;
     until_has(&view, "c", Some("3")).await;
     assert_eq!(line.errors_left(), 0);
-    assert_eq!(*told.lock().unwrap(), [b"c".to_vec()], "neither missed nor told twice");
+    assert_eq!(*updates.lock().unwrap(), [b"c".to_vec()], "neither missed nor doubled");
     let begun: Vec<i64> = line.begun().iter().map(|(_, from)| *from).collect();
     assert_eq!((begun[0], *begun.last().unwrap()), (0, 2), "it went on from where it was: {begun:?}");
     in_state(&view, ViewState::Running).await;
@@ -74,13 +74,13 @@ async fn a_crash_costs_no_more_than_what_came_after_the_checkpoint() {
     world.put(&[("a", Some("1"))]).await;
     let line = Line::to(&world.log);
     let view = caught_up(open(&line).await.unwrap()).await;
-    let (tell, checkpointed) = tokio::sync::oneshot::channel();
-    let mut tell = Some(tell);
+    let (notify, checkpointed) = tokio::sync::oneshot::channel();
+    let mut notify = Some(notify);
     // Dies at the first checkpoint that would cover b.
     stores.crash_when(move |_, point| {
         let dies = matches!(point, CrashPoint::BeforeCheckpoint(at) if at.offset >= 2);
-        if dies && let Some(tell) = tell.take() {
-            _ = tell.send(());
+        if dies && let Some(notify) = notify.take() {
+            _ = notify.send(());
         }
         dies
     });
@@ -204,7 +204,7 @@ async fn a_running_view_that_was_cut_off_too_long_is_wiped() {
     let view = caught_up(world.view_on(line.clone()).open().await.unwrap()).await;
     line.cut(true);
     in_state(&view, ViewState::Reconnecting).await;
-    // b's deletion comes and goes while the view is away; afterwards nothing tells of it.
+    // b's deletion comes and goes while the view is away; afterwards nothing says so.
     world.put(&[("b", None), ("c", Some("3"))]).await;
     world.embedded.compact_now();
     world.clock.advance(Duration::from_millis(RETENTION_MS.unsigned_abs() * 2));
@@ -229,7 +229,7 @@ async fn a_view_that_is_level_is_not_wiped_however_long_it_runs() {
         let key = format!("k{n}");
         world.put(&[(&key, Some("1"))]).await;
         until_has(&view, &key, Some("1")).await;
-        // Asked twice: what the first answer said has been told by the time of the second.
+        // Asked twice: what the first answer said has taken effect by the time of the second.
         within(line.asks(2)).await;
     }
     assert_eq!(line.begun().len(), 1, "begun again: {:?}", line.begun());

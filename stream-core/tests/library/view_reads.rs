@@ -170,23 +170,23 @@ async fn what_a_value_needs_is_loaded() {
 }
 
 #[tokio::test]
-async fn listeners_are_told_what_changes_in_order_and_nothing_of_the_restore() {
+async fn listeners_get_what_changes_in_order_and_nothing_of_the_restore() {
     let world = World::new(1).await;
     world.put(&[("old", Some("0"))]).await;
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (send, mut updates) = tokio::sync::mpsc::unbounded_channel();
     let builder = View::builder(TABLE, Loading::default(), Arc::clone(&world.log));
     let view = builder
         .stores(Arc::new(MemoryStores::new()))
         .on_update(|_, _, _| panic!("a listener's panic is its own"))
         .on_update(move |partition, key, value: Option<&String>| {
-            tell.send((partition, String::from_utf8_lossy(key).into_owned(), value.cloned())).unwrap();
+            send.send((partition, String::from_utf8_lossy(key).into_owned(), value.cloned())).unwrap();
         })
         .open();
     let view = caught_up(view.await.unwrap()).await;
     world.put(&[("a", Some("1")), ("a", None), ("b", Some("2"))]).await;
     let expected = [("a", Some("1")), ("a", None), ("b", Some("2"))];
     for (key, value) in expected {
-        let got = within(told.recv()).await.unwrap();
+        let got = within(updates.recv()).await.unwrap();
         assert_eq!(got, (0, key.to_owned(), value.map(str::to_owned)));
     }
     assert!(view.caught_up());

@@ -11,7 +11,7 @@ use stream_core::window::Windows;
 
 use crate::support::{Done, ms, values, with_both};
 
-/// Counts by key and window, and tells each count with its window.
+/// Counts by key and window, and emits each count with its window.
 fn counter(windows: Windows) -> Arc<GroupGraph> {
     let mut g = Group::define("count");
     let out = g.output("counts", Text);

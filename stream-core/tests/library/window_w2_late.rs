@@ -16,8 +16,8 @@ fn counter(windows: Windows) -> Arc<GroupGraph> {
     let counts = g.window("counts", windows, Int64);
     g.input("in", Text, move |ctx, _| {
         let updated = ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
-        let told = updated.iter().map(|(window, n)| format!("{window} {n}")).collect::<Vec<_>>();
-        ctx.emit(out, ctx.key(), told.join(" "))
+        let changes = updated.iter().map(|(window, n)| format!("{window} {n}")).collect::<Vec<_>>();
+        ctx.emit(out, ctx.key(), changes.join(" "))
     });
     g.build().unwrap()
 }

@@ -18,7 +18,7 @@ fn windows() -> Windows {
 }
 
 /// A final result.
-fn tell(ctx: &mut Ctx<'_, NoTable>, out: Output<String>, window: Window, n: i64) -> CallbackResult {
+fn emit(ctx: &mut Ctx<'_, NoTable>, out: Output<String>, window: Window, n: i64) -> CallbackResult {
     let key = ctx.key_text()?;
     ctx.emit(out, key, format!("{key} {window} {n}"))
 }
@@ -31,7 +31,7 @@ fn counter() -> Arc<GroupGraph> {
         ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
         Ok(())
     });
-    g.on_close(counts, move |ctx, (window, n)| tell(ctx, out, window, n));
+    g.on_close(counts, move |ctx, (window, n)| emit(ctx, out, window, n));
     g.build().unwrap()
 }
 
@@ -46,7 +46,7 @@ fn awaiting() -> Arc<GroupGraph> {
         ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
         Ok(())
     });
-    g.on_close(counts, move |ctx, (window, n)| tell(ctx, out, window, n));
+    g.on_close(counts, move |ctx, (window, n)| emit(ctx, out, window, n));
     g.build().unwrap()
 }
 
@@ -70,9 +70,9 @@ fn w3_a_final_result_comes_once_and_the_window_is_gone() -> Done {
         assert_eq!(live_keys(&tester, WINDOWS), 3);
         push(&tester, &[("c", 70)])?;
         let finals = out.read()?;
-        let told: Vec<_> = finals.iter().map(|r| (r.value.clone().unwrap_or_default(), r.timestamp)).collect();
+        let emitted: Vec<_> = finals.iter().map(|r| (r.value.clone().unwrap_or_default(), r.timestamp)).collect();
         let expected = [("a [0, 60) 2".to_owned(), 59), ("b [0, 60) 2".to_owned(), 59)];
-        assert_eq!(told, expected);
+        assert_eq!(emitted, expected);
         assert_eq!(live_keys(&tester, WINDOWS), 2, "those of [60, 120)");
         push(&tester, &[("a", 59), ("c", 129)])?;
         assert_eq!(values(&out).len(), 0);
@@ -161,8 +161,8 @@ fn w3_a_crash_between_the_result_and_its_deletion_never_brings_a_part_of_it() ->
         push(&tester, &[("b", 71)])?;
         let finals = values(&out);
         assert!(!finals.is_empty());
-        for told in &finals {
-            let n: i64 = told.rsplit(' ').next().unwrap_or_default().parse()?;
+        for result in &finals {
+            let n: i64 = result.rsplit(' ').next().unwrap_or_default().parse()?;
             assert!(n >= 3, "{finals:?}");
         }
         if guarantee == Guarantee::ExactlyOnce {

@@ -16,7 +16,7 @@ use crate::support::{Done, Outcome, live_keys, move_to_second, ms, passing, valu
 
 const SESSIONS: &str = "visits-session-visits";
 
-/// Joins the words of a session, tells each change in `changes` and each final result in `finals`.
+/// Joins the words of a session, emits each change in `changes` and each final result in `finals`.
 fn joiner(sessions: Sessions) -> Arc<GroupGraph> {
     let mut g = Group::define("visits");
     let (changes, finals) = (g.output("changes", Text), g.output("finals", Text));
@@ -25,11 +25,11 @@ fn joiner(sessions: Sessions) -> Arc<GroupGraph> {
         let joined = |a: String, b: String| format!("{a} {b}");
         let all = ctx.aggregate_session(visits, |a| a.map_or(word.clone(), |a| joined(a, word)), joined)?;
         for change in all {
-            let (end, told) = match change {
+            let (end, change) = match change {
                 SessionChange::Retracted(session) => (session.end, format!("- {session}")),
                 SessionChange::Updated(session, words) => (session.end, format!("{session} {words}")),
             };
-            ctx.emit_with(changes, ctx.key(), &told, Emit::new().timestamp(end))?;
+            ctx.emit_with(changes, ctx.key(), &change, Emit::new().timestamp(end))?;
         }
         Ok(())
     });
@@ -62,7 +62,7 @@ impl World {
     }
 }
 
-/// The sessions in the table: the first byte of their keys tells them from their markers.
+/// The sessions in the table: the first byte of their keys distinguishes them from their markers.
 fn open_sessions(tester: &Tester) -> usize {
     let mut open = BTreeSet::new();
     for record in tester.output(SESSIONS, Bytes).read().unwrap() {
@@ -101,8 +101,8 @@ fn w4_a_merge_retracts_the_old_sessions_then_gives_the_new_one_at_its_end() -> D
         assert_eq!(values(&world.changes), ["[100, 100] 3", "[0, 0] 1", "[50, 50] other", "[50, 50] 2"]);
         assert_eq!(open_sessions(&world.tester), 4);
         world.push(&[("a", "between", 75), ("a", "first", 25)])?;
-        let told = world.changes.read()?;
-        let told: Vec<_> = told.iter().map(|r| (r.timestamp, r.value.as_deref().unwrap_or_default())).collect();
+        let emitted = world.changes.read()?;
+        let emitted: Vec<_> = emitted.iter().map(|r| (r.timestamp, r.value.as_deref().unwrap_or_default())).collect();
         let expected = [
             (50, "- [50, 50]"),
             (100, "- [100, 100]"),
@@ -111,7 +111,7 @@ fn w4_a_merge_retracts_the_old_sessions_then_gives_the_new_one_at_its_end() -> D
             (100, "- [50, 100]"),
             (100, "[0, 100] 1 2 3 between first"),
         ];
-        assert_eq!(told, expected);
+        assert_eq!(emitted, expected);
         assert_eq!(open_sessions(&world.tester), 2);
         world.push(&[("c", "flush", 5000)])?;
         assert_eq!(values(&world.finals), ["b [50, 50] other", "a [0, 100] 1 2 3 between first"]);
@@ -153,8 +153,8 @@ fn w4_final_results_come_once_in_the_order_of_time_and_closed_sessions_are_delet
         assert_eq!(values(&world.finals), ["b [10, 10] 1", "bb [10, 10] 1"]);
         world.push(&[("z", "3", 1000)])?;
         let finals = world.finals.read()?;
-        let told: Vec<_> = finals.iter().map(|r| (r.timestamp, r.value.as_deref().unwrap_or_default())).collect();
-        assert_eq!(told, [(25, "a [0, 25] 1 2"), (30, "c [30, 30] 1"), (41, "z [40, 41] 1 2")]);
+        let emitted: Vec<_> = finals.iter().map(|r| (r.timestamp, r.value.as_deref().unwrap_or_default())).collect();
+        assert_eq!(emitted, [(25, "a [0, 25] 1 2"), (30, "c [30, 30] 1"), (41, "z [40, 41] 1 2")]);
         assert_eq!(live_keys(&world.tester, SESSIONS), 2, "the last one of z, and its marker");
         Ok(())
     })
@@ -228,7 +228,8 @@ fn w4_a_closed_session_is_there_until_its_result_is() -> Done {
             input.push_at(key, Some(&word.to_owned()), Some(at), None)?;
         }
         if guarantee == Guarantee::AtLeastOnce {
-            let written = || values(&tester.output("changes", Text)).iter().any(|told| told == "[0, 20] later again");
+            let written =
+                || values(&tester.output("changes", Text)).iter().any(|change| change == "[0, 20] later again");
             tester.wait_until("what comes after it is written", || slow.hits() > 0 && written())?;
         } else {
             tester.wait_until("it is on its way", || slow.hits() > 0)?;
@@ -244,8 +245,8 @@ fn w4_a_closed_session_is_there_until_its_result_is() -> Done {
             assert_eq!(finals, ["a [0, 0] 1", "a [0, 20] later again", "b [31, 31] 1"]);
         }
         for word in ["1", "later", "again"] {
-            let told = |told: &String| told.starts_with("a ") && told.split(' ').any(|w| w == word);
-            assert!(finals.iter().any(told), "{word} is lost: {finals:?}");
+            let has_word = |result: &String| result.starts_with("a ") && result.split(' ').any(|w| w == word);
+            assert!(finals.iter().any(has_word), "{word} is lost: {finals:?}");
         }
         Ok(())
     })

@@ -53,8 +53,8 @@ fn w5_it_closes_a_gap_after_the_last_record() -> Done {
         assert_eq!(values(&out).len(), 0);
         tester.advance(ms(1))?;
         let closed = out.read()?;
-        let told: Vec<_> = closed.iter().map(|r| (r.value.as_deref().unwrap_or_default(), r.timestamp)).collect();
-        assert_eq!(told, [("one two", 5)], "its time is that of its records");
+        let emitted: Vec<_> = closed.iter().map(|r| (r.value.as_deref().unwrap_or_default(), r.timestamp)).collect();
+        assert_eq!(emitted, [("one two", 5)], "its time is that of its records");
         assert_eq!(live_keys(&tester, BATCHES), 0);
         Ok(())
     })
@@ -172,12 +172,12 @@ fn w5_a_closed_batch_is_there_until_its_result_is() -> Done {
         tester.start_instance("chat", 0)?;
         tester.drain()?;
         tester.advance(ms(3000))?;
-        let told = values(&out);
+        let emitted = values(&out);
         if guarantee == Guarantee::ExactlyOnce {
-            assert_eq!(told, ["1 2 3 4", "5"]);
+            assert_eq!(emitted, ["1 2 3 4", "5"]);
         }
         for word in ["1", "2", "3", "4", "5"] {
-            assert!(told.iter().any(|t| t.split(' ').any(|w| w == word)), "{word} is lost: {told:?}");
+            assert!(emitted.iter().any(|t| t.split(' ').any(|w| w == word)), "{word} is lost: {emitted:?}");
         }
         assert_eq!(live_keys(&tester, BATCHES), 0);
         Ok(())
@@ -198,9 +198,9 @@ fn w5_a_batch_that_would_get_too_large_for_its_topic_closes_earlier() -> Done {
         // One that no batch can take follows the input's policy.
         say(&tester, "a", &[&"y".repeat(2000)])?;
         tester.advance(ms(3000))?;
-        let told = values(&out);
-        assert!(told.len() > 1 && told.iter().all(|t| t.len() < 1000), "{told:?}");
-        let words: Vec<_> = told.iter().flat_map(|t| t.split(' ')).map(str::to_owned).collect();
+        let emitted = values(&out);
+        assert!(emitted.len() > 1 && emitted.iter().all(|t| t.len() < 1000), "{emitted:?}");
+        let words: Vec<_> = emitted.iter().flat_map(|t| t.split(' ')).map(str::to_owned).collect();
         assert_eq!(words, (0..10).map(word).collect::<Vec<_>>());
         assert_eq!(live_keys(&tester, BATCHES), 0);
         Ok(())

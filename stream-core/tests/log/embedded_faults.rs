@@ -308,7 +308,7 @@ async fn commits_nothing_that_sleeps_through_a_revocation(bound: Duration, sessi
     until("both are in", async || h.log.group_members(Arc::clone(&h.group)).await.unwrap().len() == 2).await;
     two.owns(0).await;
     h.embedded.faults().rebalance(&h.group);
-    until("it is told", async || !one.known().revoking.is_empty()).await;
+    until("it knows of the revocation", async || !one.known().revoking.is_empty()).await;
     let group = Arc::clone(&one.group);
     let frozen = one.freeze().await;
     two.owns(1).await;
@@ -372,7 +372,7 @@ async fn taken_away_partitions_fall_silent_and_zombies_read_on() {
     assert!(member.group().metadata().is_some());
     drop(known);
     let back = Client::run(member);
-    until("it is told", async || !back.history().is_empty()).await;
+    until("it gets its assignment", async || !back.history().is_empty()).await;
     write(&writer, &h.topic, 0, &[("a", "2")]).await;
     let silent = tokio::time::timeout(Duration::from_secs(60), fetch_one(&mut *assigned.fetch)).await;
     assert!(silent.is_err());

@@ -433,7 +433,7 @@ async fn a_membership_that_ends_while_a_revocation_is_held_is_lost() {
         assert!(matches!(error, LogError::NotMember { .. }), "{error:?}");
         one.known().owned.remove(&moving[0]);
         drop(token);
-        until("one is told of the loss", async || !one.gone().1.is_empty()).await;
+        until("one knows of the loss", async || !one.gone().1.is_empty()).await;
         let rest = tp(&name, 1 - moving[0].partition);
         assert_eq!(one.gone().1.into_iter().collect::<Vec<_>>(), std::slice::from_ref(&rest));
         assert!(!one.history().iter().any(|h| *h == Happened::Revoked(vec![rest.clone()])), "{:?}", one.history());

@@ -1,7 +1,7 @@
 //! A processor's process is killed (SIGKILL) in the middle of its work and started again, several times.
 //!
-//! The child is this test binary once more, told by environment variables what to run. Nothing may be lost; what is
-//! processed again after a kill is told apart by the records' numbers; the table holds what follows from that.
+//! The child is this test binary once more; environment variables say what to run. Nothing may be lost; what is
+//! processed again after a kill is recognised by the records' numbers; the table holds what follows from that.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};

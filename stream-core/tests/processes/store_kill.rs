@@ -1,6 +1,6 @@
-//! A process that uses a store in files is killed while it writes, again and again. What it was told is durable must be there.
+//! A process that uses a store in files is killed while it writes, again and again. What it knew to be durable must be there.
 //!
-//! The child is this test binary once more, told by an environment variable where to write.
+//! The child is this test binary once more; an environment variable says where to write.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
@@ -21,7 +21,7 @@ const KEYS: u64 = 700;
 const CHECKPOINT_EVERY: u64 = 300;
 const ROUNDS: usize = 12;
 
-/// The write with this number: its key, and a value that tells the number. Some are too large for sled's log.
+/// The write with this number: its key, and a value that has the number. Some are too large for sled's log.
 fn write(n: u64) -> ([u8; 8], Vec<u8>) {
     let length = match n % 211 {
         0 => 600_000,
@@ -95,14 +95,17 @@ fn kill(kind: &str) {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let told = progress(&mut child, 1 + random.below(8));
+        let durable = progress(&mut child, 1 + random.below(8));
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(told > last, "the child goes on where the last one was");
+        assert!(durable > last, "the child goes on where the last one was");
 
         let store = open(kind, dir.path());
         let checkpoint = store.checkpointed().unwrap().map_or(0, |at| u64::try_from(at.offset).unwrap());
-        assert!(checkpoint >= told, "round {round}: checkpoint {checkpoint} was {told} when the child was told so");
+        assert!(
+            checkpoint >= durable,
+            "round {round}: checkpoint {checkpoint} was {durable} when the child heard of it"
+        );
         for key in 0..KEYS {
             let bytes = store.get(&key.to_be_bytes()).unwrap();
             // The last write of this key before the checkpoint, if any, or one after it.

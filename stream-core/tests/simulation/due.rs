@@ -66,7 +66,7 @@ fn words(outcome: &Outcome, topics: &[&str]) -> Result<BTreeMap<String, usize>, 
 fn nothing_lost(c: &Comparison<'_>) -> CheckResult {
     let (wanted, found) = (words(c.expected, &["told"])?, words(c.actual, &["told", "dead"])?);
     if c.exactly_once() {
-        return if wanted == found { Ok(()) } else { Err(format!("told or put aside: {found:?}, not {wanted:?}")) };
+        return if wanted == found { Ok(()) } else { Err(format!("emitted or put aside: {found:?}, not {wanted:?}")) };
     }
     if !c.tables_hold() {
         return Ok(());

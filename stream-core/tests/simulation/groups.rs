@@ -115,7 +115,7 @@ pub(crate) fn counter(name: &str) -> Graph {
 }
 
 fn count(simulation: Simulation) -> Simulation {
-    simulation.group(|| counter("count")).input("words", Text, 150, record).check(|c| counted_and_told(c, "count"))
+    simulation.group(|| counter("count")).input("words", Text, 150, record).check(|c| counted_and_emitted(c, "count"))
 }
 
 /// Nothing here depends on how often a record is processed. Some values are deleted.
@@ -135,8 +135,8 @@ fn absolute(simulation: Simulation) -> Simulation {
     })
 }
 
-/// Each record is counted, and its count told in `counts`.
-fn counted_and_told(c: &Comparison<'_>, group: &str) -> CheckResult {
+/// Each record is counted, and its count emitted in `counts`.
+fn counted_and_emitted(c: &Comparison<'_>, group: &str) -> CheckResult {
     one_output_each(c, "counts", last_word)?;
     if c.exactly_once() {
         c.same_output_in_order("counts")?;
@@ -252,7 +252,7 @@ fn awaiting(simulation: Simulation) -> Simulation {
         });
         g.build()
     };
-    simulation.group(graph).input("words", Text, 150, record).check(|c| counted_and_told(c, "awaiting"))
+    simulation.group(graph).input("words", Text, 150, record).check(|c| counted_and_emitted(c, "awaiting"))
 }
 
 /// Two inputs that write to one table: a count for each side.
@@ -315,7 +315,7 @@ fn deferred(simulation: Simulation) -> Simulation {
         });
         g.build()
     };
-    simulation.group(graph).input("words", Text, 150, record).check(|c| counted_and_told(c, "deferred"))
+    simulation.group(graph).input("words", Text, 150, record).check(|c| counted_and_emitted(c, "deferred"))
 }
 
 /// A group that joins and looks up another's table: what it finds is some value that was there once, or none.

@@ -45,7 +45,7 @@ fn rights(random: &mut Random, n: u64) -> (String, String) {
     (key, id.replace('r', "s"))
 }
 
-fn told(left: Option<&String>, right: Option<&String>) -> String {
+fn result(left: Option<&String>, right: Option<&String>) -> String {
     let text = |id: Option<&String>| id.map_or("-".to_owned(), Clone::clone);
     format!("{} {}", text(left), text(right))
 }
@@ -59,7 +59,7 @@ pub(crate) fn inner(simulation: Simulation) -> Simulation {
         let windows = JoinWindows::before(LONG).after(ms(0)).grace(LONG);
         g.stream_join("pairs", windows, Side::topic("lefts", lefts()), right).inner(move |ctx, left, right| {
             let n = ctx.value()?.unwrap_or(0) + 1;
-            ctx.emit(out, ctx.key(), told(Some(left), Some(right)))?;
+            ctx.emit(out, ctx.key(), result(Some(left), Some(right)))?;
             ctx.set(n)
         });
         g.build()
@@ -85,7 +85,7 @@ pub(crate) fn re_keyed(simulation: Simulation) -> Simulation {
         // No record is as late as that; but the partitions are read in step by the half of it.
         let windows = JoinWindows::before(LONG).after(ms(0)).grace(ms(20_000));
         g.stream_join("pairs", windows, left, right)
-            .outer(move |ctx, left, right| ctx.emit(out, ctx.key(), told(left, right)));
+            .outer(move |ctx, left, right| ctx.emit(out, ctx.key(), result(left, right)));
         g.build()
     };
     simulation.group(graph).input("lefts", Text, 50, record).input("rights", Text, 50, rights).check(pairs_hold)
@@ -96,7 +96,7 @@ fn pairs_hold(c: &Comparison<'_>) -> CheckResult {
     if c.tables_hold() { c.same_output("pairs") } else { Ok(()) }
 }
 
-/// What is told of each left record, in order: its matches, and `-` for a null.
+/// What is emitted of each left record, in order: its matches, and `-` for a null.
 fn by_left(outcome: &Outcome) -> Result<BTreeMap<String, Vec<String>>, String> {
     let mut lefts: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (_, text) in outcome.decoded("told", &Text).map_err(|e| format!("{e:?}"))? {
@@ -108,20 +108,20 @@ fn by_left(outcome: &Outcome) -> Result<BTreeMap<String, Vec<String>>, String> {
 
 /// Every left record has a match or a null. Exactly once it has never both, and nothing twice. At least once it may have both:
 /// what is done again may be read in another order (seed 2228).
-fn told_of_each(c: &Comparison<'_>) -> CheckResult {
+fn emitted_of_each(c: &Comparison<'_>) -> CheckResult {
     let actual = by_left(c.actual)?;
     for left in by_left(c.expected)?.keys().filter(|_| c.tables_hold()) {
         if !actual.contains_key(left) {
-            return Err(format!("told: nothing of {left}"));
+            return Err(format!("nothing is emitted of {left}"));
         }
     }
-    for (left, told) in actual {
-        let nulls = told.iter().filter(|t| *t == "-").count();
-        let matches: BTreeSet<&String> = told.iter().filter(|t| *t != "-").collect();
-        let wrong =
-            c.exactly_once() && (nulls + matches.len() < told.len() || nulls + usize::from(!matches.is_empty()) != 1);
+    for (left, results) in actual {
+        let nulls = results.iter().filter(|t| *t == "-").count();
+        let matches: BTreeSet<&String> = results.iter().filter(|t| *t != "-").collect();
+        let wrong = c.exactly_once()
+            && (nulls + matches.len() < results.len() || nulls + usize::from(!matches.is_empty()) != 1);
         if wrong {
-            return Err(format!("told of {left}: {told:?}"));
+            return Err(format!("emitted of {left}: {results:?}"));
         }
     }
     Ok(())
@@ -135,11 +135,11 @@ pub(crate) fn left(simulation: Simulation) -> Simulation {
         let right = Side::topic("rights", EventTime::by(Text, early));
         let windows = JoinWindows::before(LONG).after(ms(50)).grace(ms(100));
         g.stream_join("pairs", windows, Side::topic("lefts", lefts()), right)
-            .left(move |ctx, left, right| ctx.emit(out, ctx.key(), told(Some(left), right)));
+            .left(move |ctx, left, right| ctx.emit(out, ctx.key(), result(Some(left), right)));
         // After the last one, everything is closed.
         g.build()
     };
-    simulation.group(graph).input("lefts", Text, 100, record).input("rights", Text, 10, rights).check(told_of_each)
+    simulation.group(graph).input("lefts", Text, 100, record).input("rights", Text, 10, rights).check(emitted_of_each)
 }
 
 /// No match at all: what closes is the same in every run, some of the records are late, and nothing is left of the closed.
@@ -149,7 +149,7 @@ pub(crate) fn nulls(simulation: Simulation) -> Simulation {
         let out = g.output("told", Text);
         let windows = JoinWindows::after(ms(20)).grace(ms(40));
         g.stream_join("pairs", windows, Side::topic("lefts", lefts()), Side::topic("rights", Text))
-            .outer(move |ctx, left, right| ctx.emit(out, ctx.key(), told(left, right)));
+            .outer(move |ctx, left, right| ctx.emit(out, ctx.key(), result(left, right)));
         g.build()
     };
     simulation.group(graph).input("lefts", Text, 150, record).input("rights", Text, 0, rights).check(|c| {
@@ -158,6 +158,6 @@ pub(crate) fn nulls(simulation: Simulation) -> Simulation {
             c.same_table("nulls-kept-pairs")?;
             return c.same_table("nulls-time");
         }
-        told_of_each(c)
+        emitted_of_each(c)
     })
 }

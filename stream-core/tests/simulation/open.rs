@@ -58,11 +58,11 @@ fn sessions_of(simulation: Simulation, name: &'static str, sessions: Sessions, b
         g.input("words", EventTime::by(Text, move |id: &String| time(id, behind)), move |ctx, id| {
             let fold = |all: Option<String>| all.map_or_else(|| id.clone(), |all| format!("{all} {id}"));
             for change in ctx.aggregate_session(visits, fold, |a, b| format!("{a} {b}"))? {
-                let told = match change {
+                let change = match change {
                     SessionChange::Retracted(session) => format!("{session} retracted"),
                     SessionChange::Updated(session, all) => format!("{session} {all}"),
                 };
-                ctx.emit(changes, ctx.key(), &told)?;
+                ctx.emit(changes, ctx.key(), &change)?;
             }
             Ok(())
         });

@@ -119,7 +119,7 @@ pub(crate) fn hopping(simulation: Simulation) -> Simulation {
     })
 }
 
-/// Tells the last record of a key once no other came for a while: each moves the key's timer.
+/// Emits the last record of a key once no other came for a while: each moves the key's timer.
 pub(crate) fn debounced(simulation: Simulation) -> Simulation {
     let graph = || -> Graph {
         let mut g = Group::define("debounced");
@@ -139,12 +139,12 @@ pub(crate) fn debounced(simulation: Simulation) -> Simulation {
         if !c.tables_hold() {
             return Ok(());
         }
-        let told = |outcome: &stream_core::testing::simulator::Outcome| {
-            let told = outcome.decoded("lasts", &Text).map_err(|e| format!("{e:?}"))?;
-            Ok::<BTreeSet<_>, String>(told.into_iter().collect())
+        let lasts = |outcome: &stream_core::testing::simulator::Outcome| {
+            let lasts = outcome.decoded("lasts", &Text).map_err(|e| format!("{e:?}"))?;
+            Ok::<BTreeSet<_>, String>(lasts.into_iter().collect())
         };
-        let actual = told(c.actual)?;
-        match told(c.expected)?.difference(&actual).next() {
+        let actual = lasts(c.actual)?;
+        match lasts(c.expected)?.difference(&actual).next() {
             Some(lost) => Err(format!("lasts: {lost:?} is lost")),
             None => Ok(()),
         }
@@ -168,20 +168,20 @@ pub(crate) fn delayed(simulation: Simulation) -> Simulation {
     };
     simulation.group(graph).input("words", Text, 100, record).check(|c| {
         if !c.tables_hold() {
-            // An instance that was taken for dead may have written over what was to be told.
+            // An instance that was taken for dead may have written over what was to be emitted.
             return Ok(());
         }
-        // The last one tells all, whenever it does.
+        // The last one has all, whenever it comes.
         let lasts = |outcome: &stream_core::testing::simulator::Outcome| {
-            let told = outcome.decoded("late", &Text).map_err(|e| format!("{e:?}"))?;
-            let told = told.into_iter().map(|(key, all)| (key, all.split(' ').map(str::to_owned).collect()));
-            Ok::<BTreeMap<String, BTreeSet<String>>, String>(told.collect())
+            let late = outcome.decoded("late", &Text).map_err(|e| format!("{e:?}"))?;
+            let late = late.into_iter().map(|(key, all)| (key, all.split(' ').map(str::to_owned).collect()));
+            Ok::<BTreeMap<String, BTreeSet<String>>, String>(late.collect())
         };
         let actual = lasts(c.actual)?;
         for (key, wanted) in lasts(c.expected)? {
             let found = actual.get(&key).cloned().unwrap_or_default();
             if !found.is_superset(&wanted) {
-                return Err(format!("late: {key} has told {found:?}, not {wanted:?}"));
+                return Err(format!("late: {key} has emitted {found:?}, not {wanted:?}"));
             }
         }
         Ok(())

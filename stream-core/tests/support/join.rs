@@ -1,7 +1,7 @@
-//! Joins as scripts: what comes on either side, and what the join tells of it, for the tester and for Kafka alike.
+//! Joins as scripts: what comes on either side, and what the join emits, for the tester and for Kafka alike.
 //!
 //! A record is `L a@5` or `R q:x@5`: side, key (`k` if it is not said, `-` is null), value (`-` is null), time; `/1` behind it
-//! is its partition. `F` is a far flush, a right record `z:z@1000`. What is told is `[a,x]@5`, with `-` where a side is missing.
+//! is its partition. `F` is a far flush, a right record `z:z@1000`. What is emitted is `[a,x]@5`, with `-` where a side is missing.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
@@ -22,7 +22,7 @@ pub struct Case {
     pub kind: Kind,
     pub windows: JoinWindows,
     pub nulls: Nulls,
-    /// Records, and what is told by then in order.
+    /// Records, and what is emitted by then in order.
     pub script: &'static [(&'static str, &'static str)],
 }
 
@@ -46,14 +46,14 @@ pub fn usual() -> JoinWindows {
 pub fn run(case: Case, guarantee: Guarantee) -> Result<Tester, Box<dyn std::error::Error>> {
     let tester = Tester::with_partitions(case.partitions());
     tester.add_with(case.graph("join"), move |p| p.guarantee(guarantee))?;
-    let out = tester.output("join-told", Text);
-    for (step, told) in case.steps() {
+    let out = tester.output("join-out", Text);
+    for (step, expected) in case.steps() {
         let input = tester.input(&format!("join-{}", step.side), Text);
         input.push_at(step.key.as_deref(), step.value.as_ref(), Some(step.at), Some(step.partition))?;
         tester.drain()?;
         let found = out.read()?;
         let texts: Vec<String> = found.iter().filter_map(|r| r.value.clone()).collect();
-        assert_eq!(texts, told, "case {} after {step:?}", case.name);
+        assert_eq!(texts, expected, "case {} after {step:?}", case.name);
         for (record, text) in found.iter().zip(&texts) {
             assert!(text.ends_with(&format!("@{}", record.timestamp)), "{record:?}");
         }
@@ -62,7 +62,7 @@ pub fn run(case: Case, guarantee: Guarantee) -> Result<Tester, Box<dyn std::erro
 }
 
 /// `[left,right]@time`.
-pub fn told(left: Option<&String>, right: Option<&String>, at: i64) -> String {
+pub fn emitted(left: Option<&String>, right: Option<&String>, at: i64) -> String {
     let text = |value: Option<&String>| value.map_or("-".to_owned(), Clone::clone);
     format!("[{},{}]@{at}", text(left), text(right))
 }
@@ -76,27 +76,27 @@ impl Case {
 
     pub fn graph_of(&self, prefix: &str, left: Side<String>, right: Side<String>) -> Arc<GroupGraph> {
         let mut g = Group::define(prefix);
-        let out = g.output(format!("{prefix}-told"), Text);
+        let out = g.output(format!("{prefix}-out"), Text);
         self.join(&mut g, left, right, out);
         g.build().unwrap()
     }
 
     pub fn join(&self, g: &mut GroupBuilder<NoTable>, left: Side<String>, right: Side<String>, out: Output<String>) {
-        let tell = move |ctx: &mut Ctx<'_, NoTable>, l: Option<&String>, r: Option<&String>| -> CallbackResult {
-            ctx.emit(out, ctx.key(), told(l, r, ctx.timestamp()))
+        let emit = move |ctx: &mut Ctx<'_, NoTable>, l: Option<&String>, r: Option<&String>| -> CallbackResult {
+            ctx.emit(out, ctx.key(), emitted(l, r, ctx.timestamp()))
         };
         let join = g.stream_join("pairs", self.windows, left, right).nulls(self.nulls);
         match self.kind {
-            Kind::Inner => join.inner(move |ctx, l, r| tell(ctx, Some(l), Some(r))),
-            Kind::Left => join.left(move |ctx, l, r| tell(ctx, Some(l), r)),
-            Kind::Outer => join.outer(tell),
+            Kind::Inner => join.inner(move |ctx, l, r| emit(ctx, Some(l), Some(r))),
+            Kind::Left => join.left(move |ctx, l, r| emit(ctx, Some(l), r)),
+            Kind::Outer => join.outer(emit),
         };
     }
 
-    /// The records with what is to be told after each.
+    /// The records with what is to be emitted after each.
     pub fn steps(&self) -> Vec<(Step, Vec<String>)> {
-        let told = |text: &str| text.split_whitespace().map(ToOwned::to_owned).collect();
-        self.script.iter().map(|(record, out)| (Step::read(record), told(out))).collect()
+        let results = |text: &str| text.split_whitespace().map(ToOwned::to_owned).collect();
+        self.script.iter().map(|(record, out)| (Step::read(record), results(out))).collect()
     }
 
     pub fn partitions(&self) -> i32 {

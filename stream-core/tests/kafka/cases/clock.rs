@@ -181,10 +181,10 @@ pub async fn a_quiet_partition_closes_its_windows(log: &LogHandle, guarantee: Gu
     };
     let running = start().await;
     world.say(&[("a", "", 5), ("b", "", 10)]).await;
-    world.until_told(&["[0, 60) 1", "[0, 60) 1"]).await;
+    world.until_emitted(&["[0, 60) 1", "[0, 60) 1"]).await;
     running.stop().await;
     let running = start().await;
     world.say(&[("a", "", 6)]).await;
-    world.until_told(&["[0, 60) 1", "[0, 60) 1", "late at 70"]).await;
+    world.until_emitted(&["[0, 60) 1", "[0, 60) 1", "late at 70"]).await;
     running.stop().await;
 }

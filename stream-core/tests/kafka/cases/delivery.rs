@@ -100,13 +100,13 @@ pub async fn d1_the_commit_is_contiguous(log: &LogHandle, guarantee: Guarantee) 
     let out = topic(log, "out", 1).await;
     let graph = |gate: &Arc<Semaphore>, ran: &Arc<AtomicUsize>| {
         let mut g = world.define();
-        let (told, gate, ran) = (g.output(&*out, Text), Arc::clone(gate), Arc::clone(ran));
+        let (results, gate, ran) = (g.output(&*out, Text), Arc::clone(gate), Arc::clone(ran));
         g.input_async(Input::topic(&*world.input).concurrency(16), Text, async move |ctx, text: String| {
             if text == "0" {
                 drop(gate.acquire().await?);
             }
             ran.fetch_add(1, Ordering::Relaxed);
-            ctx.emit(told, ctx.key(), &text)
+            ctx.emit(results, ctx.key(), &text)
         });
         g.build().unwrap()
     };
@@ -131,9 +131,9 @@ pub async fn d1_the_commit_is_contiguous(log: &LogHandle, guarantee: Guarantee) 
     let again = Running::up(static_member(world.processor(graph(&open, &ran)))).await;
     world.done().await;
     again.stop().await;
-    let mut told = world.values(&out).await;
-    told.retain(|text| text != "other");
-    assert_eq!(told, ["0", "1", "2", "3", "4", "5"]);
+    let mut emitted = world.values(&out).await;
+    emitted.retain(|text| text != "other");
+    assert_eq!(emitted, ["0", "1", "2", "3", "4", "5"]);
 }
 
 /// A write is seen at once by the records behind it; the store is what the changelog says.
@@ -191,9 +191,9 @@ pub async fn d4_one_order_a_partition(log: &LogHandle, guarantee: Guarantee) {
     world.put(&world.input, &timed(&[("a10", 10), ("a40", 40), ("a30", 30), ("a60", 60)])).await;
     world.put(&second, &timed(&[("b5", 5), ("b20", 20), ("b50", 50)])).await;
     let mut g = world.define();
-    let told = g.output(&*out, Text);
+    let results = g.output(&*out, Text);
     for input in [&world.input, &second] {
-        g.input(&**input, Text, move |ctx, text| ctx.emit(told, ctx.key(), &text));
+        g.input(&**input, Text, move |ctx, text| ctx.emit(results, ctx.key(), &text));
     }
     let processor = world.processor(g.build().unwrap()).auto_offset_reset(AutoOffsetReset::Earliest);
     let running = Running::up(processor.max_task_idle(Duration::from_secs(60))).await;
@@ -208,13 +208,13 @@ pub async fn d5_nulls(log: &LogHandle, guarantee: Guarantee) {
     let world = World::new(log, guarantee, "d5").await;
     let (passing, out) = (topic(log, "passing", 2).await, topic(log, "out", 1).await);
     let mut g = world.define();
-    let told = g.output(&*out, Text);
+    let results = g.output(&*out, Text);
     let strict = Input::topic(&*world.input).on_error(ErrorPolicy::skip());
     let lenient = Input::topic(&*passing).null_value(NullValue::Pass).null_key(NullKey::Pass);
     for (name, input) in [("strict", strict), ("lenient", lenient)] {
         g.input(input, Text, move |ctx, text: String| {
             let what = format!("{name} {} {}", ctx.key().is_some(), if ctx.value_is_null() { "null" } else { &*text });
-            ctx.emit(told, Some("told"), &what)
+            ctx.emit(results, Some("told"), &what)
         });
     }
     let running = world.up(g.build().unwrap()).await;
@@ -234,14 +234,14 @@ pub async fn d6_policies(log: &LogHandle, guarantee: Guarantee) {
     let (out, dead) = (topic(log, "out", 1).await, topic(log, "dead", 1).await);
     let graph = |policy: Option<ErrorPolicy>| {
         let mut g = world.define();
-        let told = g.output(&*out, Text);
+        let results = g.output(&*out, Text);
         let input = Input::topic(&*world.input);
         let input = match policy {
             Some(policy) => input.on_error(policy),
             None => input,
         };
         g.input(input, Text, move |ctx, text: String| {
-            ctx.emit(told, ctx.key(), &text)?;
+            ctx.emit(results, ctx.key(), &text)?;
             match text.as_str() {
                 "bad" => Err(CallbackError::msg("it is bad")),
                 "panic" => panic!("on purpose"),
@@ -268,7 +268,7 @@ pub async fn d7_effects_are_staged(log: &LogHandle, guarantee: Guarantee) {
     let world = World::new(log, guarantee, "d7").await;
     let out = topic(log, "out", 1).await;
     let mut g = world.define();
-    let told = g.output(&*out, Text);
+    let results = g.output(&*out, Text);
     // Each waits for the one behind it: they return in reverse.
     let turn = Arc::new(tokio::sync::watch::channel(4).0);
     let attempts = Arc::new(AtomicUsize::new(0));
@@ -277,7 +277,7 @@ pub async fn d7_effects_are_staged(log: &LogHandle, guarantee: Guarantee) {
     g.input_async(input, Text, async move |ctx, text: String| {
         let n: usize = text.parse()?;
         turn.subscribe().wait_for(|turn| *turn <= n).await?;
-        ctx.emit(told, ctx.key(), &text)?;
+        ctx.emit(results, ctx.key(), &text)?;
         let count = ctx.value()?.unwrap_or(0) + 1;
         ctx.set(count)?;
         if n == 2 && attempts.fetch_add(1, Ordering::Relaxed) < 2 {
@@ -301,13 +301,13 @@ pub async fn d8_what_is_too_large_is_its_records_error(log: &LogHandle, guarante
     let small = TopicConfig::new().max_message_bytes(2000);
     let (out, dead) = (topic_with(log, "out", 1, small).await, topic(log, "dead", 1).await);
     let mut g = world.define();
-    let told = g.output(&*out, Text);
+    let results = g.output(&*out, Text);
     g.input(
         Input::topic(&*world.input).on_error(ErrorPolicy::dead_letter(Arc::clone(&dead))),
         Text,
         move |ctx, text| {
             let size = if text == "large" { 5000 } else { 10 };
-            ctx.emit(told, ctx.key(), text.repeat(size / text.len()))
+            ctx.emit(results, ctx.key(), text.repeat(size / text.len()))
         },
     );
     let running = world.up(g.build().unwrap()).await;

@@ -121,7 +121,7 @@ fn graph(
     g.build().unwrap()
 }
 
-/// Sends records to both inputs as long as told to, no faster than they are processed. Returns the rounds.
+/// Sends records to both inputs as long as the test says, no faster than they are processed. Returns the rounds.
 async fn feed(log: LogHandle, inputs: [Arc<str>; 2], seen: Arc<Seen>, enough: Arc<AtomicBool>) -> u64 {
     let mut feed = Feed::new(&log).await;
     let keys: Vec<String> = (0..KEYS).map(|k| format!("key-{k}")).collect();

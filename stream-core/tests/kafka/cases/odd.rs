@@ -125,7 +125,7 @@ pub async fn due_work_that_fails(log: &LogHandle, guarantee: Guarantee) {
     let running = world.start(graph()).await;
     world.say(&[("flush", "-", 1000)]).await;
     let expected = ["[0, 100) one", "[0, 100) three", "[100, 200) -", "timer one", "timer three", "timer -"];
-    world.until_told(&expected).await;
+    world.until_emitted(&expected).await;
     running.stop().await;
     let letters: Vec<Rec> = read(log, &dead, 1).await;
     let header = |letter: &Rec, name: &str| letter.headers.get(name).cloned().unwrap_or_default();

@@ -212,7 +212,7 @@ pub async fn a_write_that_takes_another_back_is_repeated_when_it_is_refused() {
     log.create_topics(vec![TopicSpec::new(table_topic(&group)).partitions(1).config(hourly)]).await.unwrap();
     let mut g = Group::define(group.as_str()).table(Text);
     let out: Arc<str> = unique("out").into();
-    let told = g.output(&*out, Text);
+    let results = g.output(&*out, Text);
     let calls = Arc::new(AtomicU64::new(0));
     let called = Arc::clone(&calls);
     let codec = EventTime::by(Text, |text: &String| now() + if text == "ahead" { 2 * HOUR } else { 0 });
@@ -220,7 +220,7 @@ pub async fn a_write_that_takes_another_back_is_repeated_when_it_is_refused() {
     g.input(edge, codec, move |ctx, text| match text.as_str() {
         "first" if called.fetch_add(1, Ordering::Relaxed) > 0 => Ok(()),
         "first" => {
-            ctx.emit(told, ctx.key(), "x".repeat(10_000))?;
+            ctx.emit(results, ctx.key(), "x".repeat(10_000))?;
             ctx.set(text)
         }
         _ => ctx.set(text),
@@ -300,13 +300,17 @@ pub async fn an_event_time_that_a_topic_refuses_is_no_trouble_of_the_library_s_o
         let time: Arc<str> = format!("{group}-time").into();
         log.create_topics(vec![TopicSpec::new(time).partitions(1).config(hour)]).await.unwrap();
         let mut g = Group::define(group.as_str());
-        let told = g.output(&*out, Text);
+        let results = g.output(&*out, Text);
         let timer = g.timer("unused", Text);
         g.on_timer(timer, |_, _| Ok(()));
         let edge = Input::topic(Arc::clone(&input)).on_error(policy).max_ahead(Duration::from_secs(24 * 3600));
         let codec = EventTime::by(Text, |hours: &String| now() + hours.parse::<i64>().unwrap_or_default() * HOUR);
         // It emits nothing of the one that is ahead, so that only stream time knows of it.
-        g.input(edge, codec, move |ctx, hours| if hours == "0" { ctx.emit(told, ctx.key(), &hours) } else { Ok(()) });
+        g.input(
+            edge,
+            codec,
+            move |ctx, hours| if hours == "0" { ctx.emit(results, ctx.key(), &hours) } else { Ok(()) },
+        );
         let running = Running::up(processor(log, g.build().unwrap(), guarantee)).await;
         write(log, &input, None, &[("a", "0"), ("b", "2"), ("c", "0")]).await;
         done(log, &group, &[(&input, 1)]).await;

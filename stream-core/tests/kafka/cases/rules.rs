@@ -191,27 +191,27 @@ pub async fn joined_and_looked_up(log: &LogHandle) {
     let mut g = Group::define(group.as_str());
     let user = g.join(table_topic(&users).to_string(), Text);
     let rate = g.lookup(table_topic(&rates).to_string(), Text);
-    let told = g.output(&*out, Text);
+    let results = g.output(&*out, Text);
     g.input(&*input, Text, move |ctx, currency| {
         let name = ctx.join(user)?.unwrap_or_else(|| "nobody".into());
         let rate = ctx.lookup(rate, Some(currency.as_str()))?.unwrap_or_else(|| "nothing".into());
-        ctx.emit(told, ctx.key(), format!("{name} at {rate}"))
+        ctx.emit(results, ctx.key(), format!("{name} at {rate}"))
     });
     let running = Running::up(processor(log, g.build().unwrap())).await;
     write(log, &input, None, &[("u1", "EUR"), ("u2", "USD"), ("u9", "EUR")]).await;
     done(log, &group, &[(&input, 2)]).await;
-    let tell = async || -> BTreeMap<String, String> {
+    let found = async || -> BTreeMap<String, String> {
         read(log, &out, 1).await.into_iter().map(|r| (r.key.unwrap(), r.value.unwrap())).collect()
     };
     let first = [("u1", "Ann at 110"), ("u2", "Bob at nothing"), ("u9", "nobody at 110")];
-    assert_eq!(tell().await, BTreeMap::from(first.map(|(k, v)| (k.to_owned(), v.to_owned()))));
+    assert_eq!(found().await, BTreeMap::from(first.map(|(k, v)| (k.to_owned(), v.to_owned()))));
     // Both tables are followed while it runs.
     write(log, &user_input, None, &[("u9", "Zoe")]).await;
     write(log, &rate_input, None, &[("USD", "100")]).await;
     until("the new values are seen", async || {
         write(log, &input, None, &[("u9", "USD")]).await;
         done(log, &group, &[(&input, 2)]).await;
-        tell().await.get("u9").is_some_and(|v| v == "Zoe at 100")
+        found().await.get("u9").is_some_and(|v| v == "Zoe at 100")
     })
     .await;
     running.stop().await;
@@ -223,10 +223,10 @@ pub async fn dead_letters(log: &LogHandle) {
     let (group, input) = (unique("dead"), topic(log, "in", 2).await);
     let (dead, out): (Arc<str>, _) = (unique("dead-letters").into(), topic(log, "out", 1).await);
     let mut g = with_table(&group);
-    let told = g.output(&*out, Text);
+    let results = g.output(&*out, Text);
     let policy = ErrorPolicy::dead_letter(Arc::clone(&dead)).retry(2, Duration::from_millis(1));
     g.input(Input::topic(Arc::clone(&input)).on_error(policy), Text, move |ctx, value| {
-        ctx.emit(told, ctx.key(), &value)?;
+        ctx.emit(results, ctx.key(), &value)?;
         ctx.set(7)?;
         if value == "bad" { Err(CallbackError::msg("it is bad")) } else { Ok(()) }
     });
@@ -324,7 +324,7 @@ pub async fn exactly_the_limit(log: &LogHandle) {
     let (group, input) = (unique("exact"), topic(log, "in", 1).await);
     let out = topic_with(log, "small", 1, small()).await;
     let mut g: GroupBuilder<NoTable> = Group::define(group.as_str());
-    let told = g.output(&*out, Text);
+    let results = g.output(&*out, Text);
     let refused: Arc<Mutex<Vec<String>>> = Arc::default();
     let noted = Arc::clone(&refused);
     g.input(&*input, Text, move |ctx, how| {
@@ -333,7 +333,7 @@ pub async fn exactly_the_limit(log: &LogHandle) {
         let with = if how == "plain" { Emit::new() } else { Emit::new().headers(&headers) };
         // The largest that is let through: everything above it is refused by the callback's own call.
         for size in (1..=2_000).rev() {
-            match ctx.emit_with(told, ctx.key(), "x".repeat(size), with) {
+            match ctx.emit_with(results, ctx.key(), "x".repeat(size), with) {
                 Ok(()) => return Ok(()),
                 Err(error) => noted.lock().unwrap().push(format!("{error:?}")),
             }

@@ -38,8 +38,8 @@ pub async fn table_joins(log: &LogHandle, guarantee: Guarantee) {
         let running = world.start(g.build().unwrap()).await;
         done(log, &group, &[(&a, 1), (&b, 1)]).await;
         running.stop().await;
-        let told = read(log, &table_topic(&group), 1).await;
-        let told: Vec<_> = told.into_iter().map(|r| r.value.unwrap_or_else(|| "-".to_owned())).collect();
-        assert_eq!(told.join(" "), expected, "{kind}");
+        let emitted = read(log, &table_topic(&group), 1).await;
+        let emitted: Vec<_> = emitted.into_iter().map(|r| r.value.unwrap_or_else(|| "-".to_owned())).collect();
+        assert_eq!(emitted.join(" "), expected, "{kind}");
     }
 }

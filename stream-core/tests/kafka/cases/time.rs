@@ -85,17 +85,17 @@ pub async fn t2_timers(log: &LogHandle, guarantee: Guarantee) {
     first.stop().await;
     second.has(1).await;
     world.say(&[("z", "-", 89)]).await;
-    world.until_told(&["fifty"]).await;
+    world.until_emitted(&["fifty"]).await;
     // And survive a restart. What is due comes before the record that makes it due, in the order of time.
     second.stop().await;
     let third = world.start(timers(&world)).await;
     world.say(&[("z", "-", 200)]).await;
-    assert_eq!(world.told().await, [(50, "fifty".into()), (90, "ninety".into()), (100, "hundred".into())]);
+    assert_eq!(world.emitted().await, [(50, "fifty".into()), (90, "ninety".into()), (100, "hundred".into())]);
     // No further record, and nobody there when it is due.
     world.say(&[("a", "w 100 wall", 201)]).await;
     third.stop().await;
     let fourth = world.start(timers(&world)).await;
-    world.until_told(&["fifty", "ninety", "hundred", "wall"]).await;
+    world.until_emitted(&["fifty", "ninety", "hundred", "wall"]).await;
     fourth.stop().await;
 }
 
@@ -112,19 +112,19 @@ pub async fn t3_event_time(log: &LogHandle, guarantee: Guarantee) {
         ctx.set(text)
     });
     g.on_loop(again, move |ctx, _| {
-        let told = format!("{} looped", ctx.timestamp());
-        ctx.emit(out, ctx.key(), &told)
+        let text = format!("{} looped", ctx.timestamp());
+        ctx.emit(out, ctx.key(), &text)
     });
     g.on_timer(timer, move |ctx, text| ctx.emit(out, ctx.key(), &text));
     let running = world.start(g.build().unwrap()).await;
     world.say(&[("k", "first", 1000)]).await;
-    world.until_told(&["first", "1000 looped"]).await;
+    world.until_emitted(&["first", "1000 looped"]).await;
     world.say(&[("k2", "second", 5000)]).await;
-    world.until_told(&["first", "1000 looped", "timer", "second", "5000 looped"]).await;
+    world.until_emitted(&["first", "1000 looped", "timer", "second", "5000 looped"]).await;
     running.stop().await;
-    let told = world.told().await;
+    let emitted = world.emitted().await;
     let expected = [(1000, "first"), (1000, "1000 looped"), (1100, "timer"), (5000, "second"), (5000, "5000 looped")];
-    assert_eq!(told, expected.map(|(at, text)| (at, text.to_owned())));
+    assert_eq!(emitted, expected.map(|(at, text)| (at, text.to_owned())));
     let table = read(log, &table_topic(&world.group), 1).await;
     assert_eq!(table.iter().map(|r| r.timestamp).collect::<Vec<_>>(), [1000, 5000]);
     let looped = log.topics(vec![loop_topic(&world.group)]).await.unwrap().remove(0).unwrap();

@@ -12,15 +12,15 @@ use stream_core::window::{Batches, SessionChange, Sessions, Windows};
 use super::world::{World, ms};
 use crate::kafka_support::until;
 
-/// Counts by window, and tells what each record changes.
+/// Counts by window, and emits what each record changes.
 fn counting(world: &World, windows: Windows) -> Arc<GroupGraph> {
     let mut g = Group::define(&*world.group);
     let out = g.output(&*world.out, Text);
     let counts = g.window("counts", windows, Int64);
     g.input(&*world.input, Text, move |ctx, _| {
         let updated = ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
-        let told = updated.iter().map(|(window, n)| format!("{window} {n}")).collect::<Vec<_>>();
-        ctx.emit(out, ctx.key(), told.join(" "))
+        let updated = updated.iter().map(|(window, n)| format!("{window} {n}")).collect::<Vec<_>>();
+        ctx.emit(out, ctx.key(), updated.join(" "))
     });
     g.build().unwrap()
 }
@@ -37,20 +37,20 @@ async fn changes(log: &LogHandle, guarantee: Guarantee, windows: Windows, record
 
 pub async fn w1_tumbling_and_hopping(log: &LogHandle, guarantee: Guarantee) {
     let hopping = Windows::hopping(ms(60), ms(20));
-    let told = changes(log, guarantee, hopping, &[("b", 10), ("a", 45), ("c", 60)]).await;
-    assert_eq!(told, ["[0, 60) 1", "[0, 60) 1 [20, 80) 1 [40, 100) 1", "[20, 80) 1 [40, 100) 1 [60, 120) 1"]);
+    let emitted = changes(log, guarantee, hopping, &[("b", 10), ("a", 45), ("c", 60)]).await;
+    assert_eq!(emitted, ["[0, 60) 1", "[0, 60) 1 [20, 80) 1 [40, 100) 1", "[20, 80) 1 [40, 100) 1 [60, 120) 1"]);
     let tumbling = Windows::tumbling(ms(60));
-    let told = changes(log, guarantee, tumbling, &[("a", 0), ("a", 59), ("b", 59), ("a", 60), ("b", 119)]).await;
-    assert_eq!(told, ["[0, 60) 1", "[0, 60) 2", "[0, 60) 1", "[60, 120) 1", "[60, 120) 1"]);
+    let emitted = changes(log, guarantee, tumbling, &[("a", 0), ("a", 59), ("b", 59), ("a", 60), ("b", 119)]).await;
+    assert_eq!(emitted, ["[0, 60) 1", "[0, 60) 2", "[0, 60) 1", "[60, 120) 1", "[60, 120) 1"]);
 }
 
 pub async fn w2_late(log: &LogHandle, guarantee: Guarantee) {
     let windows = Windows::tumbling(ms(60)).grace(ms(10));
-    let told = changes(log, guarantee, windows, &[("k", 59), ("o", 69), ("k", 59), ("o", 70), ("k", 59)]).await;
-    assert_eq!(told, ["[0, 60) 1", "[60, 120) 1", "[0, 60) 2", "[60, 120) 2", ""]);
+    let emitted = changes(log, guarantee, windows, &[("k", 59), ("o", 69), ("k", 59), ("o", 70), ("k", 59)]).await;
+    assert_eq!(emitted, ["[0, 60) 1", "[60, 120) 1", "[0, 60) 2", "[60, 120) 2", ""]);
     // For that window only.
-    let told = changes(log, guarantee, Windows::hopping(ms(60), ms(20)), &[("k", 85), ("k", 59)]).await;
-    assert_eq!(told, ["[40, 100) 1 [60, 120) 1 [80, 140) 1", "[40, 100) 2"]);
+    let emitted = changes(log, guarantee, Windows::hopping(ms(60), ms(20)), &[("k", 85), ("k", 59)]).await;
+    assert_eq!(emitted, ["[40, 100) 1 [60, 120) 1 [80, 140) 1", "[40, 100) 2"]);
 }
 
 pub async fn w3_final_results(log: &LogHandle, guarantee: Guarantee) {
@@ -77,7 +77,7 @@ pub async fn w3_final_results(log: &LogHandle, guarantee: Guarantee) {
     assert_eq!(world.words().await.len(), 0);
     world.say(&[("c", "", 70), ("a", "", 59), ("c", "", 129)]).await;
     let first = [(59, "a [0, 60) 2".to_owned()), (59, "b [0, 60) 2".to_owned())];
-    assert_eq!(world.told().await, first);
+    assert_eq!(world.emitted().await, first);
     world.until_live(&window_topic(&world.group, "counts"), 3).await;
     running.stop().await;
     let running = world.start(graph()).await;
@@ -88,7 +88,7 @@ pub async fn w3_final_results(log: &LogHandle, guarantee: Guarantee) {
     running.stop().await;
 }
 
-/// Joins the words of a session; tells changes and, with a `=`, final results.
+/// Joins the words of a session; emits changes and, with a `=`, final results.
 fn visits(world: &World, sessions: Sessions) -> Arc<GroupGraph> {
     let mut g = Group::define(&*world.group);
     let out = g.output(&*world.out, Text);
@@ -96,11 +96,11 @@ fn visits(world: &World, sessions: Sessions) -> Arc<GroupGraph> {
     g.input(&*world.input, Text, move |ctx, word| {
         let fold = |all: Option<String>| all.map_or_else(|| word.clone(), |all| format!("{all} {word}"));
         for change in ctx.aggregate_session(visits, fold, |a, b| format!("{a} {b}"))? {
-            let (end, told) = match change {
+            let (end, change) = match change {
                 SessionChange::Retracted(session) => (session.end, format!("- {session}")),
                 SessionChange::Updated(session, all) => (session.end, format!("{session} {all}")),
             };
-            ctx.emit_with(out, ctx.key(), &told, Emit::new().timestamp(end))?;
+            ctx.emit_with(out, ctx.key(), &change, Emit::new().timestamp(end))?;
         }
         Ok(())
     });
@@ -113,24 +113,24 @@ pub async fn w4_sessions(log: &LogHandle, guarantee: Guarantee) {
     let graph = || visits(&world, Sessions::gap(ms(30)).grace(ms(100)));
     let running = world.start(graph()).await;
     world.say(&[("a", "x", 1000), ("a", "y", 1030), ("b", "x", 1000), ("b", "y", 1031)]).await;
-    let mut told = vec!["[1000, 1000] x", "- [1000, 1000]", "[1000, 1030] x y", "[1000, 1000] x", "[1031, 1031] y"];
+    let mut emitted = vec!["[1000, 1000] x", "- [1000, 1000]", "[1000, 1030] x y", "[1000, 1000] x", "[1031, 1031] y"];
     running.stop().await;
     // A restart, and a record that brings two sessions together.
     let running = world.start(graph()).await;
     world.say(&[("b", "between", 1015)]).await;
-    told.extend(["- [1000, 1000]", "- [1031, 1031]", "[1000, 1031] x y between"]);
+    emitted.extend(["- [1000, 1000]", "- [1031, 1031]", "[1000, 1031] x y between"]);
     // Nothing is late, nor closed, at the very end of gap and grace; one later it is.
     world.say(&[("c", "c", 1160), ("a", "z", 1000), ("c", "c", 1161), ("a", "late", 1000), ("d", "d", 1162)]).await;
-    told.extend(["[1160, 1160] c", "[1000, 1030] x y z", "= [1000, 1030] x y z"]);
-    told.extend(["- [1160, 1160]", "[1160, 1161] c c", "= [1000, 1031] x y between", "[1162, 1162] d"]);
-    assert_eq!(world.words().await, told);
+    emitted.extend(["[1160, 1160] c", "[1000, 1030] x y z", "= [1000, 1030] x y z"]);
+    emitted.extend(["- [1160, 1160]", "[1160, 1161] c c", "= [1000, 1031] x y between", "[1162, 1162] d"]);
+    assert_eq!(world.words().await, emitted);
     // The time of a change and of a final result is its session's end.
     let end = |text: &str| text.split([' ', ']']).filter_map(|word| word.parse::<i64>().ok()).next_back();
-    for (at, text) in world.told().await {
+    for (at, text) in world.emitted().await {
         assert_eq!(Some(at), end(&text), "{text}");
     }
     world.say(&[("e", "flush", 10_000)]).await;
-    let finals = world.words().await.split_off(told.len());
+    let finals = world.words().await.split_off(emitted.len());
     assert_eq!(finals, ["= [1160, 1161] c c", "= [1162, 1162] d", "[10000, 10000] flush"]);
     world.until_live(&session_topic(&world.group, "visits"), 2).await;
     running.stop().await;
@@ -151,13 +151,13 @@ pub async fn w5_batches(log: &LogHandle, guarantee: Guarantee) {
     let running = world.start(graph()).await;
     // The number closes at once, the gap without a further record.
     world.say(&[("a", "1 2 3 4 5 6", 7)]).await;
-    world.until_told(&["1 2 3 4", "5 6"]).await;
-    assert_eq!(world.told().await[1].0, 7);
+    world.until_emitted(&["1 2 3 4", "5 6"]).await;
+    assert_eq!(world.emitted().await[1].0, 7);
     // Open while it stops; whoever has it then closes it.
     world.say(&[("a", "7", 8)]).await;
     running.stop().await;
     let running = world.start(graph()).await;
-    world.until_told(&["1 2 3 4", "5 6", "7"]).await;
+    world.until_emitted(&["1 2 3 4", "5 6", "7"]).await;
     world.until_live(&batch_topic(&world.group, "lines"), 0).await;
     running.stop().await;
 }
@@ -196,7 +196,7 @@ pub async fn everything_after_a_crash(log: &LogHandle, guarantee: Guarantee) {
     };
     say(of(before)).await;
     // Some of it is done, and perhaps committed.
-    until("something is told", async || !world.words().await.is_empty()).await;
+    until("something is emitted", async || !world.words().await.is_empty()).await;
     say(of(after)).await;
     running.task.abort();
     _ = running.task.await;

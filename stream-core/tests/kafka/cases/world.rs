@@ -1,4 +1,4 @@
-//! A group that is started again and again, and what it is told and tells: for the cases of `kafka_windows`.
+//! A group that is started again and again, what it gets and what it emits: for the cases of `kafka_windows`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -68,17 +68,17 @@ impl World {
         read(&self.log, &self.out, 1).await
     }
 
-    /// Everything that was told, and when.
-    pub async fn told(&self) -> Vec<(i64, String)> {
+    /// Everything that was emitted, and when.
+    pub async fn emitted(&self) -> Vec<(i64, String)> {
         self.records().await.into_iter().map(|r| (r.timestamp, r.value.unwrap_or_default())).collect()
     }
 
     pub async fn words(&self) -> Vec<String> {
-        self.told().await.into_iter().map(|(_, text)| text).collect()
+        self.emitted().await.into_iter().map(|(_, text)| text).collect()
     }
 
-    pub async fn until_told(&self, words: &[&str]) {
-        until(&format!("{words:?} is told"), async || self.words().await == words).await;
+    pub async fn until_emitted(&self, words: &[&str]) {
+        until(&format!("{words:?} is emitted"), async || self.words().await == words).await;
     }
 
     /// Waits until a table of the group has so many values.

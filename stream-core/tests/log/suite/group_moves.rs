@@ -176,9 +176,9 @@ pub async fn past_the_bound_is_lost(world: &impl World) {
     one.owns(2).await;
     one.hold();
     let two = Client::join(&world.log(), options);
-    // Never let go: the token stays in `revoking` until the loss is told.
+    // Never let go: the token stays in `revoking` until the loss is known.
     let theirs = two.owns(1).await;
-    until("one is told of the loss", async || one.history().iter().any(|h| matches!(h, Happened::Lost(_)))).await;
+    until("one knows of the loss", async || one.history().iter().any(|h| matches!(h, Happened::Lost(_)))).await;
     assert_eq!(one.gone(), (theirs.clone(), theirs));
     // It goes on with the rest.
     let mine = one.owned();

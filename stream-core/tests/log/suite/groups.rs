@@ -39,7 +39,7 @@ pub async fn single_member_gets_all_and_reads(world: &impl World) {
     client.close().await;
 }
 
-pub async fn a_member_without_partitions_is_told_so_once(world: &impl World) {
+pub async fn a_member_without_partitions_is_notified_once(world: &impl World) {
     let (log, name, group) = (world.log(), topic(world, 1).await, unique("g"));
     let one = Client::join(&log, member_options(&group, &[&name]));
     one.owns(1).await;
@@ -184,7 +184,7 @@ pub async fn members_of_a_group(world: &impl World) {
     two.owns(1).await;
     let mut members = Vec::new();
     until("both members are listed", async || {
-        // While they rebalance, Kafka can't tell what they subscribe to.
+        // While they rebalance, Kafka can't say what they subscribe to.
         members = log.group_members(Arc::clone(&group)).await.unwrap();
         members.len() == 2 && members.iter().all(|m| m.topics.is_some())
     })
@@ -229,7 +229,7 @@ pub async fn commit_after_losing_the_membership(world: &impl World) {
     other.close().await;
 }
 
-pub async fn a_member_that_comes_back_is_told_what_it_lost(world: &impl World) {
+pub async fn a_member_that_comes_back_is_notified_of_what_it_lost(world: &impl World) {
     let (log, name, group) = (world.log(), topic(world, 2).await, unique("g"));
     let client = Client::join(&log, member_options(&group, &[&name]));
     client.owns(2).await;
@@ -241,7 +241,7 @@ pub async fn a_member_that_comes_back_is_told_what_it_lost(world: &impl World) {
     let back = Client::run(member);
     back.owns(1).await;
     other.owns(1).await;
-    // At once, or one by one if it was asked for one of them before, which it is told as a revocation; in any case before
+    // At once, or one by one if it was asked for one of them before, which comes as a revocation; in any case before
     // it gets something new.
     let history = back.history();
     let new = history.iter().position(|h| matches!(h, Happened::Assigned(_))).unwrap();

@@ -209,7 +209,7 @@ macro_rules! log_suite {
     (@ refusals $attrs:tt $world:expr) => {
         log_suite! { @@ refusals $attrs $world;
             one_bad_record_gives_its_error_to_its_whole_batch
-            several_bad_records_of_a_batch_are_told_from_their_neighbours
+            several_bad_records_of_a_batch_are_distinguished_from_their_neighbours
             other_partitions_and_topics_are_not_concerned
             hand_overs_of_several_callers_share_a_batch
             what_is_handed_over_behind_a_refused_batch_keeps_its_order
@@ -224,7 +224,7 @@ macro_rules! log_suite {
     (@ groups $attrs:tt $world:expr) => {
         log_suite! { @@ groups $attrs $world;
             single_member_gets_all_and_reads
-            a_member_without_partitions_is_told_so_once
+            a_member_without_partitions_is_notified_once
             start_without_a_commit_is_explicit
             committed_offsets_survive_close_and_rejoin
             committed_metadata_comes_back
@@ -233,7 +233,7 @@ macro_rules! log_suite {
             members_of_a_group
             metadata_only_while_a_member
             commit_after_losing_the_membership
-            a_member_that_comes_back_is_told_what_it_lost
+            a_member_that_comes_back_is_notified_of_what_it_lost
             static_member_returns_without_a_rebalance
         }
     };

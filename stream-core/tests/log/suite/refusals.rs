@@ -1,5 +1,5 @@
 //! What a broker refuses, and what becomes of the records beside it: a batch of a partition is refused as a whole. With
-//! librdkafka, who is at fault can be told only where at least two are.
+//! librdkafka, who is at fault can be said only where at least two are.
 
 use std::sync::Arc;
 
@@ -68,7 +68,7 @@ pub async fn one_bad_record_gives_its_error_to_its_whole_batch(world: &impl Worl
     assert_eq!(written(&log, &name).await, ["1", "3"]);
 }
 
-pub async fn several_bad_records_of_a_batch_are_told_from_their_neighbours(world: &impl World) {
+pub async fn several_bad_records_of_a_batch_are_distinguished_from_their_neighbours(world: &impl World) {
     if !world.caps().refusals {
         return;
     }

@@ -114,7 +114,7 @@ enum State {
     Up(Process),
     /// Until then.
     Frozen(Process, Instant),
-    /// Told to end.
+    /// It is to end.
     Stopping(Process, Instant),
     /// Started again then.
     Down(Instant),
@@ -299,7 +299,7 @@ impl World {
                 State::Stopping(mut process, until) => {
                     if let Some(status) = process.ended() {
                         if !status.success() {
-                            self.note(&format!("{n} was told to stop, and ended with {status}"));
+                            self.note(&format!("{n} was asked to stop, and ended with {status}"));
                         }
                         State::Down(again)
                     } else {
@@ -371,7 +371,7 @@ impl Drop for World {
     }
 }
 
-/// Sends rounds of numbers until told that it is enough. Returns how many.
+/// Sends rounds of numbers until it is enough. Returns how many.
 async fn feed(log: LogHandle, input: Arc<str>, enough: Arc<AtomicBool>) -> u64 {
     // The broker may be away for long.
     let mut options = ProducerOptions::default();

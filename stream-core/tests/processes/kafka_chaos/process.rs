@@ -1,4 +1,4 @@
-//! An instance as a process of its own: this test binary once more, told by an environment variable what to run.
+//! An instance as a process of its own: this test binary once more; an environment variable says what to run.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -36,7 +36,7 @@ impl Role {
     }
 }
 
-/// The process's own part. Does nothing unless it is told what to run.
+/// The process's own part. Does nothing unless that variable says what to run.
 pub async fn run_role() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let [brokers, group, input, out, gathered, guarantee, session, dir] = role.split(' ').collect::<Vec<_>>()[..]

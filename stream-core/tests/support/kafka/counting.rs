@@ -1,6 +1,6 @@
 //! A group that counts and knows what it has seen before, and the checks of what it came to.
 //!
-//! Each key's records are numbered from 0. So it can be told, from the table and the output alone, whether a record was
+//! Each key's records are numbered from 0. So it can be seen, from the table and the output alone, whether a record was
 //! lost, done again, or left out.
 
 use std::collections::BTreeMap;

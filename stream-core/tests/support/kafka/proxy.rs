@@ -1,7 +1,7 @@
 //! A TCP proxy between clients and a broker that delays and cuts connections at random, is a slow link, or holds requests
 //! back until long after their client has given them up.
 //!
-//! It knows as much of Kafka's protocol as it takes to tell a commit from the rest: each request begins with its length
+//! It knows as much of Kafka's protocol as it takes to know a commit from the rest: each request begins with its length
 //! and its kind. So a commit can be cut off before the broker gets it, or after it, when only the answer is lost.
 
 use std::io;
