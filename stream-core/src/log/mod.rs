@@ -18,6 +18,7 @@ mod batch;
 mod delivery;
 mod error;
 pub mod partitioner;
+mod topic;
 mod types;
 
 pub mod embedded;
@@ -33,11 +34,11 @@ pub use self::arena::Headers;
 pub use self::batch::{NewRecord, ProduceBatch, RecordBatch, RecordRef, Savepoint};
 pub use self::delivery::{Delivery, FailedRecord};
 pub use self::error::{ErrorClass, LogError};
+pub use self::topic::{Cleanup, TimestampType, TopicConfig, TopicInfo, TopicSpec};
 use self::types::without_metadata;
 pub use self::types::{
-    AutoOffsetReset, Cleanup, Commits, FetchLimits, Fetched, GroupMember, GroupMetadata, Isolation, MemberOptions,
-    OffsetAndMetadata, OffsetSpec, Offsets, Partitioner, ProducerOptions, Subscription, TimestampType, TopicConfig,
-    TopicInfo, TopicPartition, TopicSpec,
+    AutoOffsetReset, Commits, FetchLimits, Fetched, GroupMember, GroupMetadata, Isolation, MemberOptions,
+    OffsetAndMetadata, OffsetSpec, Offsets, Partitioner, ProducerOptions, Subscription, TopicPartition,
 };
 use crate::clock::Clock;
 

@@ -28,6 +28,7 @@ mod memory;
 mod options;
 mod placement;
 mod positions;
+mod producer_id;
 pub(crate) mod progress;
 mod query;
 mod restore;

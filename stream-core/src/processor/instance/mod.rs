@@ -16,6 +16,7 @@ mod loops;
 mod query;
 mod recreated;
 mod revoke;
+mod show;
 mod stores;
 mod tasks;
 
@@ -39,7 +40,7 @@ use super::env::Env;
 use super::error::{ProcessorError, ProcessorResult};
 use super::handle::Request;
 use super::standby::{OpenStores, StandbyUpdate};
-use super::status::{Rebalance, State, Status, TaskState, Waiting};
+use super::status::{Rebalance, Status, TaskState, Waiting};
 use super::task::{Command, Demand, Report, VisitRequest};
 use super::{Listeners, Stop};
 use crate::log::{Commits, GroupHandle, LogError, LogResult, Member, MemberEvent, Offsets, TopicPartition};
@@ -364,37 +365,6 @@ impl<'a> Instance<'a> {
         let busy = |t: &&LiveTask| t.state != TaskState::Draining;
         let tasks = self.tasks.iter().filter(|(_, t)| busy(t)).map(|(id, _)| *id).collect();
         self.revoke(tasks, None);
-    }
-
-    /// The group says nothing to a member until all members have answered its coordinator, if there is one.
-    fn waits_for_the_group(&mut self) {
-        let group = self.env.graph.name();
-        let on =
-            format!("group {group} to assign partitions: its coordinator, or its other members, have yet to answer");
-        tracing::warn!(group, "{on}");
-        let waited = i64::try_from(JOIN_PATIENCE.as_millis()).unwrap_or(i64::MAX);
-        let since_ms = self.env.log.clock().now_ms().saturating_sub(waited);
-        self.join_waits = Some(Waiting { on, since_ms });
-        self.show();
-    }
-
-    /// Publishes what the instance is doing.
-    fn show(&mut self) {
-        let restoring = self.tasks.values().any(|t| t.state == TaskState::Restoring);
-        let waits =
-            self.tasks.values().filter_map(|t| t.waiting.as_ref()).chain(&self.commit_waits).chain(&self.join_waits);
-        let waiting = waits.min_by_key(|w| w.since_ms).cloned();
-        let state = match (self.stopping, self.assigned, restoring) {
-            (true, ..) => State::Stopping,
-            (false, true, true) => State::Restoring,
-            (false, ..) if waiting.is_some() => State::Waiting,
-            (false, false, _) => State::Starting,
-            (false, true, false) => State::Running,
-        };
-        let tasks = self.tasks.values().flat_map(|t| t.partitions.iter().map(|p| (p.clone(), t.state))).collect();
-        let standbys = self.idle.standbys.values().flat_map(|s| s.states.clone()).collect();
-        let left_out = self.env.counters.left_out.all();
-        self.listeners.publish(self.status, Status { state, tasks, standbys, waiting, left_out });
     }
 }
 

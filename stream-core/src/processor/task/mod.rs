@@ -47,6 +47,7 @@ mod replay;
 mod search;
 mod start;
 mod time;
+mod time_writes;
 mod visit;
 mod visits;
 mod waiting;

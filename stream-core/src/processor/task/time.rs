@@ -13,12 +13,16 @@
 //!
 //! Which of the entries is next is asked of the tables: see [`crate::time::due`].
 
+mod fired;
+mod progress;
+
 use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::rc::Rc;
 
 use futures::future::{BoxFuture, LocalBoxFuture};
 
+pub(super) use self::fired::{After, Fired, TimeProgress, Trying};
 use super::closed::Closed;
 use super::cut::Cuts;
 use crate::context::{Core, Stage, StateWrites};
@@ -31,67 +35,6 @@ use crate::time::stream_join::queue::last_closes;
 use crate::topology::{TableId, Topology};
 use crate::window::Which;
 use crate::window::keys::{self, By};
-
-/// An entry that has fired and is not deleted yet.
-#[derive(Clone, Debug)]
-pub(super) struct Fired {
-    pub(super) table: TableId,
-    pub(super) key: Box<[u8]>,
-    /// The stream time that must be written before.
-    pub(super) due: i64,
-    /// The entry to delete once this one's deletion is acknowledged.
-    pub(super) then: Option<Box<[u8]>>,
-    pub(super) after: After,
-}
-
-/// What becomes of an entry that has fired.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum After {
-    /// It is deleted.
-    Delete,
-    /// It is a join's: it stays hidden until the join's bound closes it.
-    Hide,
-    /// It is a join's, and has found its first match: it gets its mark, and is hidden until then.
-    Mark,
-    /// It has its mark once this is acknowledged.
-    Marked,
-}
-
-impl Fired {
-    /// An entry that is deleted once what was done until now is acknowledged.
-    pub(super) fn superseded(table: TableId, key: Box<[u8]>) -> Self {
-        Self { table, key, due: i64::MIN, then: None, after: After::Delete }
-    }
-}
-
-/// Due work that failed, and is called again.
-#[derive(Debug)]
-pub(super) struct Trying {
-    pub(super) table: TableId,
-    pub(super) key: Vec<u8>,
-    /// How often it needed something to be loaded since the last attempt that counts.
-    pub(super) loads: u32,
-    pub(super) attempts: u32,
-    /// The error if something that it needs can't be loaded.
-    pub(super) unloadable: Option<CallbackError>,
-}
-
-impl Trying {
-    pub(super) fn is(&self, due: &Due) -> bool {
-        self.table == due.table && self.key == due.key
-    }
-}
-
-/// The progress of time that a batch brings, once it is acknowledged.
-#[derive(Debug)]
-pub(super) struct TimeProgress {
-    released: i64,
-    written: i64,
-    /// Stream time up to which joins are closed with it, and that of the bounds in it.
-    closed: i64,
-    bound: i64,
-    fired: Vec<Fired>,
-}
 
 /// The time of a task. In a group without timers and windows it does nothing.
 pub(super) struct Time {
@@ -369,13 +312,6 @@ impl Time {
         self.bound();
     }
 
-    pub(super) fn release_superseded(&mut self, stage: &mut Stage) {
-        let closed = &self.closed;
-        let after = |table| if closed.is_of(table) { After::Mark } else { After::Delete };
-        let superseded = |(table, key)| Fired { after: after(table), ..Fired::superseded(table, key) };
-        self.fired.extend(stage.superseded.drain(..).map(superseded));
-    }
-
     fn apply_one(&mut self, core: &Core, table: TableId, key: &[u8], value: Option<&[u8]>) -> Option<Place> {
         let partition = core.tables.get(table)?;
         core.pending_deletes.borrow_mut().remove(table, key);
@@ -395,70 +331,6 @@ impl Time {
             }
         }
         Some(place)
-    }
-
-    /// The stream time to be written with the next batch, if it has moved on.
-    pub(super) fn to_write(&self) -> Option<i64> {
-        let time = if self.atomic { self.released } else { self.acknowledged };
-        (self.on && !self.waits && time > self.flushed).then_some(time)
-    }
-
-    /// The progress that the next batch brings, if the group keeps time.
-    pub(super) fn mark(&mut self) -> Option<Box<TimeProgress>> {
-        if !self.on {
-            return None;
-        }
-        self.flushed = self.to_write().unwrap_or(self.flushed);
-        let (released, written) = (self.released, self.flushed);
-        let (closed, bound) = (self.emitted(), self.closed.flushed);
-        Some(Box::new(TimeProgress { released, written, closed, bound, fired: std::mem::take(&mut self.fired) }))
-    }
-
-    /// The stream time up to which everything of joins that is due was emitted and released.
-    fn emitted(&self) -> i64 {
-        let joins = self.queues.iter().filter(|queue| matches!(queue.kind, Kind::Joined(..)));
-        joins.map(|queue| queue.due.saturating_sub(1)).min().unwrap_or(i64::MAX).min(self.released)
-    }
-
-    /// The stream time of the bounds to be written with the next batch, if joins are closed further than is written.
-    pub(super) fn to_close(&self) -> Option<i64> {
-        let at = if self.atomic { self.emitted() } else { self.closed.acknowledged.min(self.written) };
-        (self.closed.is_on() && !self.waits && at > self.closed.flushed).then_some(at)
-    }
-
-    /// A batch is acknowledged. True if the written stream time is that of everything acknowledged.
-    pub(super) fn acknowledge(&mut self, mark: &mut TimeProgress) -> bool {
-        self.acknowledged = self.acknowledged.max(mark.released);
-        self.written = self.written.max(mark.written);
-        self.closed.acknowledged = self.closed.acknowledged.max(mark.closed);
-        self.closed.written = self.closed.written.max(mark.bound);
-        self.deletable.append(&mut mark.fired);
-        self.written >= self.acknowledged
-    }
-
-    /// The entries that may be deleted by now.
-    pub(super) fn take_deletable(&mut self) -> Vec<Fired> {
-        let (written, closed) = (self.written, self.closed.written);
-        let may = |f: &Fired| f.due <= if f.after == After::Hide { closed } else { written };
-        let (now, later) = std::mem::take(&mut self.deletable).into_iter().partition(may);
-        self.deletable = later;
-        now
-    }
-
-    /// An entry, of which everything is acknowledged, is hidden until the join's bound closes it.
-    pub(super) fn hide(&mut self, table: TableId, key: Box<[u8]>, due: i64) {
-        self.deletable.push(Fired { due, after: After::Hide, ..Fired::superseded(table, key) });
-    }
-
-    /// An entry's mark is handed over with the next batch.
-    pub(super) fn begin_marking(&mut self, table: TableId, key: Box<[u8]>) {
-        self.marking.insert((table, key.clone()));
-        self.fired.push(Fired { after: After::Marked, ..Fired::superseded(table, key) });
-    }
-
-    /// An entry's mark is acknowledged.
-    pub(super) fn marked(&mut self, table: TableId, key: &[u8]) {
-        self.marking.remove(&(table, key.into()));
     }
 
     /// Goes back to what is acknowledged. The tables have gone back already.
