@@ -6,8 +6,11 @@ mod log_suite;
 
 mod embedded;
 mod embedded_faults;
+mod embedded_members;
 mod embedded_network;
 #[cfg(feature = "kafka")]
 mod kafka;
 #[cfg(feature = "kafka")]
 mod kafka_mock;
+#[cfg(feature = "kafka")]
+mod kafka_mock_members;
