@@ -1,4 +1,4 @@
-//! Orders and their payments: a payment is told with its order, an order that nobody pays within an hour without one.
+//! Orders and their payments: a payment comes out with its order, an order that nobody pays within an hour without one.
 //!
 //! `cargo run -p examples --bin join`
 

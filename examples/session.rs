@@ -1,4 +1,4 @@
-//! A session: the pages that a visitor sees without a pause of half an hour, told once the pause is there.
+//! A session: the pages that a visitor sees without a pause of half an hour, emitted once the pause is there.
 //!
 //! `cargo run -p examples --bin session`
 

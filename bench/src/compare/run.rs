@@ -156,7 +156,7 @@ impl Bench {
         };
         let (records, results) = match topology {
             Topology::Window => (load.records, u64::try_from(check::windows_of(load).len())?),
-            // Its matches are what tells that it has seen all.
+            // Its matches show that it has seen all.
             Topology::Join => (load.total() - load.records, load.records),
             _ => (load.records, 0),
         };

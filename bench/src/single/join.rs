@@ -1,4 +1,4 @@
-//! A join of two topics: how fast it is, that what it tells is exact, and that what it keeps stays as it is however many
+//! A join of two topics: how fast it is, that what it emits is exact, and that what it keeps stays as it is however many
 //! records come.
 //!
 //! Of every left record one right record has the same key and a time near it, but for each tenth, which has none. Keys come
@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Args, how: Join) -> Outcome<()> {
 struct Topics {
     left: Arc<str>,
     right: Arc<str>,
-    told: Arc<str>,
+    out: Arc<str>,
 }
 
 async fn join(args: &Args, how: Join) -> Outcome<()> {
@@ -68,7 +68,7 @@ async fn join(args: &Args, how: Join) -> Outcome<()> {
     let ms = Duration::from_millis;
     let seen = Arc::new(AtomicU64::new(0));
     let mut g = Group::define(name.as_str());
-    let told = g.output(Arc::clone(&topics.told), Int64);
+    let out = g.output(Arc::clone(&topics.out), Int64);
     let left = Side::topic(topics.left.to_string(), Int64);
     let mut right = Side::topic(topics.right.to_string(), Int64);
     if how.re_key {
@@ -82,8 +82,8 @@ async fn join(args: &Args, how: Join) -> Outcome<()> {
         move |ctx, left, right| {
             count.fetch_add(1, Ordering::Relaxed);
             // A match is positive, a null negative.
-            let told_of = left + 1;
-            ctx.emit(told, ctx.key(), if right.is_some() { told_of } else { -told_of })
+            let result = left + 1;
+            ctx.emit(out, ctx.key(), if right.is_some() { result } else { -result })
         },
     );
     let dir = tempfile::tempdir()?;
@@ -106,10 +106,10 @@ async fn join(args: &Args, how: Join) -> Outcome<()> {
         let so_far = seen.load(Ordering::Relaxed);
         if so_far >= next {
             let (entries, bytes) = stores.of(&join_topic(&name, "pairs"))?;
-            println!("told={so_far} kept_entries={entries} store_mb={:.1} peak_mb={}", mb(bytes), peak_mb()?);
+            println!("emitted={so_far} kept_entries={entries} store_mb={:.1} peak_mb={}", mb(bytes), peak_mb()?);
             next = so_far + args.records / 10;
         }
-        // Nearly all is told before anything has to be closed by force.
+        // Nearly all is emitted before anything has to be closed by force.
         if !flushed && so_far + args.records / 20 + 2 * (how.within_ms + grace) >= args.records {
             handle.caught_up().await?;
             flush(&log, args, &topics.left).await?;
@@ -121,7 +121,7 @@ async fn join(args: &Args, how: Join) -> Outcome<()> {
     handle.stop();
     running.await??;
     let (took, cpu) = (began.elapsed().as_secs_f64(), cpu_seconds()? - cpu);
-    check(&log, &topics.told, args).await?;
+    check(&log, &topics.out, args).await?;
     let (entries, bytes) = stores.of(&join_topic(&name, "pairs"))?;
     #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
     let rate = (2 * args.records) as f64 / took;
@@ -145,10 +145,10 @@ fn mb(bytes: u64) -> f64 {
 
 /// Writes both sides.
 async fn load(log: &LogHandle, args: &Args, name: &str) -> Outcome<Topics> {
-    let [left, right, told] = ["left", "right", "told"].map(|what| Arc::<str>::from(format!("{name}-{what}")));
+    let [left, right, out] = ["left", "right", "out"].map(|what| Arc::<str>::from(format!("{name}-{what}")));
     let keep = TopicConfig::new().retention_ms(-1);
     let specs =
-        [&left, &right, &told].map(|t| TopicSpec::new(Arc::clone(t)).partitions(args.partitions).config(keep.clone()));
+        [&left, &right, &out].map(|t| TopicSpec::new(Arc::clone(t)).partitions(args.partitions).config(keep.clone()));
     log.create_topics(specs.into()).await?;
     let producer = log.producer(ProducerOptions::default()).await?;
     let mut under_way = std::collections::VecDeque::new();
@@ -177,7 +177,7 @@ async fn load(log: &LogHandle, args: &Args, name: &str) -> Outcome<Topics> {
         delivered(&delivery.await)?;
     }
     println!("{} records a side in {left} and {right}", args.records);
-    Ok(Topics { left, right, told })
+    Ok(Topics { left, right, out })
 }
 
 /// Writes what closes everything else on each partition.
@@ -198,12 +198,12 @@ fn delivered(delivery: &stream_core::log::Delivery) -> Outcome<()> {
     delivery.failed.first().map_or(Ok(()), |f| Err(f.error.clone().into()))
 }
 
-/// Each left record has been told once: with its match, or without if it has none.
-async fn check(log: &LogHandle, told: &Arc<str>, args: &Args) -> Outcome<()> {
+/// Each left record is emitted once: with its match, or without if it has none.
+async fn check(log: &LogHandle, out: &Arc<str>, args: &Args) -> Outcome<()> {
     let reader = log.reader(Isolation::ReadCommitted)?;
     let mut seen = vec![false; usize::try_from(args.records)?];
     for p in 0..args.partitions {
-        let mut fetch = reader.read(TopicPartition::new(Arc::clone(told), p), 0).await?;
+        let mut fetch = reader.read(TopicPartition::new(Arc::clone(out), p), 0).await?;
         let mut batch = RecordBatch::new();
         while std::future::poll_fn(|cx| fetch.poll_fetch(cx, &mut batch, FetchLimits::default())).await?
             == Fetched::Records
@@ -216,13 +216,13 @@ async fn check(log: &LogHandle, told: &Arc<str>, args: &Args) -> Outcome<()> {
                 }
                 let place = seen.get_mut(usize::try_from(number)?).ok_or("a record from nowhere")?;
                 if std::mem::replace(place, true) {
-                    return Err(format!("left record {number} is told twice").into());
+                    return Err(format!("left record {number} is emitted twice").into());
                 }
             }
         }
     }
     match seen.iter().position(|seen| !seen) {
-        Some(lost) => Err(format!("nothing is told of left record {lost}").into()),
+        Some(lost) => Err(format!("nothing is emitted of left record {lost}").into()),
         None => Ok(()),
     }
 }

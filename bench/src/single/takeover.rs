@@ -88,10 +88,10 @@ impl Instance {
             .stdout(Stdio::piped())
             .spawn()?;
         let lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
-        let (tell, seen) = channel();
+        let (send, seen) = channel();
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                if tell.send((Instant::now(), line)).is_err() {
+                if send.send((Instant::now(), line)).is_err() {
                     return;
                 }
             }
@@ -146,15 +146,15 @@ async fn instance_of(args: &Args, how: Takeover, group: &str, dir: &str) -> Outc
         .state_dir(dir)
         .session_timeout(Duration::from_millis(how.session_ms))
         .standbys(if how.standbys { Standbys::All } else { Standbys::None })
-        .on_state(|status| tell(status, ""));
+        .on_state(|status| print(status, ""));
     let handle = processor.handle();
     let running = tokio::spawn(processor.run());
     handle.caught_up().await?;
-    tell(&handle.status(), "all");
+    print(&handle.status(), "all");
     Ok(running.await??)
 }
 
-fn tell(status: &Status, counted: &str) {
+fn print(status: &Status, counted: &str) {
     let warm = status.standbys.values().filter(|s| **s == StandbyState::Running).count();
     let state = if status.state == State::Running { "Running" } else { "other" };
     println!("{} state={state} tasks={} warm={warm} counted={counted}", std::process::id(), status.tasks.len());

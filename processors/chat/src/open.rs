@@ -1,6 +1,6 @@
 //! Which messages are a group: the open groups of a chat, and when they close.
 //!
-//! Nothing here knows of topics or timers: it is told what time it is and says what has closed. Times are of the wall clock,
+//! Nothing here knows of topics or timers: it is given the time and says what has closed. Times are of the wall clock,
 //! in milliseconds since the epoch.
 //!
 //! Invariant: a message that was added is in an open group, in what the call returns, or (if that is asked for) among the

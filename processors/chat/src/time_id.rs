@@ -14,7 +14,7 @@ pub struct TimeIds {
 }
 
 impl TimeIds {
-    /// A maker. It is told apart from others by a random number, not by the machine's address.
+    /// A maker. It differs from others by a random number, not by the machine's address.
     #[allow(clippy::new_without_default, reason = "two of them are not the same")]
     pub fn new() -> Self {
         let [mut node @ .., _, _, _, _, _, _, _, _, _, _] = Uuid::new_v4().into_bytes();

@@ -128,7 +128,7 @@ impl JwtSigner for Hs256 {
 
 impl Verifier<Vec<u8>> for Hs256 {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), SignatureError> {
-        // In a time that does not tell how much of it is right.
+        // In a time that does not show how much of it is right.
         self.0.clone().chain_update(message).verify_slice(signature).map_err(|_| SignatureError::new())
     }
 }

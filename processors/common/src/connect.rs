@@ -140,7 +140,7 @@ mod security {
             Ok(Security::Sasl(sasl))
         }
 
-        /// What only makes sense with a user. Without one, nobody would log in, and nobody would be told.
+        /// What only makes sense with a user. Without one, nobody would log in, and nobody would know.
         fn part_of_a_login(&self) -> Option<&'static str> {
             if self.sasl_mechanism.is_some() {
                 Some("--sasl-mechanism (KAFKA_SASL_MECHANISM)")

@@ -22,7 +22,7 @@ pub struct Lasts {
 
 impl Lasts {
     /// A sentence that says it.
-    pub fn told(&self) -> String {
+    pub fn in_words(&self) -> String {
         match self.for_ {
             Some(time) => format!("It ends after {}.", humantime::format_duration(time)),
             None => "Ctrl-C ends it.".to_owned(),

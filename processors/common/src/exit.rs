@@ -38,7 +38,7 @@ impl<E: Error> From<E> for Exit {
     }
 }
 
-/// Runs a binary's future to its end and turns it into an exit code. An error is told on stderr.
+/// Runs a binary's future to its end and turns it into an exit code. An error is printed on stderr.
 pub fn run(main: impl Future<Output = Result<(), Exit>>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -2,7 +2,7 @@
 //!
 //! The table remembers whose mail is out, so that a record that comes twice is one mail. A crash between the mail server's
 //! answer and the commit is the one case in which a mail goes out again: nobody can close it, for SMTP has no transactions.
-//! Its `Message-ID` is then the same, by which many servers tell.
+//! Its `Message-ID` is then the same, by which many servers know it.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -58,7 +58,7 @@ struct Known {
     keeping: Keeping,
 }
 
-/// Whether the rule is kept as the last good one. An emit is discarded with its transaction, so that only the topic tells.
+/// Whether the rule is kept as the last good one. An emit is discarded with its transaction, so that only the topic shows it.
 #[derive(Clone, Copy)]
 enum Keeping {
     /// It is seen in the topic, or there is nothing to keep.

@@ -22,7 +22,7 @@ use crate::topics::TopicNames;
 /// The join's name within its group, and in the names of its topics.
 pub const JOIN: &str = "found";
 
-/// Which products are told.
+/// Which products are recommended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
     /// Products that somebody searched for
@@ -35,7 +35,7 @@ pub enum Kind {
 /// How products and searches are joined.
 #[derive(Clone, Copy, Debug)]
 pub struct Matching {
-    /// Which products are told.
+    /// Which products are recommended.
     pub kind: Kind,
     /// How far apart in time they may be.
     pub within: Duration,

@@ -67,7 +67,7 @@ pub enum SellError {
 const GRACE: Duration = Duration::from_secs(3);
 
 /// Writes products until as many are written as the pace says, or `stop` resolves. Returns how many; all of them are
-/// acknowledged. `on_written` is told the number now and then.
+/// acknowledged. `on_written` gets the number now and then.
 ///
 /// # Errors
 /// When one can't be written, or the broker does not answer when it is to stop.

@@ -22,7 +22,7 @@ fn groups_of_nothing_are_refused() {
 }
 
 #[test]
-fn an_api_never_tells_its_secrets_and_refuses_short_ones() {
+fn an_api_never_shows_its_secrets_and_refuses_short_ones() {
     let dir = tempfile::tempdir().unwrap();
     let args = ["--brokers", "127.0.0.1:1", "--state-dir", dir.path().to_str().unwrap()];
     let api = env!("CARGO_BIN_EXE_chat-api");

@@ -40,7 +40,7 @@ const REPEATS: u8 = 10;
 const CITY_TOPICS: usize = 6;
 
 /// From one line of counts to the next.
-const TELL_EVERY: Duration = Duration::from_secs(4);
+const PRINT_EVERY: Duration = Duration::from_secs(4);
 
 /// Rows are shown no faster than one in this time; the others are only counted.
 const BREATH: Duration = Duration::from_millis(500);
@@ -105,7 +105,7 @@ fn begin(names: &TopicNames, lasts: Lasts) {
          order: a row was written    mail: a mail went out    again: an order was sent again, nothing must come of it\n",
         orders = names.order_topic,
         emails = names.email_topic,
-        end = lasts.told(),
+        end = lasts.in_words(),
     ));
 }
 
@@ -122,14 +122,14 @@ async fn send(log: &LogHandle, names: &TopicNames, world: &World, lasts: Lasts) 
     let emitter = Emitter::new(names.order_topic.as_str(), OrderJson, Arc::clone(log)).await?;
     let mut generator = Generator::new(log.clock().now_ms().unsigned_abs(), REPEATS);
     let mut sent = Sent::default();
-    let (mut tick, mut tell) = (interval(PACE), interval(TELL_EVERY));
-    tell.reset();
+    let (mut tick, mut print) = (interval(PACE), interval(PRINT_EVERY));
+    print.reset();
     let mut over = std::pin::pin!(lasts.over());
     loop {
         tokio::select! {
             biased;
             () = &mut over => break,
-            _ = tell.tick() => world.tell(&sent),
+            _ = print.tick() => world.print(&sent),
             _ = tick.tick() => {
                 let (order, repeat) = generator.next();
                 // Its acknowledgement is awaited by the close.
@@ -192,7 +192,7 @@ impl World {
         self.calls.fetch_add(1, Ordering::Relaxed) % every == every - 1
     }
 
-    fn tell(&self, sent: &Sent) {
+    fn print(&self, sent: &Sent) {
         let counts = self.counts();
         say(format_args!(
             "  {} orders and {} repeats sent, {} rows, {} mails",

@@ -17,7 +17,7 @@ fn all_take_the_same_common_flags_and_say_how_to_get_a_broker() {
 }
 
 #[test]
-fn a_sink_needs_a_database_and_never_tells_its_password() {
+fn a_sink_needs_a_database_and_never_shows_its_password() {
     let Ended { code, stderr, .. } = run(env!("CARGO_BIN_EXE_order-sink"), &[], &[]);
     assert!(code == Some(2) && stderr.contains("DATABASE_DSN"), "{stderr}");
     let Ended { code, stderr, .. } =

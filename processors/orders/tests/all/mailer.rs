@@ -14,7 +14,7 @@ use stream_core::testing::Tester;
 
 type Done = Result<(), Box<dyn std::error::Error>>;
 
-/// Counts attempts by order, and fails as it is told.
+/// Counts attempts by order, and fails as the test says.
 #[derive(Default)]
 struct FakePost {
     attempts: Mutex<BTreeMap<i32, u32>>,

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Tells users of products that they searched for
+/// Recommends products to users who searched for them
 ///
 /// Products that passed the filter and searches are brought together where a product's name is what was searched for,
 /// letter for letter, within an hour of each other, whichever came first. The pairs go to the topic personal_recom, keyed
@@ -28,7 +28,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser, Debug)]
 #[command(name = "personal-recommendations", version, after_help = EXAMPLES, max_term_width = 100)]
 struct Cli {
-    /// Which products are told
+    /// Which products are recommended
     #[arg(long, value_name = "KIND", default_value = "inner")]
     join: Kind,
 

@@ -307,7 +307,7 @@ async fn a_good_rule_is_kept_even_if_its_transaction_is_aborted() {
     shop.guarantee = Guarantee::ExactlyOnce;
     let rule = shop.rules.set(Rule::typed("lamp")).await.unwrap();
     shop.send(&lamps_and_more()).await;
-    let error = LogError::Abortable { what: "committing".into(), reason: "as told".into() };
+    let error = LogError::Abortable { what: "committing".into(), reason: "on purpose".into() };
     shop.embedded.faults().fail_commit(error);
     shop.start().await;
     shop.judged().await;

@@ -1,4 +1,4 @@
-//! The shop, the filter and the recommendations as processes on a real Kafka, with processes that are killed: what is told
+//! The shop, the filter and the recommendations as processes on a real Kafka, with processes that are killed: what is recommended
 //! equals a separate computation.
 
 use std::collections::BTreeMap;
@@ -53,11 +53,11 @@ async fn values<T: DeserializeOwned>(shop: &System, topic: &str) -> Vec<(i64, T)
     records.filter_map(|r| Some((r.timestamp, serde_json::from_slice(&r.value?).unwrap()))).collect()
 }
 
-async fn told(shop: &System) -> Vec<Pair> {
-    let told = values::<Recommendation>(shop, "recom").await;
-    let mut told: Vec<Pair> = told.into_iter().map(|(at, one)| Pair::told(at, one)).collect();
-    told.sort();
-    told
+async fn recommended(shop: &System) -> Vec<Pair> {
+    let recommended = values::<Recommendation>(shop, "recom").await;
+    let mut recommended: Vec<Pair> = recommended.into_iter().map(|(at, one)| Pair::recommended(at, one)).collect();
+    recommended.sort();
+    recommended
 }
 
 async fn killed_now_and_then(guarantee: &str) {
@@ -76,9 +76,9 @@ async fn killed_now_and_then(guarantee: &str) {
             env!("CARGO_BIN_EXE_shop"),
             &["--count", &count, "--interval", "0s", "--seed", &seed, "--updates", "2"],
         );
-        // In the middle of it: something of the round is told, and more is under way.
+        // In the middle of it: something of the round is recommended, and more is under way.
         if round % 2 == 0 {
-            until("something is told", async || shop.records("recom").await.len() > before).await;
+            until("something is recommended", async || shop.records("recom").await.len() > before).await;
         }
         if round != 2 {
             running.recommendations.kill();
@@ -95,13 +95,13 @@ async fn killed_now_and_then(guarantee: &str) {
     let searched = values::<Find>(&shop, "find").await;
     let expected = pairs_of(&written().await, &searched, HOUR);
     assert!(expected.len() > 250, "{} pairs", expected.len());
-    until("everything is told", async || told(&shop).await.len() >= expected.len()).await;
-    until("everything is told, if some of it twice", async || {
-        let mut told = told(&shop).await;
-        told.dedup();
+    until("everything is recommended", async || recommended(&shop).await.len() >= expected.len()).await;
+    until("everything is recommended, if some of it twice", async || {
+        let mut recommended = recommended(&shop).await;
+        recommended.dedup();
         let mut expected = pairs_of(&written().await, &searched, HOUR);
         expected.dedup();
-        told == expected
+        recommended == expected
     })
     .await;
 
@@ -119,15 +119,15 @@ async fn killed_now_and_then(guarantee: &str) {
     running.recommendations.end();
     running.filter.end();
     // Whatever was still under way has ended.
-    let (mut told, written) = (told(&shop).await, written().await);
+    let (mut recommended, written) = (recommended(&shop).await, written().await);
     let mut expected = pairs_of(&written, &searched, HOUR);
     if exactly {
         assert_eq!(written.len(), products, "the filter lets each through once");
     } else {
-        told.dedup();
+        recommended.dedup();
         expected.dedup();
     }
-    assert!(told == expected, "{} told, {} expected", told.len(), expected.len());
+    assert!(recommended == expected, "{} recommended, {} expected", recommended.len(), expected.len());
     let users = shop.records("recommendations-users-table").await.into_iter();
     let users: BTreeMap<String, shop::Latest> =
         users.map(|r| (r.key, serde_json::from_slice(&r.value.unwrap()).unwrap())).collect();
@@ -142,12 +142,12 @@ fn get(at: &str, path: &str) -> Value {
 
 #[tokio::test]
 #[ignore = "needs a real Kafka: make test starts one where Java is"]
-async fn killed_now_and_then_it_tells_each_pair_exactly_once() {
+async fn killed_now_and_then_it_recommends_each_pair_exactly_once() {
     killed_now_and_then("exactly-once").await;
 }
 
 #[tokio::test]
 #[ignore = "needs a real Kafka: make test starts one where Java is"]
-async fn killed_now_and_then_it_tells_each_pair_at_least_once_and_the_table_doubles_none() {
+async fn killed_now_and_then_it_recommends_each_pair_at_least_once_and_the_table_doubles_none() {
     killed_now_and_then("at-least-once").await;
 }

@@ -54,15 +54,15 @@ impl Shop {
         Ok(())
     }
 
-    /// All pairs that were told, with their times.
-    fn told(&self) -> Result<Vec<(i64, Recommendation)>, Box<dyn std::error::Error>> {
-        let mut told = Vec::new();
+    /// All pairs that were recommended, with their times.
+    fn recommended(&self) -> Result<Vec<(i64, Recommendation)>, Box<dyn std::error::Error>> {
+        let mut recommended = Vec::new();
         for record in self.tester.output(RECOM, Json::<Recommendation>::new()).read()? {
             let recommendation = record.value.expect("a value");
             assert_eq!(record.key.as_deref(), Some(recommendation.product.name.as_bytes()), "keyed by the name");
-            told.push((record.timestamp, recommendation));
+            recommended.push((record.timestamp, recommendation));
         }
-        Ok(told)
+        Ok(recommended)
     }
 
     fn latest(&self) -> Result<BTreeMap<String, Latest>, Box<dyn std::error::Error>> {
@@ -130,13 +130,14 @@ fn crashes_in_between_lose_nothing_and_double_nothing() -> Done {
 
         let expected = pairs_of(&shop.written, &shop.searched, HOUR);
         assert!(expected.len() > 300, "{} pairs", expected.len());
-        let mut told: Vec<Pair> = shop.told()?.into_iter().map(|(at, r)| Pair::told(at, r)).collect();
-        told.sort();
+        let mut recommended: Vec<Pair> =
+            shop.recommended()?.into_iter().map(|(at, r)| Pair::recommended(at, r)).collect();
+        recommended.sort();
         if guarantee == Guarantee::AtLeastOnce {
-            assert!(told.len() > expected.len(), "the crashes had nothing done again");
-            told.dedup();
+            assert!(recommended.len() > expected.len(), "the crashes had nothing done again");
+            recommended.dedup();
         }
-        assert!(told == expected, "{} told, {} expected", told.len(), expected.len());
+        assert!(recommended == expected, "{} recommended, {} expected", recommended.len(), expected.len());
         assert_eq!(shop.latest()?, latest_of(&expected, KEEP));
         Ok(())
     })
@@ -159,8 +160,9 @@ fn only_the_same_name_within_the_hour_matches_whichever_comes_first() -> Done {
         shop.search(2 * HOUR + 1, &find("too late", "ben", &chair.name))?;
         shop.search(2 * HOUR - 1, &find("nobody's", "", &chair.name))?;
         shop.tester.drain()?;
-        let told = shop.told()?;
-        let mut finds: Vec<_> = told.iter().map(|(at, r)| (at - shop.start, r.find_id.as_deref().unwrap())).collect();
+        let recommended = shop.recommended()?;
+        let mut finds: Vec<_> =
+            recommended.iter().map(|(at, r)| (at - shop.start, r.find_id.as_deref().unwrap())).collect();
         finds.sort_unstable();
         assert_eq!(finds, [(HOUR, "early"), (2 * HOUR - 1, "nobody's"), (2 * HOUR, "late")]);
         let latest = shop.latest()?;
@@ -180,14 +182,14 @@ fn a_product_that_leaves_the_table_is_dropped_and_counted() -> Done {
         shop.products.push_at(chair.product_id.as_str(), None, Some(shop.start + 1), None)?;
         shop.search(2, &find("f", "ann", &chair.name))?;
         shop.tester.drain()?;
-        assert_eq!(shop.told()?.len(), 1, "what was in the shop within the hour is found");
+        assert_eq!(shop.recommended()?.len(), 1, "what was in the shop within the hour is found");
         assert_eq!(shop.tester.dropped(RECOM_GROUP)?, 1);
         Ok(())
     })
 }
 
 #[test]
-fn a_left_join_tells_every_product_at_once_and_matches_as_they_come() -> Done {
+fn a_left_join_recommends_every_product_at_once_and_matches_as_they_come() -> Done {
     with_both(|guarantee| {
         let mut shop = Shop::new(guarantee, Kind::Left)?;
         let mut generator = Generator::new(6, 0);
@@ -195,15 +197,16 @@ fn a_left_join_tells_every_product_at_once_and_matches_as_they_come() -> Done {
         shop.product(0, &chair)?;
         shop.product(1, &stool)?;
         shop.tester.drain()?;
-        let alone = |told: &[(i64, Recommendation)]| told.iter().filter(|(_, r)| r.user_id.is_none()).count();
-        assert_eq!((shop.told()?.len(), alone(&shop.told()?)), (2, 2), "at once");
+        let alone =
+            |recommended: &[(i64, Recommendation)]| recommended.iter().filter(|(_, r)| r.user_id.is_none()).count();
+        assert_eq!((shop.recommended()?.len(), alone(&shop.recommended()?)), (2, 2), "at once");
         shop.search(MINUTE, &find("f", "ann", &chair.name))?;
         shop.tester.drain()?;
         shop.product(2 * MINUTE, &chair)?;
         shop.tester.drain()?;
-        let told = shop.told()?;
-        assert_eq!((told.len(), alone(&told)), (4, 2), "{told:?}");
-        let json = serde_json::to_value(&told.iter().find(|(_, r)| r.user_id.is_none()).unwrap().1)?;
+        let recommended = shop.recommended()?;
+        assert_eq!((recommended.len(), alone(&recommended)), (4, 2), "{recommended:?}");
+        let json = serde_json::to_value(&recommended.iter().find(|(_, r)| r.user_id.is_none()).unwrap().1)?;
         assert!(json["find_id"].is_null() && json["find"].is_null() && json["product"]["name"].is_string(), "{json}");
         // One product, one search: once in the table, as it was last.
         let latest = shop.latest()?;

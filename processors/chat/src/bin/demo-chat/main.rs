@@ -126,7 +126,7 @@ fn begin(address: SocketAddr, lasts: Lasts) {
          All of it runs in this process, on a log in memory. {}\n\
          \n\
          group: has closed, with so many messages\n",
-        lasts.told()
+        lasts.in_words()
     ));
 }
 

@@ -1,4 +1,4 @@
-//! A mail server of a few lines: takes mails, or answers as it is told.
+//! A mail server of a few lines: takes mails, or answers as the test says.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
 use std::sync::{Arc, Mutex};

@@ -116,7 +116,7 @@ impl Live {
     }
 
     fn send(&self, name: &'static str, data: &impl Serialize) {
-        // Without a page there is nobody to tell.
+        // Without a page nobody listens.
         if self.events.receiver_count() > 0
             && let Some(event) = event(name, data)
         {

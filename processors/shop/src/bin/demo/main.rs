@@ -213,7 +213,7 @@ async fn sell_here(log: &LogHandle, names: &TopicNames, demo: &Demo, lasts: Last
             () = lasts.over() => {}
             () = type_lines(lasts.for_, demo) => {}
             () = keep_searching(demo) => {}
-            () = demo.screen.keep_telling() => {}
+            () = demo.screen.keep_printing() => {}
         }
     };
     let written = |n| demo.screen.live.written(n);
@@ -253,7 +253,7 @@ async fn type_lines(for_: Option<Duration>, demo: &Demo) {
     let mut next = line;
     while let Some(line) = next {
         match line.trim().strip_prefix('?').map(str::trim) {
-            // A rule that is refused was told of.
+            // A rule that is refused was reported.
             None => _ = demo.rule(&line).await,
             Some("") => say("  what for? As in: ?Quiet oak desk"),
             Some(text) => match demo.search(YOU, text).await {

@@ -23,7 +23,7 @@ pub(crate) const PROMPT: &str = "Filter product name contain: ";
 const BREATH: Duration = Duration::from_millis(700);
 
 /// From one line of counts to the next.
-const TELL_EVERY: Duration = Duration::from_secs(4);
+const PRINT_EVERY: Duration = Duration::from_secs(4);
 
 /// Shows and counts.
 pub(crate) struct Screen {
@@ -49,7 +49,7 @@ impl Screen {
         say(format_args!(
             "A shop writes 30 products a second to the topic {products}. A processor keeps those whose name passes\n\
              a filter in its table, {table}. Users search, in {searches};\n\
-             another processor joins the two where a name is what was searched for, and writes who is to be told of what to\n\
+             another processor joins the two where a name is what was searched for, and writes what is recommended to whom to\n\
              {recom}. All of it runs in this process, on a log in memory: no Kafka is needed. {end}\n\
              \n\
              See it, and join in:  {page}\n\
@@ -66,7 +66,7 @@ impl Screen {
             table = table_topic(&names.filter_group),
             searches = names.find_topic,
             recom = names.recom_topic,
-            end = lasts.told(),
+            end = lasts.in_words(),
             page = self.coloured("1;4", &format!("http://{page}/")),
             plus = self.coloured("32", "+"),
             minus = self.coloured("31", "-"),
@@ -131,10 +131,10 @@ impl Screen {
         }
     }
 
-    /// Tells the counts now and then, for ever.
-    pub(crate) async fn keep_telling(&self) {
+    /// Prints the counts now and then, for ever.
+    pub(crate) async fn keep_printing(&self) {
         loop {
-            sleep(TELL_EVERY).await;
+            sleep(PRINT_EVERY).await;
             let counts = self.live.counts();
             let line = format!(
                 "  {} products, {} passed, {} in the table; {} searches, {} recommendations; rule: {}",

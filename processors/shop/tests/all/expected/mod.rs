@@ -22,9 +22,9 @@ impl Pair {
         Self { at_ms, find_id: id, user_id, find, product: serde_json::to_string(product).unwrap() }
     }
 
-    /// As it was told.
-    pub fn told(at_ms: i64, told: Recommendation) -> Self {
-        let Recommendation { user_id, find_id, find, product } = told;
+    /// As it was recommended.
+    pub fn recommended(at_ms: i64, recommended: Recommendation) -> Self {
+        let Recommendation { user_id, find_id, find, product } = recommended;
         let find = Find { id: find_id.unwrap(), user_id: user_id.unwrap(), find: find.unwrap() };
         Self::of(at_ms, &product, &find)
     }
