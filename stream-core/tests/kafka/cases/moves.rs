@@ -173,7 +173,9 @@ impl Instances<'_> {
         processor = if self.plan.new_protocol {
             processor.new_group_protocol(true)
         } else {
-            processor.session_timeout(Duration::from_secs(6))
+            // Nobody dies here. A write that takes longer than two thirds of the session is done again, and a broker that shares
+            // its machine with a build takes seconds.
+            processor.session_timeout(Duration::from_secs(30))
         };
         self.running[slot] = Some(Running::start(processor));
     }
