@@ -17,9 +17,9 @@
 mod derive;
 #[cfg(feature = "fjall")]
 mod fjall;
+mod folder;
 mod memory;
 mod sled;
-mod state_dir;
 
 pub(crate) use self::derive::{Derive, DerivingStore, Layout};
 #[cfg(feature = "fjall")]

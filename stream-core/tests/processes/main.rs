@@ -6,6 +6,8 @@ mod kafka_support;
 #[path = "../support/store.rs"]
 mod store_support;
 
+#[cfg(target_os = "linux")]
+mod disk_full;
 #[cfg(all(feature = "kafka", unix))]
 mod kafka_chaos;
 #[cfg(feature = "kafka")]

@@ -12,15 +12,14 @@
 
 use std::fmt;
 use std::ops::Bound;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use fjall::{Database, Error, Guard, Keyspace, PersistMode};
 
-use super::damage::{guarded, is_damage, mark_damaged, too_long, unreadable};
-use super::format::full_fingerprint;
-use crate::store::state_dir::StateDir;
+use super::damage::too_long;
+use crate::store::folder::{
+    CHECKPOINT, EngineError, FINGERPRINT, ORIGIN, Place, Recorded, checkpoint_bytes, guarded, read_checkpoint,
+    read_text,
+};
 use crate::store::{Checkpoint, Direction, KeyRange, Pair, Scan, Store, StoreError};
 
 const META: u8 = 0;
@@ -28,36 +27,25 @@ const USER: u8 = 1;
 /// Above all keys of users.
 const BEHIND: u8 = 2;
 
-const CHECKPOINT: &str = "checkpoint";
-const FINGERPRINT: &str = "fingerprint";
-const ORIGIN: &str = "origin";
-
 /// Bytes of the longest key that fjall takes, with the byte before it.
 const LONGEST: usize = 65_535;
 
 /// One partition of a table.
 pub(super) struct FjallStore {
-    /// Set by the first change that failed, or damage that was found. From then on nothing is written.
-    failed: AtomicBool,
-    fingerprint: String,
-    path: PathBuf,
     tree: Keyspace,
     db: Database,
-    /// Held, never read: the lock of the state directory must outlive the database.
-    _dir: Arc<StateDir>,
-}
-
-/// The metadata of a store.
-pub(super) struct Recorded {
-    pub(super) fingerprint: Option<String>,
-    pub(super) checkpoint: Option<Checkpoint>,
-    pub(super) has_keys: bool,
+    /// Dropped last.
+    place: Place,
 }
 
 impl FjallStore {
     /// Wraps a database. [`recorded`](Self::recorded) has to be looked at before it is used.
-    pub(super) fn new(db: Database, tree: Keyspace, path: PathBuf, fingerprint: String, dir: Arc<StateDir>) -> Self {
-        Self { failed: AtomicBool::new(false), fingerprint, path, tree, db, _dir: dir }
+    pub(super) fn new(db: Database, tree: Keyspace, place: Place) -> Self {
+        Self { tree, db, place }
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// The metadata that an earlier run left.
@@ -68,33 +56,16 @@ impl FjallStore {
 
     /// Records what the store is.
     pub(super) fn record_fingerprint(&self) -> Result<(), Error> {
-        self.tree.insert(meta(FINGERPRINT), self.fingerprint.as_bytes())?;
+        self.tree.insert(meta(FINGERPRINT), self.place.fingerprint().as_bytes())?;
         self.db.persist(PersistMode::SyncAll)
     }
 
-    /// Whether another handle may be given out.
-    pub(super) fn share(&self, fingerprint: &str) -> Result<(), StoreError> {
-        let expected = full_fingerprint(fingerprint);
-        if expected != self.fingerprint {
-            return Err(StoreError::Fingerprint { path: self.path.clone(), found: self.fingerprint.clone(), expected });
-        }
-        self.usable()
-    }
-
-    fn read_text(&self, name: &'static str) -> Result<Option<String>, Error> {
-        let Some(bytes) = self.tree.get(meta(name))? else { return Ok(None) };
-        String::from_utf8(bytes.to_vec()).map(Some).map_err(|_| unreadable(name))
+    fn read_text(&self, name: &str) -> Result<Option<String>, Error> {
+        self.tree.get(meta(name))?.map(|bytes| read_text(name, &bytes)).transpose()
     }
 
     fn read_checkpoint(&self) -> Result<Option<Checkpoint>, Error> {
-        let Some(bytes) = self.tree.get(meta(CHECKPOINT))? else { return Ok(None) };
-        let Some((offset, at_ms)) = bytes
-            .split_first_chunk()
-            .and_then(|(offset, rest)| Some((i64::from_be_bytes(*offset), i64::from_be_bytes(rest.try_into().ok()?))))
-        else {
-            return Err(unreadable(CHECKPOINT));
-        };
-        Ok(Some(Checkpoint { offset, at_ms }))
+        self.tree.get(meta(CHECKPOINT))?.map(|bytes| read_checkpoint(&bytes)).transpose()
     }
 
     fn write_all(&self, entries: &mut dyn Iterator<Item = (&[u8], Option<&[u8]>)>) -> Result<(), Error> {
@@ -114,11 +85,7 @@ impl FjallStore {
 
     fn checkpoint_now(&self, at: Checkpoint) -> Result<(), Error> {
         self.db.persist(PersistMode::SyncAll)?;
-        let mut value = [0; 16];
-        let (offset, at_ms) = value.split_at_mut(8);
-        offset.copy_from_slice(&at.offset.to_be_bytes());
-        at_ms.copy_from_slice(&at.at_ms.to_be_bytes());
-        self.tree.insert(meta(CHECKPOINT), value)?;
+        self.tree.insert(meta(CHECKPOINT), checkpoint_bytes(at))?;
         self.db.persist(PersistMode::SyncAll)
     }
 
@@ -130,39 +97,13 @@ impl FjallStore {
         self.record_fingerprint()
     }
 
-    fn usable(&self) -> Result<(), StoreError> {
-        if self.failed.load(Ordering::Acquire) {
-            let reason = "an earlier call failed; it must be closed and opened again".into();
-            return Err(StoreError::Failed { path: self.path.clone(), reason });
-        }
-        Ok(())
-    }
-
-    /// Runs a call that changes the store, unless one failed before.
-    fn change(&self, call: impl FnOnce() -> Result<(), Error>) -> Result<(), StoreError> {
-        self.usable()?;
-        call().map_err(|error| {
-            self.failed.store(true, Ordering::Release);
-            self.report(&error)
-        })
-    }
-
-    /// Takes note of an error.
-    fn report(&self, error: &Error) -> StoreError {
-        if is_damage(error) {
-            self.failed.store(true, Ordering::Release);
-            mark_damaged(&self.path, error);
-        }
-        StoreError::Failed { path: self.path.clone(), reason: error.to_string() }
-    }
-
     fn pair(&self, found: Guard) -> Result<Pair, StoreError> {
-        let pair = guarded(|| {
+        let pair = guarded(|| -> Result<Pair, Error> {
             let (key, value) = found.into_inner()?;
-            let (_, key) = key.split_first().ok_or_else(|| unreadable("key"))?;
+            let (_, key) = key.split_first().ok_or_else(|| Error::unreadable("key"))?;
             Ok((key.to_vec(), value.to_vec()))
         });
-        pair.map_err(|error| self.report(&error))
+        pair.map_err(|error| self.place.report(&error))
     }
 }
 
@@ -187,7 +128,7 @@ impl Store for FjallStore {
             return Ok(None);
         }
         let found = guarded(|| self.tree.get(user(key)));
-        found.map(|value| value.map(|value| value.to_vec())).map_err(|error| self.report(&error))
+        found.map(|value| value.map(|value| value.to_vec())).map_err(|error| self.place.report(&error))
     }
 
     fn range(&self, range: KeyRange<'_>, direction: Direction) -> Scan<'_> {
@@ -209,13 +150,13 @@ impl Store for FjallStore {
             if over {
                 return None;
             }
-            let next = guarded(|| {
+            let next = guarded(|| -> Result<_, Error> {
                 Ok(match direction {
                     Direction::Forward => pairs.next(),
                     Direction::Reverse => pairs.next_back(),
                 })
             });
-            let next = next.map_err(|error| self.report(&error)).transpose();
+            let next = next.map_err(|error| self.place.report(&error)).transpose();
             let pair = next.map(|found| found.and_then(|found| self.pair(found)));
             over = !matches!(pair, Some(Ok(_)));
             pair
@@ -223,23 +164,23 @@ impl Store for FjallStore {
     }
 
     fn write(&self, entries: &mut dyn Iterator<Item = (&[u8], Option<&[u8]>)>) -> Result<(), StoreError> {
-        self.change(|| self.write_all(entries))
+        self.place.change(|| self.write_all(entries))
     }
 
     fn checkpoint(&self, at: Checkpoint) -> Result<(), StoreError> {
-        self.change(|| guarded(|| self.checkpoint_now(at)))
+        self.place.change(|| guarded(|| self.checkpoint_now(at)))
     }
 
     fn checkpointed(&self) -> Result<Option<Checkpoint>, StoreError> {
-        guarded(|| self.read_checkpoint()).map_err(|error| self.report(&error))
+        guarded(|| self.read_checkpoint()).map_err(|error| self.place.report(&error))
     }
 
     fn origin(&self) -> Result<Option<String>, StoreError> {
-        guarded(|| self.read_text(ORIGIN)).map_err(|error| self.report(&error))
+        guarded(|| self.read_text(ORIGIN)).map_err(|error| self.place.report(&error))
     }
 
     fn set_origin(&self, origin: &str) -> Result<(), StoreError> {
-        self.change(|| {
+        self.place.change(|| {
             guarded(|| {
                 self.tree.insert(meta(ORIGIN), origin.as_bytes())?;
                 self.db.persist(PersistMode::SyncAll)
@@ -248,7 +189,7 @@ impl Store for FjallStore {
     }
 
     fn clear(&self) -> Result<(), StoreError> {
-        self.change(|| guarded(|| self.clear_all()))
+        self.place.change(|| guarded(|| self.clear_all()))
     }
 
     fn size(&self) -> u64 {
@@ -260,16 +201,16 @@ impl Store for FjallStore {
 impl Drop for FjallStore {
     /// Writes what is left; a checkpoint does not depend on it.
     fn drop(&mut self) {
-        if !self.failed.load(Ordering::Acquire)
+        if !self.place.has_failed()
             && let Err(error) = guarded(|| self.db.persist(PersistMode::SyncAll))
         {
-            tracing::debug!(store = %self.path.display(), %error, "what was written last is not on the disk");
+            tracing::debug!(store = %self.place.path().display(), %error, "what was written last is not on the disk");
         }
     }
 }
 
 impl fmt::Debug for FjallStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FjallStore").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("FjallStore").field("path", &self.place.path()).finish_non_exhaustive()
     }
 }

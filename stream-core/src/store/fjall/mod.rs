@@ -2,24 +2,23 @@
 //!
 //! One database per partition, so that a partition can move, be wiped or be corrupt on its own.
 //!
-//! - `open` decides whether the files there can be used, and wipes them if not;
+//! What all stores in files have in common is in `folder`.
+//!
+//! - `open` opens the files, and names their layout;
 //! - `db` is an open store;
-//! - `damage` distinguishes damage from other errors, `format` names the layout, `options` says what can be set.
+//! - `damage` distinguishes damage from other errors, `options` says what can be set.
 
 mod damage;
 mod db;
-mod format;
 mod open;
 mod options;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
 use self::db::FjallStore;
 pub use self::options::FjallOptions;
-use super::state_dir::StateDir;
+use super::folder::Folder;
 use super::{Store, StoreBackend, StoreError, StoreId};
 
 /// Stores in files below a directory, by fjall, which belongs to one process at a time.
@@ -44,18 +43,7 @@ use super::{Store, StoreBackend, StoreError, StoreId};
 /// ```
 #[cfg_attr(docsrs, doc(cfg(feature = "fjall")))]
 #[derive(Debug)]
-pub struct FjallStores {
-    /// Shared with every open store: the lock must outlive them all.
-    dir: Arc<StateDir>,
-    options: FjallOptions,
-    /// A bound on the cache of each store that is opened from now on.
-    bound: AtomicU64,
-    slots: Mutex<BTreeMap<StoreId, Arc<OpenStore>>>,
-}
-
-/// A store that is open, or was. Its mutex is held while it is opened or removed, which may take a while; the others'
-/// are not.
-type OpenStore = Mutex<Weak<FjallStore>>;
+pub struct FjallStores(Folder<FjallStore>);
 
 impl FjallStores {
     /// Takes a directory, made if need be, with the default options.
@@ -71,65 +59,42 @@ impl FjallStores {
     /// # Errors
     /// [`StoreError::Locked`] when another process has it, [`StoreError::Directory`] when it can't be used.
     pub fn open_dir_with(dir: impl Into<PathBuf>, options: FjallOptions) -> Result<Self, StoreError> {
-        let dir = Arc::new(StateDir::lock(dir.into())?);
-        Ok(Self { dir, options, bound: AtomicU64::new(u64::MAX), slots: Mutex::default() })
+        Folder::take(dir.into(), options).map(Self)
     }
 
     /// The directory.
     pub fn dir(&self) -> &Path {
-        self.dir.path()
-    }
-
-    fn slot(&self, id: &StoreId) -> Arc<OpenStore> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(slots.entry(id.clone()).or_default())
+        self.0.path()
     }
 }
 
 impl StoreBackend for FjallStores {
     fn open(&self, id: &StoreId, fingerprint: &str) -> Result<Arc<dyn Store>, StoreError> {
-        let path = self.dir.store(id)?;
-        let slot = self.slot(id);
-        let mut open = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(store) = open.upgrade() {
-            store.share(fingerprint)?;
-            return Ok(store);
-        }
-        let cache = self.options.cache_bytes.min(self.bound.load(Ordering::Relaxed));
-        let options = self.options.clone().cache_bytes(cache);
-        let store = Arc::new(open::open(&self.dir, id, &path, fingerprint, &options)?);
-        *open = Arc::downgrade(&store);
-        Ok(store)
+        self.0.open(id, fingerprint)
     }
 
     fn destroy(&self, id: &StoreId) -> Result<(), StoreError> {
-        let path = self.dir.store(id)?;
-        let slot = self.slot(id);
-        let open = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.strong_count() > 0 {
-            return Err(StoreError::Failed { path, reason: "still open, so it can't be removed".into() });
-        }
-        self.dir.remove(id)
+        self.0.destroy(id)
     }
 
     fn bound_caches(&self, bytes: usize) {
-        self.bound.store(bytes as u64, Ordering::Relaxed);
+        self.0.bound_caches(bytes);
     }
 
     fn bytes_of_a_store(&self) -> usize {
         // One table of writes in memory, and one that is being written to a file.
-        usize::try_from(self.options.memtable_bytes.saturating_mul(2)).unwrap_or(usize::MAX)
+        usize::try_from(self.0.options().memtable_bytes.saturating_mul(2)).unwrap_or(usize::MAX)
     }
 
     fn instance_id_place(&self) -> String {
-        format!("the state directory {} (file ~instance-id)", self.dir.path().display())
+        self.0.instance_id_place()
     }
 
     fn instance_id(&self) -> Result<String, StoreError> {
-        self.dir.instance_id()
+        self.0.instance_id()
     }
 
     fn list(&self) -> Result<Vec<StoreId>, StoreError> {
-        self.dir.list()
+        self.0.list()
     }
 }

@@ -6,34 +6,27 @@
 
 use std::fmt;
 use std::ops::Bound;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sled::{Db, Error, IVec, Tree};
 
 use super::absent::Absent;
-use super::damage::{guarded, is_damage, mark_damaged, unreadable};
 use super::files::Files;
 use super::key;
 use super::large::{Head, INLINE, LargeValues};
 use super::length::LogLength;
-use crate::store::state_dir::StateDir;
+use crate::store::folder::{
+    CHECKPOINT, EngineError, FINGERPRINT, ORIGIN, Place, Recorded, checkpoint_bytes, guarded, read_checkpoint,
+    read_text,
+};
 use crate::store::{Checkpoint, Direction, KeyRange, Pair, Scan, Store, StoreError};
 
-const CHECKPOINT: &str = "checkpoint";
-const FINGERPRINT: &str = "fingerprint";
-const ORIGIN: &str = "origin";
 /// Present while a large value may be half written or half removed: from before the first such change until the next
 /// checkpoint.
 const UNFINISHED: &str = "unfinished";
 
 /// One partition of a table.
 pub(super) struct SledStore {
-    /// Set by the first change that failed, or damage that was found. From then on nothing is written.
-    failed: AtomicBool,
-    fingerprint: String,
-    path: PathBuf,
     keys: Tree,
     meta: Tree,
     large: LargeValues,
@@ -43,28 +36,24 @@ pub(super) struct SledStore {
     files: Files,
     /// Dropped after the database, for sled may make its file shorter in its last moments.
     log_length: LogLength,
-    /// Held, never read: the lock of the state directory must outlive the database.
-    _dir: Arc<StateDir>,
-}
-
-/// The metadata of a store.
-pub(super) struct Recorded {
-    pub(super) fingerprint: Option<String>,
-    pub(super) checkpoint: Option<Checkpoint>,
-    pub(super) has_keys: bool,
+    /// Dropped last.
+    place: Place,
 }
 
 impl SledStore {
     /// Wraps a database. [`recorded`](Self::recorded) has to be looked at before it is used.
-    pub(super) fn new(db: Db, path: PathBuf, fingerprint: String, dir: Arc<StateDir>) -> Result<Self, Error> {
+    pub(super) fn new(db: Db, place: Place) -> Result<Self, Error> {
         let keys = db.open_tree("keys")?;
         let meta = db.open_tree("meta")?;
         let large = LargeValues::open(&db)?;
         let unfinished = AtomicBool::new(meta.contains_key(UNFINISHED)?);
-        let files = Files::open(&path)?;
-        let log_length = LogLength::open(&path)?;
-        let failed = AtomicBool::new(false);
-        Ok(Self { failed, fingerprint, path, keys, meta, large, unfinished, db, files, log_length, _dir: dir })
+        let files = Files::open(place.path())?;
+        let log_length = LogLength::open(place.path())?;
+        Ok(Self { keys, meta, large, unfinished, db, files, log_length, place })
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// The metadata that an earlier run left.
@@ -76,8 +65,8 @@ impl SledStore {
     }
 
     /// Records what the store is, once.
-    pub(super) fn record_fingerprint(&self, fingerprint: &str) -> Result<(), Error> {
-        self.meta.insert(FINGERPRINT, fingerprint)?;
+    pub(super) fn record_fingerprint(&self) -> Result<(), Error> {
+        self.meta.insert(FINGERPRINT, self.place.fingerprint())?;
         self.db.flush()?;
         Ok(())
     }
@@ -90,29 +79,12 @@ impl SledStore {
         Ok(())
     }
 
-    /// Whether another handle may be given out.
-    pub(super) fn share(&self, fingerprint: &str) -> Result<(), StoreError> {
-        let expected = super::format::full_fingerprint(fingerprint);
-        if expected != self.fingerprint {
-            return Err(StoreError::Fingerprint { path: self.path.clone(), found: self.fingerprint.clone(), expected });
-        }
-        self.usable()
-    }
-
-    fn read_text(&self, name: &'static str) -> Result<Option<String>, Error> {
-        let Some(bytes) = self.meta.get(name)? else { return Ok(None) };
-        String::from_utf8(bytes.to_vec()).map(Some).map_err(|_| unreadable(name))
+    fn read_text(&self, name: &str) -> Result<Option<String>, Error> {
+        self.meta.get(name)?.map(|bytes| read_text(name, &bytes)).transpose()
     }
 
     fn read_checkpoint(&self) -> Result<Option<Checkpoint>, Error> {
-        let Some(bytes) = self.meta.get(CHECKPOINT)? else { return Ok(None) };
-        let Some((offset, at_ms)) = bytes
-            .split_first_chunk()
-            .and_then(|(offset, rest)| Some((i64::from_be_bytes(*offset), i64::from_be_bytes(rest.try_into().ok()?))))
-        else {
-            return Err(unreadable(CHECKPOINT));
-        };
-        Ok(Some(Checkpoint { offset, at_ms }))
+        self.meta.get(CHECKPOINT)?.map(|bytes| read_checkpoint(&bytes)).transpose()
     }
 
     fn write_all(&self, entries: &mut dyn Iterator<Item = (&[u8], Option<&[u8]>)>) -> Result<(), Error> {
@@ -177,7 +149,7 @@ impl SledStore {
             // The writer removes parts when their head is replaced: then the key has another value by now.
             let Some(now) = self.keys.get(key)? else { return Ok(None) };
             if Head::of(&now)?.is_some_and(|now| now.is(&head)) {
-                return Err(unreadable("large value"));
+                return Err(Error::unreadable("large value"));
             }
             stored = now;
         }
@@ -185,11 +157,7 @@ impl SledStore {
 
     fn checkpoint_now(&self, at: Checkpoint) -> Result<(), Error> {
         self.flush()?;
-        let mut value = [0; 16];
-        let (offset, at_ms) = value.split_at_mut(8);
-        offset.copy_from_slice(&at.offset.to_be_bytes());
-        at_ms.copy_from_slice(&at.at_ms.to_be_bytes());
-        self.meta.insert(CHECKPOINT, &value)?;
+        self.meta.insert(CHECKPOINT, &checkpoint_bytes(at))?;
         if self.unfinished.swap(false, Ordering::AcqRel) {
             self.meta.remove(UNFINISHED)?;
         }
@@ -214,38 +182,12 @@ impl SledStore {
         Ok(())
     }
 
-    fn usable(&self) -> Result<(), StoreError> {
-        if self.failed.load(Ordering::Acquire) {
-            let reason = "an earlier call failed; it must be closed and opened again".into();
-            return Err(StoreError::Failed { path: self.path.clone(), reason });
-        }
-        Ok(())
-    }
-
-    /// Runs a call that changes the store, unless one failed before.
-    fn change(&self, call: impl FnOnce() -> Result<(), Error>) -> Result<(), StoreError> {
-        self.usable()?;
-        call().map_err(|error| {
-            self.failed.store(true, Ordering::Release);
-            self.report(&error)
-        })
-    }
-
-    /// Takes note of an error.
-    fn report(&self, error: &Error) -> StoreError {
-        if is_damage(error) {
-            self.failed.store(true, Ordering::Release);
-            mark_damaged(&self.path, error);
-        }
-        StoreError::Failed { path: self.path.clone(), reason: error.to_string() }
-    }
-
     fn pair(&self, found: Result<(IVec, IVec), Error>) -> Result<Option<Pair>, StoreError> {
         let pair = found.and_then(|(stored_key, stored)| {
-            let key = key::decode(&stored_key).ok_or_else(|| unreadable("key"))?;
+            let key = key::decode(&stored_key).ok_or_else(|| Error::unreadable("key"))?;
             Ok(guarded(|| self.value(&stored_key, stored))?.map(|value| (key, value)))
         });
-        pair.map_err(|error| self.report(&error))
+        pair.map_err(|error| self.place.report(&error))
     }
 }
 
@@ -254,7 +196,7 @@ impl Store for SledStore {
         let mut scratch = Vec::new();
         let key = key::encode(key, &mut scratch);
         let found = guarded(|| self.keys.get(key)?.map_or(Ok(None), |stored| self.value(key, stored)));
-        found.map_err(|error| self.report(&error))
+        found.map_err(|error| self.place.report(&error))
     }
 
     fn range(&self, range: KeyRange<'_>, direction: Direction) -> Scan<'_> {
@@ -285,23 +227,23 @@ impl Store for SledStore {
     }
 
     fn write(&self, entries: &mut dyn Iterator<Item = (&[u8], Option<&[u8]>)>) -> Result<(), StoreError> {
-        self.change(|| self.write_all(entries))
+        self.place.change(|| self.write_all(entries))
     }
 
     fn checkpoint(&self, at: Checkpoint) -> Result<(), StoreError> {
-        self.change(|| guarded(|| self.checkpoint_now(at)))
+        self.place.change(|| guarded(|| self.checkpoint_now(at)))
     }
 
     fn checkpointed(&self) -> Result<Option<Checkpoint>, StoreError> {
-        guarded(|| self.read_checkpoint()).map_err(|error| self.report(&error))
+        guarded(|| self.read_checkpoint()).map_err(|error| self.place.report(&error))
     }
 
     fn origin(&self) -> Result<Option<String>, StoreError> {
-        guarded(|| self.read_text(ORIGIN)).map_err(|error| self.report(&error))
+        guarded(|| self.read_text(ORIGIN)).map_err(|error| self.place.report(&error))
     }
 
     fn set_origin(&self, origin: &str) -> Result<(), StoreError> {
-        self.change(|| {
+        self.place.change(|| {
             guarded(|| {
                 self.meta.insert(ORIGIN, origin)?;
                 self.flush()
@@ -310,7 +252,7 @@ impl Store for SledStore {
     }
 
     fn clear(&self) -> Result<(), StoreError> {
-        self.change(|| guarded(|| self.clear_all()))
+        self.place.change(|| guarded(|| self.clear_all()))
     }
 
     fn size(&self) -> u64 {
@@ -321,6 +263,6 @@ impl Store for SledStore {
 impl fmt::Debug for SledStore {
     /// The place only: sled's own form prints every value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SledStore").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("SledStore").field("path", &self.place.path()).finish_non_exhaustive()
     }
 }

@@ -20,8 +20,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use sled::{Db, Error, Tree};
 
-use super::damage::unreadable;
 use super::key;
+use crate::store::folder::EngineError;
 
 /// Bytes of the largest value that is stored as it is.
 pub(super) const INLINE: usize = 5 * 1024;
@@ -52,7 +52,7 @@ impl<'a> Head<'a> {
         if stored.len() <= INLINE {
             return Ok(None);
         }
-        Self::parse(stored).map(Some).ok_or_else(|| unreadable("head of a large value"))
+        Self::parse(stored).map(Some).ok_or_else(|| Error::unreadable("head of a large value"))
     }
 
     fn parse(stored: &'a [u8]) -> Option<Self> {
@@ -97,7 +97,7 @@ impl LargeValues {
     pub(super) fn write(&self, key: &[u8], value: &[u8], head: &mut Vec<u8>) -> Result<(), Error> {
         self.any.store(true, Ordering::Release);
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let (start, rest) = value.split_at_checked(INLINE).ok_or_else(|| unreadable("large value"))?;
+        let (start, rest) = value.split_at_checked(INLINE).ok_or_else(|| Error::unreadable("large value"))?;
         let mut spelled = Vec::new();
         self.owners.insert(key::encode(&number.to_be_bytes(), &mut spelled), key)?;
         for (n, part) in (0_u64..).zip(rest.chunks(PART)) {
@@ -114,7 +114,7 @@ impl LargeValues {
     /// Reads a value; `None` when a part is missing, for which the reason can be that the key was written meanwhile.
     pub(super) fn read(&self, head: &Head<'_>) -> Result<Option<Vec<u8>>, Error> {
         // A length that memory can't hold is no length that was written.
-        let length = usize::try_from(head.length).map_err(|_| unreadable("length of a large value"))?;
+        let length = usize::try_from(head.length).map_err(|_| Error::unreadable("length of a large value"))?;
         let mut value = Vec::with_capacity(length.min(16 << 20));
         value.extend_from_slice(head.start);
         let mut spelled = Vec::new();
@@ -125,7 +125,7 @@ impl LargeValues {
             value.extend_from_slice(&part);
         }
         if value.len() != length || crc32fast::hash(&value) != head.checksum {
-            return Err(unreadable("large value"));
+            return Err(Error::unreadable("large value"));
         }
         Ok(Some(value))
     }
@@ -181,5 +181,5 @@ fn part_key(number: u64, part: u64) -> [u8; 16] {
 
 fn number_of(spelled: &[u8]) -> Result<u64, Error> {
     let number = key::decode(spelled).and_then(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?)));
-    number.ok_or_else(|| unreadable("number of a large value"))
+    number.ok_or_else(|| Error::unreadable("number of a large value"))
 }

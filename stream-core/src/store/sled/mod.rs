@@ -4,9 +4,11 @@
 //! inserts: sled's batches cost twice the CPU and eight times the memory, and nothing needs them, for the checkpoint
 //! says how far the data can be trusted. Trees are never dropped: sled 0.34 leaks their pages.
 //!
-//! - `open` decides whether the files there can be used, and wipes them if not;
+//! What all stores in files have in common is in `folder`.
+//!
+//! - `open` opens the files, and names their layout;
 //! - `log_check` finds damage that sled would pass over;
-//! - `format` names the layout of the files, `damage` distinguishes damage from other errors, `options` says what can be set;
+//! - `damage` distinguishes damage from other errors, `options` says what can be set;
 //! - `db` is an open store;
 //! - `files` brings its files to the disk;
 //! - `length` records how long its log is, so that one that was cut is found;
@@ -18,7 +20,6 @@ mod absent;
 mod damage;
 mod db;
 mod files;
-mod format;
 mod key;
 mod large;
 mod length;
@@ -26,14 +27,12 @@ mod log_check;
 mod open;
 mod options;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
 use self::db::SledStore;
 pub use self::options::SledOptions;
-use super::state_dir::StateDir;
+use super::folder::Folder;
 use super::{Store, StoreBackend, StoreError, StoreId};
 
 /// Stores in files below a directory, which belongs to one process at a time.
@@ -67,18 +66,7 @@ use super::{Store, StoreBackend, StoreError, StoreId};
 /// # Ok::<(), stream_core::store::StoreError>(())
 /// ```
 #[derive(Debug)]
-pub struct SledStores {
-    /// Shared with every open store: the lock must outlive them all.
-    dir: Arc<StateDir>,
-    options: SledOptions,
-    /// A bound on the cache of each store that is opened from now on.
-    bound: AtomicU64,
-    slots: Mutex<BTreeMap<StoreId, Arc<OpenStore>>>,
-}
-
-/// A store that is open, or was. Its mutex is held while it is opened or removed, which may take a while; the others'
-/// are not.
-type OpenStore = Mutex<Weak<SledStore>>;
+pub struct SledStores(Folder<SledStore>);
 
 impl SledStores {
     /// Takes a directory, made if need be, with the default options.
@@ -94,49 +82,26 @@ impl SledStores {
     /// # Errors
     /// [`StoreError::Locked`] when another process has it, [`StoreError::Directory`] when it can't be used.
     pub fn open_dir_with(dir: impl Into<PathBuf>, options: SledOptions) -> Result<Self, StoreError> {
-        let dir = Arc::new(StateDir::lock(dir.into())?);
-        Ok(Self { dir, options, bound: AtomicU64::new(u64::MAX), slots: Mutex::default() })
+        Folder::take(dir.into(), options).map(Self)
     }
 
     /// The directory.
     pub fn dir(&self) -> &Path {
-        self.dir.path()
-    }
-
-    fn slot(&self, id: &StoreId) -> Arc<OpenStore> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(slots.entry(id.clone()).or_default())
+        self.0.path()
     }
 }
 
 impl StoreBackend for SledStores {
     fn open(&self, id: &StoreId, fingerprint: &str) -> Result<Arc<dyn Store>, StoreError> {
-        let path = self.dir.store(id)?;
-        let slot = self.slot(id);
-        let mut open = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(store) = open.upgrade() {
-            store.share(fingerprint)?;
-            return Ok(store);
-        }
-        let cache = self.options.cache_bytes.min(self.bound.load(Ordering::Relaxed));
-        let options = self.options.clone().cache_bytes(cache);
-        let store = Arc::new(open::open(&self.dir, id, &path, fingerprint, &options)?);
-        *open = Arc::downgrade(&store);
-        Ok(store)
+        self.0.open(id, fingerprint)
     }
 
     fn destroy(&self, id: &StoreId) -> Result<(), StoreError> {
-        let path = self.dir.store(id)?;
-        let slot = self.slot(id);
-        let open = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.strong_count() > 0 {
-            return Err(StoreError::Failed { path, reason: "still open, so it can't be removed".into() });
-        }
-        self.dir.remove(id)
+        self.0.destroy(id)
     }
 
     fn bound_caches(&self, bytes: usize) {
-        self.bound.store(bytes as u64, Ordering::Relaxed);
+        self.0.bound_caches(bytes);
     }
 
     fn bytes_of_a_store(&self) -> usize {
@@ -145,14 +110,14 @@ impl StoreBackend for SledStores {
     }
 
     fn instance_id_place(&self) -> String {
-        format!("the state directory {} (file ~instance-id)", self.dir.path().display())
+        self.0.instance_id_place()
     }
 
     fn instance_id(&self) -> Result<String, StoreError> {
-        self.dir.instance_id()
+        self.0.instance_id()
     }
 
     fn list(&self) -> Result<Vec<StoreId>, StoreError> {
-        self.dir.list()
+        self.0.list()
     }
 }

@@ -15,6 +15,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::damage::refused;
 use crate::store::{StoreError, StoreId};
 
 /// A state directory that this process holds.
@@ -28,7 +29,7 @@ pub(super) struct StateDir {
 impl StateDir {
     /// Makes the directory if need be and locks it.
     pub(super) fn lock(path: PathBuf) -> Result<Self, StoreError> {
-        let refused = |error: io::Error| StoreError::Directory { path: path.clone(), reason: error.to_string() };
+        let refused = |error: io::Error| refused(&path, &error);
         fs::create_dir_all(&path).map_err(refused)?;
         let lock =
             File::options().create(true).truncate(false).write(true).open(path.join("~lock")).map_err(refused)?;
@@ -52,14 +53,14 @@ impl StateDir {
         let path = self.path.join("~instance-id");
         match fs::read_to_string(&path) {
             Ok(id) if !id.trim().is_empty() => return Ok(id.trim().to_owned()),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&path, &error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(refused(&path, &error)),
             _ => {}
         }
         let id = crate::store::new_instance_id();
         // Whole or not at all: a half-written name would be another one after a crash.
         let half = self.path.join("~instance-id.new");
         let written = fs::write(&half, &id).and_then(|()| File::open(&half)?.sync_all());
-        written.and_then(|()| fs::rename(&half, &path)).map_err(|e| failed(&path, &e))?;
+        written.and_then(|()| fs::rename(&half, &path)).map_err(|e| refused(&path, &e))?;
         Ok(id)
     }
 
@@ -78,15 +79,15 @@ impl StateDir {
     pub(super) fn remove(&self, id: &StoreId) -> Result<(), StoreError> {
         let from = self.store(id)?;
         let gone = from.with_file_name(format!("~gone-{}", id.partition));
-        let failed = |error: io::Error| failed(&from, &error);
+        let refused = |error: io::Error| refused(&from, &error);
         if gone.exists() {
-            fs::remove_dir_all(&gone).map_err(failed)?;
+            fs::remove_dir_all(&gone).map_err(refused)?;
         }
         match fs::rename(&from, &gone) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            other => other.map_err(failed)?,
+            other => other.map_err(refused)?,
         }
-        fs::remove_dir_all(&gone).map_err(failed)?;
+        fs::remove_dir_all(&gone).map_err(refused)?;
         if let Some(table) = from.parent() {
             // Fails when it holds other partitions, which is as good.
             let _ = fs::remove_dir(table);
@@ -118,7 +119,7 @@ impl StateDir {
         for (_, table) in self.tables()? {
             for (name, path) in directories(&table)? {
                 if name.starts_with("~gone-") {
-                    fs::remove_dir_all(&path).map_err(|error| failed(&path, &error))?;
+                    fs::remove_dir_all(&path).map_err(|error| refused(&path, &error))?;
                 }
             }
         }
@@ -134,7 +135,7 @@ fn is_topic(name: &str) -> bool {
 
 /// Names and paths of the directories in a directory.
 fn directories(path: &Path) -> Result<Vec<(String, PathBuf)>, StoreError> {
-    let unread = |error: io::Error| StoreError::Directory { path: path.to_owned(), reason: error.to_string() };
+    let unread = |error: io::Error| refused(path, &error);
     let mut found = Vec::new();
     for entry in fs::read_dir(path).map_err(unread)? {
         let entry = entry.map_err(unread)?;
@@ -145,10 +146,6 @@ fn directories(path: &Path) -> Result<Vec<(String, PathBuf)>, StoreError> {
         }
     }
     Ok(found)
-}
-
-fn failed(path: &Path, error: &io::Error) -> StoreError {
-    StoreError::Failed { path: path.to_owned(), reason: error.to_string() }
 }
 
 #[cfg(test)]
