@@ -94,6 +94,7 @@ pub mod context;
 pub mod design {}
 pub mod emitter;
 pub mod group;
+pub mod key;
 #[doc = include_str!("../docs/guarantees.md")]
 pub mod guarantees {}
 pub mod log;

@@ -49,6 +49,12 @@ where
     fn decode(&self, bytes: &[u8]) -> Result<T, CodecError> {
         self.codec.decode(bytes)
     }
+    fn null(&self) -> Option<T> {
+        self.codec.null()
+    }
+    fn is_null(&self, value: &T) -> bool {
+        self.codec.is_null(value)
+    }
     fn prepare<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<(), CodecError>> {
         self.codec.prepare(topic)
     }

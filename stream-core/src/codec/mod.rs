@@ -6,6 +6,7 @@
 //! | [`Text`] | `String` | UTF-8 |
 //! | [`Int64`], [`UInt64`] | `i64`, `u64` | decimal text, as Goka's `codec.Int64` |
 //! | [`Json<T>`](Json) | what serde can | JSON |
+//! | [`Nullable<C>`](Nullable) | `Option`s of another codec's values | the other's; `None` is a record without a value |
 //! | [`EventTime<C, F>`](EventTime) | those of another codec, with the event time read from them | the other's |
 //! | `Avro<T>` (feature `avro`) | what serde can, by a schema | Avro with a schema registry's framing, as Confluent's |
 //!
@@ -37,6 +38,7 @@ mod event_time;
 mod finite;
 mod integer;
 mod json;
+mod nullable;
 mod text;
 mod value;
 
@@ -46,13 +48,17 @@ pub use self::bytes::Bytes;
 pub use self::event_time::EventTime;
 pub use self::integer::{Int64, UInt64};
 pub use self::json::Json;
+pub use self::nullable::Nullable;
 pub use self::text::Text;
 pub use self::value::ValueOf;
 pub(crate) use self::value::encode_state;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt, ready};
+
+use crate::chain::panic_text;
 
 /// Turns values of `T` into bytes and back.
 pub trait Codec<T>: Send + Sync + 'static {
@@ -80,6 +86,17 @@ pub trait Codec<T>: Send + Sync + 'static {
     /// [`CodecError::Invalid`] when the bytes are no value of `T`; [`CodecError::NotLoaded`] when something has to be
     /// fetched first: then [`load`](Self::load) is awaited and `decode` called again.
     fn decode(&self, bytes: &[u8]) -> Result<T, CodecError>;
+
+    /// The value of a record that has none; `None` (the default) where nulls are no values of this codec. See [`Nullable`].
+    fn null(&self) -> Option<T> {
+        None
+    }
+
+    /// Whether a value is written as a record without one. `false` by default.
+    fn is_null(&self, value: &T) -> bool {
+        let _ = value;
+        false
+    }
 
     /// Called once for each topic that the codec is used for, before the first value: a place to register a schema.
     fn prepare<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<(), CodecError>> {
@@ -115,6 +132,12 @@ pub trait Codec<T>: Send + Sync + 'static {
     fn name(&self) -> &str {
         "custom"
     }
+}
+
+/// Decodes a value; a panic of the codec is an error.
+pub(crate) fn caught<T, C: Codec<T> + ?Sized>(codec: &C, bytes: &[u8]) -> Result<T, CodecError> {
+    catch_unwind(AssertUnwindSafe(|| codec.decode(bytes)))
+        .unwrap_or_else(|panic| Err(CodecError::Invalid(format!("the codec panicked: {}", panic_text(&*panic)))))
 }
 
 /// A value that can't be encoded or bytes that can't be decoded.
@@ -153,6 +176,12 @@ impl<T: 'static, C: Codec<T> + ?Sized> Codec<T> for Arc<C> {
     }
     fn decode(&self, bytes: &[u8]) -> Result<T, CodecError> {
         (**self).decode(bytes)
+    }
+    fn null(&self) -> Option<T> {
+        (**self).null()
+    }
+    fn is_null(&self, value: &T) -> bool {
+        (**self).is_null(value)
     }
     fn prepare<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<(), CodecError>> {
         (**self).prepare(topic)

@@ -37,11 +37,20 @@ pub trait ValueOf<V> {
     /// # Errors
     /// As [`Codec::encode`].
     fn encode_by(&self, codec: &dyn Codec<V>, out: &mut Vec<u8>) -> Result<(), CodecError>;
+
+    /// Whether it is written as a record without a value ([`Codec::is_null`]); `false` by default.
+    fn is_null_by(&self, codec: &dyn Codec<V>) -> bool {
+        let _ = codec;
+        false
+    }
 }
 
 impl<V: 'static> ValueOf<V> for V {
     fn encode_by(&self, codec: &dyn Codec<V>, out: &mut Vec<u8>) -> Result<(), CodecError> {
         codec.encode(self, out)
+    }
+    fn is_null_by(&self, codec: &dyn Codec<V>) -> bool {
+        codec.is_null(self)
     }
 }
 
@@ -50,6 +59,9 @@ macro_rules! pointers {
         $(impl<V: 'static> ValueOf<V> for $pointer {
             fn encode_by(&self, codec: &dyn Codec<V>, out: &mut Vec<u8>) -> Result<(), CodecError> {
                 codec.encode(self, out)
+            }
+            fn is_null_by(&self, codec: &dyn Codec<V>) -> bool {
+                codec.is_null(self)
             }
         })+
     };

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Ctx, Key, too_large};
+use super::{Ctx, too_large};
 use crate::codec::{ValueOf, encode_state};
+use crate::key::Key;
 use crate::log::NewRecord;
 use crate::topology::{CallbackError, CallbackResult, Failure, Loop, Output, typed};
 
@@ -54,7 +55,7 @@ impl<S> Ctx<'_, S> {
         value: impl ValueOf<M>,
         with: Emit<'_>,
     ) -> CallbackResult {
-        self.push::<M, _>((to.graph, to.index), "output", None, key.bytes(), Some(&value), with)
+        self.push::<M, _>((to.graph, to.index), "output", None, key.bytes().as_deref(), Some(&value), with)
     }
 
     /// Writes to another topic in an output's stead: one whose name is known only once there is a record for it, such as
@@ -90,7 +91,14 @@ impl<S> Ctx<'_, S> {
             let problem = format_args!("topic {topic} is the group's own: it is written by set() or loopback()");
             return Err(CallbackError::msg(problem));
         }
-        self.push::<M, _>((of.graph, of.index), "output", Some(topic), key.bytes(), Some(&value), Emit::default())
+        self.push::<M, _>(
+            (of.graph, of.index),
+            "output",
+            Some(topic),
+            key.bytes().as_deref(),
+            Some(&value),
+            Emit::default(),
+        )
     }
 
     /// Writes a null value, which is a tombstone on a compacted topic.
@@ -111,7 +119,7 @@ impl<S> Ctx<'_, S> {
     /// # Errors
     /// When the key alone is larger than the topic takes.
     pub fn emit_tombstone<M: 'static>(&mut self, to: Output<M>, key: impl Key) -> CallbackResult {
-        self.push::<M, _>((to.graph, to.index), "output", None, key.bytes(), None::<&M>, Emit::default())
+        self.push::<M, _>((to.graph, to.index), "output", None, key.bytes().as_deref(), None::<&M>, Emit::default())
     }
 
     /// Sends a record to this group itself, under another key; see
@@ -120,7 +128,7 @@ impl<S> Ctx<'_, S> {
     /// # Errors
     /// As [`emit`](Self::emit).
     pub fn loopback<M: 'static>(&mut self, to: Loop<M>, key: impl Key, value: impl ValueOf<M>) -> CallbackResult {
-        self.push::<M, _>((to.graph, to.index), "loop", None, key.bytes(), Some(&value), Emit::default())
+        self.push::<M, _>((to.graph, to.index), "loop", None, key.bytes().as_deref(), Some(&value), Emit::default())
     }
 
     fn push<M: 'static, V: ValueOf<M>>(
@@ -145,7 +153,7 @@ impl<S> Ctx<'_, S> {
         let timestamp = Some(with.timestamp.unwrap_or(self.record.timestamp.max(0)));
         let record = NewRecord { topic, partition: with.partition, timestamp, key, value: None };
         let headers = with.headers.iter().map(|(name, value)| (*name, Some(*value)));
-        match value {
+        match value.filter(|value| !V::is_null_by(value, &**codec)) {
             None => self.stage.out.push(record, headers),
             Some(value) => self.stage.out.push_with(record, headers, |out| {
                 // What the group itself reads must be readable, as its state must.

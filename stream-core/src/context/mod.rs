@@ -7,7 +7,6 @@
 mod core;
 mod deferred;
 mod emit;
-mod key;
 mod pending_deletes;
 mod stage;
 mod state;
@@ -22,10 +21,10 @@ pub(crate) use self::core::{Core, OwnedRecord, Source, too_large};
 pub use self::deferred::Deferred;
 pub(crate) use self::deferred::DeferredEnd;
 pub use self::emit::Emit;
-pub use self::key::Key;
 pub(crate) use self::stage::{Blocker, LeftOutOf, Stage, Write};
 pub(crate) use self::state_writes::{StateWrites, table_time};
 use crate::codec::CodecError;
+use crate::key::{FromKey, Key};
 use crate::log::{Headers, RecordRef};
 use crate::replica::ReplicaError;
 use crate::store::StoreError;
@@ -80,6 +79,15 @@ impl<'a, S> Ctx<'a, S> {
     pub fn key_text(&self) -> Result<&'a str, CallbackError> {
         let key = self.record.key.ok_or_else(|| CallbackError::of(Failure::NoKey("key_text()")))?;
         std::str::from_utf8(key).map_err(|_| CallbackError::msg("the record's key is not UTF-8"))
+    }
+
+    /// The record's key as another type, such as [`BigEndian`](crate::key::BigEndian) or [`Sorted`](crate::key::Sorted).
+    ///
+    /// # Errors
+    /// When it has none, or its bytes are no such key.
+    pub fn key_as<K: FromKey>(&self) -> Result<K, CallbackError> {
+        let key = self.record.key.ok_or_else(|| CallbackError::of(Failure::NoKey("key_as()")))?;
+        K::from_key(key).map_err(|error| CallbackError::from(error).within("the record's key can't be read"))
     }
 
     /// The topic that the record came from.
@@ -144,7 +152,8 @@ impl<'a, S> Ctx<'a, S> {
         let foreign = || CallbackError::of(Failure::ForeignHandle("lookup"));
         let edge = self.core.graph.lookups.get(table.index).filter(|_| table.graph == self.core.graph.id);
         let (edge, copy) = edge.zip(self.core.lookups.get(table.index)).ok_or_else(foreign)?;
-        let key = key.bytes().ok_or_else(|| CallbackError::of(Failure::NoKey("lookup()")))?;
+        let key = key.bytes();
+        let key = key.as_deref().ok_or_else(|| CallbackError::of(Failure::NoKey("lookup()")))?;
         let bytes = copy.get_bytes(key).map_err(|e| self.lookup_failed(table.index, &edge.topic, e))?;
         self.decode_table(&edge.topic, &edge.codec, CodecOf::Lookup(table.index), bytes.as_deref())
     }

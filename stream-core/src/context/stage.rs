@@ -50,7 +50,7 @@ impl LeftOutOf {
             LeftOut::NullKey => self.null_key += 1,
             LeftOut::NullValue => self.null_value += 1,
             // Errors of a record, which its input's policy meets.
-            LeftOut::Ahead | LeftOut::Negative | LeftOut::Failed => {}
+            LeftOut::Ahead | LeftOut::Negative | LeftOut::Undecodable | LeftOut::Failed => {}
         }
     }
 

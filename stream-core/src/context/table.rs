@@ -67,7 +67,8 @@ impl<S> Ctx<'_, S> {
         }
     }
 
-    /// Sets the table's value for the record's key; see [`value`](Self::value).
+    /// Sets the table's value for the record's key; see [`value`](Self::value). A null
+    /// ([`Nullable`](crate::codec::Nullable)) removes the key.
     ///
     /// # Errors
     /// When the record has no key, or the value can't be encoded or is larger than the table's topic takes.
@@ -80,6 +81,10 @@ impl<S> Ctx<'_, S> {
         let Some(codec) = typed::<S::Value>(&edge.codec) else {
             return Err(CallbackError::of(Failure::ForeignHandle("table")));
         };
+        if value.is_null_by(&**codec) {
+            self.stage.write = Write::Delete;
+            return Ok(());
+        }
         // What was set before must survive a value that can't be encoded, for the callback may go on.
         let mut bytes = std::mem::take(&mut self.stage.spare);
         bytes.clear();
@@ -97,6 +102,30 @@ impl<S> Ctx<'_, S> {
             return Err(CallbackError::of(Failure::Emit(error)));
         }
         Ok(())
+    }
+
+    /// Changes the table's value for the record's key: reads it, gives it to `change` (`None` if there is none), and sets what
+    /// comes of it.
+    ///
+    /// ```
+    /// use stream_core::prelude::*;
+    ///
+    /// let mut g = Group::define("counts").table(Int64);
+    /// g.input("words", Text, |ctx, _word| ctx.update(|n| n.unwrap_or(0) + 1));
+    /// # g.build()?;
+    /// # Ok::<(), BuildError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`value`](Self::value) and [`set`](Self::set).
+    pub fn update<V, N>(&mut self, change: impl FnOnce(Option<V>) -> N) -> CallbackResult
+    where
+        V: 'static,
+        S: HasTable<Value = V>,
+        N: ValueOf<V>,
+    {
+        let value = self.value()?;
+        self.set(change(value))
     }
 
     /// Removes the record's key from the table; see [`value`](Self::value).

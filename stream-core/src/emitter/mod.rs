@@ -35,7 +35,8 @@ pub use self::builder::EmitterBuilder;
 pub use self::error::EmitError;
 use self::queue::Queue;
 use crate::codec::{Codec, ValueOf};
-use crate::context::{Emit, Key};
+use crate::context::Emit;
+use crate::key::Key;
 use crate::log::LogHandle;
 
 /// Writes values of `M` to a topic. Clones are the same emitter.
@@ -114,7 +115,7 @@ impl<M: 'static> Emitter<M> {
     /// # Errors
     /// As [`emit`](Self::emit).
     pub async fn emit_with(&self, key: impl Key, value: impl ValueOf<M>, with: Emit<'_>) -> Result<Ack, EmitError> {
-        self.with_room(|| self.push(key.bytes(), Some(&value), &with)).await
+        self.with_room(|| self.push(key.bytes().as_deref(), Some(&value), &with)).await
     }
 
     /// Takes a record with a null value, which is a tombstone on a compacted topic.
@@ -122,7 +123,7 @@ impl<M: 'static> Emitter<M> {
     /// # Errors
     /// As [`emit`](Self::emit).
     pub async fn emit_tombstone(&self, key: impl Key) -> Result<Ack, EmitError> {
-        self.with_room(|| self.push(key.bytes(), None::<&M>, &Emit::default())).await
+        self.with_room(|| self.push(key.bytes().as_deref(), None::<&M>, &Emit::default())).await
     }
 
     /// Takes a record and waits for its acknowledgement.
@@ -138,7 +139,7 @@ impl<M: 'static> Emitter<M> {
     /// # Errors
     /// As [`emit`](Self::emit), and [`EmitError::Full`] if there is no room.
     pub fn try_emit(&self, key: impl Key, value: impl ValueOf<M>) -> Result<Ack, EmitError> {
-        self.push(key.bytes(), Some(&value), &Emit::default())
+        self.push(key.bytes().as_deref(), Some(&value), &Emit::default())
     }
 
     /// Takes a record if there is room, without waiting; with `None`, a null value.
@@ -147,7 +148,7 @@ impl<M: 'static> Emitter<M> {
     /// As [`try_emit`](Self::try_emit).
     #[allow(clippy::needless_pass_by_value, reason = "keys are references already")]
     pub fn try_emit_with(&self, key: impl Key, value: Option<&M>, with: Emit<'_>) -> Result<Ack, EmitError> {
-        self.push(key.bytes(), value, &with)
+        self.push(key.bytes().as_deref(), value, &with)
     }
 
     /// Resolves once everything taken before the call is written or failed.
@@ -173,6 +174,7 @@ impl<M: 'static> Emitter<M> {
     }
 
     fn push(&self, key: Option<&[u8]>, value: Option<&impl ValueOf<M>>, with: &Emit<'_>) -> Result<Ack, EmitError> {
+        let value = value.filter(|value| !ValueOf::is_null_by(*value, &*self.codec));
         let encode = value.map(|value| |out: &mut Vec<u8>| value.encode_by(&*self.codec, out));
         self.handle.queue.push(key, with, encode)
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::future::LocalBoxFuture;
 
-use crate::codec::{Codec, CodecError};
+use crate::codec::{Codec, CodecError, caught};
 use crate::context::{Blocker, Core, Ctx, OwnedRecord, Source, Stage};
 use crate::log::{RecordBatch, RecordRef};
 use crate::topology::{CallbackError, CallbackResult, Calls, CodecOf, Failure, NoTable, Table};
@@ -23,6 +23,15 @@ pub struct Record<M> {
     pub offset: i64,
     /// Its time in milliseconds since the epoch.
     pub timestamp: i64,
+    /// Its headers: names with values; `None` is a null.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl<M> Record<M> {
+    /// The value of the last header of this name, as Kafka's `lastHeader`; `None` if there is none, or it is null.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.iter().rev().find(|(of, _)| of == name)?.1.as_deref()
+    }
 }
 
 /// An input's callback.
@@ -100,7 +109,12 @@ pub(crate) fn decode<M>(
     source: CodecOf,
     stage: &mut Stage,
 ) -> Result<M, CallbackError> {
-    codec.decode(value.unwrap_or_default()).map_err(|error| {
+    if value.is_none()
+        && let Some(null) = codec.null()
+    {
+        return Ok(null);
+    }
+    caught(codec, value.unwrap_or_default()).map_err(|error| {
         if let CodecError::NotLoaded(id) = error {
             stage.blocker = Some(Blocker::Load(source, id));
         }
@@ -131,7 +145,7 @@ pub(crate) fn event_time_of<M>(
     input: usize,
     record: RecordRef<'_>,
 ) -> Result<Option<i64>, CallbackError> {
-    let message = record.value.map(|value| codec.decode(value)).transpose();
+    let message = record.value.map(|value| caught(codec, value)).transpose();
     let message = message.map_err(|error| CallbackError::of(Failure::Decode(error)))?;
     event_time(codec, message.as_ref(), core, input, record)
 }
@@ -144,9 +158,7 @@ where
     F: Send + Sync,
 {
     fn event_time(&self, core: &Core, input: usize, record: RecordRef<'_>) -> Result<Option<i64>, CallbackError> {
-        let message = self.codec.decode(record.value.unwrap_or_default());
-        let message = message.map_err(|error| CallbackError::of(Failure::Decode(error)))?;
-        event_time(&*self.codec, Some(&message), core, input, record)
+        event_time_of(&*self.codec, core, input, record)
     }
 }
 
@@ -230,6 +242,7 @@ where
                         value,
                         offset: record.offset,
                         timestamp,
+                        headers: record.headers.iter().map(|(n, v)| (n.to_owned(), v.map(<[u8]>::to_vec))).collect(),
                     }),
                     Err(error) if records.len() == 1 => return (stage, Err(error)),
                     Err(error) => return (stage, Err(error.within(format!("offset {}", record.offset)))),

@@ -30,6 +30,9 @@ pub(super) fn check_topics(graph: &Topology, group: &str) -> Result<(), BuildErr
     }
     for edge in &graph.inputs {
         let named = || format!("input {:?}", edge.input.topic);
+        if edge.input.on_decode_error.as_ref().is_some_and(|policy| policy.retry.is_some()) {
+            return Err(BuildError::DecodeRetry { edge: named() });
+        }
         for (what, n) in [("concurrency", edge.input.concurrency), ("batch", edge.input.batch)] {
             if n == 0 {
                 return Err(BuildError::Zero { edge: named(), what: what.to_owned() });

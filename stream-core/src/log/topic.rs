@@ -51,6 +51,13 @@ impl TopicSpec {
         self
     }
 
+    /// Sets the number of replicas of each partition.
+    #[must_use]
+    pub fn replication(mut self, n: i32) -> Self {
+        self.replication = Some(n);
+        self
+    }
+
     /// Sets the configuration.
     #[must_use]
     pub fn config(mut self, config: TopicConfig) -> Self {
@@ -179,6 +186,25 @@ impl TopicConfig {
         self.other.push((name.into(), value.into()));
         self
     }
+
+    /// The settings that it names, as Kafka has them.
+    pub(crate) fn properties(&self) -> Vec<(String, String)> {
+        let number = |value: Option<i64>| value.map(|v| v.to_string());
+        let named = [
+            ("cleanup.policy", self.cleanup.map(|c| c.as_str().to_owned())),
+            ("retention.ms", number(self.retention_ms)),
+            ("delete.retention.ms", number(self.delete_retention_ms)),
+            ("max.message.bytes", number(self.max_message_bytes)),
+            ("retention.bytes", number(self.retention_bytes)),
+            ("message.timestamp.type", self.timestamp_type.map(|t| t.as_str().to_owned())),
+            ("message.timestamp.before.max.ms", number(self.timestamp_before_max_ms)),
+            ("message.timestamp.after.max.ms", number(self.timestamp_after_max_ms)),
+            ("compression.type", self.compression_type.clone()),
+            ("min.insync.replicas", self.min_insync_replicas.map(|v| v.to_string())),
+        ];
+        let named = named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        named.chain(self.other.iter().cloned()).collect()
+    }
 }
 
 /// `cleanup.policy` of a topic.
@@ -212,4 +238,14 @@ pub enum TimestampType {
     CreateTime,
     /// The broker overwrites a record's time with the time of its append.
     LogAppendTime,
+}
+
+impl TimestampType {
+    /// Kafka's name for it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::CreateTime => "CreateTime",
+            Self::LogAppendTime => "LogAppendTime",
+        }
+    }
 }

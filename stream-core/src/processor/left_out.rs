@@ -42,13 +42,14 @@ impl Default for LeftOuts {
 
 impl LeftOuts {
     fn of(&self, reason: LeftOut) -> &Of {
-        let [late, ahead, negative, null_key, null_value, failed] = &self.of;
+        let [late, ahead, negative, null_key, null_value, undecodable, failed] = &self.of;
         match reason {
             LeftOut::Late => late,
             LeftOut::Ahead => ahead,
             LeftOut::Negative => negative,
             LeftOut::NullKey => null_key,
             LeftOut::NullValue => null_value,
+            LeftOut::Undecodable => undecodable,
             LeftOut::Failed => failed,
         }
     }

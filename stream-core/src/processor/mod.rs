@@ -61,6 +61,7 @@ pub use self::query::{ReadError, TablePage, TableRange, TableRow};
 pub use self::status::{Rebalance, StandbyState, State, Status, TaskState, Waiting};
 use self::stop::Stop;
 pub use self::stop::stop_signal;
+use crate::chain::panic_text;
 use crate::group::GroupGraph;
 use crate::log::LogHandle;
 use crate::store::StoreBackend;
@@ -151,7 +152,7 @@ impl Listeners {
 fn notify<T: fmt::Debug>(listeners: &[Listener<T>], what: &T) {
     for listener in listeners {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| listener(what))) {
-            tracing::error!(?what, reason = task::panic_text(&*panic), "a listener panicked");
+            tracing::error!(?what, reason = panic_text(&*panic), "a listener panicked");
         }
     }
 }

@@ -26,6 +26,7 @@ use super::producer_id::Fencings;
 use super::status::{State, Status, Waiting};
 use super::stop::Stop;
 use super::transactions::Transactions;
+use crate::chain::panic_text;
 use crate::codec::CodecError;
 use crate::log::{Isolation, LogError, LogResult, Member, MemberOptions, Producer, Subscription};
 use crate::store::{SledStores, StoreBackend};
@@ -210,9 +211,8 @@ impl Processor {
         }
         for (topic, codec) in graph.codecs() {
             let prepared = AssertUnwindSafe(async { codec.prepare(topic).await }).catch_unwind().await;
-            let prepared = prepared.unwrap_or_else(|panic| {
-                Err(CodecError::invalid(format!("it panicked: {}", super::task::panic_text(&*panic))))
-            });
+            let prepared = prepared
+                .unwrap_or_else(|panic| Err(CodecError::invalid(format!("it panicked: {}", panic_text(&*panic)))));
             prepared.map_err(|error| ProcessorError::Codec {
                 group: group.to_owned(),
                 topic: topic.to_string(),

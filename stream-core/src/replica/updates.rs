@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt};
 
-use crate::codec::{Codec, CodecError};
+use crate::codec::{Codec, CodecError, caught};
 
 /// Listeners of a copy, whose value type is not named.
 pub(crate) trait Updates: Send + Sync {
@@ -27,7 +27,7 @@ pub(crate) struct Listeners<V> {
 
 impl<V: 'static> Updates for Listeners<V> {
     fn notify(&self, partition: i32, key: &[u8], value: Option<&[u8]>) -> bool {
-        match value.map(|bytes| decode(&*self.codec, bytes)).transpose() {
+        match value.map(|bytes| caught(&*self.codec, bytes)).transpose() {
             Ok(value) => self.call(partition, key, value.as_ref()),
             Err(CodecError::NotLoaded(_)) => return false,
             Err(error) => self.undecodable(partition, key, &error),
@@ -71,18 +71,12 @@ const MAX_LOADS: usize = 8;
 /// Decodes a value, and loads what it needs for that.
 pub(crate) async fn decode_loading<V: 'static>(codec: &dyn Codec<V>, bytes: &[u8]) -> Result<V, CodecError> {
     for _ in 0..MAX_LOADS {
-        let id = match decode(codec, bytes) {
+        let id = match caught(codec, bytes) {
             Err(CodecError::NotLoaded(id)) => id,
             decoded => return decoded,
         };
         let loaded = AssertUnwindSafe(async { codec.load(id).await }).catch_unwind().await;
         loaded.unwrap_or_else(|_| Err(CodecError::invalid("the codec panicked")))?;
     }
-    decode(codec, bytes)
-}
-
-/// Decodes a value; a panic of the codec is an error.
-fn decode<V: 'static>(codec: &dyn Codec<V>, bytes: &[u8]) -> Result<V, CodecError> {
-    catch_unwind(AssertUnwindSafe(|| codec.decode(bytes)))
-        .unwrap_or_else(|_| Err(CodecError::invalid("the codec panicked")))
+    caught(codec, bytes)
 }

@@ -4,6 +4,7 @@ use crate::codec::CodecError;
 use crate::log::{LogError, TopicPartition};
 use crate::processor::ProcessorError;
 use crate::store::StoreError;
+use crate::view::ViewError;
 
 /// An error of a test's run.
 #[derive(Clone, thiserror::Error)]
@@ -26,6 +27,9 @@ pub enum TesterError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A view failed.
+    #[error(transparent)]
+    View(#[from] ViewError),
     /// A group has not processed everything although a long (virtual) time has passed.
     #[error("group {group} is stuck: {partition} is done up to {done} of {end}")]
     Stuck { group: String, partition: TopicPartition, done: i64, end: i64 },

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::error::TesterError;
-use super::tester::{Instance, Running, Tester, WAIT_LIMIT};
+use super::tester::{Instance, Running, Tester};
 use crate::group::GroupGraph;
 use crate::processor::progress::input_ends;
 use crate::processor::{Handle, Processor, ProcessorError, State};
@@ -64,7 +64,7 @@ impl Tester {
     /// When there is none, it can't start, or it does not run although a long (virtual) time has passed.
     pub fn start_instance(&self, group: &str, instance: usize) -> Result<(), TesterError> {
         let handle = self.spawn_instance(group, instance)?;
-        let running = self.block_on(async { tokio::time::timeout(WAIT_LIMIT, handle.running()).await });
+        let running = self.block_on(async { tokio::time::timeout(self.wait_limit(), handle.running()).await });
         if running.map_err(|_| TesterError::Never(format!("a start of group {group}")))?.is_err()
             && !self.with_instance(group, instance, |i| i.ran.load(Ordering::Relaxed))?
         {
@@ -79,7 +79,7 @@ impl Tester {
             let all = self.block_on(input_ends(&self.0.log, &graph))?.len();
             let has_all = handle.wait_for(|s| s.tasks.len() == all && s.state != State::Restoring);
             // A caller that gave it a longer session than that does not mean to wait for it.
-            _ = self.block_on(async { tokio::time::timeout(WAIT_LIMIT, has_all).await });
+            _ = self.block_on(async { tokio::time::timeout(self.wait_limit(), has_all).await });
         }
         Ok(())
     }

@@ -29,6 +29,7 @@ mod instances;
 pub mod simulator;
 mod tester;
 mod topics;
+mod views;
 
 pub use self::error::TesterError;
 pub use self::tester::Tester;

@@ -39,6 +39,20 @@ pub(super) struct Inner {
     pub(super) partitions: i32,
     pub(super) groups: RefCell<BTreeMap<String, Running>>,
     pub(super) faults: CallbackFaults,
+    /// Of each view that was opened.
+    pub(super) views: RefCell<Vec<Lacks>>,
+    time: Time,
+}
+
+/// Gives what a view lacks of its topic, if it lacks something.
+type Lacks = Box<dyn Fn(&Tester) -> Result<Option<TesterError>, TesterError>>;
+
+/// How time passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Time {
+    /// It goes on at once where everything waits for it.
+    Virtual,
+    Real,
 }
 
 pub(super) struct Running {
@@ -58,10 +72,17 @@ pub(super) struct Instance {
     pub(super) failure: Option<ProcessorError>,
 }
 
-/// Virtual time after which a group that is not done counts as stuck.
-pub(super) const WAIT_LIMIT: Duration = Duration::from_secs(600);
-/// A step of waiting; virtual, so it costs nothing.
-const STEP: Duration = Duration::from_millis(20);
+impl Time {
+    /// The time after which a group that is not done counts as stuck.
+    fn limit(self) -> Duration {
+        Duration::from_secs(if self == Self::Virtual { 600 } else { 60 })
+    }
+
+    /// A step of waiting. A virtual one costs nothing.
+    fn step(self) -> Duration {
+        Duration::from_millis(if self == Self::Virtual { 20 } else { 2 })
+    }
+}
 
 impl Tester {
     /// A tester whose topics have one partition each. The wall clock stands at 2024-01-01 00:00 UTC until it is moved.
@@ -77,9 +98,24 @@ impl Tester {
     ///
     /// # Panics
     /// If the system refuses a runtime.
-    #[allow(clippy::expect_used, reason = "a test can't go on without")]
     pub fn with_partitions(partitions: i32) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        Self::of(partitions, Time::Virtual)
+    }
+
+    /// A tester for groups that do I/O of their own, such as requests by HTTP or a schema registry. Time passes as it does
+    /// outside: on virtual time, the time-outs of a client are over at once. A wait of the tester's ends after a minute. Its
+    /// wall clock stands all the same until it is moved.
+    ///
+    /// # Panics
+    /// If the system refuses a runtime.
+    pub fn in_real_time(partitions: i32) -> Self {
+        Self::of(partitions, Time::Real)
+    }
+
+    #[allow(clippy::expect_used, reason = "a test can't go on without")]
+    fn of(partitions: i32, time: Time) -> Self {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().start_paused(time == Time::Virtual).build();
         let runtime = runtime.expect("a runtime for the tester");
         let clock = Arc::new(ManualClock::new(1_704_067_200_000));
         let embedded = InMemory::on_runtime(Arc::clone(&clock) as Arc<dyn Clock>, &runtime);
@@ -88,9 +124,9 @@ impl Tester {
         let log: LogHandle = Arc::clone(&embedded) as LogHandle;
         let producer = runtime.block_on(log.producer(ProducerOptions::default())).expect("a producer for the tester");
         let faults = CallbackFaults::settable();
-        let groups = RefCell::default();
+        let (groups, views) = (RefCell::default(), RefCell::default());
         let local = LocalSet::new();
-        Self(Rc::new(Inner { runtime, local, clock, embedded, log, producer, partitions, groups, faults }))
+        Self(Rc::new(Inner { runtime, local, clock, embedded, log, producer, partitions, groups, faults, views, time }))
     }
 
     /// Why a group has failed, if it has.
@@ -165,11 +201,11 @@ impl Tester {
             if let Some(error) = self.any_failure() {
                 return Err(error.into());
             }
-            if waited >= WAIT_LIMIT {
+            if waited >= self.wait_limit() {
                 return Err(TesterError::Never(what.to_owned()));
             }
-            self.run_for(STEP);
-            waited += STEP;
+            self.run_for(self.0.time.step());
+            waited += self.0.time.step();
         }
         Ok(())
     }
@@ -189,13 +225,27 @@ impl Tester {
             if let Some(error) = self.any_failure() {
                 return Err(error.into());
             }
-            let Some(stuck) = self.unfinished()? else { return Ok(()) };
-            if waited >= WAIT_LIMIT {
+            let stuck = match self.unfinished()? {
+                None => self.view_that_lacks()?,
+                stuck => stuck,
+            };
+            let Some(stuck) = stuck else { return Ok(()) };
+            if waited >= self.wait_limit() {
                 return Err(stuck);
             }
-            self.run_for(STEP);
-            waited += STEP;
+            self.run_for(self.0.time.step());
+            waited += self.0.time.step();
         }
+    }
+
+    /// How long something may take, in the tester's time.
+    pub(super) fn wait_limit(&self) -> Duration {
+        self.0.time.limit()
+    }
+
+    fn view_that_lacks(&self) -> Result<Option<TesterError>, TesterError> {
+        let views = self.0.views.borrow();
+        views.iter().map(|lacks| lacks(self)).find(|lack| !matches!(lack, Ok(None))).unwrap_or(Ok(None))
     }
 
     /// The first running group's partition that is not committed to its end.
@@ -221,7 +271,7 @@ impl Tester {
     /// As [`drain`](Self::drain).
     pub fn advance(&self, by: Duration) -> Result<(), TesterError> {
         self.0.clock.advance(by);
-        self.run_for(STEP);
+        self.run_for(self.0.time.step());
         self.drain()
     }
 

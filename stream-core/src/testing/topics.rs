@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::error::TesterError;
 use super::tester::Tester;
 use crate::codec::{Codec, CodecError, ValueOf};
-use crate::context::Key;
 use crate::group::table_topic;
+use crate::key::Key;
 use crate::log::{NewRecord, TopicPartition};
 
 /// Writes to a topic of a [`Tester`].
@@ -28,7 +28,7 @@ impl<M: 'static> TestInput<M> {
     /// # Errors
     /// When the value can't be encoded, the topic does not exist, or a group fails.
     pub fn send(&self, key: impl Key, value: impl ValueOf<M>) -> Result<(), TesterError> {
-        self.push_bytes(key, Some(&self.encode(&value)?), None, None)?;
+        self.push_bytes(key, self.encode(&value)?.as_deref(), None, None)?;
         self.tester.drain()
     }
 
@@ -37,7 +37,7 @@ impl<M: 'static> TestInput<M> {
     /// # Errors
     /// As [`send`](Self::send).
     pub fn send_at(&self, key: impl Key, value: impl ValueOf<M>, timestamp: i64) -> Result<(), TesterError> {
-        self.push_bytes(key, Some(&self.encode(&value)?), Some(timestamp), None)?;
+        self.push_bytes(key, self.encode(&value)?.as_deref(), Some(timestamp), None)?;
         self.tester.drain()
     }
 
@@ -55,7 +55,7 @@ impl<M: 'static> TestInput<M> {
     /// # Errors
     /// When the value can't be encoded or the topic does not exist.
     pub fn push(&self, key: impl Key, value: impl ValueOf<M>) -> Result<(), TesterError> {
-        self.push_bytes(key, Some(&self.encode(&value)?), None, None)
+        self.push_bytes(key, self.encode(&value)?.as_deref(), None, None)
     }
 
     /// Writes a record with all that can be chosen, and does not wait.
@@ -69,7 +69,7 @@ impl<M: 'static> TestInput<M> {
         timestamp: Option<i64>,
         partition: Option<i32>,
     ) -> Result<(), TesterError> {
-        let bytes = value.map(|value| self.encode(value)).transpose()?;
+        let bytes = value.map(|value| self.encode(value)).transpose()?.flatten();
         self.push_bytes(key, bytes.as_deref(), timestamp, partition)
     }
 
@@ -84,9 +84,9 @@ impl<M: 'static> TestInput<M> {
         headers: &[(&str, &[u8])],
     ) -> Result<(), TesterError> {
         let bytes = self.encode(&value)?;
-        let new =
-            NewRecord { topic: &self.topic, partition: None, timestamp: None, key: key.bytes(), value: Some(&bytes) };
-        self.tester.write(new, headers)
+        let (key, value) = (key.bytes(), bytes.as_deref());
+        let key = key.as_deref();
+        self.tester.write(NewRecord { topic: &self.topic, partition: None, timestamp: None, key, value }, headers)
     }
 
     /// Writes bytes that need not be a value of `M`, and does not wait.
@@ -100,13 +100,13 @@ impl<M: 'static> TestInput<M> {
         timestamp: Option<i64>,
         partition: Option<i32>,
     ) -> Result<(), TesterError> {
-        self.tester.write(NewRecord { topic: &self.topic, partition, timestamp, key: key.bytes(), value }, &[])
+        self.tester
+            .write(NewRecord { topic: &self.topic, partition, timestamp, key: key.bytes().as_deref(), value }, &[])
     }
 
-    fn encode(&self, value: &impl ValueOf<M>) -> Result<Vec<u8>, TesterError> {
-        let mut bytes = Vec::new();
-        value.encode_by(&*self.codec, &mut bytes).map_err(|error| codec_error(&self.topic, error))?;
-        Ok(bytes)
+    /// The value's bytes; `None` for a null.
+    fn encode(&self, value: &impl ValueOf<M>) -> Result<Option<Vec<u8>>, TesterError> {
+        encode(&self.tester, &self.topic, &*self.codec, value)
     }
 }
 
@@ -165,10 +165,10 @@ impl<M: 'static> TestOutput<M> {
             let from = next.entry(p).or_default();
             for r in self.tester.read(&TopicPartition::new(Arc::clone(&self.topic), p), *from)?.iter() {
                 *from = r.offset + 1;
-                let value = r.value.map(|bytes| self.codec.decode(bytes)).transpose();
+                let value = r.value.map(|bytes| decode(&self.tester, &self.topic, &*self.codec, bytes)).transpose()?;
                 records.push(TestRecord {
                     key: r.key.map(<[u8]>::to_vec),
-                    value: value.map_err(|error| codec_error(&self.topic, error))?,
+                    value,
                     timestamp: r.timestamp,
                     partition: p,
                     offset: r.offset,
@@ -206,7 +206,7 @@ impl<V: 'static> TestTable<V> {
     /// # Errors
     /// When the group was not added, or the value can't be decoded.
     pub fn get(&self, key: impl Key) -> Result<Option<V>, TesterError> {
-        Ok(self.all()?.remove(key.bytes().unwrap_or_default()))
+        Ok(self.all()?.remove(key.bytes().as_deref().unwrap_or_default()))
     }
 
     /// All keys with their values.
@@ -220,11 +220,11 @@ impl<V: 'static> TestTable<V> {
                 last.insert(r.key.unwrap_or_default().to_vec(), r.value.map(<[u8]>::to_vec));
             }
         }
-        let decode = |(key, value): (Vec<u8>, Option<Vec<u8>>)| {
-            let value = self.codec.decode(&value?);
-            Some(value.map(|value| (key, value)).map_err(|error| codec_error(&self.topic, error)))
+        let pair = |(key, value): (Vec<u8>, Option<Vec<u8>>)| {
+            let value = decode(&self.tester, &self.topic, &*self.codec, &value?);
+            Some(value.map(|value| (key, value)))
         };
-        last.into_iter().filter_map(decode).collect()
+        last.into_iter().filter_map(pair).collect()
     }
 
     /// Sets a key's value, as if the group had: the group is stopped, finds the value in its table's topic, and goes on.
@@ -232,15 +232,48 @@ impl<V: 'static> TestTable<V> {
     /// # Errors
     /// When the value can't be encoded, or the group fails.
     pub fn set(&self, key: impl Key, value: impl ValueOf<V>) -> Result<(), TesterError> {
-        let mut bytes = Vec::new();
-        value.encode_by(&*self.codec, &mut bytes).map_err(|error| codec_error(&self.topic, error))?;
+        let bytes = encode(&self.tester, &self.topic, &*self.codec, &value)?;
         self.tester.stop(&self.group)?;
-        let (topic, key) = (&self.topic, key.bytes());
-        self.tester.write(NewRecord { topic, partition: None, timestamp: None, key, value: Some(&bytes) }, &[])?;
+        let key = key.bytes();
+        let (topic, key, value) = (&self.topic, key.as_deref(), bytes.as_deref());
+        self.tester.write(NewRecord { topic, partition: None, timestamp: None, key, value }, &[])?;
         self.tester.restart(&self.group)
     }
 }
 
-fn codec_error(topic: &str, error: CodecError) -> TesterError {
-    TesterError::Codec { topic: topic.to_owned(), error }
+/// A value's bytes; `None` for a null. The codec is prepared for the topic first.
+fn encode<M: 'static>(
+    tester: &Tester,
+    topic: &str,
+    codec: &dyn Codec<M>,
+    value: &impl ValueOf<M>,
+) -> Result<Option<Vec<u8>>, TesterError> {
+    if value.is_null_by(codec) {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    let prepared = tester.block_on(codec.prepare(topic));
+    let encoded = prepared.and_then(|()| value.encode_by(codec, &mut bytes));
+    encoded.map_err(|error| TesterError::Codec { topic: topic.to_owned(), error })?;
+    Ok(Some(bytes))
+}
+
+/// How often a codec may ask for something to be loaded for one value.
+const MAX_LOADS: u32 = 8;
+
+/// A value of bytes. What the codec misses is loaded.
+fn decode<M: 'static>(tester: &Tester, topic: &str, codec: &dyn Codec<M>, bytes: &[u8]) -> Result<M, TesterError> {
+    let mut loads = 0;
+    let decoded = loop {
+        match codec.decode(bytes) {
+            Err(CodecError::NotLoaded(id)) if loads < MAX_LOADS => {
+                loads += 1;
+                if let Err(error) = tester.block_on(codec.load(id)) {
+                    break Err(error);
+                }
+            }
+            decoded => break decoded,
+        }
+    };
+    decoded.map_err(|error| TesterError::Codec { topic: topic.to_owned(), error })
 }

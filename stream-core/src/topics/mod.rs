@@ -2,6 +2,7 @@
 //!
 //! It never changes a topic that exists, and never deletes one. What the group's own topics are made with is in `own`.
 
+mod ensure;
 mod error;
 mod facts;
 mod markers;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub use self::ensure::{EnsureTopicError, ensure_topic};
 pub(crate) use self::error::TopicsError;
 pub(crate) use self::facts::{TopicFacts, check_growth, record_limit, tombstone_retention_ms};
 pub(crate) use self::markers::take_markers;

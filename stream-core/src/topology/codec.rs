@@ -13,6 +13,8 @@ pub(crate) trait AnyCodec: Send + Sync {
     fn prepare<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<(), CodecError>>;
     fn load(&self, id: u32) -> BoxFuture<'_, Result<(), CodecError>>;
     fn reads_event_time(&self) -> bool;
+    /// Whether a record without a value has one for it.
+    fn takes_nulls(&self) -> bool;
     fn name(&self) -> &str;
     /// The `Arc<dyn Codec<T>>` inside.
     fn typed(&self) -> &dyn Any;
@@ -29,6 +31,9 @@ impl<T: 'static> AnyCodec for Erased<T> {
     }
     fn reads_event_time(&self) -> bool {
         self.0.reads_event_time()
+    }
+    fn takes_nulls(&self) -> bool {
+        self.0.null().is_some()
     }
     fn name(&self) -> &str {
         self.0.name()

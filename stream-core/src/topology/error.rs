@@ -62,6 +62,9 @@ pub enum BuildError {
     /// Windows that make no sense.
     #[error("group {group}: window {name:?}: {reason}")]
     Windows { group: String, name: String, reason: String },
+    /// Retries of what is the same each time.
+    #[error("{edge}: on_decode_error() with retries, but bytes that can't be decoded stay so: leave retry() out")]
+    DecodeRetry { edge: String },
     /// A limit of zero.
     #[error("{edge}: {what} must be at least 1")]
     Zero { edge: String, what: String },
@@ -108,6 +111,13 @@ pub enum Failure {
     /// The record's value can't be read.
     #[error("the value can't be decoded")]
     Decode(#[source] CodecError),
+    /// What the record's value needs, such as its schema, can't be loaded.
+    #[error("the value can't be decoded: what it needs (id {id}) can't be loaded")]
+    Load {
+        id: u32,
+        #[source]
+        error: CodecError,
+    },
     /// A value of a table can't be read.
     #[error("the value of table {table} can't be decoded")]
     DecodeTable {
@@ -163,7 +173,11 @@ crate::chain::debug_as_chain!(Failure);
 impl Failure {
     /// Whether it is the same at each attempt, whatever happens meanwhile.
     pub(crate) fn is_final(&self) -> bool {
-        matches!(self, Self::NoKey(_) | Self::Negative { .. })
+        match self {
+            Self::NoKey(_) | Self::Negative { .. } | Self::Decode(CodecError::Invalid(_)) => true,
+            Self::Within { error, .. } => error.failure().is_final(),
+            _ => false,
+        }
     }
 
     /// The reason that its record is counted under, if it is left out.
@@ -172,6 +186,8 @@ impl Failure {
             Self::Ahead { .. } => LeftOut::Ahead,
             Self::Negative { .. } => LeftOut::Negative,
             Self::LeftOut(reason) => *reason,
+            Self::Decode(_) | Self::Load { .. } => LeftOut::Undecodable,
+            Self::Within { error, .. } => error.failure().left_out(),
             _ => LeftOut::Failed,
         }
     }
@@ -182,7 +198,7 @@ impl Failure {
             // An error with what was being done is none of the library's kinds.
             Self::User(_) | Self::Within { .. } => "Failure::User",
             Self::Panic(_) => "Failure::Panic",
-            Self::Decode(_) => "Failure::Decode",
+            Self::Decode(_) | Self::Load { .. } => "Failure::Decode",
             Self::DecodeTable { .. } => "Failure::DecodeTable",
             Self::Encode { .. } => "Failure::Encode",
             Self::Emit(_) => "Failure::Emit",

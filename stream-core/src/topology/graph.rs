@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::codec::AnyCodec;
 use super::names::{lead_topic, loop_topic, positions_topic};
-use super::policy::{ErrorPolicy, Input};
+use super::policy::{ErrorPolicy, Input, NullValue};
 use super::tables::{TableId, Tables};
 use crate::store::Layout;
 use crate::window::keys::By;
@@ -38,6 +38,16 @@ pub(crate) struct InputEdge {
     pub(crate) re_keys: bool,
     pub(crate) codec: Arc<dyn AnyCodec>,
     pub(crate) calls: Calls,
+}
+
+impl InputEdge {
+    /// Whether its records without a value are left out.
+    pub(crate) fn skips_nulls(&self) -> bool {
+        match self.input.null_value {
+            Some(rule) => rule == NullValue::Skip,
+            None => !self.codec.takes_nulls(),
+        }
+    }
 }
 
 /// How the callback of an input is called.

@@ -18,14 +18,17 @@ pub enum LeftOut {
     NullKey,
     /// The record has no value, and [`NullValue::Skip`](crate::group::NullValue) or a join leaves it out.
     NullValue,
-    /// A callback, a codec or an emit failed, of a record or of something that was due, and its
+    /// The record's value can't be decoded, and [`Input::on_decode_error`](crate::group::Input::on_decode_error), or else the
+    /// input's [`ErrorPolicy`](crate::group::ErrorPolicy), skipped it or put it aside.
+    Undecodable,
+    /// A callback, an encoder or an emit failed, of a record or of something that was due, and its
     /// [`ErrorPolicy`](crate::group::ErrorPolicy) skipped it or put it aside.
     Failed,
 }
 
 impl LeftOut {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Late, Self::Ahead, Self::Negative, Self::NullKey, Self::NullValue, Self::Failed];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Late, Self::Ahead, Self::Negative, Self::NullKey, Self::NullValue, Self::Undecodable, Self::Failed];
 }
 
 impl fmt::Display for LeftOut {
@@ -36,6 +39,7 @@ impl fmt::Display for LeftOut {
             Self::Negative => "a time below zero",
             Self::NullKey => "no key",
             Self::NullValue => "no value",
+            Self::Undecodable => "a value that can't be decoded",
             Self::Failed => "it failed",
         })
     }

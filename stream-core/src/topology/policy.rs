@@ -24,7 +24,10 @@ use super::route::{Route, To};
 pub struct Input {
     pub(crate) topic: Arc<str>,
     pub(crate) policy: ErrorPolicy,
-    pub(crate) null_value: NullValue,
+    /// The policy for values that can't be decoded; `policy`'s end where it is not set.
+    pub(crate) on_decode_error: Option<ErrorPolicy>,
+    /// That of its codec where it is not set: a null is left out unless it is a value.
+    pub(crate) null_value: Option<NullValue>,
     pub(crate) null_key: NullKey,
     pub(crate) concurrency: usize,
     pub(crate) batch: usize,
@@ -40,7 +43,8 @@ impl Input {
         Self {
             topic: topic.into(),
             policy: ErrorPolicy::fail(),
-            null_value: NullValue::Skip,
+            on_decode_error: None,
+            null_value: None,
             null_key: NullKey::Error,
             concurrency: 64,
             batch: 500,
@@ -58,10 +62,41 @@ impl Input {
         self
     }
 
-    /// Sets the rule for null values ([D5](crate::semantics#d5-nulls)); skipped by default.
+    /// Sets the policy for records whose value can't be decoded, apart from what fails in the callback. They are never tried
+    /// again, for their bytes stay as they are; so the policy has no retries
+    /// ([`BuildError::DecodeRetry`](crate::group::BuildError::DecodeRetry)). By default the end of [`on_error`](Self::on_error)
+    /// applies to them too.
+    ///
+    /// A decoder that panics counts as one that fails. What a codec can't load at the moment is waited for
+    /// ([D6](crate::semantics#d6-errors-follow-the-inputs-policy)); a schema that does not exist follows the retries of
+    /// `on_error`, and then this policy.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use stream_core::group::{ErrorPolicy, Input};
+    ///
+    /// // Garbage is put aside at once; a callback that fails is tried again, and then stops the group.
+    /// let orders = Input::topic("orders")
+    ///     .on_decode_error(ErrorPolicy::dead_letter("orders-garbage"))
+    ///     .on_error(ErrorPolicy::fail().retry(5, Duration::from_secs(1)));
+    /// ```
+    #[must_use]
+    pub fn on_decode_error(mut self, policy: ErrorPolicy) -> Self {
+        self.on_decode_error = Some(policy);
+        self
+    }
+
+    /// The end of the policy for what is left out for this reason.
+    pub(crate) fn end(&self, reason: LeftOut) -> &OnError {
+        let decode = self.on_decode_error.as_ref().filter(|_| reason == LeftOut::Undecodable);
+        &decode.unwrap_or(&self.policy).then
+    }
+
+    /// Sets the rule for null values ([D5](crate::semantics#d5-nulls)); skipped by default, unless the input's codec has a value
+    /// for them ([`Nullable`](crate::codec::Nullable)).
     #[must_use]
     pub fn null_value(mut self, rule: NullValue) -> Self {
-        self.null_value = rule;
+        self.null_value = Some(rule);
         self
     }
 
@@ -108,10 +143,12 @@ impl Input {
     /// Where records go that are left out for one reason. May be called for each reason.
     ///
     /// Without a route, records are counted in [`Status::left_out`](crate::processor::Status::left_out), and an example is
-    /// logged at most once a minute for each reason; of those that [failed](LeftOut::Failed), each is logged. A route for [`LeftOut::NullKey`] or [`LeftOut::NullValue`] has such
+    /// logged at most once a minute for each reason; of those that [failed](LeftOut::Failed) or are
+    /// [undecodable](LeftOut::Undecodable), each is logged. A route for [`LeftOut::NullKey`] or [`LeftOut::NullValue`] has such
     /// records left out, whatever [`null_key`](Self::null_key) or [`null_value`](Self::null_value) said before. What is
-    /// [ahead](LeftOut::Ahead), [negative](LeftOut::Negative) or has [failed](LeftOut::Failed) goes to its route in the place
-    /// of the end of the input's [error policy](Self::on_error), after its retries.
+    /// [ahead](LeftOut::Ahead), [negative](LeftOut::Negative), [undecodable](LeftOut::Undecodable) or has
+    /// [failed](LeftOut::Failed) goes to its route in the place of the end of the input's [error policy](Self::on_error), after
+    /// its retries.
     ///
     /// ```
     /// use stream_core::group::{Input, LeftOut, Route};
@@ -125,7 +162,7 @@ impl Input {
     pub fn left_out(mut self, reason: LeftOut, route: Route) -> Self {
         match reason {
             LeftOut::NullKey => self.null_key = NullKey::Skip,
-            LeftOut::NullValue => self.null_value = NullValue::Skip,
+            LeftOut::NullValue => self.null_value = Some(NullValue::Skip),
             _ => {}
         }
         self.routes.retain(|(of, _)| *of != reason);
@@ -139,13 +176,16 @@ impl Input {
             To::DeadLetter(topic) => Some(topic),
             _ => None,
         });
-        self.policy.dead_letter_topic().into_iter().chain(routes)
+        let decode = self.on_decode_error.as_ref().and_then(ErrorPolicy::dead_letter_topic);
+        self.policy.dead_letter_topic().into_iter().chain(decode).chain(routes)
     }
 
     /// Whether it goes on behind a record that failed.
     pub(crate) fn may_go_on(&self) -> bool {
-        let errors = [LeftOut::Ahead, LeftOut::Negative, LeftOut::Failed];
-        self.policy.then != OnError::Fail || self.routes.iter().any(|(of, _)| errors.contains(of))
+        let errors = [LeftOut::Ahead, LeftOut::Negative, LeftOut::Undecodable, LeftOut::Failed];
+        let ends = [Some(&self.policy), self.on_decode_error.as_ref()];
+        ends.into_iter().flatten().any(|policy| policy.then != OnError::Fail)
+            || self.routes.iter().any(|(of, _)| errors.contains(of))
     }
 
     pub(crate) fn route(&self, reason: LeftOut) -> Option<&To> {

@@ -6,4 +6,5 @@ with_both!(
     t1_limits,
     a_clock_that_is_behind,
     due_work_that_fails,
+    garbage_and_nulls_have_their_own_ways,
 );

@@ -4,12 +4,14 @@
 //! registry in four bytes, then Avro binary. The reader's schema is the type's own; where the writer's is another, Avro's
 //! rules of schema resolution apply.
 //!
+//! - `in_memory` is a registry in this process;
 //! - `registry` talks to the registry, and knows the credentials: they never leave it;
 //! - `schema` prepares schemas for reading and writing, once each.
 //!
 //! Values are encoded and decoded without waiting for anything: an id that is not known yet is
 //! [`CodecError::NotLoaded`], and [`Codec::load`] fetches its schema.
 
+mod in_memory;
 mod registry;
 mod schema;
 

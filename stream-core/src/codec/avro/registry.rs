@@ -9,6 +9,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use schema_registry_converter::async_impl::schema_registry::{
@@ -17,6 +18,7 @@ use schema_registry_converter::async_impl::schema_registry::{
 use schema_registry_converter::error::SRCError;
 use schema_registry_converter::schema_registry_common::{RawError, SchemaType, SrCall, SuppliedSchema};
 
+use super::in_memory::InMemoryRegistry;
 use crate::codec::CodecError;
 
 /// Codes of a registry's answers.
@@ -46,6 +48,8 @@ type User = (String, Option<String>);
 /// ```
 #[derive(Clone)]
 pub struct SchemaRegistry {
+    /// Of one in this process, which has no URL.
+    in_memory: Option<Arc<InMemoryRegistry>>,
     urls: Vec<String>,
     user: Option<User>,
     auto_register: bool,
@@ -59,13 +63,47 @@ impl SchemaRegistry {
     /// # Errors
     /// When that is no URL, or one of `https` without the feature `tls`.
     pub fn new(urls: &str) -> Result<Self, CodecError> {
-        let mut registry = Self { urls: Vec::new(), user: None, auto_register: true, timeout: Duration::from_secs(10) };
+        let mut registry = Self::none();
         for url in urls.split(',') {
             let (url, user) = split_user(url.trim())?;
             registry.urls.push(url);
             registry.user = registry.user.or(user);
         }
         Ok(registry)
+    }
+
+    /// A registry in this process, which its clones share: for tests, and for programs on the in-memory log. It takes every
+    /// schema, also one that does not go with the earlier ones of its subject.
+    ///
+    /// ```
+    /// use stream_core::codec::{Avro, SchemaRegistry};
+    /// use stream_core::prelude::*;
+    /// use stream_core::testing::Tester;
+    ///
+    /// let schema = r#"{"type": "record", "name": "Click", "fields": [{"name": "count", "type": "long"}]}"#;
+    /// #[derive(serde::Serialize, serde::Deserialize)]
+    /// struct Click {
+    ///     count: i64,
+    /// }
+    ///
+    /// let registry = SchemaRegistry::in_memory();
+    /// let mut g = Group::define("sums").table(Int64);
+    /// g.input("clicks", Avro::<Click>::new(schema, &registry)?, |ctx, click| {
+    ///     ctx.update(|sum| sum.unwrap_or(0) + click.count)
+    /// });
+    /// let tester = Tester::new();
+    /// tester.add(g.build()?)?;
+    /// tester.input("clicks", Avro::<Click>::new(schema, &registry)?).send("me", Click { count: 2 })?;
+    /// assert_eq!(tester.table("sums", Int64).get("me")?, Some(2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn in_memory() -> Self {
+        Self { in_memory: Some(Arc::default()), ..Self::none() }
+    }
+
+    fn none() -> Self {
+        let (urls, timeout) = (Vec::new(), Duration::from_secs(10));
+        Self { in_memory: None, urls, user: None, auto_register: true, timeout }
     }
 
     /// Sends a user and a password. They are never printed.
@@ -91,6 +129,9 @@ impl SchemaRegistry {
 
     /// Makes the client; nothing is sent.
     pub(super) fn connect(&self) -> Result<Registry, CodecError> {
+        if let Some(registry) = &self.in_memory {
+            return Ok(Registry::InMemory(Arc::clone(registry), self.auto_register));
+        }
         let mut urls = self.urls.iter().cloned();
         let mut settings = SrSettings::new_builder(urls.next().unwrap_or_default());
         for url in urls {
@@ -106,13 +147,14 @@ impl SchemaRegistry {
         let settings = settings.build();
         let settings =
             settings.map_err(|error| CodecError::invalid(format!("schema registry {name}: {}", reason(&error))))?;
-        Ok(Registry { name, settings, auto_register: self.auto_register })
+        Ok(Registry::Http(HttpRegistry { name, settings, auto_register: self.auto_register }))
     }
 }
 
 impl fmt::Debug for SchemaRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SchemaRegistry")
+            .field("in_memory", &self.in_memory.is_some())
             .field("urls", &self.urls)
             .field("with_user", &self.user.is_some())
             .field("auto_register", &self.auto_register)
@@ -147,16 +189,50 @@ fn split_user(url: &str) -> Result<(String, Option<User>), CodecError> {
 }
 
 /// A registry to ask.
-pub(super) struct Registry {
+pub(super) enum Registry {
+    Http(HttpRegistry),
+    /// And whether schemas are registered.
+    InMemory(Arc<InMemoryRegistry>, bool),
+}
+
+impl Registry {
+    /// The id of a schema under a subject, registered if need be.
+    pub(super) async fn id_of(&self, subject: &str, schema: &str) -> Result<u32, CodecError> {
+        match self {
+            Self::Http(registry) => registry.id_of(subject, schema).await,
+            Self::InMemory(registry, register) => registry.id_of(subject, schema, *register),
+        }
+    }
+
+    /// The schema of an id.
+    pub(super) async fn schema(&self, id: u32) -> Result<String, CodecError> {
+        match self {
+            Self::Http(registry) => registry.schema(id).await,
+            Self::InMemory(registry, _) => registry.schema(id),
+        }
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(HttpRegistry { name, .. }) => f.debug_tuple("Registry").field(name).finish(),
+            Self::InMemory(..) => f.write_str("Registry(in memory)"),
+        }
+    }
+}
+
+/// One that is asked by HTTP.
+pub(super) struct HttpRegistry {
     /// Its URLs, without credentials.
     name: String,
     settings: SrSettings,
     auto_register: bool,
 }
 
-impl Registry {
+impl HttpRegistry {
     /// The id of a schema under a subject, registered if need be.
-    pub(super) async fn id_of(&self, subject: &str, schema: &str) -> Result<u32, CodecError> {
+    async fn id_of(&self, subject: &str, schema: &str) -> Result<u32, CodecError> {
         if !self.auto_register {
             return self.find(subject, schema).await;
         }
@@ -211,7 +287,7 @@ impl Registry {
     }
 
     /// The schema of an id.
-    pub(super) async fn schema(&self, id: u32) -> Result<String, CodecError> {
+    async fn schema(&self, id: u32) -> Result<String, CodecError> {
         let found = match get_schema_by_id(id, &self.settings).await {
             Ok(found) => found,
             Err(error) if code_of(&error) == Some(code::NO_SCHEMA) => {
@@ -237,12 +313,6 @@ impl Registry {
 
     fn unavailable(&self, what: &str, error: &SRCError) -> CodecError {
         CodecError::Unavailable(format!("schema registry {}: {what}: {}", self.name, reason(error)))
-    }
-}
-
-impl fmt::Debug for Registry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Registry").field(&self.name).finish()
     }
 }
 

@@ -148,7 +148,7 @@ impl Connection {
             return Ok(());
         }
         self.reach("creating topics").await?;
-        let owned: Vec<Vec<(String, String)>> = topics.iter().map(|t| properties(&t.config)).collect();
+        let owned: Vec<Vec<(String, String)>> = topics.iter().map(|t| t.config.properties()).collect();
         let new: Vec<NewTopic<'_>> = topics
             .iter()
             .zip(&owned)
@@ -271,26 +271,4 @@ fn settings(resource: &ConfigResource) -> TopicConfig {
         min_insync_replicas: value("min.insync.replicas").and_then(|v| v.parse().ok()),
         other: Vec::new(),
     }
-}
-
-fn properties(config: &TopicConfig) -> Vec<(String, String)> {
-    let cleanup = config.cleanup.map(Cleanup::as_str);
-    let timestamp_type = config.timestamp_type.map(|t| match t {
-        TimestampType::CreateTime => "CreateTime",
-        TimestampType::LogAppendTime => "LogAppendTime",
-    });
-    let named = [
-        ("cleanup.policy", cleanup.map(str::to_owned)),
-        ("retention.ms", config.retention_ms.map(|v| v.to_string())),
-        ("delete.retention.ms", config.delete_retention_ms.map(|v| v.to_string())),
-        ("max.message.bytes", config.max_message_bytes.map(|v| v.to_string())),
-        ("retention.bytes", config.retention_bytes.map(|v| v.to_string())),
-        ("message.timestamp.type", timestamp_type.map(str::to_owned)),
-        ("message.timestamp.before.max.ms", config.timestamp_before_max_ms.map(|v| v.to_string())),
-        ("message.timestamp.after.max.ms", config.timestamp_after_max_ms.map(|v| v.to_string())),
-        ("compression.type", config.compression_type.clone()),
-        ("min.insync.replicas", config.min_insync_replicas.map(|v| v.to_string())),
-    ];
-    let named = named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-    named.chain(config.other.iter().cloned()).collect()
 }

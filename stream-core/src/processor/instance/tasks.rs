@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::Instance;
 use super::live::LiveTask;
+use crate::chain::panic_text;
 use crate::log::{Assigned, Commits, LogResult, OffsetAndMetadata, Offsets, TopicPartition};
 use crate::processor::error::ProcessorError;
 use crate::processor::positions::{Looked, look_up, tagged_id};
@@ -97,7 +98,7 @@ impl Instance<'_> {
         let start = move || {
             async move {
                 let warm = AssertUnwindSafe(task::run(spec)).catch_unwind().await.unwrap_or_else(|panic| {
-                    let reason = task::panic_text(&*panic);
+                    let reason = panic_text(&*panic);
                     _ = reporter.send((id, Report::Failed(ProcessorError::Panic { group, partition, reason })));
                     OpenStores::default()
                 });

@@ -14,7 +14,7 @@ use super::in_flight::{SlotState, Work};
 use super::{SlotEnd, Task};
 use crate::codec::CodecError;
 use crate::context::Blocker;
-use crate::group::{CallbackError, LeftOut};
+use crate::group::{CallbackError, Failure, LeftOut};
 use crate::log::{RecordBatch, RecordRef};
 use crate::processor::error::{ProcessorError, ProcessorResult};
 use crate::topology::CodecOf;
@@ -95,7 +95,7 @@ impl Task {
             Blocker::Load(of, missed) if loads < MAX_LOADS => self.codec(of).map(|codec| {
                 async move {
                     match AssertUnwindSafe(load(&**codec, missed)).catch_unwind().await {
-                        Ok(loaded) => loaded.map_err(|error| load_error(missed, error)),
+                        Ok(loaded) => loaded.map_err(|error| load_error(of, missed, error)),
                         Err(panic) => Err(panicked(&panic)),
                     }
                 }
@@ -148,7 +148,7 @@ impl Task {
         }
         let reason = error.failure().left_out();
         let (work, route) = (slot.work.clone(), edge.input.route(reason));
-        let to = match (route, &edge.input.policy.then) {
+        let to = match (route, edge.input.end(reason)) {
             (Some(To::DeadLetter(to)), _) | (None, OnError::DeadLetter(to)) => Some(to),
             (Some(To::Nowhere | To::Call(_)), _) | (None, OnError::Skip) => None,
             (None, OnError::Fail) => {
@@ -181,7 +181,7 @@ impl Task {
             }
             (Some(_), _) => None,
             // Each fails in its own way.
-            (None, LeftOut::Failed) => Some(1),
+            (None, LeftOut::Failed | LeftOut::Undecodable) => Some(1),
             (None, _) => self.env.counters.left_out.to_log(reason, records),
         };
         if let Some(since) = since {
@@ -237,6 +237,9 @@ async fn load(codec: &dyn AnyCodec, id: u32) -> Result<(), CodecError> {
     }
 }
 
-fn load_error(id: u32, error: CodecError) -> CallbackError {
-    CallbackError::from(error).within(format!("what the value needs (id {id}) can't be loaded"))
+fn load_error(of: CodecOf, id: u32, error: CodecError) -> CallbackError {
+    match of {
+        CodecOf::Input(_) => CallbackError::of(Failure::Load { id, error }),
+        _ => CallbackError::from(error).within(format!("what a value of a table needs (id {id}) can't be loaded")),
+    }
 }

@@ -64,7 +64,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Sleep;
 
 use self::alignment::TaskAlignment;
-pub(super) use self::guard::panic_text;
 use self::in_flight::InFlight;
 pub(super) use self::inbox::{Command, Demand, Inbox, Orders, VisitRequest, inbox};
 use self::input::TaskInput;

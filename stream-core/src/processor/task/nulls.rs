@@ -4,7 +4,7 @@
 use super::guard::guarded;
 use crate::context::Core;
 use crate::group::graph::InputCall;
-use crate::group::{CallbackError, Failure, LeftOut, NullKey, NullValue};
+use crate::group::{CallbackError, Failure, LeftOut, NullKey};
 use crate::log::RecordRef;
 
 /// The decision about a record.
@@ -19,7 +19,7 @@ pub(super) enum Verdict {
 /// The decision about a record of the input with this index in the graph.
 pub(super) fn verdict(core: &Core, on: InputCall<'_>, input: usize, record: RecordRef<'_>) -> Verdict {
     let reason = match (record.key, on.edge.input.null_key) {
-        _ if record.value.is_none() && on.edge.input.null_value == NullValue::Skip => LeftOut::NullValue,
+        _ if record.value.is_none() && on.edge.skips_nulls() => LeftOut::NullValue,
         (None, NullKey::Skip) if core.keyed => LeftOut::NullKey,
         (None, NullKey::Error) if core.keyed => return Verdict::Refuse(CallbackError::of(Failure::NoKey(STATE))),
         _ => return Verdict::Call,

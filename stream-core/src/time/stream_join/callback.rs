@@ -132,8 +132,7 @@ impl<H: Half> SyncHandler for Arrival<H> {
         };
         let kept = self.keep(core, record, key, stage)?;
         for found in &kept {
-            let other = self.0.other();
-            let theirs = decode(&other.codec, Some(&found.value), CodecOf::Input(other.input), stage)?;
+            let theirs = self.read_kept(core, found, stage)?;
             let timestamp = record.timestamp.max(found.time);
             stage.at = timestamp;
             let record = RecordRef { timestamp, ..record };
@@ -147,6 +146,19 @@ impl<H: Half> SyncHandler for Arrival<H> {
 }
 
 impl<H: Half> Arrival<H> {
+    /// A record of the other side. That it can't be decoded is no fault of the one that arrives.
+    fn read_kept(&self, core: &Core, found: &Kept, stage: &mut Stage) -> Result<H::Other, CallbackError> {
+        let other = self.0.other();
+        decode(&other.codec, Some(&found.value), CodecOf::Input(other.input), stage).map_err(|error| {
+            match (error.failure(), core.graph.tables.get(self.0.table())) {
+                (Failure::Decode(error @ CodecError::Invalid(_)), Some(table)) => {
+                    CallbackError::of(Failure::DecodeTable { table: table.topic.to_string(), error: error.clone() })
+                }
+                _ => error,
+            }
+        })
+    }
+
     /// Keeps the record, and notes of what it matches that there is a match. Gives those in the order of their times.
     fn keep(
         &self,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use stream_core::clock::{Clock, SystemClock};
-use stream_core::codec::{Int64, Text};
+use stream_core::codec::{Int64, Nullable, Text};
 use stream_core::group::{CallbackError, ErrorPolicy, Group, GroupGraph, Input, LeftOut, dead_letter};
 use stream_core::log::{LogHandle, NewRecord, ProduceBatch, ProducerOptions, TimestampType, TopicConfig};
 use stream_core::processor::{Guarantee, Processor};
@@ -13,7 +13,7 @@ use stream_core::window::Windows;
 
 use super::world::{World, ms};
 use crate::kafka_support::behind::Behind;
-use crate::kafka_support::{Rec, Running, read, topic_with, unique, until};
+use crate::kafka_support::{Rec, Running, read, table, topic_with, unique, until};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -138,4 +138,33 @@ pub async fn due_work_that_fails(log: &LogHandle, guarantee: Guarantee) {
         .collect();
     let letter = |what: &str, span: &str| ("bad".to_owned(), "two".to_owned(), what.to_owned(), span.to_owned());
     assert_eq!(found, [letter("window", "0 100"), letter("timer", " ")]);
+}
+
+/// What can't be decoded goes to its own topic; a null is a value, on the way in, in the table and on the way out.
+pub async fn garbage_and_nulls_have_their_own_ways(log: &LogHandle, guarantee: Guarantee) {
+    let world = World::new(log, guarantee, "garbage").await;
+    let garbage: Arc<str> = unique("garbage").into();
+    let graph = || {
+        let mut g = Group::define(&*world.group).table(Nullable::of(Int64));
+        let out = g.output(Arc::clone(&world.out), Nullable::of(Int64));
+        let input = Input::topic(&*world.input).on_decode_error(ErrorPolicy::dead_letter(Arc::clone(&garbage)));
+        g.input(input, Nullable::of(Int64), move |ctx, n| {
+            ctx.emit(out, ctx.key(), n)?;
+            ctx.set(n)
+        });
+        g.build().unwrap()
+    };
+    let now = SystemClock.now_ms();
+    for records in [[("a", Some("1")), ("b", Some("x"))], [("b", Some("2")), ("a", None)]] {
+        let running = world.start(graph()).await;
+        let records = records.map(|(key, value)| (key, value.map(str::as_bytes), now));
+        world.write(&world.input, &records).await;
+        world.done().await;
+        running.stop().await;
+    }
+    let found = world.records().await.into_iter().map(|r| (r.key.unwrap(), r.value));
+    let wanted = [("a", Some("1")), ("b", Some("2")), ("a", None)];
+    assert_eq!(found.collect::<Vec<_>>(), wanted.map(|(k, v)| (k.to_owned(), v.map(ToOwned::to_owned))));
+    assert_eq!(read(log, &garbage, 1).await.into_iter().map(|r| r.value.unwrap()).collect::<Vec<_>>(), ["x"]);
+    assert_eq!(table(log, &world.group, 1).await, BTreeMap::from([("b".to_owned(), "2".to_owned())]));
 }
