@@ -159,13 +159,13 @@ fn library() -> PathBuf {
         let library = dir.path().join("full_disk.so");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/processes/disk_full/full_disk.c");
         let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-        let compiled = Command::new(compiler)
+        let built = Command::new(compiler)
             .args(["-O1", "-shared", "-fPIC", "-o"])
             .args([&library, &source])
             .arg("-ldl")
             .output();
-        let compiled = compiled.expect("a C compiler, which librdkafka needs as well");
-        assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+        let built = built.expect("a C compiler, which librdkafka needs as well");
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         (dir, library)
     });
     library.clone()

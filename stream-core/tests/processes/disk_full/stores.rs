@@ -43,7 +43,7 @@ fn record(n: usize) -> (Vec<u8>, Option<Vec<u8>>) {
     let length = match n {
         _ if n % 7 == 3 => return ((n * 31 % KEYS).to_be_bytes().to_vec(), None),
         _ if n % 211 == 150 => 200_000,
-        _ if n % 61 == 0 => 20_000,
+        _ if n.is_multiple_of(61) => 20_000,
         _ => 8 + n * 13 % 300,
     };
     let mut value = vec![u8::try_from(n % 251).unwrap(); length];
@@ -91,7 +91,7 @@ impl Progress {
             let batch: Vec<_> = (self.written..end).map(record).collect();
             self.written = end;
             store.write(&mut batch.iter().map(|(key, value)| (key.as_slice(), value.as_deref())))?;
-            if end % CHECKPOINT_EVERY == 0 {
+            if end.is_multiple_of(CHECKPOINT_EVERY) {
                 self.begun = end;
                 before();
                 store.checkpoint(at(i64::try_from(end).unwrap()))?;
@@ -208,7 +208,7 @@ impl Child {
         while outcome.is_ok() && progress.acknowledged < end {
             let fill = || {
                 if at_checkpoint {
-                    self.disk.leave(room, refuses)
+                    self.disk.leave(room, refuses);
                 }
             };
             outcome = progress.go_on_with(&*store, progress.acknowledged + CHECKPOINT_EVERY, fill);
