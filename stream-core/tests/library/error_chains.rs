@@ -20,6 +20,7 @@ use stream_core::processor::{ProcessorError, ReadError};
 use stream_core::store::StoreError;
 use stream_core::testing::TesterError;
 use stream_core::testing::simulator::SimulationError;
+use stream_core::topics::EnsureTopicError;
 use stream_core::view::ViewError;
 
 /// An error whose text has that of its cause.
@@ -87,6 +88,7 @@ fn examples() -> Vec<(&'static str, Box<dyn Error>)> {
         ReadError::Store { group: text(), error: store() }
         Failure::User(Box::new(Failure::Decode(codec())))
         Failure::Decode(codec())
+        Failure::Load { id: 7, error: codec() }
         Failure::DecodeTable { table: text(), error: codec() }
         Failure::Encode { edge: text(), error: codec() }
         Failure::Emit(log())
@@ -106,6 +108,8 @@ fn examples() -> Vec<(&'static str, Box<dyn Error>)> {
         TesterError::Log(log())
         TesterError::Codec { topic: text(), error: codec() }
         TesterError::Store(store())
+        TesterError::View(ViewError::Store { topic: topic(), error: store() })
+        EnsureTopicError::Log { topic: text(), doing: "can't be made", error: log() }
         SimulationError::Failing(processor())
         SimulationError::Build(BuildError::Built { group: text() })
         SimulationError::Codec { topic: text(), error: codec() }
