@@ -148,6 +148,13 @@ mod failed_once {
         super::all_hold("awaiting", Guarantee::AtLeastOnce, std::iter::once(1551));
     }
 
+    /// A timer fired again before its entry was in the changelog again. The crash left its second result behind the first one of
+    /// a later timer, which the changelog had as fired.
+    #[test]
+    fn an_earlier_result_came_again_behind_a_later_one() {
+        super::all_hold("delayed", Guarantee::AtLeastOnce, std::iter::once(7115));
+    }
+
     /// A write that takes another back was refused and not written again: a restore gave what had been taken back. Also
     /// `a_write_stays_suspect_until_the_changelog_has_what_takes_it_back`.
     #[test]

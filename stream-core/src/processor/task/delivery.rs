@@ -288,6 +288,7 @@ impl Task {
             let value = table.borrow().with_value(key, |value| value.map(<[u8]>::to_vec));
             let value = value.map_err(|e| ProcessorError::store(core.graph.name(), e))?;
             write_table(&core, &mut self.stage, *id, key, value.as_deref(), now);
+            self.moved = true;
         }
         self.made_by(OWN, 0);
         Ok(())

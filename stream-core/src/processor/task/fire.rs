@@ -96,8 +96,11 @@ impl Task {
                 }
             }
         }
+        // With at-least-once delivery, what fires again must be in the changelog again: a crash would leave what an earlier
+        // entry has emitted twice behind what a later one has, which would not be emitted again.
+        let due = if self.replay.suspects.is_empty() { Firing::Now } else { Firing::Waits };
         if self.time.is_due() {
-            return Firing::Now;
+            return due;
         }
         let wall = self.time.look_at_wall();
         if wall == i64::MAX {
@@ -110,7 +113,7 @@ impl Task {
             }
             self.time.slept();
         }
-        Firing::Now
+        due
     }
 
     /// Fires some of what is due, in the order of due times.
