@@ -174,8 +174,8 @@ impl Instances<'_> {
             processor.new_group_protocol(true)
         } else {
             // Nobody dies here. A write that takes longer than two thirds of the session is done again, and a broker that shares
-            // its machine with a build takes seconds.
-            processor.session_timeout(Duration::from_secs(30))
+            // its machine with a build takes seconds. The mock cluster can't do with longer sessions: it aborts the process.
+            processor.session_timeout(Duration::from_secs(if self.plan.repeats { 6 } else { 30 }))
         };
         self.running[slot] = Some(Running::start(processor));
     }
