@@ -1,4 +1,4 @@
-//! A window: how many clicks each page had in each minute, emitted once the minute is over.
+//! A window: how many clicks each page had in each minute, emitted once the minute has ended.
 //!
 //! Time is the clicks' own: they may arrive out of order, up to ten seconds late. `cargo run -p examples --bin window`
 

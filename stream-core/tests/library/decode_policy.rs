@@ -1,4 +1,4 @@
-//! D6: a value that can't be decoded has a policy of its own, and is never tried again.
+//! D6: a value that can't be decoded has its own policy, and is never tried again.
 
 use std::sync::Arc;
 

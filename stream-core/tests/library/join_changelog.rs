@@ -108,7 +108,8 @@ fn j9_a_kept_record_is_one_record_and_a_mark_at_most() -> Done {
             assert!(values(&out).len() >= 400);
             let (records, found) = (count(&tester, RECORD), count(&tester, MARK));
             assert_eq!(records, 800, "{kind:?}");
-            // Exactly once, some that were emitted may have one; at least once, what comes with a match has one, too.
+            // With exactly-once delivery some that were emitted may have one; with at-least-once delivery also what comes with
+            // a match.
             let with_a_match = if kind == Kind::Outer { 400 } else { 0 };
             let (least, most) = if guarantee == Guarantee::ExactlyOnce { (0, 5) } else { (with_a_match, with_a_match) };
             assert!((marks.start() + least..=marks.end() + most).contains(&found), "{kind:?}: {found} marks");

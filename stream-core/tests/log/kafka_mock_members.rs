@@ -89,7 +89,7 @@ async fn closing_does_not_wait_for_a_held_revocation() {
     .await;
 }
 
-/// librdkafka says nothing of a membership that ends while a revocation is held back: it joins anew and goes on with
+/// librdkafka says nothing of a membership that ends while a revocation is held back: it joins again and goes on with
 /// the rest, which by then others may own.
 #[tokio::test]
 async fn a_membership_that_ends_while_a_revocation_is_held_is_lost() {

@@ -1,4 +1,4 @@
-//! An instance as a process of its own: this test binary once more; an environment variable says what to run.
+//! An instance as a separate process: this test binary once more; an environment variable says what to run.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
