@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use stream_core::codec::Text;
 use stream_core::group::{Group, GroupGraph};
-use stream_core::log::{LogHandle, TopicConfig};
+use stream_core::log::{Isolation, LogHandle, TopicConfig};
 use stream_core::processor::{Guarantee, Processor, State};
 use stream_core::store::MemoryStores;
 
 use crate::kafka_support::broker::Broker;
-use crate::kafka_support::{Running, bounded, connect, done, kafka, read, topic, topic_with, unique, until, write};
+use crate::kafka_support::{
+    Running, bounded, connect, done, ends_of, kafka, read, topic, topic_with, unique, until, write,
+};
 
 async fn small(log: &LogHandle, bytes: i64) -> Arc<str> {
     topic_with(log, "small", 1, TopicConfig::new().max_message_bytes(bytes)).await
@@ -63,11 +65,14 @@ async fn a_transaction_that_can_not_end_is_shown_as_waited_for() {
         g.input(&*input, Text, move |ctx, text: String| ctx.emit_to_topic(unused, &to, ctx.key(), &text));
         let running = Running::up(processor(&log, g.build().unwrap())).await;
         let handle = running.handle.clone();
-        until("it says that it waits", async || {
-            write(&log, &input, None, &[("k", "")]).await;
-            handle.status().state == State::Waiting
+        // One record a transaction: a batch of two is too large for the topic, and is refused before its marker is.
+        write(&log, &input, None, &[("k", "")]).await;
+        until("the first transaction has its record", async || {
+            ends_of(&log, &out, 1, Isolation::ReadUncommitted).await == [1]
         })
         .await;
+        write(&log, &input, None, &[("k", "")]).await;
+        until("it says that it waits", async || handle.status().state == State::Waiting).await;
         let waiting = handle.status().waiting.unwrap();
         assert!(waiting.on.contains(&*out), "{waiting:?}");
         let brokers = broker.brokers();

@@ -269,7 +269,8 @@ pub async fn ends(log: &LogHandle, topic: &str, partitions: i32) -> Vec<i64> {
     ends_of(log, topic, partitions, Isolation::ReadCommitted).await
 }
 
-async fn ends_of(log: &LogHandle, topic: &str, partitions: i32, isolation: Isolation) -> Vec<i64> {
+/// The end of each partition, with what open transactions have written or without it.
+pub async fn ends_of(log: &LogHandle, topic: &str, partitions: i32, isolation: Isolation) -> Vec<i64> {
     let of = all(topic, partitions).into_iter().map(|p| (p, OffsetSpec::Latest)).collect();
     log.offsets(of, isolation).await.unwrap()
 }
