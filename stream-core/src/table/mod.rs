@@ -209,9 +209,9 @@ impl TablePartition {
         self.next_offset
     }
 
-    /// Bytes that the buffer takes, roughly.
+    /// Bytes that the buffer takes, roughly, with its derived entries.
     pub(crate) fn buffered(&self) -> usize {
-        self.buffer.bytes()
+        self.buffer.bytes() + self.derived.as_ref().map_or(0, Derived::bytes)
     }
 
     /// Whether a checkpoint would record anything new.
