@@ -1,7 +1,8 @@
 //! The router: lets each order through once.
 //!
 //! An order that is new goes into the group's table, to its city's topic and, if it is urgent, to the mails: all of it
-//! staged, so exactly once it is one transaction. An order whose id the table has is a repeat and does nothing.
+//! staged, so exactly once it is one transaction. An order whose id the table has is a repeat and does nothing; if it says
+//! something else, it is another order and is put aside.
 //!
 //! At least once there is a case between these: the table's write survived a crash, the others did not. So the table notes
 //! which record let the order in, and that very record, processed again, does everything again: rather twice than not.
@@ -10,7 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use stream_core::codec::Json;
-use stream_core::group::{ErrorPolicy, Group, GroupBuilder, Input, NullKey, NullValue, Table};
+use stream_core::group::{CallbackError, ErrorPolicy, Group, GroupBuilder, Input, NullKey, NullValue, Table};
 
 use crate::cities::Cities;
 use crate::order::{Order, OrderJson, Priority};
@@ -44,7 +45,10 @@ pub fn define(names: &TopicNames, cities: Arc<Cities>) -> GroupBuilder<Table<Acc
             return ctx.emit(by_key, &key, &order);
         }
         let (partition, offset) = (ctx.partition(), ctx.offset());
-        if ctx.value()?.is_some_and(|known| (known.partition, known.offset) != (partition, offset)) {
+        if let Some(known) = ctx.value()?.filter(|known| (known.partition, known.offset) != (partition, offset)) {
+            if known.order != order {
+                return Err(CallbackError::msg(format_args!("the id {key} is another order's, which came first")));
+            }
             tracing::debug!(order = order.order_id, partition, offset, "a repeated order");
             return Ok(());
         }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use processors_common::http::{Refusal, json};
+use processors_common::http::{PathText, Refusal, json};
 use serde::Deserialize;
 use stream_core::emitter::EmitError;
 use tokio::time::timeout;
@@ -128,7 +128,7 @@ pub(super) struct Which {
 pub(super) async fn history(
     State(api): State<Arc<Api>>,
     caller: Caller,
-    Path(id): Path<String>,
+    PathText(id): PathText,
     which: Result<Query<Which>, QueryRejection>,
 ) -> Result<Response, Refusal> {
     let Query(which) = which?;

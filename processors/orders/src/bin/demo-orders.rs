@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Parser;
 use futures::future::{BoxFuture, FutureExt, ready};
 use orders::cities::CityTopics;
-use orders::mailer::{Attempts, Post, PostError};
+use orders::mailer::{Pace, Post, PostError};
 use orders::order::{Order, OrderJson};
 use orders::sink::{Rows, RowsError};
 use orders::topics::TopicNames;
@@ -71,10 +71,10 @@ async fn demo(cli: Cli) -> Result<(), Exit> {
     let cities = CityTopics { max: CITY_TOPICS, ..CityTopics::default() };
     let cities = Cities::open(Arc::clone(&log), &names, cities).await?;
     let exactly = Guarantee::ExactlyOnce;
-    let how = Attempts { attempts: 3, backoff: Duration::from_millis(300), ..Attempts::default() };
+    let pace = Pace { backoff: Duration::from_millis(300), ..Pace::default() };
     let groups = [
         Running::start(router::define(&names, Arc::clone(&cities)).build()?, exactly, &log),
-        Running::start(mailer::define(&names, Arc::clone(&world) as _, how).build()?, exactly, &log),
+        Running::start(mailer::define(&names, Arc::clone(&world) as _, pace).build()?, exactly, &log),
         Running::start(sink::define(&names, Arc::clone(&world) as _, 100).build()?, exactly, &log),
     ];
     begin(&names, cli.lasts);
@@ -228,7 +228,7 @@ impl Post for World {
         let (id, to) = (order.order_id, &order.customer.email);
         if self.fails(7) {
             say(format_args!("mail   {id:>5}  the mail server is busy; it is tried again"));
-            return ready(Err(PostError::Later("busy".into()))).boxed();
+            return ready(Err(PostError::Server("busy".into()))).boxed();
         }
         *self.counts().mails.entry(id).or_default() += 1;
         say(format_args!("mail   {id:>5}  to {to}"));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use lettre::message::Mailbox;
-use orders::mailer::{self, Attempts};
+use orders::mailer::{self, Pace};
 use orders::smtp::{Login, Smtp, SmtpOptions, SmtpTls};
 use orders::topics::TopicNames;
 use processors_common::{CommonArgs, Exit, REGISTRY_FLAGS, parse, run};
@@ -18,19 +18,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Sends a mail for each order in the topic of mails
 ///
-/// A mail that can't be sent is tried again, each time after twice the wait, and then put aside with the reason; one that
-/// the server refuses for good is put aside at once. Whose mail is out is remembered: a record that comes twice is one mail.
+/// While the mail server is away, or takes a mail later (4xx), it is tried again without end, each time after twice the wait. A
+/// mail that the server refuses for good (5xx) is put aside with the reason. Whose mail is out is remembered: a record that
+/// comes twice is one mail.
 #[derive(Parser, Debug)]
 #[command(name = "order-mailer", version, after_help = EXAMPLES, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
     smtp: SmtpArgs,
 
-    /// How often a mail is tried before it is put aside
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
-    attempts: u32,
-
-    /// Wait before the second time; it doubles from time to time, up to a minute
+    /// Wait before the second time; it doubles from time to time, up to half a minute
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
     backoff: Duration,
 
@@ -65,20 +62,15 @@ struct SmtpArgs {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     smtp_timeout: Duration,
 
-    /// Who the mails are from
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        env = "MAIL_FROM",
-        hide_env_values = true,
-        default_value = "Orders <orders@localhost.localdomain>"
-    )]
+    /// Who the mails are from: an address that the mail server lets this one send from
+    #[arg(long, value_name = "ADDRESS", env = "MAIL_FROM", hide_env_values = true)]
     mail_from: Mailbox,
 }
 
 const EXAMPLES: &str = "Examples:
   order-mailer --brokers localhost:9092 --smtp-host mail.example.org --mail-from 'Orders <orders@example.org>'
-  SMTP_PASSWORD=... order-mailer --smtp-host mail.example.org --smtp-port 587 --smtp-tls starttls --smtp-user orders";
+  SMTP_PASSWORD=... order-mailer --smtp-host mail.example.org --smtp-port 587 --smtp-tls starttls \\
+    --smtp-user orders --mail-from 'Orders <orders@example.org>'";
 
 fn main() -> ExitCode {
     run(mail(parse(&[REGISTRY_FLAGS, &["router_group", "city_prefix", "sink_group"]])))
@@ -103,8 +95,8 @@ async fn mail(cli: Cli) -> Result<(), Exit> {
     let smtp = smtp.map_err(Exit::usage)?;
     let log = cli.common.connect("order-mailer")?;
     cli.names.prepare(&log, &cli.common).await?;
-    let how = Attempts { attempts: cli.attempts, backoff: cli.backoff, ..Attempts::default() };
-    let graph = mailer::define(&cli.names, Arc::new(smtp), how).build()?;
+    let pace = Pace { backoff: cli.backoff, ..Pace::default() };
+    let graph = mailer::define(&cli.names, Arc::new(smtp), pace).build()?;
     cli.common.processor(graph, log).run_until_signal().await?;
     Ok(())
 }

@@ -125,7 +125,12 @@ async fn what_is_wrong_is_refused_with_a_code_and_the_field() {
     let server = Server::start().await;
     let mut bad = james();
     bad["customer"]["address"]["city"] = "x".repeat(10_000).into();
-    let cases: [(&str, Vec<u8>, u16, &str, Option<&str>); 7] = [
+    let mut nul = james();
+    nul["product_name"] = "a\0b".into();
+    let cases: [(&str, Vec<u8>, u16, &str, Option<&str>); 10] = [
+        ("POST /orders", serde_json::to_vec(&nul).unwrap(), 422, "invalid", Some("product_name")),
+        ("GET /orders/%ff", Vec::new(), 400, "bad_path", None),
+        ("DELETE /orders/1", Vec::new(), 405, "method_not_allowed", None),
         ("POST /orders", serde_json::to_vec(&bad).unwrap(), 422, "invalid", Some("customer.address.city")),
         ("POST /orders", b"{}".into(), 422, "invalid", Some("order_id")),
         ("POST /orders", b"__import__('os')".into(), 422, "invalid", Some("body")),
@@ -144,6 +149,20 @@ async fn what_is_wrong_is_refused_with_a_code_and_the_field() {
         let answer = server.get(&format!("/orders?{query}")).await;
         assert_eq!((answer.status, answer.body["code"].as_str()), (400, Some("bad_query")), "{query}: {}", answer.body);
     }
+    server.router.stop();
+}
+
+#[tokio::test]
+async fn an_order_can_be_repeated_but_not_changed() {
+    let server = Server::start().await;
+    assert_eq!(server.post(&james()).await.status, 202);
+    server.routed(90123).await;
+    assert_eq!(server.post(&james()).await.status, 202);
+    let mut changed = james();
+    changed["quantity"] = 6.into();
+    let answer = server.post(&changed).await;
+    assert_eq!((answer.status, answer.body["code"].as_str()), (409, Some("other_order")), "{}", answer.body);
+    assert_eq!(server.get("/orders/90123").await.body["quantity"], 5);
     server.router.stop();
 }
 

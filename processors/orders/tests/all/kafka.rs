@@ -34,7 +34,7 @@ fn router(system: &System) -> Process {
 }
 
 fn mailer(system: &System, smtp: &FakeSmtp) -> Process {
-    let args = ["--smtp-port", &smtp.port().to_string()];
+    let args = ["--smtp-port", &smtp.port().to_string(), "--mail-from", "Orders <orders@example.org>"];
     Process::start(&mut system.command(env!("CARGO_BIN_EXE_order-mailer"), &args))
 }
 

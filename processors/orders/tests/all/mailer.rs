@@ -1,11 +1,12 @@
 //! The mailer: one mail an order, tried again, put aside.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, ready};
-use orders::mailer::{self, Attempts, Mailed, Post, PostError};
+use orders::mailer::{self, Mailed, Pace, Post, PostError};
 use orders::order::OrderJson;
 use orders::topics::{EMAILS, MAILER, TopicNames};
 use orders::{Generator, Order};
@@ -19,8 +20,10 @@ type Done = Result<(), Box<dyn std::error::Error>>;
 struct FakePost {
     attempts: Mutex<BTreeMap<i32, u32>>,
     sent: Mutex<Vec<i32>>,
-    /// By order: how often it fails first.
+    /// By order: how often the server takes it later first.
     trouble: BTreeMap<i32, u32>,
+    /// The server is away.
+    away: AtomicBool,
     /// Refused for good.
     refused: Vec<i32>,
 }
@@ -34,10 +37,12 @@ impl Post for FakePost {
             *attempt += 1;
             *attempt
         };
-        let result = if self.refused.contains(&id) {
-            Err(PostError::Never("no such mailbox".into()))
+        let result = if self.away.load(Ordering::Relaxed) {
+            Err(PostError::Server("connection refused".into()))
+        } else if self.refused.contains(&id) {
+            Err(PostError::Refused("no such mailbox".into()))
         } else if attempt <= self.trouble.get(&id).copied().unwrap_or_default() {
-            Err(PostError::Later("busy".into()))
+            Err(PostError::NotYet("busy".into()))
         } else {
             self.sent.lock().unwrap().push(id);
             Ok(())
@@ -48,8 +53,8 @@ impl Post for FakePost {
 
 fn started(post: &Arc<FakePost>) -> Result<Tester, Box<dyn std::error::Error>> {
     let tester = Tester::with_partitions(2);
-    let how = Attempts { attempts: 4, backoff: Duration::from_secs(1), at_once: 8 };
-    tester.add(mailer::define(&TopicNames::default(), Arc::clone(post) as _, how).build()?)?;
+    let pace = Pace { backoff: Duration::from_secs(1), at_once: 8 };
+    tester.add(mailer::define(&TopicNames::default(), Arc::clone(post) as _, pace).build()?)?;
     Ok(tester)
 }
 
@@ -95,18 +100,34 @@ fn a_record_that_comes_twice_is_one_mail() -> Done {
 }
 
 #[test]
-fn trouble_is_tried_again_with_longer_waits_and_then_put_aside() -> Done {
-    let post = Arc::new(FakePost { trouble: [(1, 3), (2, 4)].into(), ..FakePost::default() });
+fn a_mail_that_is_taken_later_is_tried_again_with_longer_waits_and_holds_up_no_other() -> Done {
+    let post = Arc::new(FakePost { trouble: [(1, 3), (2, 20)].into(), ..FakePost::default() });
     let tester = started(&post)?;
     push(&tester, &orders(3))?;
-    // 1 s and 2 s are over, 4 s are not.
+    // 1 s and 2 s have passed, 4 s have not.
     tester.run_for(Duration::from_secs(5));
     assert_eq!((sent(&post), post.attempts.lock().unwrap()[&1]), (vec![3], 3));
     tester.drain()?;
-    assert_eq!(sent(&post), [1, 3]);
-    assert_eq!(*post.attempts.lock().unwrap(), [(1, 4), (2, 4), (3, 1)].into());
-    assert_eq!(dead(&tester), [("2".to_owned(), "not mailed, tried 4 times: busy".to_owned())]);
-    assert_eq!(tester.table(MAILER, Json::<Mailed>::new()).get("2")?, None, "sent again, it is tried again");
+    assert_eq!(sent(&post), [1, 2, 3]);
+    assert_eq!(*post.attempts.lock().unwrap(), [(1, 4), (2, 21), (3, 1)].into());
+    assert_eq!(dead(&tester), []);
+    Ok(())
+}
+
+#[test]
+fn a_server_that_is_away_for_long_loses_no_mail_and_is_asked_by_one_mail_at_a_time() -> Done {
+    let post = Arc::new(FakePost { away: true.into(), ..FakePost::default() });
+    let tester = started(&post)?;
+    push(&tester, &orders(40))?;
+    tester.run_for(Duration::from_secs(600));
+    // Eight mails of each of two partitions have been tried. Then one asks: after 1, 2, 4, 8 and 16 s, and every 30 s.
+    let attempts = post.attempts.lock().unwrap().clone();
+    assert_eq!((sent(&post), attempts.len()), (vec![], 16));
+    assert_eq!(attempts.values().sum::<u32>(), 16 + 5 + (600 - 31) / 30);
+    post.away.store(false, Ordering::Relaxed);
+    tester.drain()?;
+    assert_eq!(sent(&post), (1..=40).collect::<Vec<_>>());
+    assert_eq!(dead(&tester), []);
     Ok(())
 }
 
@@ -117,6 +138,6 @@ fn what_is_refused_for_good_is_put_aside_at_once() -> Done {
     push(&tester, &orders(3))?;
     tester.drain()?;
     assert_eq!((sent(&post), post.attempts.lock().unwrap()[&2]), (vec![1, 3], 1));
-    assert_eq!(dead(&tester), [("2".to_owned(), "not mailed, tried once: no such mailbox".to_owned())]);
+    assert_eq!(dead(&tester), [("2".to_owned(), "the mail is refused for good: no such mailbox".to_owned())]);
     Ok(())
 }

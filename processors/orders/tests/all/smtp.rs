@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::fake_smtp::FakeSmtp;
+use crate::fake_smtp::{At, FakeSmtp};
 use orders::mailer::{Post, PostError};
 use orders::smtp::{Login, Smtp, SmtpError, SmtpOptions, SmtpTls};
 use orders::{Generator, Order};
@@ -31,8 +31,14 @@ async fn a_mail_arrives_with_what_was_ordered() {
     assert_eq!(mails.len(), 1);
     assert_eq!((mails[0].from.as_str(), mails[0].to.as_str()), ("orders@example.org", "customer1@example.org"));
     let text = &mails[0].text;
-    for part in ["Subject: Your order 1\r\n", "Message-ID: <order-1@example.org>\r\n", "we have your order 1 of 2025-"]
-    {
+    for part in [
+        "Subject: Your order 1\r\n",
+        "Message-ID: <order-1@example.org>\r\n",
+        "we have your order 1 of 2025-",
+        "MIME-Version: 1.0\r\n",
+        "Content-Type: text/plain; charset=utf-8\r\n",
+        "\r\nDate: ",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
 }
@@ -59,36 +65,67 @@ async fn a_name_is_never_a_header_nor_a_command() {
     ] {
         order.customer.email = email.into();
         let error = smtp.send(&order).await.unwrap_err();
-        assert!(matches!(&error, PostError::Never(why) if why.contains("address")), "{email:?}: {error:?}");
+        assert!(matches!(&error, PostError::Refused(why) if why.contains("address")), "{email:?}: {error:?}");
     }
     assert_eq!(server.mails().len(), 1);
 }
 
-#[tokio::test]
-async fn what_the_server_answers_decides_whether_it_is_tried_again() {
-    let server = FakeSmtp::start().await;
-    let smtp = Smtp::new(options(server.port())).unwrap();
-    for (answer, never) in [
-        ("451 4.3.0 try later", false),
-        ("421 4.3.2 shutting down", false),
-        ("550 5.1.1 no such mailbox", true),
-        ("552 5.3.4 too big", true),
-        ("535 5.7.8 who are you", false),
-    ] {
-        server.answer_recipients(answer);
-        let error = smtp.send(&order()).await.unwrap_err();
-        assert_eq!(matches!(error, PostError::Never(_)), never, "{answer}: {error:?}");
+/// Whose fault an error is.
+#[derive(Debug, PartialEq, Eq)]
+enum Fault {
+    Server,
+    NotYet,
+    Mail,
+}
+
+async fn fault(smtp: &Smtp) -> Fault {
+    match smtp.send(&order()).await.unwrap_err() {
+        PostError::Server(_) => Fault::Server,
+        PostError::NotYet(_) => Fault::NotYet,
+        PostError::Refused(_) => Fault::Mail,
     }
-    assert!(server.mails().is_empty());
 }
 
 #[tokio::test]
-async fn a_server_that_is_away_is_no_fault_of_the_mails() {
+async fn only_a_recipient_or_a_mail_that_is_refused_for_good_is_the_mails_fault() {
+    let server = FakeSmtp::start().await;
+    let smtp = Smtp::new(options(server.port())).unwrap();
+    for (at, answer, expected) in [
+        (At::Greeting, "554 5.3.2 no service", Fault::Server),
+        (At::Greeting, "421 4.3.2 too many connections", Fault::Server),
+        (At::Hello, "550 5.7.1 who are you", Fault::Server),
+        (At::Sender, "550 5.1.8 no such sender", Fault::Server),
+        (At::Sender, "451 4.3.0 try later", Fault::Server),
+        (At::Recipient, "451 4.3.0 try later", Fault::NotYet),
+        (At::Recipient, "421 4.3.2 shutting down", Fault::Server),
+        (At::Recipient, "550 5.1.1 no such mailbox", Fault::Mail),
+        (At::Recipient, "530 5.7.0 log in first", Fault::Server),
+        (At::Recipient, "nonsense", Fault::Server),
+        (At::Data, "451 4.3.0 try later", Fault::NotYet),
+        (At::Body, "452 4.3.1 the disk is full", Fault::NotYet),
+        (At::Body, "552 5.3.4 too big", Fault::Mail),
+    ] {
+        server.answer(at, answer);
+        assert_eq!(fault(&smtp).await, expected, "{at:?}: {answer}");
+        server.answer_as_usual();
+    }
+    assert!(server.mails().is_empty());
+    smtp.send(&order()).await.unwrap();
+    assert_eq!(server.mails().len(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_or_silent_is_no_fault_of_the_mails() {
     let server = FakeSmtp::start().await;
     let port = server.port();
+    let smtp = Smtp::new(SmtpOptions { timeout: Duration::from_millis(100), ..options(port) }).unwrap();
+    for at in [At::Greeting, At::Hello, At::Sender, At::Recipient, At::Data, At::Body] {
+        server.answer(at, "");
+        assert_eq!(fault(&smtp).await, Fault::Server, "{at:?}");
+        server.answer_as_usual();
+    }
     drop(server);
-    let error = Smtp::new(options(port)).unwrap().send(&order()).await.unwrap_err();
-    assert!(matches!(error, PostError::Later(_)), "{error:?}");
+    assert_eq!(fault(&Smtp::new(options(port)).unwrap()).await, Fault::Server);
 }
 
 #[test]

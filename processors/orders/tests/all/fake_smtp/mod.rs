@@ -1,6 +1,7 @@
 //! A mail server of a few lines: takes mails, or answers as the test says.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -15,11 +16,28 @@ pub struct Mail {
     pub text: String,
 }
 
+/// Where in the conversation the server can be asked to answer otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum At {
+    Greeting,
+    Hello,
+    Sender,
+    Recipient,
+    Data,
+    Body,
+}
+
 #[derive(Default)]
 struct Shared {
     mails: Mutex<Vec<Mail>>,
-    /// What is answered to RCPT.
-    recipients: Mutex<Option<String>>,
+    /// What is answered there instead; nothing at all, if it is empty.
+    answers: Mutex<BTreeMap<At, String>>,
+}
+
+impl Shared {
+    fn answer(&self, at: At, usual: &str) -> String {
+        self.answers.lock().unwrap().get(&at).cloned().unwrap_or_else(|| usual.to_owned())
+    }
 }
 
 /// The server; it ends when this is dropped.
@@ -60,9 +78,14 @@ impl FakeSmtp {
         self.shared.mails.lock().unwrap().clone()
     }
 
-    /// From now on, this is what a recipient gets.
-    pub fn answer_recipients(&self, answer: &str) {
-        *self.shared.recipients.lock().unwrap() = Some(answer.to_owned());
+    /// From now on, this is answered there; without text the server stays silent.
+    pub fn answer(&self, at: At, answer: &str) {
+        self.shared.answers.lock().unwrap().insert(at, answer.to_owned());
+    }
+
+    /// From now on, everything is answered as usual.
+    pub fn answer_as_usual(&self) {
+        self.shared.answers.lock().unwrap().clear();
     }
 }
 
@@ -76,7 +99,7 @@ async fn converse(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     let (mut from, mut to, mut text) = (String::new(), String::new(), String::new());
     let mut in_data = false;
-    stream.write_all(b"220 fake\r\n").await?;
+    say(&mut stream, &shared.answer(At::Greeting, "220 fake")).await?;
     loop {
         let mut line = String::new();
         if stream.read_line(&mut line).await? == 0 {
@@ -89,28 +112,36 @@ async fn converse(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
             }
             in_data = false;
             let text = std::mem::take(&mut text);
-            shared.mails.lock().unwrap().push(Mail { from: from.clone(), to: to.clone(), text });
-            stream.write_all(b"250 taken\r\n").await?;
+            let answer = shared.answer(At::Body, "250 taken");
+            if answer.starts_with("250") {
+                shared.mails.lock().unwrap().push(Mail { from: from.clone(), to: to.clone(), text });
+            }
+            say(&mut stream, &answer).await?;
             continue;
         }
         let address = || line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
         let answer = match line.get(..4).map(str::to_uppercase).as_deref() {
-            Some("EHLO" | "HELO") => "250-fake\r\n250 SMTPUTF8".to_owned(),
+            Some("EHLO" | "HELO") => shared.answer(At::Hello, "250-fake\r\n250 SMTPUTF8"),
             Some("MAIL") => {
                 from = address();
-                "250 fine".into()
+                shared.answer(At::Sender, "250 fine")
             }
             Some("RCPT") => {
                 to = address();
-                shared.recipients.lock().unwrap().clone().unwrap_or_else(|| "250 fine".into())
+                shared.answer(At::Recipient, "250 fine")
             }
             Some("DATA") => {
-                in_data = true;
-                "354 go on".into()
+                let answer = shared.answer(At::Data, "354 go on");
+                in_data = answer.starts_with("354");
+                answer
             }
             Some("QUIT") => "221 bye".into(),
             _ => "250 fine".into(),
         };
-        stream.write_all(format!("{answer}\r\n").as_bytes()).await?;
+        say(&mut stream, &answer).await?;
     }
+}
+
+async fn say(stream: &mut BufReader<TcpStream>, answer: &str) -> std::io::Result<()> {
+    if answer.is_empty() { Ok(()) } else { stream.write_all(format!("{answer}\r\n").as_bytes()).await }
 }
