@@ -62,9 +62,9 @@ impl Disk {
         }
     }
 
-    /// Whether it has taken what it can't bring to the disk.
+    /// Whether a log has what the disk took and can't bring to it.
     pub(super) fn owes(&self) -> bool {
-        self.number(1) < 0
+        self.number(4) != 0
     }
 
     fn number(&self, at: u64) -> i64 {
@@ -75,6 +75,7 @@ impl Disk {
     }
 
     fn set(control: &File, room: i64, refuses: Refuses) {
+        control.write_all_at(&0_i64.to_ne_bytes(), 32).unwrap();
         control.write_all_at(&(refuses as i64).to_ne_bytes(), 16).unwrap();
         control.write_all_at(&room.to_ne_bytes(), 8).unwrap();
     }
@@ -110,7 +111,7 @@ pub(super) fn on_a_loaded_disk(child: &str, what: &str) {
     let dir = tempfile::tempdir().unwrap();
     let (control, folder) = (dir.path().join("control"), dir.path().join("disk"));
     fs::create_dir(&folder).unwrap();
-    let mut numbers = [0_u8; 32];
+    let mut numbers = [0_u8; 40];
     numbers[8..16].copy_from_slice(&i64::MAX.to_ne_bytes());
     fs::write(&control, numbers).unwrap();
     let folder = folder.canonicalize().unwrap();

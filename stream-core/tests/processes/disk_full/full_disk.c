@@ -24,8 +24,9 @@ enum {
     REFUSES_SYNC = 2   /* takes writes, and refuses to bring them to the disk */
 };
 
+/* `owes`: a log has what the disk took and can't bring to it. */
 static struct {
-    int64_t loaded, room, kind, refused;
+    int64_t loaded, room, kind, refused, owes;
 } *disk;
 static const char *folder;
 
@@ -52,22 +53,29 @@ static int is_below(const char *path) {
     return strncmp(path, folder, n) == 0 && (path[n] == '/' || path[n] == 0);
 }
 
+enum { ELSEWHERE = 0, LOG = 1, FROM_LOG = 2 };
+
+/* What kind of file it is. fjall makes the tables of a keyspace in the background, from what its journal has: a checkpoint
+ * that is acknowledged may be ahead of them. */
 static int is_on_disk(int fd) {
     char link[64], path[4096];
     if (!disk)
-        return 0;
+        return ELSEWHERE;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t n = readlink(link, path, sizeof path - 1);
     if (n < 0)
-        return 0;
+        return ELSEWHERE;
     path[n] = 0;
-    return is_below(path);
+    if (!is_below(path))
+        return ELSEWHERE;
+    return strstr(path, "/keyspaces/") ? FROM_LOG : LOG;
 }
 
 /* How many of these bytes there is room for. */
-static size_t take(size_t bytes) {
+static size_t take(size_t bytes, int kind) {
     if (disk->kind == REFUSES_SYNC) {
-        __atomic_fetch_sub(&disk->room, (int64_t)bytes, __ATOMIC_SEQ_CST);
+        if (__atomic_sub_fetch(&disk->room, (int64_t)bytes, __ATOMIC_SEQ_CST) < 0 && kind == LOG)
+            disk->owes = 1;
         return bytes;
     }
     int64_t room = __atomic_load_n(&disk->room, __ATOMIC_SEQ_CST), taken;
@@ -86,7 +94,8 @@ static int full(void) {
 #define WRITE(name, parameters, arguments) \
     ssize_t name parameters { \
         REAL(name); \
-        if (n > 0 && is_on_disk(fd) && !(n = take(n))) \
+        int kind = n > 0 ? is_on_disk(fd) : ELSEWHERE; \
+        if (kind && !(n = take(n, kind))) \
             return full(); \
         return real arguments; \
     }
