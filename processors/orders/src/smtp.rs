@@ -229,7 +229,6 @@ fn why(error: &dyn std::error::Error) -> String {
 }
 
 /// How a connection is encrypted.
-#[derive(Debug)]
 enum Encryption {
     None,
     #[cfg(feature = "tls")]
@@ -237,6 +236,18 @@ enum Encryption {
         parameters: TlsParameters,
         at_once: bool,
     },
+}
+
+impl std::fmt::Debug for Encryption {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            #[cfg(feature = "tls")]
+            Self::Tls { at_once: true, .. } => "Implicit",
+            #[cfg(feature = "tls")]
+            Self::Tls { .. } => "Starttls",
+        })
+    }
 }
 
 impl Encryption {
