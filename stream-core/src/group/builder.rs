@@ -1,10 +1,12 @@
 //! Defining a group, edge by edge.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::around::Around;
 use super::callback::{Handler, OnRecord, Record};
 use super::checks::{check_name, check_topics};
 use super::graph::{Callbacks, GroupGraph};
@@ -25,7 +27,16 @@ impl Group {
     /// Begins the definition of a group. The name is its Kafka consumer group and the prefix of its topics.
     pub fn define(name: impl Into<Arc<str>>) -> GroupBuilder<NoTable> {
         let (graph, callbacks) = (empty(name.into()), Callbacks::default());
-        GroupBuilder { graph, callbacks, foreign: None, loops: 0, is_built: false, is_late: false, of: PhantomData }
+        GroupBuilder {
+            graph,
+            callbacks,
+            around: None,
+            foreign: None,
+            loops: 0,
+            is_built: false,
+            is_late: false,
+            of: PhantomData,
+        }
     }
 }
 
@@ -48,10 +59,11 @@ fn empty(name: Arc<str>) -> Topology {
 }
 
 /// A group being defined. `S` is [`NoTable`] or [`Table<V>`]: it decides what callbacks may do with the table.
-#[derive(Debug)]
 pub struct GroupBuilder<S> {
     pub(crate) graph: Topology,
     pub(crate) callbacks: Callbacks,
+    /// The middleware around them.
+    pub(crate) around: Option<Arc<dyn Around>>,
     /// A handle of another builder that was passed in, for `build` to report.
     foreign: Option<&'static str>,
     loops: usize,
@@ -60,6 +72,12 @@ pub struct GroupBuilder<S> {
     /// An edge came after that, and the log says so.
     is_late: bool,
     of: PhantomData<fn(S)>,
+}
+
+impl<S> fmt::Debug for GroupBuilder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupBuilder").field("graph", &self.graph).finish_non_exhaustive()
+    }
 }
 
 impl GroupBuilder<NoTable> {
@@ -81,6 +99,7 @@ impl GroupBuilder<NoTable> {
         GroupBuilder {
             graph: self.graph,
             callbacks: self.callbacks,
+            around: self.around,
             foreign: self.foreign,
             loops: self.loops,
             is_built: self.is_built,
@@ -356,6 +375,9 @@ impl<S: 'static> GroupBuilder<S> {
             }
         }
         self.is_built = true;
+        if let Some(around) = self.around.take() {
+            self.callbacks.surround(&around, &self.graph);
+        }
         // Handles of the group no longer fit what is left.
         let left = empty(Arc::clone(&self.graph.name));
         let topology = Arc::new(std::mem::replace(&mut self.graph, left));

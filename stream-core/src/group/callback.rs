@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures::future::LocalBoxFuture;
 
+use super::around::Layer;
 use crate::codec::{Codec, CodecError, caught};
 use crate::context::{Blocker, Core, Ctx, OwnedRecord, Source, Stage};
 use crate::log::{RecordBatch, RecordRef};
@@ -48,6 +49,9 @@ pub(crate) trait Timed: Send + Sync {
     /// # Errors
     /// For a value that can't be decoded, or a time that is too far ahead or below zero: its callback is not called.
     fn event_time(&self, core: &Core, input: usize, record: RecordRef<'_>) -> Result<Option<i64>, CallbackError>;
+
+    /// Puts a middleware around the callback.
+    fn surround(&mut self, layer: Layer);
 }
 
 impl Handler {
@@ -92,6 +96,9 @@ pub(crate) type StagedFuture = LocalBoxFuture<'static, (Stage, CallbackResult)>;
 
 /// Called for each key of the table.
 pub(crate) trait VisitHandler: Send + Sync {
+    /// Puts a middleware around the callback.
+    fn surround(&mut self, layer: Layer);
+
     fn call(
         &self,
         core: &Core,
@@ -160,17 +167,22 @@ where
     fn event_time(&self, core: &Core, input: usize, record: RecordRef<'_>) -> Result<Option<i64>, CallbackError> {
         event_time_of(&*self.codec, core, input, record)
     }
+
+    fn surround(&mut self, layer: Layer) {
+        self.layer = Some(layer);
+    }
 }
 
 pub(crate) struct OnRecord<M, S, C, F> {
     pub(crate) codec: Arc<C>,
     pub(crate) callback: Arc<F>,
+    layer: Option<Layer>,
     pub(crate) of: PhantomData<fn(M, S)>,
 }
 
 impl<M, S, C, F> OnRecord<M, S, C, F> {
     pub(crate) fn new(codec: Arc<C>, callback: F) -> Self {
-        Self { codec, callback: Arc::new(callback), of: PhantomData }
+        Self { codec, callback: Arc::new(callback), layer: None, of: PhantomData }
     }
 }
 
@@ -185,7 +197,8 @@ where
         let message = decode(&*self.codec, record.value, CodecOf::Input(source.input), stage)?;
         let at = event_time(&*self.codec, Some(&message), core, source.input, record)?;
         let record = stage.arrive(at, record)?;
-        (self.callback)(&mut Ctx::new(core, source, record, stage), message)
+        let mut ctx = Ctx::new(core, source, record, stage);
+        Layer::call(self.layer.as_ref(), &mut ctx, |ctx| (self.callback)(ctx, message))
     }
 }
 
@@ -197,7 +210,7 @@ where
     F: AsyncFn(&mut Ctx<'_, S>, M) -> CallbackResult + Send + Sync + 'static,
 {
     fn call(&self, core: Rc<Core>, record: Rc<OwnedRecord>, mut stage: Stage) -> StagedFuture {
-        let (codec, callback) = (Arc::clone(&self.codec), Arc::clone(&self.callback));
+        let (codec, callback, layer) = (Arc::clone(&self.codec), Arc::clone(&self.callback), self.layer.clone());
         Box::pin(async move {
             let (source, view) = (record.source(), record.view());
             let result = match decode(&*codec, view.value, CodecOf::Input(source.input), &mut stage) {
@@ -208,7 +221,8 @@ where
                         // Stream time has got there with the dispatch, unless the record was ahead of the clock then.
                         stage.time = stage.time.max(at.unwrap_or(i64::MIN));
                         let record = RecordRef { timestamp, ..view };
-                        callback(&mut Ctx::new(&core, source, record, &mut stage), message).await
+                        let mut ctx = Ctx::new(&core, source, record, &mut stage);
+                        Layer::call_async(layer.as_ref(), &mut ctx, async |ctx| callback(ctx, message).await).await
                     }
                     Err(error) => Err(error),
                 },
@@ -227,7 +241,7 @@ where
     F: AsyncFn(&mut Ctx<'_, NoTable>, &[Record<M>]) -> CallbackResult + Send + Sync + 'static,
 {
     fn call(&self, core: Rc<Core>, input: usize, records: Rc<RecordBatch>, mut stage: Stage) -> StagedFuture {
-        let (codec, callback) = (Arc::clone(&self.codec), Arc::clone(&self.callback));
+        let (codec, callback, layer) = (Arc::clone(&self.codec), Arc::clone(&self.callback), self.layer.clone());
         Box::pin(async move {
             let mut typed = Vec::with_capacity(records.len());
             for record in records.iter() {
@@ -254,8 +268,8 @@ where
             let topic = core.input_topic(input);
             let timestamp = typed.last().map_or(last.timestamp, |r| r.timestamp);
             let last = RecordRef { key: None, value: None, timestamp, ..last };
-            let result =
-                callback(&mut Ctx::new(&core, Source { input, topic: &topic }, last, &mut stage), &typed).await;
+            let mut ctx = Ctx::new(&core, Source { input, topic: &topic }, last, &mut stage);
+            let result = Layer::call_async(layer.as_ref(), &mut ctx, async |ctx| callback(ctx, &typed).await).await;
             (stage, result)
         })
     }
@@ -263,8 +277,15 @@ where
 
 /// A visitor over a table of `V` with an argument of `A`.
 pub(crate) struct OnVisit<A, V, F> {
-    pub(crate) callback: F,
-    pub(crate) of: PhantomData<fn(A, V)>,
+    callback: F,
+    layer: Option<Layer>,
+    of: PhantomData<fn(A, V)>,
+}
+
+impl<A, V, F> OnVisit<A, V, F> {
+    pub(crate) fn new(callback: F) -> Self {
+        Self { callback, layer: None, of: PhantomData }
+    }
 }
 
 impl<A, V, F> VisitHandler for OnVisit<A, V, F>
@@ -273,6 +294,10 @@ where
     V: 'static,
     F: Fn(&mut Ctx<'_, Table<V>>, &A, V) -> CallbackResult + Send + Sync + 'static,
 {
+    fn surround(&mut self, layer: Layer) {
+        self.layer = Some(layer);
+    }
+
     fn call(
         &self,
         core: &Core,
@@ -286,7 +311,7 @@ where
         };
         let mut ctx = Ctx::<Table<V>>::new(core, source, record, stage);
         match ctx.value()? {
-            Some(value) => (self.callback)(&mut ctx, arg, value),
+            Some(value) => Layer::call(self.layer.as_ref(), &mut ctx, |ctx| (self.callback)(ctx, arg, value)),
             None => Ok(()),
         }
     }

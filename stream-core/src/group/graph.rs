@@ -4,8 +4,9 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use super::around::{Around, Called, Layer};
 use super::callback::{Handler, SyncHandler, VisitHandler};
-use crate::topology::{InputEdge, TimerEdge, Topology};
+use crate::topology::{EntryKind, InputEdge, TimerEdge, Topology};
 use crate::window::Which;
 use crate::window::keys::By;
 
@@ -54,6 +55,42 @@ impl Unmatched {
         match side {
             Which::Left => self.left.as_deref(),
             Which::Right => self.right.as_deref(),
+        }
+    }
+}
+
+impl Callbacks {
+    /// Puts a middleware around each of them.
+    pub(super) fn surround(&mut self, around: &Arc<dyn Around>, graph: &Topology) {
+        let layer = |called, name| Layer::new(around, called, name);
+        for handler in &mut self.inputs {
+            match handler {
+                Handler::Sync(handler) => handler.surround(layer(Called::Record, None)),
+                Handler::Async(handler) => handler.surround(layer(Called::Record, None)),
+                Handler::Batch(handler) => handler.surround(layer(Called::Records, None)),
+            }
+        }
+        let timers = graph.timers.iter().map(|timer| (Called::Timer, &timer.name));
+        let windows = graph.windows.iter().map(|window| (Called::Window, &window.name));
+        let entries = graph.due_entries.iter().map(|entry| match entry.kind {
+            EntryKind::Session(_) => (Called::Session, &entry.name),
+            EntryKind::Batch(_) => (Called::Batch, &entry.name),
+        });
+        let due = self.timers.iter_mut().zip(timers);
+        let due = due.chain(self.windows.iter_mut().zip(windows));
+        let due = due.chain(self.due_entries.iter_mut().zip(entries));
+        for (handler, (called, name)) in due {
+            if let Some(handler) = handler {
+                handler.surround(layer(called, Some(name)));
+            }
+        }
+        for (join, edge) in self.stream_joins.iter_mut().zip(&graph.stream_joins) {
+            for handler in join.left.iter_mut().chain(&mut join.right) {
+                handler.surround(layer(Called::Unmatched, Some(&edge.name)));
+            }
+        }
+        for (handler, edge) in self.visitors.iter_mut().zip(&graph.visitors) {
+            handler.surround(layer(Called::Visitor, Some(&edge.name)));
         }
     }
 }

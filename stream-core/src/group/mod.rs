@@ -22,10 +22,12 @@
 //! # Ok::<(), stream_core::group::BuildError>(())
 //! ```
 
+pub(crate) mod around;
 mod builder;
 pub(crate) mod callback;
 mod checks;
 pub mod dead_letter;
+mod define_around;
 pub(crate) mod graph;
 #[cfg(doctest)]
 pub mod mistakes;
@@ -33,6 +35,7 @@ mod state;
 mod table;
 mod table_join;
 
+pub use self::around::{Call, Called, Next, Ran};
 pub use self::builder::{Group, GroupBuilder};
 pub(crate) use self::callback::Handler;
 pub use self::callback::Record;

@@ -1,6 +1,5 @@
 //! What a group with a table may have besides: visitors of its keys, and listeners to its writes.
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::builder::GroupBuilder;
@@ -33,7 +32,7 @@ impl<V: 'static> GroupBuilder<Table<V>> {
         A: Send + Sync + 'static,
         F: Fn(&mut Ctx<'_, Table<V>>, &A, V) -> CallbackResult + Send + Sync + 'static,
     {
-        let handler = Box::new(OnVisit { callback, of: PhantomData::<fn(A, V)> });
+        let handler = Box::new(OnVisit::<A, V, F>::new(callback));
         self.edges().visitors.push(VisitorEdge { name: name.into() });
         self.callbacks.visitors.push(handler);
         Visitor::new(self.graph.id, self.graph.visitors.len() - 1)

@@ -4,6 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use super::around::Layer;
 use super::builder::GroupBuilder;
 use super::callback::{Handler, SyncHandler, Timed, decode, event_time, event_time_of};
 use crate::codec::Codec;
@@ -101,10 +102,17 @@ impl<'g, L: 'static, R: 'static, V: 'static> TableJoin<'g, L, R, V> {
         let join = Arc::new(join);
         let mirrored = Arc::clone(&join);
         let (own, other) = ((left.codec, left_at), right_at);
-        let call = OnSide { own, other, join: move |l: Option<&L>, r: Option<&R>| join(l, r), of: PhantomData };
+        let call =
+            OnSide { own, other, join: move |l: Option<&L>, r: Option<&R>| join(l, r), layer: None, of: PhantomData };
         group.add_side(left.input, call);
         let (own, other) = ((right.codec, right_at), left_at);
-        let call = OnSide { own, other, join: move |r: Option<&R>, l: Option<&L>| mirrored(l, r), of: PhantomData };
+        let call = OnSide {
+            own,
+            other,
+            join: move |r: Option<&R>, l: Option<&L>| mirrored(l, r),
+            layer: None,
+            of: PhantomData,
+        };
         group.add_side(right.input, call);
         group
     }
@@ -127,12 +135,17 @@ struct OnSide<T, O, V, F> {
     /// The other side's table.
     other: TableId,
     join: F,
+    layer: Option<Layer>,
     of: PhantomData<fn(O, V)>,
 }
 
 impl<T: 'static, O, V, F: Send + Sync> Timed for OnSide<T, O, V, F> {
     fn event_time(&self, core: &Core, input: usize, record: RecordRef<'_>) -> Result<Option<i64>, CallbackError> {
         event_time_of(&self.own.0, core, input, record)
+    }
+
+    fn surround(&mut self, layer: Layer) {
+        self.layer = Some(layer);
     }
 }
 
@@ -152,12 +165,14 @@ where
         let record = stage.arrive(at, record)?;
         let mut ctx = Ctx::<Table<V>>::new(core, source, record, stage);
         let key = record.key.ok_or_else(|| CallbackError::of(Failure::NoKey("table_join()")))?;
-        ctx.keep(*kept, key, bytes)?;
-        let other = ctx.kept::<O>(self.other, key)?;
-        match (self.join)(own.as_ref(), other.as_ref()) {
-            Some(result) => ctx.set(result),
-            None if ctx.has_value()? => ctx.delete(),
-            None => Ok(()),
-        }
+        Layer::call(self.layer.as_ref(), &mut ctx, |ctx| {
+            ctx.keep(*kept, key, bytes)?;
+            let other = ctx.kept::<O>(self.other, key)?;
+            match (self.join)(own.as_ref(), other.as_ref()) {
+                Some(result) => ctx.set(result),
+                None if ctx.has_value()? => ctx.delete(),
+                None => Ok(()),
+            }
+        })
     }
 }

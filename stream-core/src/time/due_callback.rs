@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::codec::{Codec, CodecError};
 use crate::context::{Blocker, Core, Ctx, Source, Stage};
+use crate::group::around::Layer;
 use crate::group::callback::{SyncHandler, Timed};
 use crate::log::RecordRef;
 use crate::topology::{AnyCodec, CallbackError, CallbackResult, CodecOf, Failure, typed};
@@ -15,6 +16,7 @@ pub(super) struct OnDue<T, V, S, F> {
     of: CodecOf,
     read: fn(&dyn Codec<T>, &[u8]) -> Result<V, CodecError>,
     call: F,
+    layer: Option<Layer>,
     types: PhantomData<fn(S)>,
 }
 
@@ -28,13 +30,17 @@ where
         read: fn(&dyn Codec<T>, &[u8]) -> Result<V, CodecError>,
         call: F,
     ) -> Box<dyn SyncHandler> {
-        Box::new(Self { codec, of, read, call, types: PhantomData })
+        Box::new(Self { codec, of, read, call, layer: None, types: PhantomData })
     }
 }
 
 impl<T, V, S, F: Send + Sync> Timed for OnDue<T, V, S, F> {
     fn event_time(&self, _: &Core, _: usize, record: RecordRef<'_>) -> Result<Option<i64>, CallbackError> {
         Ok(Some(record.timestamp))
+    }
+
+    fn surround(&mut self, layer: Layer) {
+        self.layer = Some(layer);
     }
 }
 
@@ -53,6 +59,7 @@ where
             }
             CallbackError::of(Failure::Decode(error))
         })?;
-        (self.call)(&mut Ctx::new(core, source, record, stage), value, record.timestamp)
+        let mut ctx = Ctx::new(core, source, record, stage);
+        Layer::call(self.layer.as_ref(), &mut ctx, |ctx| (self.call)(ctx, value, record.timestamp))
     }
 }

@@ -18,6 +18,7 @@ mod store_support;
 #[path = "../support/view/mod.rs"]
 mod view_support;
 
+mod around;
 #[cfg(feature = "avro")]
 mod codec_avro;
 mod codec_state;

@@ -9,6 +9,7 @@ use super::buffer::Kept;
 use super::keys::{self as join_keys, Place};
 use crate::codec::{Bytes, Codec, CodecError};
 use crate::context::{Core, Ctx, Source, Stage, too_large};
+use crate::group::around::Layer;
 use crate::group::callback::{SyncHandler, Timed, decode, event_time, event_time_of};
 use crate::log::{NewRecord, RecordRef};
 use crate::topology::{CallbackError, CallbackResult, CodecOf, Failure, TableId};
@@ -98,12 +99,27 @@ macro_rules! half {
 half!(LeftOf, left of L, right of R, |mine, other| (Some(mine), other));
 half!(RightOf, right of R, left of L, |mine, other| (other, Some(mine)));
 
+/// Calls a half's callback, with what is around it.
+fn call<'a, H: Half>(
+    half: &'a H,
+    layer: Option<&'a Layer>,
+    mut ctx: Ctx<'a, H::S>,
+    mine: &H::Mine,
+    other: Option<&H::Other>,
+) -> CallbackResult {
+    Layer::call(layer, &mut ctx, |ctx| half.call(ctx, mine, other))
+}
+
 /// A record arrives on a side.
-pub(super) struct Arrival<H>(pub(super) H);
+pub(super) struct Arrival<H>(pub(super) H, pub(super) Option<Layer>);
 
 impl<H: Half> Timed for Arrival<H> {
     fn event_time(&self, core: &Core, input: usize, record: RecordRef<'_>) -> Result<Option<i64>, CallbackError> {
         event_time_of(&self.0.mine().codec, core, input, record)
+    }
+
+    fn surround(&mut self, layer: Layer) {
+        self.1 = Some(layer);
     }
 }
 
@@ -125,7 +141,7 @@ impl<H: Half> SyncHandler for Arrival<H> {
         }
         let Some(key) = record.key else {
             if mine.outer {
-                return self.0.call(&mut Ctx::new(core, source, record, stage), &message, None);
+                return call(&self.0, self.1.as_ref(), Ctx::new(core, source, record, stage), &message, None);
             }
             stage.left_out.null_key += 1;
             return Ok(());
@@ -136,10 +152,10 @@ impl<H: Half> SyncHandler for Arrival<H> {
             let timestamp = record.timestamp.max(found.time);
             stage.at = timestamp;
             let record = RecordRef { timestamp, ..record };
-            self.0.call(&mut Ctx::new(core, source, record, stage), &message, Some(&theirs))?;
+            call(&self.0, self.1.as_ref(), Ctx::new(core, source, record, stage), &message, Some(&theirs))?;
         }
         if kept.is_empty() && mine.outer && nulls == Nulls::Eager {
-            self.0.call(&mut Ctx::new(core, source, record, stage), &message, None)?;
+            call(&self.0, self.1.as_ref(), Ctx::new(core, source, record, stage), &message, None)?;
         }
         Ok(())
     }
@@ -200,11 +216,15 @@ impl<H: Half> Arrival<H> {
 }
 
 /// A record that is kept has no match, and none can come any more.
-pub(super) struct Null<H>(pub(super) H);
+pub(super) struct Null<H>(pub(super) H, pub(super) Option<Layer>);
 
 impl<H: Half> Timed for Null<H> {
     fn event_time(&self, _: &Core, _: usize, record: RecordRef<'_>) -> Result<Option<i64>, CallbackError> {
         Ok(Some(record.timestamp))
+    }
+
+    fn surround(&mut self, layer: Layer) {
+        self.1 = Some(layer);
     }
 }
 
@@ -212,7 +232,7 @@ impl<H: Half> SyncHandler for Null<H> {
     fn call(&self, core: &Core, source: Source<'_>, record: RecordRef<'_>, stage: &mut Stage) -> CallbackResult {
         let mine = self.0.mine();
         let message = decode(&mine.codec, record.value, CodecOf::Input(mine.input), stage)?;
-        self.0.call(&mut Ctx::new(core, source, record, stage), &message, None)
+        call(&self.0, self.1.as_ref(), Ctx::new(core, source, record, stage), &message, None)
     }
 }
 
@@ -229,6 +249,9 @@ impl<M> Timed for ReKey<M> {
     fn event_time(&self, _: &Core, _: usize, _: RecordRef<'_>) -> Result<Option<i64>, CallbackError> {
         Ok(None)
     }
+
+    /// Its records are sent on before any callback.
+    fn surround(&mut self, _: Layer) {}
 }
 
 impl<M: 'static> SyncHandler for ReKey<M> {

@@ -185,19 +185,19 @@ impl<'g, S: 'static, L: 'static, R: 'static> StreamJoin<'g, S, L, R> {
             right: right.side(Which::Right, first + 1, right_outer),
             call: Box::new(call),
         });
-        let handler = Box::new(Arrival(LeftOf(Arc::clone(&both))));
+        let handler = Box::new(Arrival(LeftOf(Arc::clone(&both)), None));
         group.add_input::<L>(left.input, left.own, Arc::new(left.codec), Handler::Sync(handler));
-        let handler = Box::new(Arrival(RightOf(Arc::clone(&both))));
+        let handler = Box::new(Arrival(RightOf(Arc::clone(&both)), None));
         group.add_input::<R>(right.input, right.own, Arc::new(right.codec), Handler::Sync(handler));
 
         let re_keys = left.own || right.own;
         let nulls_of = (nulls == Nulls::OnClose && left_outer, nulls == Nulls::OnClose && right_outer);
         let (mut left, mut right): (Due, Due) = (None, None);
         if nulls_of.0 {
-            left = Some(Box::new(Null(LeftOf(Arc::clone(&both)))));
+            left = Some(Box::new(Null(LeftOf(Arc::clone(&both)), None)));
         }
         if nulls_of.1 {
-            right = Some(Box::new(Null(RightOf(both))));
+            right = Some(Box::new(Null(RightOf(both), None)));
         }
         group.edges().stream_joins.push(StreamJoinEdge {
             name,
