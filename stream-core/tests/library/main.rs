@@ -81,6 +81,7 @@ mod processor_topics;
 mod processor_visitors;
 mod refusals;
 mod rulebook;
+mod spans;
 mod store_conformance;
 mod store_crash;
 #[cfg(feature = "fjall")]

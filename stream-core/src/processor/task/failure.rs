@@ -155,6 +155,10 @@ impl Task {
                 if reason == LeftOut::Ahead {
                     self.env.counters.left_out.fail_ahead();
                 }
+                tracing::error!(
+                    group = graph.name(), %topic, partition, offset, %key, ?error,
+                    "a record failed: its policy ends the instance"
+                );
                 let (group, topic) = (graph.name().to_owned(), topic.to_string());
                 let error = error.clone();
                 self.fail_at(id, ProcessorError::Record { group, topic, partition, offset, key, error });

@@ -45,6 +45,7 @@ mod refusal;
 mod release;
 mod replay;
 mod search;
+mod span;
 mod start;
 mod time;
 mod time_writes;
@@ -62,6 +63,7 @@ use futures::future::{BoxFuture, LocalBoxFuture, Shared};
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Sleep;
+use tracing::Instrument;
 
 use self::alignment::TaskAlignment;
 use self::in_flight::InFlight;
@@ -236,7 +238,12 @@ struct Task {
 
 /// Runs a task from its assignment to its end. The stores are closed when this returns, but for those that it returns
 /// for a standby.
-pub(super) async fn run(spec: TaskSpec) -> OpenStores {
+pub(super) fn run(spec: TaskSpec) -> impl Future<Output = OpenStores> {
+    let span = span::of(&spec);
+    live(spec).instrument(span)
+}
+
+async fn live(spec: TaskSpec) -> OpenStores {
     let TaskSpec { id, after, ref reports, .. } = spec;
     let reports = reports.clone();
     let before = match after {
