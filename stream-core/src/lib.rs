@@ -109,6 +109,7 @@ mod table;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod time;
+pub mod top;
 pub mod topics;
 mod topology;
 pub mod view;

@@ -101,6 +101,7 @@ mod time_t1a_idle_close;
 mod time_t2_due_errors;
 mod time_t2_timers;
 mod time_t3_event_time;
+mod top;
 mod topics_ensure;
 mod values;
 mod view_heals;
