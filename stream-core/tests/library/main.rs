@@ -20,6 +20,8 @@ mod view_support;
 
 mod around;
 #[cfg(feature = "avro")]
+mod avro_aliases;
+#[cfg(feature = "avro")]
 mod codec_avro;
 mod codec_state;
 mod decode_policy;

@@ -4,6 +4,7 @@
 //! registry in four bytes, then Avro binary. The reader's schema is the type's own; where the writer's is another, Avro's
 //! rules of schema resolution apply.
 //!
+//! - `aliases` finds fields that were written under another name;
 //! - `in_memory` is a registry in this process;
 //! - `registry` talks to the registry, and knows the credentials: they never leave it;
 //! - `schema` prepares schemas for reading and writing, once each.
@@ -11,6 +12,7 @@
 //! Values are encoded and decoded without waiting for anything: an id that is not known yet is
 //! [`CodecError::NotLoaded`], and [`Codec::load`] fetches its schema.
 
+mod aliases;
 mod in_memory;
 mod registry;
 mod schema;
@@ -43,8 +45,9 @@ const FRAME: usize = 5;
 /// the id that the schema got first: ids belong to schemas, not to subjects.
 ///
 /// Values are read by the schema that they were written with and brought into the shape of the type's own: a field that
-/// the writer did not have takes its default, one that the type does not have is left out. What the two schemas do not
-/// allow is [`CodecError::Invalid`].
+/// the writer did not have takes its default, one that the type does not have is left out. A field that was renamed is read
+/// under its earlier names, which the type's schema has as `aliases`; a field of the same name goes before an alias. What
+/// the two schemas do not allow is [`CodecError::Invalid`].
 ///
 /// The registry is asked once for each schema; there is no retry inside. While it can't be reached, values of known
 /// schemas go on being read and written, and the others are [`CodecError::Unavailable`], which may be tried again.

@@ -14,6 +14,7 @@ use apache_avro::{Error, from_value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::aliases::renamed;
 use crate::codec::CodecError;
 
 /// Every schema there has been, by its text.
@@ -79,6 +80,13 @@ impl Own {
         let writer = parse(json)?;
         if writer == self.schema {
             // The same but for what does not show in the bytes.
+            return Ok(self.reader());
+        }
+        let writer = match renamed(json, self.schema, self.resolved.get_names()) {
+            Some(json) => parse(&json)?,
+            None => writer,
+        };
+        if writer == self.schema {
             return Ok(self.reader());
         }
         let datum = GenericDatumReader::builder(writer)
