@@ -79,17 +79,28 @@ impl fmt::Debug for Next<'_> {
     }
 }
 
-/// A middleware without its type.
+/// What a handler knows of a middleware.
 pub(crate) trait Around: Send + Sync {
     fn call<'a>(&'a self, call: Call<'a>, next: Next<'a>) -> LocalBoxFuture<'a, Result<Ran, CallbackError>>;
 }
 
-impl<F> Around for F
+/// A closure as a middleware.
+struct Closure<F>(F);
+
+/// A middleware without its type.
+pub(super) fn of<F>(middleware: F) -> Arc<dyn Around>
+where
+    F: AsyncFn(Call<'_>, Next<'_>) -> Result<Ran, CallbackError> + Send + Sync + 'static,
+{
+    Arc::new(Closure(middleware))
+}
+
+impl<F> Around for Closure<F>
 where
     F: AsyncFn(Call<'_>, Next<'_>) -> Result<Ran, CallbackError> + Send + Sync,
 {
     fn call<'a>(&'a self, call: Call<'a>, next: Next<'a>) -> LocalBoxFuture<'a, Result<Ran, CallbackError>> {
-        Box::pin(async move { self(call, next).await })
+        Box::pin(async move { (self.0)(call, next).await })
     }
 }
 
@@ -106,9 +117,10 @@ struct Nested {
 
 impl Around for Nested {
     fn call<'a>(&'a self, call: Call<'a>, next: Next<'a>) -> LocalBoxFuture<'a, Result<Ran, CallbackError>> {
+        let (outer, inner): (&'a dyn Around, &'a dyn Around) = (&*self.outer, &*self.inner);
         Box::pin(async move {
-            let inner = pin!(async { self.inner.call(call, next).await.map(drop) });
-            self.outer.call(call, Next(inner)).await
+            let within = pin!(async move { inner.call(call, next).await.map(drop) });
+            outer.call(call, Next(within)).await
         })
     }
 }

@@ -1,8 +1,6 @@
 //! The definition of a group's middleware.
 
-use std::sync::Arc;
-
-use super::around::{Around, Call, Next, Ran, nested};
+use super::around::{Call, Next, Ran, nested, of};
 use super::builder::GroupBuilder;
 use crate::topology::CallbackError;
 
@@ -45,7 +43,7 @@ impl<S: 'static> GroupBuilder<S> {
         F: AsyncFn(Call<'_>, Next<'_>) -> Result<Ran, CallbackError> + Send + Sync + 'static,
     {
         self.edges();
-        let inner: Arc<dyn Around> = Arc::new(middleware);
+        let inner = of(middleware);
         self.around = Some(match self.around.take() {
             Some(outer) => nested(outer, inner),
             None => inner,

@@ -35,8 +35,8 @@ fn a_callbacks_lines_have_group_partition_and_topic() -> Done {
     let (done, lines) = logged(|| -> Done {
         let tester = Tester::with_partitions(2);
         tester.add(logging(ErrorPolicy::skip()))?;
-        tester.input("sync", Text).push_at("k", Some("one"), None, Some(1))?;
-        tester.input("async", Text).push_at("k", Some("two"), None, Some(0))?;
+        tester.input("sync", Text).push_at("k", Some(&"one".to_owned()), None, Some(1))?;
+        tester.input("async", Text).push_at("k", Some(&"two".to_owned()), None, Some(0))?;
         Ok(tester.drain()?)
     });
     done?;
@@ -61,7 +61,7 @@ fn a_task_of_several_topics_names_none_and_a_failure_has_topic_and_offset() -> D
             tester.add(g.build()?)?;
             let input = tester.input("in", Text);
             for text in ["good", "bad"] {
-                input.push_at("k", Some(text), None, Some(1))?;
+                input.push_at("k", Some(&text.to_owned()), None, Some(1))?;
             }
             // It may fail.
             _ = tester.drain();

@@ -4,7 +4,7 @@
 //! Avro binary has no names, so that the bytes are read by the renamed schema as by the writer's. The library that resolves
 //! schemas knows fields by their names only.
 
-use apache_avro::schema::{NamesRef, RecordField, RecordSchema, Schema, UnionSchema};
+use apache_avro::schema::{NamesRef, RecordField, RecordSchema, Schema};
 use serde_json::{Map, Value};
 
 /// The writer's schema with the reader's names; `None` if no alias applies.
@@ -44,7 +44,7 @@ impl Renaming<'_> {
             }
         };
         let name = writer.get("name").and_then(Value::as_str).map(unqualified).unwrap_or_default();
-        let Some(reader) = self.counterpart(&kind, name, reader) else { return };
+        let Some(reader) = counterpart(self.names, &kind, name, reader) else { return };
         match reader {
             Schema::Record(record) => {
                 if let Some(Value::Array(fields)) = writer.get_mut("fields") {
@@ -68,12 +68,9 @@ impl Renaming<'_> {
     fn fields(&mut self, written: &mut [Value], record: &RecordSchema) {
         let place = |written: &[Value], name: &str| written.iter().position(|field| name_of(field) == Some(name));
         for field in &record.fields {
-            let by_alias = |written: &[Value]| {
-                let free = field.aliases.iter().filter(|alias| !has(&record.fields, alias));
-                free.into_iter().find_map(|alias| place(written, alias))
-            };
-            let at = place(written, &field.name);
-            let Some(at) = at.or_else(|| by_alias(written)) else { continue };
+            let mut free = field.aliases.iter().filter(|alias| !has(&record.fields, alias));
+            let at = place(written, &field.name).or_else(|| free.find_map(|alias| place(written, alias)));
+            let Some(at) = at else { continue };
             let Some(Value::Object(found)) = written.get_mut(at) else { continue };
             let name = Value::String(field.name.clone());
             if found.get("name") != Some(&name) {
@@ -85,35 +82,31 @@ impl Renaming<'_> {
             }
         }
     }
+}
 
-    /// The reader's schema that a writer's of this kind and name is read by.
-    fn counterpart<'s>(&'s self, kind: &str, name: &str, reader: &'s Schema) -> Option<&'s Schema> {
-        let is_of_kind = |schema: &&Schema| match schema {
-            Schema::Record(_) => matches!(kind, "record" | "error"),
-            Schema::Array(_) => kind == "array",
-            Schema::Map(_) => kind == "map",
-            _ => false,
-        };
-        match self.named(reader)? {
-            Schema::Union(union) => {
-                let of_kind = || variants(union).filter_map(|variant| self.named(variant)).filter(is_of_kind);
-                of_kind().find(|variant| is_called(variant, name)).or_else(|| of_kind().next())
-            }
-            schema => Some(schema).filter(is_of_kind),
+/// The reader's schema that a writer's of this kind and name is read by.
+fn counterpart<'s>(names: &'s NamesRef<'s>, kind: &str, name: &str, reader: &'s Schema) -> Option<&'s Schema> {
+    let is_of_kind = |schema: &&Schema| match schema {
+        Schema::Record(_) => matches!(kind, "record" | "error"),
+        Schema::Array(_) => kind == "array",
+        Schema::Map(_) => kind == "map",
+        _ => false,
+    };
+    match named(names, reader)? {
+        Schema::Union(union) => {
+            let of_kind = || union.variants().iter().filter_map(|of| named(names, of)).filter(is_of_kind);
+            of_kind().find(|variant| is_called(variant, name)).or_else(|| of_kind().next())
         }
-    }
-
-    /// The schema behind a reference.
-    fn named<'s>(&'s self, schema: &'s Schema) -> Option<&'s Schema> {
-        match schema {
-            Schema::Ref { name } => self.names.get(name).copied(),
-            schema => Some(schema),
-        }
+        schema => Some(schema).filter(is_of_kind),
     }
 }
 
-fn variants(union: &UnionSchema) -> impl Iterator<Item = &Schema> {
-    union.variants().iter()
+/// The schema behind a reference.
+fn named<'s>(names: &'s NamesRef<'s>, schema: &'s Schema) -> Option<&'s Schema> {
+    match schema {
+        Schema::Ref { name } => names.get(name).copied(),
+        schema => Some(schema),
+    }
 }
 
 /// Whether a reader's schema has this name, or is read under it.
