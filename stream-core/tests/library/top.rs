@@ -152,11 +152,11 @@ fn a_table_of_them_survives_a_crash() -> Done {
         tester.add_with(g.build()?, move |p| p.guarantee(guarantee))?;
         let views = tester.input("views", Json::<Article>::new());
         for (title, n) in [("a", 1), ("b", 2), ("c", 3)] {
-            views.send("news", &article(title, n))?;
+            views.send("news", article(title, n))?;
         }
         tester.crash("top")?;
         tester.restart("top")?;
-        views.send("news", &article("a", 9))?;
+        views.send("news", article("a", 9))?;
         let top = tester.table("top", Json::<TopN<Article>>::new()).get("news")?.unwrap();
         assert_eq!(top.as_slice(), [article("a", 9), article("c", 3)]);
         Ok(())

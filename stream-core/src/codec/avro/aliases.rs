@@ -34,17 +34,14 @@ impl Renaming<'_> {
     }
 
     fn object(&mut self, writer: &mut Map<String, Value>, reader: &Schema) {
-        let kind = match writer.get("type") {
-            Some(Value::String(kind)) => kind.clone(),
-            _ => {
-                if let Some(inner) = writer.get_mut("type") {
-                    self.schema(inner, reader);
-                }
-                return;
+        let Some(Value::String(kind)) = writer.get("type") else {
+            if let Some(inner) = writer.get_mut("type") {
+                self.schema(inner, reader);
             }
+            return;
         };
         let name = writer.get("name").and_then(Value::as_str).map(unqualified).unwrap_or_default();
-        let Some(reader) = counterpart(self.names, &kind, name, reader) else { return };
+        let Some(reader) = counterpart(self.names, kind, name, reader) else { return };
         match reader {
             Schema::Record(record) => {
                 if let Some(Value::Array(fields)) = writer.get_mut("fields") {
