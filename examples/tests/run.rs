@@ -28,6 +28,13 @@ fn word_count() {
 }
 
 #[test]
+fn regions() {
+    let text = output(env!("CARGO_BIN_EXE_regions"));
+    assert!(text.contains("rekey   regions-views-rekey"), "{text}");
+    assert!(text.ends_with("Asia: 2\nEurope: 1\n"), "{text}");
+}
+
+#[test]
 fn clicks() {
     let text = output(env!("CARGO_BIN_EXE_clicks"));
     assert_eq!(text, "ann clicked 3 times, last on /lamps/7\nann: 3\nbob: 1\n");

@@ -90,6 +90,8 @@ borrowed!(
     &Vec<u8>, key => key;
     &str, key => key.as_bytes();
     &String, key => key.as_bytes();
+    String, key => key.as_bytes();
+    Vec<u8>, key => key;
 );
 
 impl<const N: usize> Key for &[u8; N] {

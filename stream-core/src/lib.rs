@@ -53,7 +53,8 @@
 //! | group | a processor's name, its Kafka consumer group, and the prefix of its topics |
 //! | input, output | topics that it reads and writes |
 //! | group table | a value for each key, in `<group>-table` (compacted), written through [`Ctx`] |
-//! | loop | `<group>-loop`, by which a group sends records to itself under other keys |
+//! | loop | `<group>-loop` or `<group>-<name>-loop`, by which a group sends records to itself under other keys |
+//! | re-key | `<group>-<input>-rekey`, by which an input's records come back to the group under other keys |
 //! | join | a table of another group with the same partitions, read by the record's own key |
 //! | stream join | two topics whose records of one key are joined if they are near each other in event time |
 //! | lookup | a full copy of any table, read by any key |

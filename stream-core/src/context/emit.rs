@@ -158,7 +158,7 @@ impl<S> Ctx<'_, S> {
             Some(value) => self.stage.out.push_with(record, headers, |out| {
                 // What the group itself reads must be readable, as its state must.
                 let encoded =
-                    if edge.own { encode_state(&**codec, value, out) } else { value.encode_by(&**codec, out) };
+                    if edge.own.is_some() { encode_state(&**codec, value, out) } else { value.encode_by(&**codec, out) };
                 encoded.map_err(|error| CallbackError::of(Failure::Encode { edge: format!("{what} {topic:?}"), error }))
             })?,
         }

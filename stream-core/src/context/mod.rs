@@ -7,6 +7,7 @@
 mod core;
 mod deferred;
 mod emit;
+mod pass_on;
 mod pending_deletes;
 mod stage;
 mod state;

@@ -1,6 +1,6 @@
 //! Defining a group, edge by edge.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::around::Around;
 use super::callback::{Handler, OnRecord, Record};
-use super::checks::{check_name, check_topics};
+use super::checks::{check_name, check_passages, check_topics};
 use super::graph::{Callbacks, GroupGraph};
 use crate::codec::Codec;
 use crate::context::Ctx;
 use crate::topology::{
-    BuildError, CallbackResult, Input, InputEdge, Join, Lookup, Loop, NoTable, Output, OutputEdge, Table, TableEdge,
-    Tables, Topology, erase, loop_topic, table_topic, typed,
+    BuildError, CallbackResult, Input, InputEdge, Join, Lookup, NoTable, Output, OutputEdge, Table, TableEdge, Tables,
+    Topology, erase, table_topic,
 };
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -32,7 +32,7 @@ impl Group {
             callbacks,
             around: None,
             foreign: None,
-            loops: 0,
+            rekeyed: BTreeMap::new(),
             is_built: false,
             is_late: false,
             of: PhantomData,
@@ -66,7 +66,8 @@ pub struct GroupBuilder<S> {
     pub(crate) around: Option<Arc<dyn Around>>,
     /// A handle of another builder that was passed in, for `build` to report.
     foreign: Option<&'static str>,
-    loops: usize,
+    /// How the topics of re-keyed records are read, by the index of their output.
+    pub(super) rekeyed: BTreeMap<usize, Input>,
     /// The graph was taken out by `build`.
     is_built: bool,
     /// An edge came after that, and the log says so.
@@ -101,7 +102,7 @@ impl GroupBuilder<NoTable> {
             callbacks: self.callbacks,
             around: self.around,
             foreign: self.foreign,
-            loops: self.loops,
+            rekeyed: self.rekeyed,
             is_built: self.is_built,
             is_late: self.is_late,
             of: PhantomData,
@@ -196,52 +197,6 @@ impl<S: 'static> GroupBuilder<S> {
         self.add_input::<M>(topic.into(), false, codec, handler)
     }
 
-    /// Declares the topic `<group>-loop`, by which the group sends records to itself under other keys. Its callback
-    /// is set by [`on_loop`](Self::on_loop).
-    ///
-    /// ```
-    /// use stream_core::prelude::*;
-    ///
-    /// // Counts the words in lines: each word goes to the partition of its key.
-    /// let mut g = Group::define("words").table(Int64);
-    /// let words = g.loopback(Text);
-    /// g.input("lines", Text, move |ctx, line| {
-    ///     for word in line.split_whitespace() {
-    ///         ctx.loopback(words, word, "")?;
-    ///     }
-    ///     Ok(())
-    /// });
-    /// g.on_loop(words, |ctx, _| {
-    ///     let n = ctx.value()?.unwrap_or(0);
-    ///     ctx.set(n + 1)
-    /// });
-    /// # g.build()?;
-    /// # Ok::<(), BuildError>(())
-    /// ```
-    pub fn loopback<M: 'static>(&mut self, codec: impl Codec<M>) -> Loop<M> {
-        let topic = loop_topic(&self.graph.name);
-        self.edges().outputs.push(OutputEdge { topic, own: true, codec: erase::<M>(Arc::new(codec)) });
-        let index = self.graph.outputs.len() - 1;
-        self.loops += 1;
-        Loop::new(self.graph.id, index)
-    }
-
-    /// The callback for records that arrive by the loop; see [`loopback`](Self::loopback).
-    pub fn on_loop<M: 'static, F>(&mut self, handle: Loop<M>, callback: F) -> &mut Self
-    where
-        F: Fn(&mut Ctx<'_, S>, M) -> CallbackResult + Send + Sync + 'static,
-    {
-        let edge = self.graph.outputs.get(handle.index).filter(|_| handle.graph == self.graph.id);
-        let Some((topic, codec)) = edge.and_then(|e| Some((Arc::clone(&e.topic), typed::<M>(&e.codec)?.clone())))
-        else {
-            self.name_foreign("loop");
-            return self;
-        };
-        let codec = Arc::new(codec);
-        let handler = Handler::Sync(Box::new(OnRecord::<M, S, _, F>::new(Arc::clone(&codec), callback)));
-        self.add_input::<M>(Input::topic(topic), true, codec, handler)
-    }
-
     /// A topic to write to, by [`Ctx::emit`].
     ///
     /// ```
@@ -254,7 +209,7 @@ impl<S: 'static> GroupBuilder<S> {
     /// # Ok::<(), BuildError>(())
     /// ```
     pub fn output<M: 'static>(&mut self, topic: impl Into<Arc<str>>, codec: impl Codec<M>) -> Output<M> {
-        self.edges().outputs.push(OutputEdge { topic: topic.into(), own: false, codec: erase::<M>(Arc::new(codec)) });
+        self.edges().outputs.push(OutputEdge { topic: topic.into(), own: None, codec: erase::<M>(Arc::new(codec)) });
         Output::new(self.graph.id, self.graph.outputs.len() - 1)
     }
 
@@ -356,16 +311,10 @@ impl<S: 'static> GroupBuilder<S> {
         if let Some(what) = self.foreign {
             return Err(BuildError::ForeignHandle { group, what: what.to_owned() });
         }
-        if self.loops > 1 {
-            return Err(BuildError::TwoLoops { group });
-        }
         if self.graph.inputs.is_empty() {
             return Err(BuildError::NoInput { group });
         }
-        let read = |topic: &Arc<str>| self.graph.inputs.iter().any(|e| e.own && e.input.topic == *topic);
-        if self.graph.own_topics().any(|topic| !read(topic)) {
-            return Err(BuildError::LoopUnread { group });
-        }
+        check_passages(&self.graph, &group)?;
         self.check_timed(&group)?;
         check_topics(&self.graph, &group)?;
         let mut names = BTreeSet::new();

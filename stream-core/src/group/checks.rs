@@ -1,6 +1,6 @@
 //! What `build` checks of a group's topics and names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::topology::{BuildError, InputEdge, Topology, lead_topic, loop_topic, table_topic};
@@ -41,15 +41,33 @@ pub(super) fn check_topics(graph: &Topology, group: &str) -> Result<(), BuildErr
     }
     let owned = [(table_topic(group), "table", "ctx.set()"), (loop_topic(group), "loop", "loopback()")];
     let owned: Vec<_> = owned.into_iter().chain(state).collect();
-    let own = graph.own_topics().map(|t| (Arc::clone(t), "repartition topic", "key_by()"));
+    let own = graph.passages().map(|(topic, of)| {
+        let (what, by) = of.names();
+        (Arc::clone(topic), what, by)
+    });
     let owned: Vec<_> = owned.into_iter().chain(own).collect();
     check_dead_letters(graph, group, &read, &owned)?;
-    for output in graph.outputs.iter().filter(|e| !e.own) {
+    for output in graph.outputs.iter().filter(|e| e.own.is_none()) {
         let edge = format!("output {:?}", output.topic);
         check_name(&edge, &output.topic)?;
         if let Some((_, owned, instead)) = owned.iter().find(|(topic, ..)| *topic == output.topic) {
             let (owned, instead) = ((*owned).to_owned(), (*instead).to_owned());
             return Err(BuildError::OwnTopic { group: group.to_owned(), edge, owned, instead });
+        }
+    }
+    Ok(())
+}
+
+/// Each topic by which the group sends records to itself is there once, and read.
+pub(super) fn check_passages(graph: &Topology, group: &str) -> Result<(), BuildError> {
+    let mut seen = BTreeSet::new();
+    for (topic, _) in graph.passages() {
+        let (group, name) = (group.to_owned(), topic.to_string());
+        if !seen.insert(topic) {
+            return Err(BuildError::TwoLoops { group, topic: name });
+        }
+        if !graph.inputs.iter().any(|e| e.own && e.input.topic == *topic) {
+            return Err(BuildError::LoopUnread { group, topic: name });
         }
     }
     Ok(())

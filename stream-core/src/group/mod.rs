@@ -29,8 +29,10 @@ mod checks;
 pub mod dead_letter;
 mod define_around;
 pub(crate) mod graph;
+mod loops;
 #[cfg(doctest)]
 pub mod mistakes;
+mod rekey;
 mod state;
 mod table;
 mod table_join;
@@ -40,6 +42,7 @@ pub use self::builder::{Group, GroupBuilder};
 pub(crate) use self::callback::Handler;
 pub use self::callback::Record;
 pub use self::graph::GroupGraph;
+pub use self::rekey::RekeySource;
 pub use self::table_join::{TableJoin, TableSide};
 pub use crate::time::{Closes, DueWork, Side, StreamJoin};
 pub use crate::topology::{
@@ -48,6 +51,6 @@ pub use crate::topology::{
     Table, Timer, Visitor, WindowHandle,
 };
 pub use crate::topology::{
-    batch_topic, join_topic, lead_topic, loop_topic, positions_topic, repartition_topic, session_topic, side_topic,
-    table_topic, time_topic, window_topic,
+    batch_topic, join_topic, lead_topic, loop_topic, named_loop_topic, positions_topic, rekey_topic, repartition_topic,
+    session_topic, side_topic, table_topic, time_topic, window_topic,
 };

@@ -101,8 +101,8 @@ impl Handle {
     }
 
     /// Resolves once the group has committed everything that its inputs have at the moment of the call, by whichever
-    /// instance, and what it has sent on to itself of it: by other keys for a join, or by its loop for the first time. For
-    /// tests and tools: it asks the log again and again.
+    /// instance, and what it has sent on to itself of it: by re-keys, chained ones included, by other keys for a join, or by
+    /// each loop for the first time. For tests and tools: it asks the log again and again.
     ///
     /// # Errors
     /// When the processor ends before, as [`running`](Self::running), or the log can't be reached.
@@ -110,7 +110,7 @@ impl Handle {
         let group = self.graph.name();
         let failed = |e| ProcessorError::log(group, "look at the group's progress", e);
         self.done_now(failed).await?;
-        if self.graph.own_topics().next().is_some() {
+        for _ in self.graph.own_topics() {
             self.done_now(failed).await?;
         }
         Ok(())

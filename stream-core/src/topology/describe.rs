@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::graph::{Calls, EntryKind, Topology};
+use super::graph::{Calls, EntryKind, Passage, Topology};
 use super::names::{join_topic, window_topic};
 use super::policy::{ErrorPolicy, OnError};
 use crate::window::keys::By;
@@ -14,7 +14,11 @@ impl Topology {
     pub(crate) fn describe(&self) -> String {
         let mut out = format!("group {}\n", self.name);
         for edge in &self.inputs {
-            let kind = if edge.own { "loop" } else { "input" };
+            let kind = match self.passages().find(|(topic, _)| **topic == edge.input.topic) {
+                Some((_, Passage::Rekey)) => "rekey",
+                Some(_) => "loop",
+                None => "input",
+            };
             let how = match edge.calls {
                 Calls::Sync => "",
                 Calls::Async => ", awaiting",
@@ -23,7 +27,7 @@ impl Topology {
             let policy = policy_text(&edge.input.policy);
             line(&mut out, kind, &edge.input.topic, &format!("{}{how}, on error {policy}", edge.codec.name()));
         }
-        for edge in self.outputs.iter().filter(|e| !e.own) {
+        for edge in self.outputs.iter().filter(|e| e.own.is_none()) {
             line(&mut out, "output", &edge.topic, edge.codec.name());
         }
         if let Some(table) = &self.tables.group {
@@ -102,7 +106,7 @@ impl Topology {
         for (i, topic) in others.into_iter().enumerate() {
             _ = writeln!(out, "  {group} -. dead letters .-> aside{i}({:?})", &**topic);
         }
-        for (i, edge) in self.outputs.iter().enumerate().filter(|(_, e)| !e.own) {
+        for (i, edge) in self.outputs.iter().enumerate().filter(|(_, e)| e.own.is_none()) {
             _ = writeln!(out, "  {group} --> out{i}({:?})", &*edge.topic);
         }
         if let Some(table) = &self.tables.group {

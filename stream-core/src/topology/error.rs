@@ -39,11 +39,11 @@ pub enum BuildError {
     )]
     DeadLetterBack { group: String, edge: String, topic: String, other: String },
     /// A loop that nothing reads.
-    #[error("group {group}: the loop has no callback: add one with on_loop()")]
-    LoopUnread { group: String },
-    /// A second loop.
-    #[error("group {group} has two loops: one loop can carry an enum")]
-    TwoLoops { group: String },
+    #[error("group {group}: loop {topic:?} has no callback: add one with on_loop()")]
+    LoopUnread { group: String, topic: String },
+    /// Two loops of one name, or without any.
+    #[error("group {group} has loop {topic:?} twice: give each a name, with named_loop()")]
+    TwoLoops { group: String, topic: String },
     /// A handle that another builder made.
     #[error("group {group}: the {what} handle belongs to another group")]
     ForeignHandle { group: String, what: String },

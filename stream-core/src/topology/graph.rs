@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::codec::AnyCodec;
-use super::names::{lead_topic, loop_topic, positions_topic};
+use super::names::{lead_topic, positions_topic};
 use super::policy::{ErrorPolicy, Input, NullValue};
 use super::tables::{TableId, Tables};
 use crate::store::Layout;
@@ -31,8 +31,8 @@ pub struct Topology {
 
 pub(crate) struct InputEdge {
     pub(crate) input: Input,
-    /// The topic is one that the group itself fills: its loop, or what a join re-partitions a side by. It has no retention,
-    /// and what is processed of it is deleted.
+    /// The topic is one that the group itself fills ([`Passage`]). It has no retention, and what is processed of it is
+    /// deleted.
     pub(crate) own: bool,
     /// Its records are only sent on under other keys.
     pub(crate) re_keys: bool,
@@ -63,9 +63,31 @@ pub(crate) enum Calls {
 
 pub(crate) struct OutputEdge {
     pub(crate) topic: Arc<str>,
-    /// The group itself reads it, by an input that is `own`.
-    pub(crate) own: bool,
+    /// What it is of the group's own, where the group itself reads it, by an input that is `own`.
+    pub(crate) own: Option<Passage>,
     pub(crate) codec: Arc<dyn AnyCodec>,
+}
+
+/// What a topic carries by which a group sends records to itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Passage {
+    /// What callbacks send: a loop.
+    Loop,
+    /// Records of an input, or of another such topic, as they came but for their keys.
+    Rekey,
+    /// The same for a side of a join.
+    Side,
+}
+
+impl Passage {
+    /// Its kind, and what writes to it, for messages.
+    pub(crate) fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Loop => ("loop", "loopback()"),
+            Self::Rekey => ("rekey topic", "rekey()"),
+            Self::Side => ("repartition topic", "key_by()"),
+        }
+    }
 }
 
 pub(crate) struct TableEdge {
@@ -214,9 +236,14 @@ impl Topology {
         outputs.chain(self.tables.iter().map(|e| &e.topic)).chain(self.dead_letters())
     }
 
-    /// The topics by which the group sends records to itself.
+    /// The topics by which the group sends records to itself, in the order of their definition.
+    pub(crate) fn passages(&self) -> impl Iterator<Item = (&Arc<str>, Passage)> {
+        self.outputs.iter().filter_map(|e| Some((&e.topic, e.own?)))
+    }
+
+    /// The same without what they carry.
     pub(crate) fn own_topics(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.outputs.iter().filter(|e| e.own).map(|e| &e.topic)
+        self.passages().map(|(topic, _)| topic)
     }
 
     /// Whether a table keeps records of inputs as they came: a join's buffer or a side of it.
@@ -227,7 +254,7 @@ impl Topology {
 
     /// Whether records of inputs go through this topic as they came, under other keys.
     pub(crate) fn is_repartition(&self, topic: &str) -> bool {
-        topic != &*loop_topic(&self.name) && self.own_topics().any(|own| **own == *topic)
+        self.passages().any(|(own, of)| **own == *topic && of != Passage::Loop)
     }
 
     /// Whether something of it falls due by the wall clock.

@@ -65,7 +65,7 @@ handle! {
     Output
 }
 handle! {
-    /// The topic by which a group calls itself, with another key.
+    /// A topic by which a group sends records to itself under other keys: a loop, or what is re-keyed.
     Loop
 }
 handle! {

@@ -19,7 +19,7 @@ pub(crate) use self::codec::{AnyCodec, CodecOf, erase, typed};
 pub use self::error::{BuildError, CallbackError, CallbackResult, Failure};
 pub(crate) use self::graph::Topology;
 pub(crate) use self::graph::{
-    Calls, DueEntryEdge, EntryKind, InputEdge, OutputEdge, StreamJoinEdge, TableEdge, TimerEdge, VisitorEdge,
+    Calls, DueEntryEdge, EntryKind, InputEdge, OutputEdge, Passage, StreamJoinEdge, TableEdge, TimerEdge, VisitorEdge,
     WindowEdge,
 };
 pub use self::handles::{
@@ -28,8 +28,8 @@ pub use self::handles::{
 pub use self::left_out::LeftOut;
 pub(crate) use self::names::earlier_join_topic;
 pub use self::names::{
-    batch_topic, join_topic, lead_topic, loop_topic, positions_topic, repartition_topic, session_topic, side_topic,
-    table_topic, time_topic, window_topic,
+    batch_topic, join_topic, lead_topic, loop_topic, named_loop_topic, positions_topic, rekey_topic, repartition_topic,
+    session_topic, side_topic, table_topic, time_topic, window_topic,
 };
 pub use self::policy::{ErrorPolicy, Input, KeyPartitioner, NullKey, NullValue};
 pub(crate) use self::policy::{OnError, limit_ms};

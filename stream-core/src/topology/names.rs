@@ -7,9 +7,20 @@ pub fn table_topic(group: &str) -> Arc<str> {
     format!("{group}-table").into()
 }
 
-/// `<group>-loop`, the topic by which a group calls itself.
+/// `<group>-loop`, the topic of a group's loop without a name.
 pub fn loop_topic(group: &str) -> Arc<str> {
     format!("{group}-loop").into()
+}
+
+/// `<group>-<name>-loop`, the topic of a group's loop of a name.
+pub fn named_loop_topic(group: &str, name: &str) -> Arc<str> {
+    format!("{group}-{name}-loop").into()
+}
+
+/// `<group>-<source>-rekey`, the topic of an input's records under other keys. For what the group sends to itself, `source` is
+/// that topic's name without the group's.
+pub fn rekey_topic(group: &str, source: &str) -> Arc<str> {
+    format!("{group}-{source}-rekey").into()
 }
 
 /// `<group>-time`, the topic of a group's stream time and timers.

@@ -31,6 +31,7 @@ mod odd;
 mod own_topics;
 mod positions;
 mod refusals;
+mod rekey;
 mod restart;
 mod rules;
 #[cfg(feature = "monitor")]

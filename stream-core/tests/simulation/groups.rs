@@ -12,10 +12,12 @@ use stream_core::{Input, Table};
 pub(crate) type Graph = Result<Arc<GroupGraph>, BuildError>;
 
 /// Every group, by name.
-pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 33] = [
+pub(crate) const ALL: [(&str, fn(Simulation) -> Simulation); 35] = [
     ("count", count),
     ("absolute", absolute),
     ("looped", looped),
+    ("named_loops", super::rekeyed::named_loops),
+    ("rekeyed", super::rekeyed::rekeyed),
     ("chain", chain),
     ("awaiting", awaiting),
     ("two_inputs", two_inputs),
@@ -56,7 +58,7 @@ pub(crate) fn record(random: &mut Random, n: u64) -> (String, String) {
 }
 
 /// Each record has an output at least once (exactly once: once), whatever else it says: the value ends in its number.
-fn one_output_each(c: &Comparison<'_>, topic: &str, name: impl Fn(&str) -> String) -> CheckResult {
+pub(crate) fn one_output_each(c: &Comparison<'_>, topic: &str, name: impl Fn(&str) -> String) -> CheckResult {
     let numbers = |outcome: &Outcome| -> Result<BTreeMap<String, usize>, String> {
         let mut numbers = BTreeMap::new();
         for (_, text) in outcome.decoded(topic, &Text).map_err(|e| format!("{e:?}"))? {
@@ -85,7 +87,7 @@ pub(crate) fn last_word(text: &str) -> String {
 }
 
 /// Exactly once a count is right; at least once it is not too small.
-fn counted(c: &Comparison<'_>, group: &str) -> CheckResult {
+pub(crate) fn counted(c: &Comparison<'_>, group: &str) -> CheckResult {
     if c.exactly_once() {
         return c.same_table(&format!("{group}-table"));
     }

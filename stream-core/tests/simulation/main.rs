@@ -13,6 +13,7 @@ mod joined;
 mod open;
 mod positions;
 mod refused;
+mod rekeyed;
 mod timed;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -79,6 +80,8 @@ fixed_seeds!(
     count,
     absolute,
     looped,
+    named_loops,
+    rekeyed,
     chain,
     chained_counts,
     awaiting,

@@ -42,30 +42,23 @@ impl Alignment {
         }
     }
 
-    /// The earliest unfinished record of the group. What is sent on is looked for after what it is made of, so that it is in
-    /// one of the two, and what is here is asked again at last.
+    /// The earliest unfinished record of the group. What is sent on is looked for after what it is made of, stage by stage, so
+    /// that it is in one of the two, and what is here is asked again at last.
     async fn lowest(&self, env: &Env, progress: &mut GroupProgress) -> Lowest {
-        let before = self.here();
-        let found = self.fetch_progress(env, progress).await;
+        let mut seen = self.here();
+        let unread = self.look(env, progress, &mut seen).await;
         let mut lowest = self.here();
-        if let Ok(Some(low)) = before.low {
-            lowest.low = lowest.low.map(|lowest| Some(lowest.map_or(low, |lowest| lowest.min(low))));
+        if let Ok(Some(low)) = seen.low {
+            lowest.lower(low);
         }
         let now = Instant::now();
-        let ends = match found {
-            Ok(ends) => ends,
+        let unread = match unread {
+            Ok(unread) => unread,
             Err(error) => {
                 tracing::debug!(group = env.graph.name(), ?error, "how far the group is can't be looked up now");
                 return Lowest { low: Err(()), again: now + RECHECK_INTERVAL };
             }
         };
-        let markers = i64::from(env.egress.transactions().is_some());
-        let seats = self.seats();
-        let unread = ends.into_iter().filter_map(|(partition, end)| {
-            let at = seats.taken.get(&partition)?.seen.at;
-            // Behind a record that a transaction wrote there is a marker at least.
-            (at + markers < end).then_some((partition, at))
-        });
         let before = std::mem::take(&mut progress.unread);
         for (partition, at) in unread {
             let since = before.get(&partition).filter(|(was, _)| *was == at).map_or(now, |(_, since)| *since);
@@ -84,29 +77,62 @@ impl Alignment {
         lowest
     }
 
-    /// Looks at what other instances have, and asks for the ends of what comes back to this one.
-    async fn fetch_progress(&self, env: &Env, progress: &mut GroupProgress) -> LogResult<Vec<(TopicPartition, i64)>> {
-        let [sources, own] = &self.partitions;
+    /// Looks at what other instances have, and at the ends of what comes back to this one: gives the partitions of those that
+    /// have more than is fetched, and up to where they are. What is unfinished here meanwhile is taken into `seen`.
+    async fn look(
+        &self,
+        env: &Env,
+        progress: &mut GroupProgress,
+        seen: &mut Lowest,
+    ) -> LogResult<Vec<(TopicPartition, i64)>> {
         let others = |of: &[TopicPartition]| -> Vec<TopicPartition> {
             let seats = self.seats();
             of.iter().filter(|p| !seats.has(p)).cloned().collect()
         };
-        let ours: Vec<_> = own.iter().filter(|p| self.seats().taken.contains_key(*p)).cloned().collect();
-        let there = [others(sources), others(own)];
-        progress.others.retain(|partition, _| there.iter().any(|of| of.contains(partition)));
-        if there.iter().any(|of| !of.is_empty()) {
+        let elsewhere: Vec<_> = self.stages.iter().map(|of| others(of)).collect();
+        progress.others.retain(|partition, _| elsewhere.iter().any(|of| of.contains(partition)));
+        if elsewhere.iter().any(|of| !of.is_empty()) {
             if let Some(asked) = progress.asked {
                 sleep_until(asked + RECHECK_INTERVAL).await;
             }
-            for of in &there {
-                self.fetch_others(env, of, progress).await?;
-            }
             progress.asked = Some(Instant::now());
+        }
+        let mut unread = Vec::new();
+        for (stage, (of, elsewhere)) in self.stages.iter().zip(&elsewhere).enumerate() {
+            self.fetch_others(env, elsewhere, progress).await?;
+            if stage > 0 {
+                self.look_at_ends(env, of, seen, &mut unread).await?;
+            }
+        }
+        Ok(unread)
+    }
+
+    /// Looks at the ends of a stage's partitions that are here.
+    async fn look_at_ends(
+        &self,
+        env: &Env,
+        of: &[TopicPartition],
+        seen: &mut Lowest,
+        unread: &mut Vec<(TopicPartition, i64)>,
+    ) -> LogResult<()> {
+        let ours: Vec<_> = of.iter().filter(|p| self.seats().taken.contains_key(*p)).cloned().collect();
+        if ours.is_empty() {
+            return Ok(());
         }
         let latest = ours.iter().map(|p| (p.clone(), OffsetSpec::Latest)).collect();
         // Not the end of committed records: a commit is known before readers can see its markers.
         let ends = env.log.offsets(latest, Isolation::ReadUncommitted).await?;
-        Ok(ours.into_iter().zip(ends).collect())
+        let (now, markers) = (Instant::now(), i64::from(env.egress.transactions().is_some()));
+        let seats = self.seats();
+        for (partition, end) in ours.into_iter().zip(ends) {
+            let Some(seat) = seats.taken.get(&partition) else { continue };
+            seen.take(seat.seen.low, seat.moved, now);
+            // Behind a record that a transaction wrote there is a marker at least.
+            if seat.seen.at + markers < end {
+                unread.push((partition, seat.seen.at));
+            }
+        }
+        Ok(())
     }
 
     async fn fetch_others(&self, env: &Env, of: &[TopicPartition], progress: &mut GroupProgress) -> LogResult<()> {

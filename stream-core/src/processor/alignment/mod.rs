@@ -1,5 +1,5 @@
-//! Keeps the partitions of a group in step whose records come back to it under other keys: by its loop, or by what a join
-//! re-keys (semantics J7, D4).
+//! Keeps the partitions of a group in step whose records come back to it under other keys: by its loops, by what it re-keys, or
+//! by what a join re-keys (semantics J7, D4).
 //!
 //! Each partition is sent on in its own time, so that after a stop one might be read to its end before another has begun:
 //! stream time would be there, and the other's records late. So no input of such a group is read further than what is left
@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use crate::group::GroupGraph;
 use crate::log::TopicPartition;
 use crate::topics::TopicFacts;
-use crate::topology::EntryKind;
+use crate::topology::{EntryKind, Passage};
 use crate::window::{JoinWindows, Session, Sessions, Which, Windows};
 
 /// How long a partition holds others without going on.
@@ -149,8 +149,9 @@ struct GroupProgress {
 /// The alignment of the partitions of a group, as one instance takes part in it.
 pub(super) struct Alignment {
     keeps: Vec<Keeps>,
-    /// The partitions of the inputs; of the group's own topics.
-    partitions: [Vec<TopicPartition>; 2],
+    /// The partitions of the inputs, then of the group's own topics: each stage after those that its records come from, as long
+    /// as they go round no circle.
+    stages: Vec<Vec<TopicPartition>>,
     /// All of them.
     all: BTreeSet<TopicPartition>,
     seats: Mutex<Seats>,
@@ -182,12 +183,17 @@ struct Lowest {
 }
 
 impl Lowest {
+    /// It is no later than this.
+    fn lower(&mut self, low: i64) {
+        self.low = self.low.map(|lowest| Some(lowest.map_or(low, |lowest| lowest.min(low))));
+    }
+
     fn take(&mut self, low: Option<i64>, moved: Instant, now: Instant) {
         let until = moved + STALL_TIMEOUT;
         if let Some(low) = low
             && until > now
         {
-            self.low = self.low.map(|lowest| Some(lowest.map_or(low, |lowest| lowest.min(low))));
+            self.lower(low);
             self.again = self.again.min(until);
         }
     }
@@ -196,7 +202,7 @@ impl Lowest {
 impl Alignment {
     /// `None` for a group that sends nothing to itself, or keeps nothing for stream time to pass.
     pub(super) fn of(graph: &GroupGraph, facts: &TopicFacts) -> Option<Arc<Self>> {
-        let loops = graph.inputs.iter().any(|e| e.own && !graph.is_repartition(&e.input.topic));
+        let loops = graph.passages().any(|(_, of)| of != Passage::Side);
         let joins = graph.stream_joins.iter().filter(|j| loops || j.re_keys).map(|j| Keeps::Join(j.windows));
         let windows = graph.windows.iter().filter(|_| loops).map(|w| Keeps::Windows(w.windows));
         let sessions = graph.due_entries.iter().filter(|_| loops).filter_map(|o| match o.kind {
@@ -207,22 +213,24 @@ impl Alignment {
         if keeps.is_empty() {
             return None;
         }
-        let all = |own: bool| {
-            let edges = graph.inputs.iter().filter(move |e| if own { e.own } else { !e.own && (loops || e.re_keys) });
-            let topics = edges.filter_map(|e| facts.topics.get(&e.input.topic));
-            let partitions =
-                topics.flat_map(|t| (0..t.partitions).map(|p| TopicPartition::new(Arc::clone(&t.name), p)));
-            partitions.collect()
+        let partitions = |topics: &[&Arc<str>]| -> Vec<TopicPartition> {
+            let known = topics.iter().filter_map(|topic| facts.topics.get(*topic));
+            known.flat_map(|t| (0..t.partitions).map(|p| TopicPartition::new(Arc::clone(&t.name), p))).collect()
         };
-        Some(Self::new(keeps, [all(false), all(true)]))
+        let inputs = graph.inputs.iter().filter(|e| !e.own && (loops || e.re_keys)).map(|e| &e.input.topic);
+        // Sides of joins come from inputs only.
+        let sides = graph.passages().filter(|(_, of)| *of == Passage::Side).map(|(topic, _)| topic);
+        let others = graph.passages().filter(|(_, of)| *of != Passage::Side).map(|(topic, _)| vec![topic]);
+        let stages: Vec<Vec<_>> = [inputs.collect(), sides.collect()].into_iter().chain(others).collect();
+        Some(Self::new(keeps, stages.iter().map(|topics| partitions(topics)).collect()))
     }
 
     /// The alignment of a group with these input partitions, and these partitions of the group's topics.
-    fn new(keeps: Vec<Keeps>, partitions: [Vec<TopicPartition>; 2]) -> Arc<Self> {
+    fn new(keeps: Vec<Keeps>, stages: Vec<Vec<TopicPartition>>) -> Arc<Self> {
         Arc::new(Self {
             keeps,
-            all: partitions.iter().flatten().cloned().collect(),
-            partitions,
+            all: stages.iter().flatten().cloned().collect(),
+            stages,
             seats: Mutex::default(),
             changed: watch::Sender::default(),
             limit: watch::Sender::new(i64::MIN),
@@ -352,7 +360,7 @@ mod tests {
     async fn a_task_that_begins_has_its_partitions_and_holds_the_others_for_a_while() {
         let partitions = [0, 1].map(|p| TopicPartition::new("in", p));
         let alignment =
-            Alignment::new(vec![Keeps::Windows(Windows::tumbling(ms(10)))], [partitions.to_vec(), Vec::new()]);
+            Alignment::new(vec![Keeps::Windows(Windows::tumbling(ms(10)))], vec![partitions.to_vec(), Vec::new()]);
         assert!(alignment.has_others());
         let [one, two] = [(1, &partitions[..1]), (2, &partitions[1..])].map(|(task, of)| alignment.begins(task, of));
         assert!(!alignment.has_others());

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use super::buffer::Kept;
 use super::keys::{self as join_keys, Place};
 use crate::codec::{Bytes, Codec, CodecError};
-use crate::context::{Core, Ctx, Source, Stage, too_large};
+use crate::context::{Core, Ctx, Source, Stage};
 use crate::group::around::Layer;
 use crate::group::callback::{SyncHandler, Timed, decode, event_time, event_time_of};
-use crate::log::{NewRecord, RecordRef};
+use crate::log::RecordRef;
 use crate::topology::{CallbackError, CallbackResult, CodecOf, Failure, TableId};
 use crate::window::{JoinWindows, Nulls, Which};
 
@@ -282,22 +282,12 @@ impl<M: 'static> SyncHandler for ReKey<M> {
 
 impl<M> ReKey<M> {
     fn send(&self, core: &Core, record: RecordRef<'_>, stage: &mut Stage) -> CallbackResult {
-        let RecordRef { key, value, timestamp, headers, offset } = record;
-        let foreign = || CallbackError::of(Failure::ForeignHandle("join"));
-        let topic = &core.graph.outputs.get(self.output).ok_or_else(foreign)?.topic;
         // One without a key stays where it is.
-        let partition = key.is_none().then_some(core.partition);
-        let (before, bytes) = (stage.out.savepoint(), stage.out.bytes());
-        let arrival = join_keys::arrival(core.partition, offset).to_be_bytes();
-        let headers = headers.iter().filter(|(name, _)| *name != ARRIVAL).chain([(ARRIVAL, Some(arrival.as_slice()))]);
-        let timestamp = Some(timestamp);
-        stage.out.push(NewRecord { topic, partition, timestamp, key, value }, headers);
-        let (size, limit) = (stage.out.bytes() - bytes, core.limits.get(self.output).copied().unwrap_or(usize::MAX));
-        if size > limit {
-            stage.out.truncate(before);
-            return Err(CallbackError::of(Failure::Emit(too_large(topic, size, limit))));
-        }
-        Ok(())
+        let partition = record.key.is_none().then_some(core.partition);
+        let arrival = join_keys::arrival(core.partition, record.offset).to_be_bytes();
+        let headers = record.headers.iter().filter(|(name, _)| *name != ARRIVAL);
+        let headers = headers.chain([(ARRIVAL, Some(arrival.as_slice()))]);
+        core.pass_on(stage, self.output, partition, record, headers)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::group::GroupBuilder;
 use crate::group::callback::Handler;
 use crate::group::graph::{Due, Unmatched};
 use crate::topology::{
-    CallbackResult, ErrorPolicy, Input, NullKey, NullValue, OutputEdge, StreamJoinEdge, erase, join_topic,
+    CallbackResult, ErrorPolicy, Input, NullKey, NullValue, OutputEdge, Passage, StreamJoinEdge, erase, join_topic,
     repartition_topic,
 };
 use crate::window::{JoinWindows, Nulls, Which};
@@ -234,7 +234,7 @@ impl<M: 'static> Side<M> {
         let Some(key) = key else { return Arrives { input, own: false, codec } };
         let topic = repartition_topic(&group.graph.name, join, side.name());
         let bytes = erase::<Vec<u8>>(Arc::new(Bytes));
-        group.edges().outputs.push(OutputEdge { topic: Arc::clone(&topic), own: true, codec: bytes });
+        group.edges().outputs.push(OutputEdge { topic: Arc::clone(&topic), own: Some(Passage::Side), codec: bytes });
         let output = group.graph.outputs.len() - 1;
         let joined = Input { topic, ..input.clone() };
         let handler = Box::new(ReKey { codec: Arc::clone(&codec), key, output, outer });

@@ -103,7 +103,7 @@ fn round(group: &str, input: &str, out: &str, grace: Option<u64>) -> Arc<GroupGr
     g.build().unwrap()
 }
 
-async fn write_all(log: &LogHandle, to: &Arc<str>, records: impl Iterator<Item = (i32, i64)>) {
+pub async fn write_all(log: &LogHandle, to: &Arc<str>, records: impl Iterator<Item = (i32, i64)>) {
     let writer = log.producer(ProducerOptions::default()).await.unwrap();
     let records: Vec<_> = records.collect();
     for some in records.chunks(2_000) {

@@ -7,6 +7,7 @@ pub mod mock;
 pub mod moves;
 pub mod odd;
 pub mod refusals;
+pub mod rekey;
 pub mod rules;
 pub mod table_joins;
 pub mod time;
