@@ -160,7 +160,7 @@ fn d16_nulls_pass_where_they_are_values() -> Done {
             });
             g.on_loop(by, move |ctx, text: String| count(ctx, text.is_empty()));
         } else {
-            let by = g.rekey((input, Nullable(Text)), |_, text: &Option<String>| Ok(text.is_none().to_string()));
+            let by = g.rekey((input, Nullable::of(Text)), |_, text: &Option<String>| Ok(text.is_none().to_string()));
             let again = g.rekey(by, |ctx, _| Ok(ctx.key_text()?.to_owned()));
             g.on_loop(again, move |ctx, text: Option<String>| count(ctx, text.is_none()));
         }

@@ -11,7 +11,7 @@ fn built(define: impl FnOnce(&mut GroupBuilder<NoTable>)) -> Result<Arc<GroupGra
     g.build()
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "a key function")]
+#[allow(clippy::unnecessary_wraps, clippy::ptr_arg, reason = "a key function")]
 fn same(_: &stream_core::Ctx<'_, NoTable>, text: &String) -> Result<String, stream_core::group::CallbackError> {
     Ok(text.clone())
 }
