@@ -30,7 +30,7 @@ pub fn define(names: &TopicNames) -> GroupBuilder<NoTable> {
         };
         let chat: Uuid = message.chat_id.parse().map_err(|_| no_place())?;
         let time = message.time.parse().ok().and_then(sortable).ok_or_else(no_place)?;
-        ctx.emit(history, &format!("{chat}/{time}"), &message)
+        ctx.emit(history, format!("{chat}/{time}"), &message)
     });
     g
 }

@@ -157,8 +157,11 @@ impl<S> Ctx<'_, S> {
             None => self.stage.out.push(record, headers),
             Some(value) => self.stage.out.push_with(record, headers, |out| {
                 // What the group itself reads must be readable, as its state must.
-                let encoded =
-                    if edge.own.is_some() { encode_state(&**codec, value, out) } else { value.encode_by(&**codec, out) };
+                let encoded = if edge.own.is_some() {
+                    encode_state(&**codec, value, out)
+                } else {
+                    value.encode_by(&**codec, out)
+                };
                 encoded.map_err(|error| CallbackError::of(Failure::Encode { edge: format!("{what} {topic:?}"), error }))
             })?,
         }

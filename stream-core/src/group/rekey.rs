@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::around::Layer;
 use super::builder::GroupBuilder;
 use super::callback::{Handler, SyncHandler, Timed, decode, event_time};
 use crate::codec::Codec;
@@ -137,6 +138,9 @@ impl<M, F: Send + Sync> Timed for OnRekey<M, F> {
     fn event_time(&self, _: &Core, _: usize, _: RecordRef<'_>) -> Result<Option<i64>, CallbackError> {
         Ok(None)
     }
+
+    /// Its records are sent on before any callback.
+    fn surround(&mut self, _: Layer) {}
 }
 
 impl<M, K, F> SyncHandler for OnRekey<M, F>
