@@ -45,7 +45,9 @@ impl Alignment {
     /// The earliest unfinished record of the group. What is sent on is looked for after what it is made of, stage by stage, so
     /// that it is in one of the two, and what is here is asked again at last.
     async fn lowest(&self, env: &Env, progress: &mut GroupProgress) -> Lowest {
-        let mut seen = self.here();
+        let before = self.here();
+        // What is not known yet is asked again at last.
+        let mut seen = Lowest { low: Ok(before.low.unwrap_or_default()), ..before };
         let unread = self.look(env, progress, &mut seen).await;
         let mut lowest = self.here();
         if let Ok(Some(low)) = seen.low {
