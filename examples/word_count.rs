@@ -14,7 +14,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Lines need no key.
     g.input(Input::topic("lines").null_key(NullKey::Pass), Text, move |ctx, line| {
         for word in line.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
-            ctx.loopback(words, &word.to_lowercase(), 1)?;
+            ctx.loopback(words, word.to_lowercase(), 1)?;
         }
         Ok(())
     });

@@ -26,7 +26,7 @@ fn nothing_is_committed_or_emitted_past_the_first_unfinished_record() -> Done {
     tester.add(copier(&gate, &begun, Input::topic("in")))?;
     let (input, out) = (tester.input("in", Text), tester.output("out", Text));
     for i in 0..5 {
-        input.push(&format!("k{i}"), i.to_string())?;
+        input.push(format!("k{i}"), i.to_string())?;
     }
     tester.wait_until("all callbacks begin", || begun.len() == 5)?;
     for door in ["4", "2", "1"] {
@@ -55,7 +55,7 @@ fn a_crash_while_one_is_awaited_does_it_and_all_behind_it_again() -> Done {
     tester.add(copier(&gate, &begun, Input::topic("in")))?;
     let (input, out) = (tester.input("in", Text), tester.output("out", Text));
     for i in 0..4 {
-        input.push(&format!("k{i}"), i.to_string())?;
+        input.push(format!("k{i}"), i.to_string())?;
     }
     for door in ["0", "2", "3"] {
         gate.open(door);
@@ -79,7 +79,7 @@ fn a_graceful_stop_finishes_what_is_awaited() -> Done {
     tester.add(copier(&gate, &begun, Input::topic("in").concurrency(2)))?;
     let (input, out) = (tester.input("in", Text), tester.output("out", Text));
     for i in 0..4 {
-        input.push(&format!("k{i}"), i.to_string())?;
+        input.push(format!("k{i}"), i.to_string())?;
     }
     tester.wait_until("two callbacks begin", || begun.len() == 2)?;
     tester.handle("copy", 0)?.stop();

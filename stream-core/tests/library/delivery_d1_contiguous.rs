@@ -20,7 +20,7 @@ fn a_failed_emit_is_not_overtaken_by_later_ones() -> Result<(), Box<dyn std::err
         .fail(LogError::Retriable { what: "write".into(), reason: "on purpose".into() });
     let input = tester.input("in", Text);
     for i in 0..6 {
-        input.push(&i.to_string(), format!("message {i}"))?;
+        input.push(i.to_string(), format!("message {i}"))?;
     }
     tester.advance(std::time::Duration::from_secs(0)).expect_err("message 0 can't be written");
     assert!(fault.hits() > 0);

@@ -41,7 +41,7 @@ fn a_record_is_not_committed_before_its_deferred_work_is_done() -> Done {
     tester.add(group(&open, Input::topic("in")))?;
     let (input, out) = (tester.input("in", Text), tester.output("out", Text));
     for i in 0..4 {
-        input.push(&format!("k{i}"), i.to_string())?;
+        input.push(format!("k{i}"), i.to_string())?;
     }
     tester.wait_until("all are called", || open.lock().unwrap().len() == 4)?;
     end(&open, "3");
@@ -102,7 +102,7 @@ fn deferred_work_that_fails_or_is_dropped_is_an_error_of_its_record() -> Done {
     tester.add(group(&open, Input::topic("in").on_error(ErrorPolicy::dead_letter("dead"))))?;
     let (input, out, dead) = (tester.input("in", Text), tester.output("out", Text), tester.output("dead", Text));
     for i in 0..4 {
-        input.push(&format!("k{i}"), i.to_string())?;
+        input.push(format!("k{i}"), i.to_string())?;
     }
     tester.wait_until("all are called", || open.lock().unwrap().len() == 4)?;
     let mut both = take(&open, "1");

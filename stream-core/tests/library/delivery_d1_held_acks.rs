@@ -25,7 +25,7 @@ fn the_commit_stays_below_a_record_whose_effects_are_not_acknowledged() -> Done 
         let input = tester.input("in", Text);
         let hold = tester.log().faults().on(move |r| r.topic == held && r.key == Some(b"k2")).hold_acks();
         for i in 0..5 {
-            input.push(&format!("k{i}"), "x".to_owned())?;
+            input.push(format!("k{i}"), "x".to_owned())?;
             // Each in a batch of its own.
             tester.run_for(ms(100));
         }

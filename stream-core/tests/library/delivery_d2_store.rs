@@ -119,7 +119,7 @@ fn a_crash_that_takes_the_store_back_to_any_point_is_made_good_from_the_changelo
         tester.add_with(counter(&found), move |p| p.stores(Arc::new(mine.clone())).checkpoint_interval(ms(200)))?;
         let input = tester.input("in", Text);
         for i in 0..40 {
-            input.send(&format!("k{}", i % 7), "x".to_owned())?;
+            input.send(format!("k{}", i % 7), "x".to_owned())?;
             tester.run_for(ms(30));
         }
         tester.crash("count")?;
@@ -127,7 +127,7 @@ fn a_crash_that_takes_the_store_back_to_any_point_is_made_good_from_the_changelo
         tester.restart("count")?;
         found.take();
         for i in 0..7 {
-            input.send(&format!("k{i}"), "x".to_owned())?;
+            input.send(format!("k{i}"), "x".to_owned())?;
         }
         let expected = [6, 6, 6, 6, 6, 5, 5];
         let seen: Vec<i64> = found.all().iter().map(|(_, n)| *n).collect();
@@ -143,7 +143,7 @@ fn the_checkpoint_covers_what_it_says_while_the_buffer_is_small() -> Done {
     let input = tester.input("in", Text);
     for round in 0..3 {
         for i in 0..50 {
-            input.push(&format!("k{i}"), format!("{round}"))?;
+            input.push(format!("k{i}"), format!("{round}"))?;
         }
         tester.drain()?;
     }
@@ -157,7 +157,7 @@ fn the_checkpoint_covers_what_it_says_while_the_buffer_is_small() -> Done {
     assert!(at > 0 && at <= end);
     tester.restart("count")?;
     for i in 0..50 {
-        input.push(&format!("k{i}"), "again".to_owned())?;
+        input.push(format!("k{i}"), "again".to_owned())?;
     }
     tester.drain()?;
     assert!(table(&tester, "count", Int64).values().all(|n| *n == 4));

@@ -92,7 +92,7 @@ fn a_restart_reads_the_tail_only() -> Done {
         .add_with(counter(), move |p| p.stores(Arc::new(mine.clone())).checkpoint_interval(Duration::from_secs(10)))?;
     let input = tester.input("in", Text);
     for i in 0..100 {
-        input.push(&format!("k{}", i % 20), "x".to_owned())?;
+        input.push(format!("k{}", i % 20), "x".to_owned())?;
     }
     tester.drain()?;
     assert_eq!(writes(), 0, "nothing goes to the store before its time");

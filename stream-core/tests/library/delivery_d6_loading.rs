@@ -83,7 +83,7 @@ fn tester(kind: usize, codec: &Registered, policy: ErrorPolicy) -> Result<Tester
 fn push(tester: &Tester, texts: &[&str]) -> Done {
     let input = tester.input("in", Text);
     for (i, text) in texts.iter().enumerate() {
-        input.push(&format!("k{i}"), (*text).to_owned())?;
+        input.push(format!("k{i}"), (*text).to_owned())?;
     }
     tester.restart("copy")?;
     Ok(())

@@ -100,7 +100,7 @@ fn records_of_a_key_go_one_after_the_other_and_effects_leave_in_offset_order() -
     tester.add(g.build()?)?;
     let input = tester.input("in", Text);
     for i in 0..200_u64 {
-        input.push(&format!("k{}", i * i % 11), i.to_string())?;
+        input.push(format!("k{}", i * i % 11), i.to_string())?;
     }
     tester.drain()?;
     let expected: Vec<String> = (0..200).map(|i| i.to_string()).collect();
@@ -160,12 +160,12 @@ fn a_slow_callback_does_not_hold_what_is_before_it() -> Done {
     let input = tester.input("in", Text);
     for i in 0..100 {
         gate.open(&i.to_string());
-        input.push(&format!("k{i}"), i.to_string())?;
+        input.push(format!("k{i}"), i.to_string())?;
     }
     input.push("slow", "slow".to_owned())?;
     for i in 100..200 {
         gate.open(&i.to_string());
-        input.push(&format!("k{i}"), i.to_string())?;
+        input.push(format!("k{i}"), i.to_string())?;
     }
     tester.wait_until("all before it is committed", || tester.committed("work", "in", 0).unwrap() == Some(100))?;
     tester.run_for(ms(500));

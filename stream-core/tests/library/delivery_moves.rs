@@ -221,12 +221,12 @@ fn a_lost_partition_is_not_committed_by_who_lost_it() -> Done {
     })?;
     let input = tester.input("left", Text);
     for partition in [0, 1] {
-        input.push_at(&format!("p{partition}"), Some(&"0".to_owned()), None, Some(partition))?;
+        input.push_at(format!("p{partition}"), Some(&"0".to_owned()), None, Some(partition))?;
     }
     tester.drain()?;
     let hold = tester.log().faults().on(|r| r.topic == "out").hold_acks();
     for partition in [0, 1] {
-        input.push_at(&format!("p{partition}"), Some(&"1".to_owned()), None, Some(partition))?;
+        input.push_at(format!("p{partition}"), Some(&"1".to_owned()), None, Some(partition))?;
     }
     tester.run_for(ms(50));
     let members = tester.block_on(tester.log().group_members("count".into()))?;

@@ -36,8 +36,8 @@ fn backlog(partitions: i32, instances: usize, keyed: [bool; 2], guarantee: Guara
     for n in 0..RECORDS {
         let (value, at) = (n.to_string(), 1_000_000 + n * 1000);
         let key = |side: usize| if keyed[side] { format!("{side} {n}") } else { value.clone() };
-        left.push_at(&key(0), Some(&value), Some(at), None)?;
-        right.push_at(&key(1), Some(&value), Some(at + 500), None)?;
+        left.push_at(key(0), Some(&value), Some(at), None)?;
+        right.push_at(key(1), Some(&value), Some(at + 500), None)?;
     }
     tester.restart("join")?;
     tester.drain()?;

@@ -209,8 +209,8 @@ fn j7_a_side_is_joined_by_what_is_in_its_values() -> Done {
         let (left, right) = (tester.input("join-left", Text), tester.input("join-right", Text));
         for n in 0..40 {
             // The records' own keys, and so their partitions, have nothing to do with each other.
-            left.push_at(&format!("l{n}"), Some(&format!("{n}-a")), Some(1000 + n), None)?;
-            right.push_at(&format!("r{}", n * 7), Some(&format!("{n}-x")), Some(1030 + n), None)?;
+            left.push_at(format!("l{n}"), Some(&format!("{n}-a")), Some(1000 + n), None)?;
+            right.push_at(format!("r{}", n * 7), Some(&format!("{n}-x")), Some(1030 + n), None)?;
         }
         tester.drain()?;
         let mut found: Vec<_> = tester.output("join-out", Text).read()?.into_iter().collect();

@@ -21,7 +21,7 @@ fn counter(grace: u64) -> Arc<GroupGraph> {
     let out = g.output("finals", Text);
     let round = g.loopback(Text);
     let counts = g.window("counts", Windows::tumbling(ms(60_000)).grace(ms(grace)), Int64);
-    g.input("in", Text, move |ctx, text: String| ctx.loopback(round, &format!("user {}", text.len() % 7), &text));
+    g.input("in", Text, move |ctx, text: String| ctx.loopback(round, format!("user {}", text.len() % 7), &text));
     g.on_loop(round, move |ctx, _| {
         ctx.aggregate(counts, |n| n.unwrap_or(0) + 1)?;
         Ok(())
@@ -91,7 +91,7 @@ fn j7_sessions_of_what_goes_round_the_loop_are_whole() -> Done {
         let out = g.output("finals", Text);
         let round = g.loopback(Int64);
         let visits = g.session("visits", Sessions::gap(ms(5_000)).grace(ms(10_000)), Int64);
-        g.input("in", Int64, move |ctx, n| ctx.loopback(round, &format!("user {}", n / 30), n));
+        g.input("in", Int64, move |ctx, n| ctx.loopback(round, format!("user {}", n / 30), n));
         g.on_loop(round, move |ctx, _| {
             ctx.aggregate_session(visits, |n| n.unwrap_or(0) + 1, |a, b| a + b)?;
             Ok(())

@@ -31,7 +31,7 @@ fn missing_acknowledgements_stop_the_reading_and_their_coming_lets_it_go_on() ->
     let hold = tester.log().faults().on(|r| r.topic == "out").hold_acks();
     let input = tester.input("in", Text);
     for i in 0..2000 {
-        input.push(&format!("k{}", i % 50), "x".repeat(100))?;
+        input.push(format!("k{}", i % 50), "x".repeat(100))?;
     }
     tester.run_for(Duration::from_secs(5));
     let before = called.load(Ordering::Relaxed);
@@ -62,7 +62,7 @@ fn a_slow_front_bounds_what_is_begun_behind_it() -> Done {
     let input = tester.input("in", Text);
     for i in 0..50 {
         gate.open(&i.to_string());
-        input.push(&format!("k{i}"), if i == 3 { "slow".to_owned() } else { i.to_string() })?;
+        input.push(format!("k{i}"), if i == 3 { "slow".to_owned() } else { i.to_string() })?;
     }
     tester.run_for(Duration::from_secs(5));
     assert_eq!(begun.len(), 3 + 8, "what is finished behind the slow one counts too");
@@ -86,7 +86,7 @@ fn one_partition_that_waits_does_not_stop_the_others() -> Done {
     let input = tester.input("in", Text);
     for i in 0..500 {
         for partition in [0, 1] {
-            input.push_at(&format!("p{partition}-{}", i % 5), Some(&"x".to_owned()), None, Some(partition))?;
+            input.push_at(format!("p{partition}-{}", i % 5), Some(&"x".to_owned()), None, Some(partition))?;
         }
     }
     tester.wait_until("partition 1 is done", || tester.committed("count", "in", 1).unwrap() == Some(500))?;

@@ -125,7 +125,7 @@ fn a_graceful_stop_commits_all_that_was_begun() -> Done {
     tester.add_with(g.build()?, |p| p.commit_interval(Duration::from_secs(3600)))?;
     let input = tester.input("in", Text);
     for i in 0..20 {
-        input.push(&format!("k{i}"), "x".to_owned())?;
+        input.push(format!("k{i}"), "x".to_owned())?;
     }
     tester.run_for(ms(100));
     let hold = tester.log().faults().on(|r| r.topic == "count-table").delay(ms(300));

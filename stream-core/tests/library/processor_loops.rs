@@ -35,7 +35,7 @@ fn what_goes_round_the_loop_arrives_once() -> Done {
     tester.add(bank())?;
     let input = tester.input("transfers", Text);
     for i in 0..60 {
-        input.push(&format!("k{}", i % 7), format!("k{} {}", (i * 3 + 1) % 7, i))?;
+        input.push(format!("k{}", i % 7), format!("k{} {}", (i * 3 + 1) % 7, i))?;
     }
     tester.drain()?;
     let sums = table(&tester, "bank", Int64);
@@ -51,7 +51,7 @@ fn the_loop_survives_stops_faults_and_moves() -> Done {
     let fault = tester.log().faults().on(|r| r.topic == "bank-loop").times(3).fail(crate::support::passing());
     let input = tester.input("transfers", Text);
     for i in 0..60 {
-        input.push(&format!("k{}", i % 7), format!("k{} {}", (i * 3 + 1) % 7, i))?;
+        input.push(format!("k{}", i % 7), format!("k{} {}", (i * 3 + 1) % 7, i))?;
         match i {
             10 | 30 => tester.restart("bank")?,
             20 => tester.log().faults().rebalance("bank"),
@@ -72,7 +72,7 @@ fn a_loop_may_go_round_many_times() -> Done {
     let next = g.loopback(Int64);
     let step = move |ctx: &mut stream_core::context::Ctx<'_, stream_core::group::Table<i64>>, n: i64| {
         ctx.set(n)?;
-        if n > 0 { ctx.loopback(next, &format!("k{}", n % 3), n - 1) } else { Ok(()) }
+        if n > 0 { ctx.loopback(next, format!("k{}", n % 3), n - 1) } else { Ok(()) }
     };
     g.input("in", Int64, move |ctx, n: i64| step(ctx, n));
     g.on_loop(next, move |ctx, n: i64| step(ctx, n));
@@ -100,7 +100,7 @@ fn processed_records_of_the_loop_are_deleted() -> Done {
         let input = tester.input("transfers", Text);
         for round in 0..3 {
             for i in 0..20 {
-                input.push(&format!("k{}", i % 7), format!("k{} {}", (i * 3 + 1) % 7, i))?;
+                input.push(format!("k{}", i % 7), format!("k{} {}", (i * 3 + 1) % 7, i))?;
             }
             tester.drain()?;
             tester.run_for(Duration::from_secs(61));

@@ -80,7 +80,7 @@ fn write_buffers_go_to_the_store_before_they_take_more_than_their_share() -> Don
         *store.lock().unwrap() = Some(stores.open(&StoreId::new("kept-table", 0), Codec::<String>::name(&Text))?);
         let value = "v".repeat(VALUE);
         for n in 0..KEYS {
-            input.push(&n.to_string(), value.clone())?;
+            input.push(n.to_string(), value.clone())?;
         }
         tester.drain()?;
         assert_eq!(table(&tester, "kept", Text).len(), KEYS + 1, "nothing is lost");

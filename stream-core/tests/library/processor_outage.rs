@@ -28,7 +28,7 @@ fn counter() -> Arc<GroupGraph> {
 fn push(tester: &Tester, from: usize, n: usize) -> Done {
     let inputs = [tester.input("left", Text), tester.input("right", Text)];
     for i in from..from + n {
-        inputs[i % 2].push(&format!("k{}", i % 10), i.to_string())?;
+        inputs[i % 2].push(format!("k{}", i % 10), i.to_string())?;
     }
     Ok(())
 }
@@ -95,7 +95,7 @@ fn an_outage_during_callbacks_and_a_stop_loses_nothing() -> Done {
     tester.add_with(g.build()?, |p| p.drain_timeout(Duration::from_secs(5)))?;
     let input = tester.input("in", Text);
     for i in 0..20 {
-        input.push(&format!("k{}", i % 4), "x".to_owned())?;
+        input.push(format!("k{}", i % 4), "x".to_owned())?;
     }
     tester.run_for(ms(50));
     tester.log().faults().set_available(false);

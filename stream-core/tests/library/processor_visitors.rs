@@ -44,13 +44,13 @@ fn what_a_visitor_writes_is_counted_stays_and_survives() -> Done {
     tester.add_with(graph, often)?;
     let input = tester.input("in", Text);
     for i in 0..1000 {
-        input.push(&format!("k{i:03}"), "x".to_owned())?;
+        input.push(format!("k{i:03}"), "x".to_owned())?;
     }
     tester.drain()?;
     tester.run_for(ms(100));
     // Half in the store only, some in the buffer, some deleted there.
     for i in 0..100 {
-        input.push(&format!("k{i:03}"), if i % 2 == 0 { "x" } else { "delete" }.to_owned())?;
+        input.push(format!("k{i:03}"), if i % 2 == 0 { "x" } else { "delete" }.to_owned())?;
     }
     tester.drain()?;
     assert_eq!(tester.visit("count", add, 10)?, 950, "keys that are deleted do not count");
@@ -111,11 +111,11 @@ fn visits_and_traffic_do_not_starve_each_other() -> Done {
     tester.add(g.build()?)?;
     let input = tester.input("in", Text);
     for i in 0..400 {
-        input.push(&format!("k{}", i % 100), "x".to_owned())?;
+        input.push(format!("k{}", i % 100), "x".to_owned())?;
     }
     tester.drain()?;
     for i in 0..2000 {
-        input.push(&format!("k{}", i % 100), "x".to_owned())?;
+        input.push(format!("k{}", i % 100), "x".to_owned())?;
     }
     tester.run_for(ms(10));
     let handle = tester.handle("count", 0)?;
@@ -205,7 +205,7 @@ fn a_visit_of_several_instances_sees_each_key_once() -> Done {
     tester.add_instance("count")?;
     let input = tester.input("in", Text);
     for i in 0..100 {
-        input.push(&format!("k{i}"), "x".to_owned())?;
+        input.push(format!("k{i}"), "x".to_owned())?;
     }
     tester.drain()?;
     assert_eq!(tester.visit("count", visitor, ())?, 100);

@@ -36,7 +36,7 @@ fn d16_records_come_back_under_their_new_keys_as_they_were() -> Done {
         let views = tester.input("views", Text);
         for n in 0..20 {
             let text = format!("u{n} r{} p", n % 3);
-            views.push_with_headers(&format!("u{n}"), text, &[("from", b"me".as_slice())])?;
+            views.push_with_headers(format!("u{n}"), text, &[("from", b"me".as_slice())])?;
         }
         views.push_at(None::<&str>, Some(&"u9 r9 p".to_owned()), Some(7_000), Some(2))?;
         tester.drain()?;
@@ -271,7 +271,7 @@ fn survives(guarantee: Guarantee) -> Done {
     tester.add_instance("long")?;
     let fault = tester.log().faults().on(|r| r.topic.ends_with("rekey-rekey")).times(3).fail(passing());
     for n in 0..60 {
-        tester.input("in", Text).push(&format!("k{}", n % 7), format!("{n}"))?;
+        tester.input("in", Text).push(format!("k{}", n % 7), format!("{n}"))?;
         match n {
             10 => tester.restart("long")?,
             20 => tester.log().faults().rebalance("long"),

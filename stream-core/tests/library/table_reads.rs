@@ -241,7 +241,7 @@ fn after_a_crash_the_restored_state_is_read() -> Done {
         add(&tester, counter(), guarantee)?;
         let input = tester.input("in", Text);
         for n in 0..50 {
-            input.push(&format!("k{}", n % 10), "x".to_owned())?;
+            input.push(format!("k{}", n % 10), "x".to_owned())?;
         }
         tester.drain()?;
         tester.crash("count")?;
@@ -262,7 +262,7 @@ fn what_is_being_restored_is_not_known_yet() -> Done {
     tester.add(counter())?;
     let input = tester.input("in", Text);
     for n in 0..10 {
-        input.send(&format!("k{n}"), "x".to_owned())?;
+        input.send(format!("k{n}"), "x".to_owned())?;
     }
     tester.stop("count")?;
     // An open transaction holds up the restore of one partition.
@@ -359,7 +359,7 @@ fn reads_and_records_do_not_starve_each_other() -> Done {
     tester.add(counter())?;
     let (input, handle) = (tester.input("in", Text), tester.handle("count", 0)?);
     for n in 0..5000 {
-        input.push(&format!("k{}", n % 100), "x".to_owned())?;
+        input.push(format!("k{}", n % 100), "x".to_owned())?;
     }
     let asking = async {
         // As many at once as there can be, for as long as records come.

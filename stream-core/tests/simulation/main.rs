@@ -13,7 +13,7 @@ mod joined;
 mod open;
 mod positions;
 mod refused;
-mod rekeyed;
+mod rekeys;
 mod timed;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -65,7 +65,7 @@ fn orders(count: usize) -> Vec<Order> {
 
 fn push(tester: &Tester, orders: &[Order]) -> Done {
     let input = tester.input(EMAILS, OrderJson);
-    orders.iter().try_for_each(|order| input.push(&order.key(), order.clone()))?;
+    orders.iter().try_for_each(|order| input.push(order.key(), order.clone()))?;
     Ok(())
 }
 

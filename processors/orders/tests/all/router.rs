@@ -41,7 +41,7 @@ fn order(order_id: i32, city: &str, priority: Priority) -> Order {
 fn push(tester: &Tester, orders: &[Order]) -> Done {
     let input = tester.input(ORDERS, OrderJson);
     for order in orders {
-        input.push(&order.key(), order.clone())?;
+        input.push(order.key(), order.clone())?;
     }
     Ok(())
 }

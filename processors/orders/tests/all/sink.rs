@@ -51,7 +51,7 @@ fn orders(count: usize) -> Vec<Order> {
 fn push(tester: &Tester, orders: &[Order]) -> Done {
     let input = tester.input(TABLE, Json::<Accepted>::new());
     for order in orders {
-        input.push(&order.key(), Accepted { order: order.clone(), partition: 0, offset: 0 })?;
+        input.push(order.key(), Accepted { order: order.clone(), partition: 0, offset: 0 })?;
     }
     Ok(())
 }

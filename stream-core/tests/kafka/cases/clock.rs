@@ -89,7 +89,7 @@ fn round(group: &str, input: &str, out: &str, grace: Option<u64>) -> Arc<GroupGr
     let mut g = Group::define(group);
     let finals = g.output(out, Text);
     let round = g.loopback(Text);
-    g.input(input, Text, move |ctx, text: String| ctx.loopback(round, &format!("user {}", ctx.offset() % 7), &text));
+    g.input(input, Text, move |ctx, text: String| ctx.loopback(round, format!("user {}", ctx.offset() % 7), &text));
     if let Some(grace) = grace {
         let counts = g.window("counts", Windows::tumbling(ms(60_000)).grace(ms(grace)), Int64);
         g.on_loop(round, move |ctx, _| {
