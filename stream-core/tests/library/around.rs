@@ -210,7 +210,7 @@ fn due_work(notes: &Notes<String>) -> (Arc<GroupGraph>, Visitor<()>) {
     let timer = g.timer("remind", Text);
     let window = g.window("minute", Windows::tumbling(ms(100)), Int64);
     let session = g.session("visit", Sessions::gap(ms(100)), Int64);
-    let batch = g.batch("pair", Batches::of(2), Text);
+    let batch = g.batch("pair", Batches::of(2).gap(ms(500)), Text);
     g.input("in", Text, move |ctx, text| {
         ctx.set(1)?;
         ctx.set_timer(timer, ctx.timestamp() + 50, &text)?;

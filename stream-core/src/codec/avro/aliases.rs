@@ -9,8 +9,7 @@ use serde_json::{Map, Value};
 
 /// The writer's schema with the reader's names; `None` if no alias applies.
 ///
-/// A name goes before an alias: a field that the reader has under the same name stays. What one alias has taken, no other
-/// one takes.
+/// A name goes before an alias: a field that the reader has under the same name stays.
 pub(super) fn renamed(writer: &str, reader: &Schema, names: &NamesRef<'_>) -> Option<String> {
     let mut writer: Value = serde_json::from_str(writer).ok()?;
     let mut renaming = Renaming { names, is_renamed: false };

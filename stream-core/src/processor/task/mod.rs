@@ -239,7 +239,7 @@ struct Task {
 /// Runs a task from its assignment to its end. The stores are closed when this returns, but for those that it returns
 /// for a standby.
 pub(super) fn run(spec: TaskSpec) -> impl Future<Output = OpenStores> {
-    let span = span::of(&spec);
+    let span = span::of(spec.env.graph.name(), spec.partition, &spec.inputs);
     live(spec).instrument(span)
 }
 

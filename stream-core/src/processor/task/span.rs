@@ -6,14 +6,13 @@
 use tracing::Span;
 use tracing::field::{Empty, display};
 
-use super::TaskSpec;
+use crate::log::Assigned;
 
 /// `task{group, partition}`, with `topic` where the task reads a single one: the partition of a task of several is that of
 /// each of them. An error's level lets it through filters that keep only errors.
-pub(super) fn of(spec: &TaskSpec) -> Span {
-    let group = spec.env.graph.name();
-    let span = tracing::error_span!("task", group, partition = spec.partition, topic = Empty);
-    if let [(_, assigned)] = spec.inputs.as_slice() {
+pub(super) fn of(group: &str, partition: i32, inputs: &[(usize, Assigned)]) -> Span {
+    let span = tracing::error_span!("task", group, partition, topic = Empty);
+    if let [(_, assigned)] = inputs {
         span.record("topic", display(&assigned.partition.topic));
     }
     span
