@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::topology::{BuildError, InputEdge, Topology, lead_topic, loop_topic, table_topic};
+use crate::topology::{BuildError, InputEdge, Passage, Topology, lead_topic, loop_topic, table_topic};
 
 pub(super) fn check_topics(graph: &Topology, group: &str) -> Result<(), BuildError> {
     const OWN: &str = "loop";
@@ -61,9 +61,10 @@ pub(super) fn check_topics(graph: &Topology, group: &str) -> Result<(), BuildErr
 /// Each topic by which the group sends records to itself is there once, and read.
 pub(super) fn check_passages(graph: &Topology, group: &str) -> Result<(), BuildError> {
     let mut seen = BTreeSet::new();
-    for (topic, _) in graph.passages() {
+    for (topic, of) in graph.passages() {
         let (group, name) = (group.to_owned(), topic.to_string());
-        if !seen.insert(topic) {
+        // Two joins of one name are named as such.
+        if of != Passage::Side && !seen.insert(topic) {
             return Err(BuildError::TwoLoops { group, topic: name });
         }
         if !graph.inputs.iter().any(|e| e.own && e.input.topic == *topic) {
