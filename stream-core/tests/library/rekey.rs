@@ -76,7 +76,7 @@ fn d16_a_chain_of_re_keys_is_gone_through() -> Done {
         });
         let tester = Tester::with_partitions(3);
         tester.add_with(g.build()?, move |p| p.guarantee(guarantee))?;
-        for word in ["a", "ab", "ac", "b", "ba", "bab", "a"] {
+        for word in ["a", "ab", "ac", "b", "bb", "bab", "a"] {
             tester.input("in", Text).push(word, word)?;
         }
         tester.drain()?;
