@@ -4,7 +4,7 @@
 //! ([`client_health`](super::client_health)); or the group was not heard of for longer than a rebalance can take, for after an
 //! outage of the whole cluster librdkafka may never ask to join again. A member that is not in the group loses nothing by it.
 //!
-//! A client that was replaced is marked so before it is closed: its callbacks must not touch what the new one has.
+//! A client is retired before it is closed: its callbacks must not touch what a new one has.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -59,8 +59,8 @@ impl Poller {
             *lock(&self.shared.polled) = Instant::now();
             self.poll();
         }
+        self.consumer.context().retire();
         self.shared.release();
-        // The callbacks that come now see that it is closing: they only answer.
         close(self.consumer);
     }
 

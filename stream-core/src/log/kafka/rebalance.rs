@@ -1,4 +1,8 @@
 //! The context of consumers: hands a member's rebalances on to it.
+//!
+//! A client that is closing gets one answer. librdkafka may leave two rebalances behind when it closes: one that nobody had
+//! answered and the one of its own end. The first answer lets go of everything, and the group may be left before the second.
+//! An answer that comes then waits for ever: librdkafka drops it without a reply.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,21 +34,23 @@ pub(super) trait Membership: Send + Sync {
 pub(super) struct ConsumerCtx {
     base: Ctx,
     member: Option<Arc<dyn Membership>>,
-    /// Another client has taken its place.
+    /// It is closing, or another client has taken its place.
     retired: AtomicBool,
+    /// The one answer that is owed after that was given.
+    answered: AtomicBool,
 }
 
 impl ConsumerCtx {
     /// Outside any group.
     pub(super) fn alone(base: Ctx) -> Self {
-        Self { base, member: None, retired: AtomicBool::new(false) }
+        Self { base, member: None, retired: AtomicBool::new(false), answered: AtomicBool::new(false) }
     }
 
     pub(super) fn member(base: Ctx, member: Arc<dyn Membership>) -> Self {
-        Self { base, member: Some(member), retired: AtomicBool::new(false) }
+        Self { base, member: Some(member), retired: AtomicBool::new(false), answered: AtomicBool::new(false) }
     }
 
-    /// Another client takes the place of this one, whose events mean nothing to the member any more.
+    /// This client is served for its closing only: its events mean nothing to the member any more.
     pub(super) fn retire(&self) {
         self.retired.store(true, Ordering::Release);
     }
@@ -82,9 +88,9 @@ impl ConsumerContext for ConsumerCtx {
         match self.member_now() {
             Some(member) if assigned => Arc::clone(member).assign(consumer, tpl),
             Some(member) => member.revoke(consumer, tpl),
-            // An answer is owed all the same.
-            None if assigned => drop(consumer.incremental_assign(&TopicPartitionList::new())),
-            None => drop(consumer.incremental_unassign(tpl)),
+            // Either way librdkafka takes everything away, for it is closing.
+            None if !self.answered.swap(true, Ordering::AcqRel) => drop(consumer.incremental_unassign(tpl)),
+            None => {}
         }
     }
 }
